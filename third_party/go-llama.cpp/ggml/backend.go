@@ -1,0 +1,71 @@
+package ggml
+
+/*
+#include "abi.h"
+*/
+import "C"
+
+import "fmt"
+
+// Backend runs graphs. One goroutine at a time.
+type Backend struct{ p C.ggml_object }
+
+// NewCPU makes a backend on the CPU with the given number of threads.
+func NewCPU(threads int) (*Backend, error) {
+	if err := Check(); err != nil {
+		return nil, err
+	}
+	if threads < 1 {
+		return nil, fmt.Errorf("ggml: %d threads, want at least 1", threads)
+	}
+	p := C.ggml_backend_cpu_init()
+	if p == nil {
+		return nil, fmt.Errorf("ggml: the CPU backend does not start")
+	}
+	C.ggml_backend_cpu_set_n_threads(p, C.int(threads))
+	return &Backend{p}, nil
+}
+
+// Close frees the backend. It may be called twice.
+func (b *Backend) Close() error {
+	if b.p != nil {
+		C.ggml_backend_free(b.p)
+		b.p = nil
+	}
+	return nil
+}
+
+// Compute runs every node of g in order.
+func (b *Backend) Compute(g Graph) error {
+	if status := C.ggml_backend_graph_compute(b.p, g.p); status != 0 {
+		return fmt.Errorf("ggml: graph of %d nodes: %s", g.Len(), C.GoString(C.ggml_status_to_string(status)))
+	}
+	return nil
+}
+
+// Supports reports whether the backend has a kernel for the node.
+func (b *Backend) Supports(t Tensor) bool { return bool(C.ggml_backend_supports_op(b.p, t.p)) }
+
+// Buffer is memory of a backend that holds tensors for as long as it is open.
+type Buffer struct{ p C.ggml_object }
+
+// AllocateAll gives memory to every tensor of the context that has none: how parameters get a home of their own.
+func (b *Backend) AllocateAll(c *Context) (*Buffer, error) {
+	p := C.ggml_backend_alloc_ctx_tensors(c.p, b.p)
+	if p == nil {
+		return nil, fmt.Errorf("ggml: no memory for the tensors of a context")
+	}
+	return &Buffer{p}, nil
+}
+
+// Bytes is the size of the buffer.
+func (b *Buffer) Bytes() int64 { return int64(C.ggml_backend_buffer_get_size(b.p)) }
+
+// Close frees the buffer. It may be called twice.
+func (b *Buffer) Close() error {
+	if b.p != nil {
+		C.ggml_backend_buffer_free(b.p)
+		b.p = nil
+	}
+	return nil
+}

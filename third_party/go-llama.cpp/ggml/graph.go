@@ -1,0 +1,60 @@
+package ggml
+
+/*
+#include "abi.h"
+*/
+import "C"
+
+import "fmt"
+
+// Graph is a list of nodes in the order in which they are computed.
+type Graph struct{ p C.ggml_object }
+
+// NewGraph makes an empty graph for at most size nodes and as many leaves.
+func (c *Context) NewGraph(size int) Graph {
+	return Graph{C.ggml_new_graph_custom(c.p, C.size_t(size), false)}
+}
+
+// Expand appends t and everything it needs that the graph does not hold yet.
+func (g Graph) Expand(t Tensor) { C.ggml_build_forward_expand(g.p, t.p) }
+
+// Len is the number of nodes.
+func (g Graph) Len() int { return int(C.ggml_graph_n_nodes(g.p)) }
+
+// Node is the i-th node.
+func (g Graph) Node(i int) Tensor { return Tensor{C.ggml_graph_node(g.p, C.int(i))} }
+
+// Part is a graph of nodes [from, to) of g, for computing a graph in pieces: memory is planned over all of g.
+func (c *Context) Part(g Graph, from, to int) Graph {
+	part := c.NewGraph(max(1, to-from))
+	for i := from; i < to; i++ {
+		C.ggml_graph_add_node(part.p, g.Node(i).p)
+	}
+	return part
+}
+
+// Allocator gives the nodes of one graph their memory, reusing the memory of nodes that nobody needs any more
+// (ggml-alloc.c, ggml_gallocr). Its graph may be computed any number of times.
+type Allocator struct{ p C.ggml_object }
+
+// Allocate plans and takes the memory for g on the backend. Leaves that lie in buffers of their own keep them.
+func (b *Backend) Allocate(g Graph) (*Allocator, error) {
+	a := &Allocator{C.ggml_gallocr_new(C.ggml_backend_get_default_buffer_type(b.p))}
+	if !bool(C.ggml_gallocr_alloc_graph(a.p, g.p)) {
+		a.Close()
+		return nil, fmt.Errorf("ggml: no memory for a graph of %d nodes", g.Len())
+	}
+	return a, nil
+}
+
+// Bytes is the memory taken.
+func (a *Allocator) Bytes() int64 { return int64(C.ggml_gallocr_get_buffer_size(a.p, 0)) }
+
+// Close frees the memory. It may be called twice.
+func (a *Allocator) Close() error {
+	if a.p != nil {
+		C.ggml_gallocr_free(a.p)
+		a.p = nil
+	}
+	return nil
+}

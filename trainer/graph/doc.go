@@ -1,0 +1,18 @@
+// Package graph turns llama.cpp's own forward graph of a model into a graph that trains an adapter on it.
+//
+// The way of one model, in the order of the files:
+//
+//	trace.go    decode one batch of the wanted shape, stop before the work, keep the list of nodes
+//	rewrite.go  repeat the nodes in a graph of our own: cache reads become the fresh K and V, an adapted
+//	            weight's product gets its adapter term
+//	inputs.go   the leaves that change from batch to batch: tokens, positions, masks
+//	term.go     what an adapter adds to W·x, forward and backward, in ggml operations
+//	vjp.go      the backward sweep and its table of rules, one for each operation
+//	head.go     the output matrix and the loss, a few rows at a time
+//	engine.go   one step: inputs, forward, loss, backward, gradients
+//
+// Shapes, in ggml's order: n_in and n_out of a weight, T tokens of a sequence (n_ctx), S sequences at once,
+// N = T·S tokens of a step, V the vocabulary.
+//
+// No architecture is written by hand. An operation without a rule is an *UnsupportedError before any training.
+package graph

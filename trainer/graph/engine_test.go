@@ -1,0 +1,58 @@
+package graph
+
+import (
+	"testing"
+
+	"finetune/adapter"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+const typeF32 = ggml.F32
+
+// The sums of a product may be formed in another order than llama.cpp forms them: 1e-3 of the largest logit is far above
+// that and far below any mistake in the graph.
+const logitsTolerance = 1e-3
+
+func TestLogitsEqualLlamaDecode(t *testing.T) {
+	for _, shape := range []Shape{{Ctx: 48, Seqs: 1}, {Ctx: 40, Seqs: 3}} {
+		m := loadModel(t, shared(t, "models/stories260K-f32.gguf"))
+		ws := windows(shape, 512)
+		e := newEngine(t, m, nil, Options{Shape: shape})
+		got, err := e.Logits(ws)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := decode(t, m, shape, ws)
+		if len(got) != len(want) {
+			t.Fatalf("%d logits, want %d", len(got), len(want))
+		}
+		if d, top := largestDifference(got, want), largest(want); d > logitsTolerance*top {
+			t.Errorf("%v: logits differ by %v of %v, want within %v of it", shape, d, top, logitsTolerance)
+		} else {
+			t.Logf("%v: logits differ by %v of %v", shape, d, top)
+		}
+	}
+}
+
+func TestFreshAdapterChangesNoLogit(t *testing.T) {
+	for _, file := range []string{"models/stories260K-f32.gguf", "models/stories260K-q8_0.gguf"} {
+		path := shared(t, file)
+		m := loadModel(t, path)
+		shape := Shape{Ctx: 32, Seqs: 2}
+		ws := windows(shape, 512)
+		want, err := newEngine(t, m, nil, Options{Shape: shape}).Logits(ws)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+			got, err := newEngine(t, m, allLinear(t, path, method, 8), Options{Shape: shape}).Logits(ws)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := largestDifference(got, want); d != 0 {
+				t.Errorf("%s on %s: a fresh adapter changes a logit by %v", method, file, d)
+			}
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package graph
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"finetune/adapter"
+	"finetune/gguf"
+	"finetune/trainer/data"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// shared is a file of ../shared/data, beside the repository; the test is skipped where it is missing.
+func shared(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join("..", "..", "..", "shared", "data", filepath.FromSlash(name))
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no %s here", path)
+	}
+	return path
+}
+
+func loadModel(t *testing.T, path string) *llama.Model {
+	t.Helper()
+	m, err := llama.LoadModel(path, llama.ModelParams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// allLinear makes freshly started factors for every block matrix of the model file.
+func allLinear(t *testing.T, path string, method adapter.Method, rank int) []adapter.Weight {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	targets, err := adapter.ParseTargets("all-linear")
+	if err != nil {
+		t.Fatal(err)
+	}
+	selected, err := targets.Select(f.Tensors())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := adapter.Build(method, rank, 0, selected)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Init(1)
+	return a.Weights
+}
+
+// disturb adds noise to all factors, to B too, so that no gradient is zero by construction.
+func disturb(weights []adapter.Weight) {
+	for _, w := range weights {
+		for _, m := range w.Factors.Mats() {
+			for i := range m.Mat.Data {
+				m.Mat.Data[i] += float32(math.Sin(float64(i)*12.9898+float64(len(w.Name)))) * 0.1
+			}
+		}
+	}
+}
+
+// windows makes S windows of T pseudo-random tokens; the first has two documents, and some tokens are not trained.
+func windows(shape Shape, vocab int) []data.Window {
+	var all []data.Window
+	x := uint32(7)
+	next := func() int32 {
+		x = x*1664525 + 1013904223
+		return int32(3 + (x>>8)%uint32(vocab-3))
+	}
+	for s := range shape.Seqs {
+		w := data.Window{}
+		for i := range shape.Ctx {
+			pos, doc := int32(i), int32(0)
+			if half := shape.Ctx / 2; s == 0 && i >= half {
+				pos, doc = int32(i-half), 1
+			}
+			weight := float32(1)
+			if i%5 == 4 {
+				weight = 0
+			}
+			w.Tokens, w.Targets = append(w.Tokens, next()), append(w.Targets, next())
+			w.Pos, w.Doc, w.Weight = append(w.Pos, pos), append(w.Doc, doc), append(w.Weight, weight)
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+func newEngine(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) *Engine {
+	t.Helper()
+	if o.Threads == 0 {
+		o.Threads = 2
+	}
+	e, err := New(m, weights, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// decode is llama.cpp's own logits [V, N] for the windows, every document a sequence of its own.
+func decode(t *testing.T, m *llama.Model, shape Shape, ws []data.Window) []float32 {
+	t.Helper()
+	f32 := typeF32
+	var logits []float32
+	for _, w := range ws {
+		docs := int(w.Doc[len(w.Doc)-1]) + 1
+		ctx, err := llama.NewContext(m, llama.ContextParams{NCtx: shape.Ctx * docs, NBatch: shape.Ctx, NUBatch: shape.Ctx,
+			NSeqMax: docs, Threads: 2, FlashAttn: llama.FlashAttnOff, TypeK: &f32, TypeV: &f32})
+		if err != nil {
+			t.Fatal(err)
+		}
+		output := make([]bool, len(w.Tokens))
+		for i := range output {
+			output[i] = true
+		}
+		if err := ctx.Decode(llama.Batch{Tokens: w.Tokens, Pos: w.Pos, Seq: w.Doc, Output: output}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range w.Tokens {
+			logits = append(logits, ctx.Logits(i)...)
+		}
+		ctx.Close()
+	}
+	return logits
+}
+
+func largest(v []float32) (m float64) {
+	for _, x := range v {
+		m = max(m, math.Abs(float64(x)))
+	}
+	return m
+}
+
+func largestDifference(a, b []float32) (m float64) {
+	for i := range a {
+		m = max(m, math.Abs(float64(a[i])-float64(b[i])))
+	}
+	return m
+}

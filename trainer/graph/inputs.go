@@ -1,0 +1,78 @@
+package graph
+
+import (
+	"math"
+
+	"finetune/trainer/data"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// role says what an input leaf carries. llama.cpp does not name its inputs; the operation that reads one tells.
+type role int
+
+const (
+	roleTokens    role = iota // I32 [N], read by GET_ROWS of the token embedding
+	rolePositions             // I32 [N·k], read by ROPE or by GET_ROWS of a position embedding; k > 1 for M-RoPE
+	roleMask                  // F32 [T, T, 1, S], read by SOFT_MAX
+)
+
+// input is a leaf that every batch fills anew.
+type input struct {
+	role  role
+	leaf  ggml.Tensor
+	ints  []int32   // what llama.cpp had put there for the traced batch, positions 0 to T-1 in every sequence
+	floor []float32 // [T, T] for a mask: the traced entry for query position q (row) and key position p
+	sign  int32     // -1 for negated positions, which turn a rotation back
+}
+
+// fill writes the batch into the leaf. windows holds S windows of T tokens.
+func (in *input) fill(shape Shape, windows []data.Window) {
+	switch in.role {
+	case roleTokens:
+		ints := in.leaf.Ints()
+		for s, w := range windows {
+			copy(ints[s*shape.Ctx:], w.Tokens)
+		}
+	case rolePositions:
+		in.fillPositions(shape, windows)
+	case roleMask:
+		in.fillMask(shape, windows)
+	}
+}
+
+// fillPositions writes position by position; the leaf has one block of N for each axis of the rotation, and a block
+// that was all zero in the trace (the last axis of M-RoPE on text) stays so.
+func (in *input) fillPositions(shape Shape, windows []data.Window) {
+	ints, n := in.leaf.Ints(), shape.Tokens()
+	for block := 0; block < len(ints); block += n {
+		moves := shape.Ctx == 1 || in.ints[block+1] != 0
+		for s, w := range windows {
+			for i, pos := range w.Pos {
+				if !moves {
+					pos = 0
+				}
+				ints[block+s*shape.Ctx+i] = in.sign * pos
+			}
+		}
+	}
+}
+
+// fillMask lets a token see the tokens of its own document that the traced mask lets it see: causality, sliding windows
+// and ALiBi's distances are functions of the two positions alone.
+func (in *input) fillMask(shape Shape, windows []data.Window) {
+	mask, ctx := in.leaf.Floats(), shape.Ctx
+	hidden := float32(math.Inf(-1))
+	for s, w := range windows {
+		for q := range ctx {
+			row := mask[(s*ctx+q)*ctx:][:ctx]
+			for k := range row {
+				if w.Doc[k] == w.Doc[q] {
+					row[k] = in.floor[int(w.Pos[q])*ctx+int(w.Pos[k])]
+				} else {
+					row[k] = hidden
+				}
+			}
+		}
+	}
+}

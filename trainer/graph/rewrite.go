@@ -1,0 +1,333 @@
+package graph
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// rewriter repeats traced nodes in a context of our own. It keeps the nodes in order, and which of them a gradient has
+// to flow through, for the backward sweep.
+type rewriter struct {
+	arch   string
+	shape  Shape
+	ctx    *ggml.Context
+	traced map[ggml.Tensor]ggml.Tensor // traced tensor → ours
+	order  []ggml.Tensor               // our nodes, forward
+	needs  map[ggml.Tensor]bool        // our tensors that depend on a trained parameter
+	uses   map[ggml.Tensor]*use        // our node → the adapted product that it is the result of
+	terms  map[string]term             // weight name → its adapter
+	inputs map[ggml.Tensor]*input      // traced leaf → input
+	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
+	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
+	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
+}
+
+// use is one adapted product y = (W + ΔW)·x.
+type use struct {
+	term term
+	w, x ggml.Tensor // W [n_in, n_out], x [n_in, N]
+}
+
+func newRewriter(arch string, shape Shape, ctx *ggml.Context, terms map[string]term) *rewriter {
+	return &rewriter{
+		arch: arch, shape: shape, ctx: ctx, terms: terms,
+		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, uses: map[ggml.Tensor]*use{},
+		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
+		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
+	}
+}
+
+// add appends one of our nodes to the order.
+func (r *rewriter) add(t ggml.Tensor) ggml.Tensor {
+	for i := range ggml.MaxSrc {
+		if src := t.Src(i); !src.IsNil() && src != t && r.needs[src] {
+			r.needs[t] = true
+		}
+	}
+	r.order = append(r.order, t)
+	return t
+}
+
+// rewrite repeats one traced node.
+func (r *rewriter) rewrite(o ggml.Tensor) error {
+	t, err := r.emit(o)
+	if err != nil {
+		return err
+	}
+	if !t.IsNil() {
+		r.traced[o] = t
+	}
+	return nil
+}
+
+// emit returns our counterpart of a traced node, or none for a node that has no place in training: the cache and what
+// belongs to a LoRA branch, whose sum with the base product becomes the adapted product.
+func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
+	none := ggml.Tensor{}
+	if w, ok := r.inBranch(o); ok {
+		if o.Op() != "ADD" {
+			r.branch[o] = w
+			return none, nil
+		}
+		return r.adapted(o, w)
+	}
+	switch {
+	case o.Op() == "SET_ROWS" && isCache(o):
+		fresh, err := r.operand(o, 0)
+		r.cache[o.ViewSrc()] = fresh
+		return none, err
+	case isCache(o) && o.Src(0).IsLeaf():
+		return none, nil // a view, made when it is read: by then the write has come by
+	}
+	switch o.Op() {
+	case "GET_ROWS":
+		return r.getRows(o)
+	case "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE":
+		return r.reshaped(o)
+	case "CPY":
+		x, err := r.operand(o, 0)
+		if err != nil || o.Src(1) != o {
+			return none, r.or(err, o, "a copy into an existing tensor cannot be trained through")
+		}
+		return r.add(r.ctx.Cast(x, o.Type())), nil
+	}
+	return r.same(o)
+}
+
+// same repeats a node over our operands. Its shape is the traced one, except around the attention scores, where llama.cpp
+// sees a cache padded to 256 cells and we see T fresh tokens.
+func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
+	var src []ggml.Tensor
+	unchanged := true
+	for i := range ggml.MaxSrc {
+		s, err := r.operand(o, i)
+		if err != nil {
+			return s, err
+		}
+		if i == 0 && o.Op() == "MUL_MAT" && s.NB()[0] > s.NB()[1] {
+			s = r.add(r.ctx.Cont(s)) // ggml multiplies rows, which have to lie in memory as rows
+		}
+		unchanged = unchanged && (s.IsNil() || s.NE() == o.Src(i).NE())
+		src = append(src, s)
+	}
+	ne := o.NE()
+	switch {
+	case o.Op() == "MUL_MAT":
+		a, b := src[0].NE(), src[1].NE()
+		ne = [4]int64{a[1], b[1], b[2], b[3]}
+	case unchanged:
+	case o.NE() == o.Src(0).NE(): // element by element, or by rows
+		ne = src[0].NE()
+	default:
+		return ggml.Tensor{}, r.unsupported(o, "its shape depends on the size of the cache in a way that has no rule")
+	}
+	return r.add(r.ctx.Like(o, ne, src...)), nil
+}
+
+// operand is our counterpart of the i-th source of a traced node, none if it has none.
+func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
+	src := o.Src(i)
+	if src.IsNil() {
+		return src, nil
+	}
+	if t, ok := r.traced[src]; ok {
+		return t, nil
+	}
+	var t ggml.Tensor
+	var err error
+	switch {
+	case isCache(src) && src.Op() == "VIEW":
+		t, err = r.cacheView(src)
+	case src.IsLeaf() && src.IsWeight():
+		t = src
+	case src.IsLeaf():
+		t, err = r.input(o, i, src)
+	default:
+		err = r.unsupported(o, fmt.Sprintf("it reads %q, which has no place in training", src.Name()))
+	}
+	if err != nil {
+		return t, err
+	}
+	r.traced[src] = t
+	return t, nil
+}
+
+// cacheView stands in for a view of the cache: K [hd, n_head_kv, n_kv, S] or, transposed, V [n_kv, n_head_kv, hd, S].
+func (r *rewriter) cacheView(o ggml.Tensor) (ggml.Tensor, error) {
+	fresh, ok := r.cache[o.ViewSrc()]
+	if !ok || o.Op() != "VIEW" {
+		return fresh, r.unsupported(o, "a cache is read in a way that has no rule")
+	}
+	ne, nb, ctx, seqs := o.NE(), o.NB(), int64(r.shape.Ctx), int64(r.shape.Seqs)
+	if !fresh.IsContiguous() {
+		fresh = r.add(r.ctx.Cont(fresh))
+	}
+	hd, transposed := ne[0], nb[1] > nb[2]
+	if transposed {
+		hd = ne[2]
+	}
+	if fresh.Elements() != hd*ne[1]*ctx*seqs || ne[3] != seqs {
+		return fresh, r.unsupported(o, "the cache holds something else than one row a token")
+	}
+	t := r.add(r.ctx.Reshape(fresh, hd, ne[1], ctx, seqs))
+	if transposed {
+		t = r.add(r.ctx.Permute(t, [4]int{2, 1, 0, 3})) // [T, n_head_kv, hd, S]
+	}
+	return t, nil
+}
+
+// reshaped repeats the operations that only see memory differently.
+func (r *rewriter) reshaped(o ggml.Tensor) (ggml.Tensor, error) {
+	x, err := r.operand(o, 0)
+	if err != nil {
+		return x, err
+	}
+	switch o.Op() {
+	case "PERMUTE":
+		return r.add(r.ctx.Permute(x, permutation(o))), nil
+	case "TRANSPOSE":
+		return r.add(r.ctx.Transpose(x)), nil
+	}
+	if x.NE() != o.Src(0).NE() || x.NB() != o.Src(0).NB() {
+		return x, r.unsupported(o, "it sees memory that lies differently in training")
+	}
+	ne := o.NE()
+	if o.Op() == "RESHAPE" {
+		return r.add(r.ctx.Reshape(x, ne[:]...)), nil
+	}
+	return r.add(r.ctx.View(x, ne, o.NB(), viewOffset(o))), nil
+}
+
+// getRows handles the three uses of GET_ROWS: embeddings by token or position, and the choice of the rows that want
+// logits, which here is all of them and so no choice.
+func (r *rewriter) getRows(o ggml.Tensor) (ggml.Tensor, error) {
+	table, ids := o.Src(0), o.Src(1)
+	if table.IsWeight() {
+		return r.same(o)
+	}
+	if ids.IsLeaf() && ids.Type() == ggml.I32 && ids.NE() == [4]int64{int64(r.shape.Tokens()), 1, 1, 1} && o.NE() == table.NE() {
+		return r.operand(o, 0)
+	}
+	return table, r.unsupported(o, "rows are chosen by the data")
+}
+
+// inBranch reports whether a traced node belongs to the LoRA branch of a weight: B·(A·x), scaled, added.
+func (r *rewriter) inBranch(o ggml.Tensor) (weight string, ok bool) {
+	if o.Op() == "MUL_MAT" {
+		if w, ok := strings.CutSuffix(o.Src(0).Name(), ".lora_a"); ok {
+			return w, true
+		}
+	}
+	for i := range 2 {
+		if w, ok := r.branch[o.Src(i)]; ok {
+			return w, true
+		}
+	}
+	return "", false
+}
+
+// adapted replaces the sum of the base product and the branch of weight w.
+func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
+	product := o.Src(0)
+	if _, ok := r.branch[product]; ok {
+		product = o.Src(1)
+	}
+	if product.Op() != "MUL_MAT" || product.Src(0).Name() != w {
+		return product, r.unsupported(o, fmt.Sprintf("the adapter of %q is applied in a way that has no rule", w))
+	}
+	x, err := r.operand(product, 1)
+	if err != nil {
+		return x, err
+	}
+	u := &use{term: r.terms[w], w: product.Src(0), x: x}
+	y := u.term.forward(r.ctx, u.w, x)
+	r.uses[y], r.needs[y] = u, true
+	r.order = append(r.order, y)
+	return y, nil
+}
+
+// input makes the leaf for an input of llama.cpp's, by the operation that reads it.
+func (r *rewriter) input(o ggml.Tensor, i int, leaf ggml.Tensor) (ggml.Tensor, error) {
+	in := &input{sign: 1}
+	ne := leaf.NE()
+	switch {
+	case o.Op() == "GET_ROWS" && i == 1 && strings.HasPrefix(o.Src(0).Name(), "token_embd."):
+		in.role = roleTokens
+	case o.Op() == "GET_ROWS" && i == 1 && strings.HasPrefix(o.Src(0).Name(), "position_embd."), o.Op() == "ROPE" && i == 1:
+		in.role = rolePositions
+		in.ints = append(in.ints, leaf.Ints()...)
+	case o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[1] == int64(r.shape.Ctx) && ne[3] == int64(r.shape.Seqs):
+		in.role = roleMask
+		in.floor = maskByPosition(leaf, r.shape.Ctx)
+		ne[0] = ne[1]
+	default:
+		return leaf, r.unsupported(o, fmt.Sprintf("input %d is of a kind that has no rule", i))
+	}
+	in.leaf = r.ctx.NewTensor(leaf.Type(), ne[:]...).SetName(leaf.Name()).SetInput()
+	r.inputs[leaf] = in
+	return in.leaf, nil
+}
+
+// maskByPosition cuts the first sequence's T by T entries out of the traced mask [n_kv, T, 1, S]; the empty cache puts
+// token i into cell i.
+func maskByPosition(leaf ggml.Tensor, ctx int) []float32 {
+	mask, nKV := leaf.Floats(), int(leaf.NE()[0])
+	floor := make([]float32, 0, ctx*ctx)
+	for q := range ctx {
+		floor = append(floor, mask[q*nKV:][:ctx]...)
+	}
+	return floor
+}
+
+// negated is the leaf with the negatives of the positions in leaf pos.
+func (r *rewriter) negated(pos ggml.Tensor) ggml.Tensor {
+	if leaf, ok := r.negPos[pos]; ok {
+		return leaf
+	}
+	ne := pos.NE()
+	leaf := r.ctx.NewTensor(ggml.I32, ne[:]...).SetName("negated positions").SetInput()
+	for _, in := range r.inputs {
+		if in.leaf == pos {
+			r.inputs[leaf] = &input{role: rolePositions, leaf: leaf, ints: in.ints, sign: -1}
+			break
+		}
+	}
+	r.negPos[pos] = leaf
+	return leaf
+}
+
+func (r *rewriter) unsupported(o ggml.Tensor, why string) error {
+	return &UnsupportedError{Arch: r.arch, Op: o.Op(), Node: o.Name(), Why: why}
+}
+
+func (r *rewriter) or(err error, o ggml.Tensor, why string) error {
+	if err != nil {
+		return err
+	}
+	return r.unsupported(o, why)
+}
+
+// isCache reports whether a tensor is the KV cache, or a view of it.
+func isCache(t ggml.Tensor) bool {
+	if root := t.ViewSrc(); !root.IsNil() {
+		t = root
+	}
+	name := t.Name()
+	return t.IsLeaf() && (strings.HasPrefix(name, "cache_k_l") || strings.HasPrefix(name, "cache_v_l"))
+}
+
+// permutation reads the axes of a PERMUTE node.
+func permutation(t ggml.Tensor) [4]int {
+	return [4]int{int(t.Param(0)), int(t.Param(1)), int(t.Param(2)), int(t.Param(3))}
+}
+
+// viewOffset is the offset in bytes of a VIEW in its operand, which may be a view itself.
+func viewOffset(t ggml.Tensor) int64 {
+	src := t.Src(0)
+	if src.ViewSrc().IsNil() {
+		return t.ViewOffset()
+	}
+	return t.ViewOffset() - src.ViewOffset()
+}

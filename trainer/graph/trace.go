@@ -1,0 +1,106 @@
+package graph
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"finetune/gguf"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// Shape is that of one batch: Seqs sequences of Ctx tokens each.
+type Shape struct {
+	Ctx  int // T, tokens a sequence
+	Seqs int // S
+}
+
+// Tokens is N = T·S.
+func (s Shape) Tokens() int { return s.Ctx * s.Seqs }
+
+// trace is llama.cpp's forward graph for one batch shape. Its nodes live in the context and are read until close.
+type trace struct {
+	nodes   []ggml.Tensor
+	ctx     *llama.Context
+	adapter *llama.Adapter
+}
+
+// newTrace lets llama.cpp build the graph of a batch in which every token wants logits. A zero adapter over the targets
+// is attached first: the graph then holds the adapter branches exactly where inference applies them, and a target that
+// the architecture's code never adapts shows by its absence.
+func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err error) {
+	f32 := ggml.F32
+	ctx, err := llama.NewContext(model, llama.ContextParams{
+		NCtx: shape.Tokens(), NBatch: shape.Tokens(), NUBatch: shape.Tokens(), NSeqMax: shape.Seqs, Threads: 1,
+		TypeK: &f32, TypeV: &f32, Trace: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("graph: %w", err)
+	}
+	t := &trace{ctx: ctx}
+	defer func() {
+		if err != nil {
+			t.close()
+		}
+	}()
+	if len(targets) > 0 {
+		if t.adapter, err = zeroAdapter(model, targets); err != nil {
+			return nil, err
+		}
+		if err := ctx.SetAdapter(t.adapter, 1); err != nil {
+			return nil, fmt.Errorf("graph: %w", err)
+		}
+	}
+	if t.nodes, err = ctx.Trace(traceBatch(model, shape)); err != nil {
+		return nil, fmt.Errorf("graph: %w", err)
+	}
+	return t, nil
+}
+
+func (t *trace) close() error {
+	err := t.ctx.Close()
+	if t.adapter != nil {
+		err = errors.Join(err, t.adapter.Close())
+	}
+	return err
+}
+
+// traceBatch is S sequences of T times the first token, positions 0 to T-1: the graph does not depend on the values.
+func traceBatch(model *llama.Model, shape Shape) llama.Batch {
+	n := shape.Tokens()
+	b := llama.Batch{Tokens: make([]int32, n), Pos: make([]int32, n), Seq: make([]int32, n), Output: make([]bool, n)}
+	for i := range n {
+		b.Pos[i], b.Seq[i], b.Output[i] = int32(i%shape.Ctx), int32(i/shape.Ctx), true
+	}
+	return b
+}
+
+// zeroAdapter loads a GGUF LoRA of rank 1 whose factors are zero. llama.cpp takes adapters from files only.
+func zeroAdapter(model *llama.Model, targets []target) (*llama.Adapter, error) {
+	dir, err := os.MkdirTemp("", "finetune-trace-")
+	if err != nil {
+		return nil, fmt.Errorf("graph: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	b := gguf.NewBuilder()
+	b.Set("general.type", "adapter")
+	b.Set("general.architecture", model.Arch())
+	b.Set("adapter.type", "lora")
+	b.Set("adapter.lora.alpha", float32(0))
+	for _, t := range targets {
+		b.AddTensor(t.name+".lora_a", gguf.TypeF32, []int64{int64(t.nIn), 1}, make([]byte, 4*t.nIn))
+		b.AddTensor(t.name+".lora_b", gguf.TypeF32, []int64{1, int64(t.nOut)}, make([]byte, 4*t.nOut))
+	}
+	path := filepath.Join(dir, "zero.gguf")
+	if err := b.WriteFile(path); err != nil {
+		return nil, fmt.Errorf("graph: %w", err)
+	}
+	adapter, err := llama.LoadAdapter(model, path)
+	if err != nil {
+		return nil, fmt.Errorf("graph: %w", err)
+	}
+	return adapter, nil
+}

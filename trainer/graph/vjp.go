@@ -1,0 +1,239 @@
+package graph
+
+import "github.com/go-skynet/go-llama.cpp/ggml"
+
+// sweep walks a forward graph backwards and adds the nodes of the derivatives. Of a node y = f(x, …) with dy = dL/dy it
+// makes dL/dx: a vector-Jacobian product, one rule for each operation, composed of operations that every backend has.
+type sweep struct {
+	*rewriter
+	grads map[ggml.Tensor]ggml.Tensor // our forward node → dL/d(node)
+	// each is called with every adapted product's factor gradients, in backward order.
+	each func(u *use, grads []ggml.Tensor)
+}
+
+// rule adds to the gradients of t's operands.
+type rule func(s *sweep, t, dy ggml.Tensor) error
+
+// rules by ggml's name of the operation. The derivative of each is written down in its function.
+var rules = map[string]rule{
+	"ADD":       vjpAdd,
+	"MUL":       vjpMul,
+	"SCALE":     vjpScale,
+	"MUL_MAT":   vjpMulMat,
+	"RMS_NORM":  vjpRMSNorm,
+	"ROPE":      vjpRope,
+	"SOFT_MAX":  vjpSoftMax,
+	"SWIGLU":    vjpSwiglu,
+	"RESHAPE":   vjpReshape,
+	"CONT":      vjpReshape,
+	"CPY":       vjpReshape,
+	"DUP":       vjpReshape,
+	"VIEW":      vjpView,
+	"PERMUTE":   vjpPermute,
+	"TRANSPOSE": vjpTranspose,
+}
+
+// backward sweeps from the seeds, which are already in grads.
+func (s *sweep) backward() error {
+	for i := len(s.order) - 1; i >= 0; i-- {
+		t := s.order[i]
+		dy, ok := s.grads[t]
+		if !ok || !s.needs[t] {
+			continue
+		}
+		if u, ok := s.uses[t]; ok {
+			grads, dx := u.term.backward(s.ctx, u.w, u.x, s.cont(dy), s.needs[u.x])
+			s.each(u, grads)
+			s.give(u.x, dx)
+			continue
+		}
+		vjp, ok := rules[t.Op()]
+		if !ok {
+			return s.unsupported(t, "the operation has no derivative rule")
+		}
+		if err := vjp(s, t, dy); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// give adds g to the gradient of x. A gradient has the shape of what it belongs to.
+func (s *sweep) give(x, g ggml.Tensor) {
+	if !s.needs[x] {
+		return
+	}
+	if old, ok := s.grads[x]; ok {
+		g = s.ctx.Add(old, g)
+	}
+	s.grads[x] = g
+}
+
+// cont makes t contiguous if it is not: most kernels of most backends want that.
+func (s *sweep) cont(t ggml.Tensor) ggml.Tensor {
+	if t.IsContiguous() {
+		return t
+	}
+	return s.ctx.Cont(t)
+}
+
+// reduce sums g over the dimensions in which x was broadcast.
+func (s *sweep) reduce(g, x ggml.Tensor) ggml.Tensor {
+	if g.SameShape(x) {
+		return g
+	}
+	return s.ctx.RepeatBack(s.cont(g), x)
+}
+
+// y = a + b, b broadcast: da = dy, db = Σ dy.
+func vjpAdd(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), dy)
+	if b := t.Src(1); s.needs[b] {
+		s.give(b, s.reduce(dy, b))
+	}
+	return nil
+}
+
+// y = a ⊙ b, b broadcast: da = dy ⊙ b, db = Σ dy ⊙ a.
+func vjpMul(s *sweep, t, dy ggml.Tensor) error {
+	a, b := t.Src(0), t.Src(1)
+	if s.needs[a] {
+		s.give(a, s.ctx.Mul(dy, b))
+	}
+	if s.needs[b] {
+		s.give(b, s.reduce(s.ctx.Mul(dy, a), b))
+	}
+	return nil
+}
+
+// y = c·a + bias: da = c·dy.
+func vjpScale(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.Scale(s.cont(dy), t.ParamF(0)))
+	return nil
+}
+
+// y = aᵀ·b with a [k, n, p, q], b [k, m, P, Q], y [n, m, P, Q]; P a multiple of p (grouped-query attention), Q of q.
+//
+//	db[k, m] = Σ_n a[k, n]·dy[n, m]        a product with a transposed, broadcast as before
+//	da[k, n] = Σ_{m, group} b[k, m]·dy[n, m]   the heads of a group joined with m into one axis
+func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
+	a, b := t.Src(0), t.Src(1)
+	dy = s.cont(dy)
+	if s.needs[b] {
+		s.give(b, mulTransposed(s.ctx, a, dy))
+	}
+	if s.needs[a] {
+		an, bn, yn := a.NE(), b.NE(), t.NE()
+		if an[3] != bn[3] && an[2] != 1 {
+			return s.unsupported(t, "a product is broadcast over two dimensions")
+		}
+		groups := bn[2] * bn[3] / (an[2] * an[3])
+		bg := s.ctx.Reshape(s.cont(b), bn[0], bn[1]*groups, an[2], an[3])
+		yg := s.ctx.Reshape(dy, yn[0], yn[1]*groups, an[2], an[3])
+		s.give(a, s.ctx.MulMat(transposed(s.ctx, bg), transposed(s.ctx, yg)))
+	}
+	return nil
+}
+
+// y = x/r by rows of n, r = √(mean(x²) + ε): dx = (dy − y·mean(dy ⊙ y))/r, exact with ε.
+func vjpRMSNorm(s *sweep, t, dy ggml.Tensor) error {
+	c, x := s.ctx, s.cont(t.Src(0))
+	n := float32(x.NE()[0])
+	r := c.Sqrt(c.ScaleBias(c.SumRows(c.Sqr(x)), 1/n, t.ParamF(0)))
+	mean := c.Scale(c.SumRows(c.Mul(s.cont(dy), t)), 1/n)
+	s.give(t.Src(0), c.Div(c.Sub(dy, c.Mul(t, mean)), r))
+	return nil
+}
+
+// y = R(pos)·x, a rotation times YaRN's magnitude: dx = R(−pos)·dy. The angle is linear in the position, and every
+// backend reads positions as signed integers.
+func vjpRope(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.Like(t, t.NE(), s.cont(dy), s.negated(t.Src(1)), t.Src(2)))
+	return nil
+}
+
+// y = softmax(c·x + mask) by rows: dx = c·y ⊙ (dy − Σ dy ⊙ y), with sinks and ALiBi too.
+func vjpSoftMax(s *sweep, t, dy ggml.Tensor) error {
+	c := s.ctx
+	dy = s.cont(dy)
+	dot := c.SumRows(c.Mul(dy, t))
+	s.give(t.Src(0), c.Scale(c.Mul(c.Sub(dy, dot), t), t.ParamF(0)))
+	return nil
+}
+
+// y = silu(g) ⊙ u: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ(g)·(1 + g·(1 − σ(g))). g and u are two tensors, or the halves of
+// the rows of one (the second first if the node says so).
+func vjpSwiglu(s *sweep, t, dy ggml.Tensor) error {
+	c := s.ctx
+	dy = s.cont(dy)
+	if u := t.Src(1); !u.IsNil() {
+		dg, du := swigluGrads(c, s.cont(t.Src(0)), s.cont(u), dy)
+		s.give(t.Src(0), dg)
+		s.give(u, du)
+		return nil
+	}
+	x, ne := t.Src(0), t.NE()
+	half := func(i int64) ggml.Tensor { return c.Cont(c.View(x, ne, x.NB(), i*ne[0]*4)) }
+	swapped := t.Param(1) != 0
+	if swapped {
+		dg, du := swigluGrads(c, half(1), half(0), dy)
+		s.give(x, c.Concat(du, dg, 0))
+		return nil
+	}
+	dg, du := swigluGrads(c, half(0), half(1), dy)
+	s.give(x, c.Concat(dg, du, 0))
+	return nil
+}
+
+func swigluGrads(c *ggml.Context, g, u, dy ggml.Tensor) (dg, du ggml.Tensor) {
+	sigma := c.Sigmoid(g)
+	slope := c.Mul(sigma, c.ScaleBias(c.Mul(g, c.ScaleBias(sigma, -1, 1)), 1, 1))
+	return c.Mul(c.Mul(dy, u), slope), c.Mul(dy, c.Mul(g, sigma))
+}
+
+// y has the elements of x in the same order: so has dx those of dy.
+func vjpReshape(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.needs[x] {
+		return nil
+	}
+	ne := x.NE()
+	s.give(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
+	return nil
+}
+
+// y is a window on x: dx is dy in that window and zero elsewhere. Windows on the same x (a fused QKV) share one sum.
+func vjpView(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.needs[x] {
+		return nil
+	}
+	if !x.IsContiguous() || x.Type() != ggml.F32 || t.NB()[0] != 4 {
+		return s.unsupported(t, "a view of scattered elements has no derivative rule")
+	}
+	if x.Elements() == t.Elements() && t.IsContiguous() {
+		return vjpReshape(s, t, dy)
+	}
+	base, ok := s.grads[x]
+	if !ok {
+		base = s.ctx.Fill(x, 0)
+	}
+	nb := t.NB()
+	s.grads[x] = s.ctx.Acc(s.cont(base), s.cont(dy), nb[1], nb[2], nb[3], viewOffset(t))
+	return nil
+}
+
+// y has x's axes in another order: dx has dy's put back.
+func vjpPermute(s *sweep, t, dy ggml.Tensor) error {
+	var inverse [4]int
+	for i, axis := range permutation(t) {
+		inverse[axis] = i
+	}
+	s.give(t.Src(0), s.ctx.Permute(dy, inverse))
+	return nil
+}
+
+func vjpTranspose(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.Transpose(dy))
+	return nil
+}

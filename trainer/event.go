@@ -1,0 +1,69 @@
+package trainer
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+)
+
+// Event is what a run tells while it goes on: one JSON object a line in log.jsonl and on the standard output of
+// `finetune train --json`. Kind says which other fields are set.
+type Event struct {
+	Kind string    `json:"event"` // start, step, eval, checkpoint, done
+	Time time.Time `json:"time"`
+
+	// start
+	Model      string   `json:"model,omitempty"`
+	Method     string   `json:"method,omitempty"`
+	Matrices   int      `json:"matrices,omitempty"`   // adapted weights
+	Parameters int      `json:"parameters,omitempty"` // trained numbers
+	Windows    int      `json:"windows,omitempty"`    // training windows of n_ctx tokens
+	ValWindows int      `json:"val_windows,omitempty"`
+	TotalSteps int      `json:"total_steps,omitempty"`
+	Threads    int      `json:"threads,omitempty"`
+	WorkBytes  int64    `json:"work_bytes,omitempty"` // activations and gradients of a forward pass
+	MicroBatch int      `json:"micro_batch,omitempty"`
+	Notes      []string `json:"notes,omitempty"` // what happened to the data: records cut, skipped, padding
+
+	// step, eval, checkpoint
+	Step            int     `json:"step,omitempty"`
+	Loss            Loss    `json:"loss,omitempty"` // step: mean over its trained tokens; eval: over the validation's
+	LR              float64 `json:"lr,omitempty"`
+	GradNorm        float64 `json:"grad_norm,omitempty"` // before clipping
+	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
+	RawPerSecond    float64 `json:"raw_tokens_per_second,omitempty"`
+	SecondsLeft     float64 `json:"seconds_left,omitempty"`
+	File            string  `json:"file,omitempty"`
+
+	*Summary // done
+}
+
+// Summary is the result of a run.
+type Summary struct {
+	Steps         int     `json:"steps"`
+	BaseValLoss   Loss    `json:"base_val_loss"` // mean validation loss of the base
+	ValLoss       Loss    `json:"val_loss"`      // and with the adapter
+	TrainLoss     Loss    `json:"train_loss"`    // mean over the last tenth of the steps
+	TrainedTokens int64   `json:"trained_tokens"`
+	RawTokens     int64   `json:"raw_tokens"`
+	TrainedRate   float64 `json:"tokens_per_second"` // trained tokens a second, over all steps
+	RawRate       float64 `json:"raw_tokens_per_second"`
+	Seconds       float64 `json:"seconds"` // in training steps
+	PeakMemory    int64   `json:"peak_memory_bytes"`
+	Run           string  `json:"run"` // the run directory
+	Adapter       string  `json:"adapter"`
+}
+
+// Loss is a mean cross-entropy in nats a token. NaN means not measured, in JSON null.
+type Loss float64
+
+// MarshalJSON writes a number, or null for what no number can say.
+func (l Loss) MarshalJSON() ([]byte, error) {
+	if v := float64(l); !math.IsNaN(v) && !math.IsInf(v, 0) {
+		return json.Marshal(v)
+	}
+	return []byte("null"), nil
+}
+
+// Perplexity is e to the loss.
+func (l Loss) Perplexity() float64 { return math.Exp(float64(l)) }

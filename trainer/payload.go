@@ -1,0 +1,205 @@
+package trainer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// The payload of a checkpoint, all little-endian; int is 8 bytes, signed:
+//
+//	magic      8    "FTCHKPT\n"
+//	version    4
+//	config     32   Config.Hash
+//	step, epoch, index           int each
+//	trained, raw tokens          int each
+//	seconds, base loss           float64 each
+//	losses     int count, then a float64 each
+//	params     int count, then for each:
+//	           int length of the name, the name, int elements,
+//	           values, first moments, second moments: a float32 an element
+const (
+	payloadMagic   = "FTCHKPT\n"
+	payloadVersion = 1
+
+	// maxLosses bounds the history that a checkpoint carries, to 8 MiB;
+	// log.jsonl has the whole of it.
+	maxLosses = 1 << 20
+)
+
+var order = binary.LittleEndian
+
+// writePayload encodes c. Its slices must agree with c.Params.
+func writePayload(w io.Writer, c *Checkpoint) error {
+	mustMatch(c.Params, c.Values)
+	mustMatch(c.Params, c.M)
+	mustMatch(c.Params, c.V)
+	e := &encoder{w: bufio.NewWriterSize(w, 64<<10)}
+	e.bytes([]byte(payloadMagic))
+	e.bytes(order.AppendUint32(nil, payloadVersion))
+	e.bytes(c.ConfigHash[:])
+	for _, n := range []int64{int64(c.Step), int64(c.Cursor.Epoch), int64(c.Cursor.Index), c.Totals.TrainedTokens, c.Totals.RawTokens} {
+		e.int(n)
+	}
+	e.float(c.Totals.Seconds)
+	e.float(c.Totals.BaseValLoss)
+	losses := c.Losses[max(0, len(c.Losses)-maxLosses):]
+	e.int(int64(len(losses)))
+	for _, loss := range losses {
+		e.float(loss)
+	}
+	e.int(int64(len(c.Params)))
+	for i, p := range c.Params {
+		e.int(int64(len(p.Name)))
+		e.bytes([]byte(p.Name))
+		e.int(int64(p.Len))
+		for _, data := range [][]float32{c.Values[i], c.M[i], c.V[i]} {
+			e.floats(data)
+		}
+	}
+	return e.flush()
+}
+
+// readPayload decodes what writePayload wrote. No count of the stream is
+// trusted: names and lengths must equal those of params, the losses are few.
+func readPayload(r io.Reader, params []Param) (*Checkpoint, error) {
+	d := &decoder{r: r}
+	if string(d.bytes(len(payloadMagic))) != payloadMagic && d.err == nil {
+		return nil, corrupt("payload is not a checkpoint's")
+	}
+	if version := d.uint32(); version != payloadVersion && d.err == nil {
+		return nil, fmt.Errorf("is of version %d, want %d", version, payloadVersion)
+	}
+	c := &Checkpoint{Params: params, ConfigHash: [32]byte(d.bytes(32))}
+	c.Step, c.Cursor.Epoch, c.Cursor.Index = d.count(maxCount), d.count(maxCount), d.count(math.MaxInt)
+	c.Totals.TrainedTokens, c.Totals.RawTokens = int64(d.count(math.MaxInt)), int64(d.count(math.MaxInt))
+	c.Totals.Seconds, c.Totals.BaseValLoss = d.float(), d.float()
+	for range d.count(min(maxLosses, c.Step)) {
+		c.Losses = append(c.Losses, d.float())
+		if d.err != nil {
+			return nil, d.err
+		}
+	}
+	if n := d.count(math.MaxInt); n != len(params) && d.err == nil {
+		return nil, fmt.Errorf("holds %d tensors, want %d", n, len(params))
+	}
+	for _, p := range params {
+		if err := d.header(p); err != nil {
+			return nil, err
+		}
+		c.Values = append(c.Values, d.floats(p.Len))
+		c.M = append(c.M, d.floats(p.Len))
+		c.V = append(c.V, d.floats(p.Len))
+	}
+	return c, d.err
+}
+
+// encoder writes the fields and keeps the first error.
+type encoder struct {
+	w   *bufio.Writer
+	err error
+}
+
+func (e *encoder) bytes(b []byte) {
+	if e.err == nil {
+		_, e.err = e.w.Write(b)
+	}
+}
+
+func (e *encoder) int(n int64)     { e.bytes(order.AppendUint64(nil, uint64(n))) }
+func (e *encoder) float(x float64) { e.bytes(order.AppendUint64(nil, math.Float64bits(x))) }
+
+func (e *encoder) floats(data []float32) {
+	for _, x := range data {
+		if e.err != nil {
+			return
+		}
+		_, e.err = e.w.Write(order.AppendUint32(e.w.AvailableBuffer(), math.Float32bits(x)))
+	}
+}
+
+func (e *encoder) flush() error {
+	if e.err == nil {
+		e.err = e.w.Flush()
+	}
+	return e.err
+}
+
+// decoder reads the fields and keeps the first error, after which every field
+// is zero.
+type decoder struct {
+	r   io.Reader
+	err error
+	buf [16 << 10]byte
+}
+
+// bytes returns the next n bytes, at most len(d.buf), valid until the next call.
+func (d *decoder) bytes(n int) []byte {
+	b := d.buf[:n]
+	if d.err == nil {
+		if _, err := io.ReadFull(d.r, b); err != nil {
+			d.fail(err)
+		}
+	}
+	if d.err != nil {
+		clear(b)
+	}
+	return b
+}
+
+// fail records that the stream ended early or does not decode.
+func (d *decoder) fail(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		d.err = corrupt("payload ends too early")
+		return
+	}
+	d.err = corrupt("%v", err)
+}
+
+func (d *decoder) uint32() uint32 { return order.Uint32(d.bytes(4)) }
+func (d *decoder) uint64() uint64 { return order.Uint64(d.bytes(8)) }
+func (d *decoder) float() float64 { return math.Float64frombits(d.uint64()) }
+
+// count returns the next integer, which must be 0 to limit.
+func (d *decoder) count(limit int) int {
+	n := d.uint64()
+	if n > uint64(limit) {
+		if d.err == nil {
+			d.err = corrupt("a count is %d, want 0 to %d", int64(n), limit)
+		}
+		return 0
+	}
+	return int(n)
+}
+
+// header reads name and length of a tensor and compares them with p's.
+func (d *decoder) header(p Param) error {
+	name := string(d.bytes(d.count(len(d.buf))))
+	n := d.count(math.MaxInt)
+	switch {
+	case d.err != nil:
+		return d.err
+	case name != p.Name:
+		return fmt.Errorf("tensor %.80q: want %q", name, p.Name)
+	case n != p.Len:
+		return fmt.Errorf("tensor %q: has %d elements, want %d", name, n, p.Len)
+	}
+	return nil
+}
+
+// floats returns the next n elements.
+func (d *decoder) floats(n int) []float32 {
+	data := make([]float32, n)
+	for rest := data; len(rest) > 0 && d.err == nil; {
+		part := rest[:min(len(rest), len(d.buf)/4)]
+		raw := d.bytes(4 * len(part))
+		for i := range part {
+			part[i] = math.Float32frombits(order.Uint32(raw[4*i:]))
+		}
+		rest = rest[len(part):]
+	}
+	return data
+}

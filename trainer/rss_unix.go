@@ -1,0 +1,20 @@
+//go:build unix
+
+package trainer
+
+import (
+	"runtime"
+	"syscall"
+)
+
+// peakMemory is the largest resident size of the process so far, in bytes; 0 where the system does not tell.
+func peakMemory() int64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	if runtime.GOOS == "darwin" || runtime.GOOS == "ios" {
+		return int64(usage.Maxrss) // bytes there, KiB elsewhere
+	}
+	return int64(usage.Maxrss) * 1024
+}

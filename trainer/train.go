@@ -1,0 +1,308 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"time"
+
+	"finetune/internal/hint"
+	"finetune/trainer/data"
+)
+
+// ErrInterrupted is what Train returns when its context was cancelled: the step under way was finished and a checkpoint
+// written.
+var ErrInterrupted = errors.New("interrupted")
+
+// notMeasured stands for a loss that nobody computed.
+var notMeasured = Loss(math.NaN())
+
+// keptCheckpoints is how many checkpoints stay in a run directory: the newest, and one before it.
+const keptCheckpoints = 2
+
+// loop is a run between its steps.
+type loop struct {
+	*setup
+	run    *Run
+	opt    *AdamW
+	values [][]float32
+	grads  [][]float32
+	rate   Schedule
+	total  int
+	deal   *dealer
+
+	step   int
+	totals Totals
+	losses []float64
+	report func(Event)
+}
+
+// Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
+// its run directory. report gets every event and may be nil. The run directory holds adapter.gguf exactly when the run
+// is done. Cancelling ctx ends the run after the step under way with ErrInterrupted.
+func Train(ctx context.Context, c Config, resume bool, report func(Event)) (_ *Summary, err error) {
+	run, err := openRun(c, resume)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, run.Close()) }()
+	s, err := newSetup(c)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	l, err := newLoop(s, run, report)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.restore(resume); err != nil {
+		return nil, err
+	}
+	if err := c.Save(run.Path(ConfigFile)); err != nil {
+		return nil, err
+	}
+	if err := l.begin(); err != nil {
+		return nil, err
+	}
+	for l.step < l.total {
+		if ctx.Err() != nil {
+			return nil, l.interrupt()
+		}
+		if err := l.next(); err != nil {
+			return nil, err
+		}
+	}
+	return l.finish()
+}
+
+func openRun(c Config, resume bool) (*Run, error) {
+	if resume {
+		return OpenRun(c.Out)
+	}
+	return CreateRun(c.Out)
+}
+
+func newLoop(s *setup, run *Run, report func(Event)) (*loop, error) {
+	l := &loop{setup: s, run: run, report: report, total: s.config.totalSteps(s.train.Len())}
+	l.totals.BaseValLoss = math.NaN()
+	params, values := s.params()
+	l.values = values
+	l.opt = NewAdamW(params, s.config.WeightDecay)
+	for _, g := range s.engine.Gradients() {
+		l.grads = append(l.grads, g.Data)
+	}
+	var err error
+	l.rate, err = NewSchedule(s.config.Schedule, s.config.LR, s.config.MinLR, l.total, s.config.WarmupSteps(l.total))
+	l.deal = &dealer{windows: s.train, seed: s.config.Seed}
+	if s.config.Steps == 0 {
+		l.deal.passes = s.config.Epochs
+	}
+	return l, err
+}
+
+// restore puts the newest checkpoint back, if the run is to be resumed and has one.
+func (l *loop) restore(resume bool) error {
+	if !resume {
+		return nil
+	}
+	path, _, err := l.run.LatestCheckpoint()
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.run.TruncateLog(0)
+	}
+	if err != nil {
+		return err
+	}
+	c, err := ReadCheckpoint(path, l.opt.Params())
+	if err != nil {
+		return err
+	}
+	if c.ConfigHash != l.identity() {
+		return hint.With(fmt.Errorf("trainer: checkpoint %q: made with other settings, another base or other data", path),
+			"resume with the settings in config.yaml, or start a new run in another folder")
+	}
+	if c.Step >= l.total {
+		return hint.With(fmt.Errorf("trainer: run directory %q: done, all %d steps", l.run.Dir(), l.total),
+			"a longer training is a new run")
+	}
+	for i, v := range c.Values {
+		copy(l.values[i], v)
+	}
+	l.engine.Upload()
+	l.opt.Restore(c.Step, c.M, c.V)
+	l.step, l.totals, l.losses = c.Step, c.Totals, c.Losses
+	if l.deal.at = c.Cursor; c.Cursor.Index >= l.train.Len() {
+		return fmt.Errorf("trainer: checkpoint %q: at window %d of %d", path, c.Cursor.Index, l.train.Len())
+	}
+	return l.run.TruncateLog(c.Step)
+}
+
+// begin tells what will be done and measures the base.
+func (l *loop) begin() error {
+	err := l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: len(l.adapter.Weights),
+		Parameters: l.adapter.Parameters(), Windows: l.train.Len(), ValWindows: length(l.val), TotalSteps: l.total,
+		Threads: l.config.threads(), WorkBytes: l.engine.WorkBytes(), MicroBatch: l.seqs, Step: l.step, Notes: notes(l.train.Stats(), l.config)})
+	if err != nil || l.step > 0 || l.val == nil {
+		return err
+	}
+	loss, err := l.validate() // the factors still change nothing
+	if err != nil {
+		return err
+	}
+	l.totals.BaseValLoss = float64(loss)
+	return l.tell(Event{Kind: "eval", Loss: loss})
+}
+
+// next is one optimizer step and what is due after it.
+func (l *loop) next() error {
+	start := time.Now()
+	before := l.deal.at
+	windows := l.deal.next(l.config.Batch * l.config.GradAccum)
+	loss, err := l.gradients(windows, totalWeight(windows))
+	if err != nil {
+		return err
+	}
+	norm := ClipGlobalNorm(l.grads, l.config.Clip)
+	if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) {
+		return l.diverged(before, loss, norm)
+	}
+	l.step++
+	rate := l.rate.LR(l.step)
+	l.opt.Step(rate, l.values, l.grads)
+	l.engine.Upload()
+
+	l.losses = append(l.losses, loss)
+	l.totals.Seconds += time.Since(start).Seconds()
+	l.totals.TrainedTokens += trainedTokens(windows)
+	l.totals.RawTokens += int64(len(windows) * l.config.Ctx)
+	if err := l.tellStep(loss, rate, norm); err != nil {
+		return err
+	}
+	return l.afterStep()
+}
+
+// gradients is the mean loss over all the step's trained tokens, however many forward passes they take, and its gradient.
+func (l *loop) gradients(windows []data.Window, weight float64) (float64, error) {
+	l.engine.Reset()
+	var sum float64
+	for len(windows) > 0 {
+		n := min(l.seqs, len(windows))
+		loss, err := l.engine.Step(l.fill(windows[:n]), float32(1/weight))
+		if err != nil {
+			return 0, err
+		}
+		sum += loss
+		windows = windows[n:]
+	}
+	return sum / weight, nil
+}
+
+func (l *loop) afterStep() error {
+	due := func(every int) bool { return every > 0 && l.step%every == 0 && l.step < l.total }
+	if due(l.config.EvalEvery) && l.val != nil {
+		loss, err := l.validate()
+		if err != nil {
+			return err
+		}
+		if err := l.tell(Event{Kind: "eval", Step: l.step, Loss: loss}); err != nil {
+			return err
+		}
+	}
+	if due(l.config.CheckpointEvery) {
+		return l.checkpoint(l.deal.at)
+	}
+	return nil
+}
+
+func (l *loop) checkpoint(at Cursor) error {
+	m, v := l.opt.Moments()
+	path := l.run.CheckpointPath(l.step)
+	err := WriteCheckpoint(path, &Checkpoint{ConfigHash: l.identity(), Step: l.step, Cursor: at, Totals: l.totals,
+		Losses: l.losses, Params: l.opt.Params(), Values: l.values, M: m, V: v})
+	if err != nil {
+		return err
+	}
+	if err := l.run.PruneCheckpoints(keptCheckpoints); err != nil {
+		return err
+	}
+	return l.tell(Event{Kind: "checkpoint", Step: l.step, File: path})
+}
+
+func (l *loop) interrupt() error {
+	if err := l.checkpoint(l.deal.at); err != nil {
+		return err
+	}
+	return hint.With(fmt.Errorf("trainer: %w after step %d of %d", ErrInterrupted, l.step, l.total),
+		"--resume continues where it stopped")
+}
+
+// diverged keeps the factors as they were before the step that has no finite loss or gradient.
+func (l *loop) diverged(before Cursor, loss, norm float64) error {
+	if err := l.checkpoint(before); err != nil {
+		return err
+	}
+	return hint.With(fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: training diverged, the state after step %d is kept in %q",
+		l.step+1, loss, norm, l.step, l.run.CheckpointPath(l.step)), "a lower --lr or a longer --warmup is the usual cure")
+}
+
+// finish measures the result and writes the adapter.
+func (l *loop) finish() (*Summary, error) {
+	loss, err := l.validate()
+	if err != nil {
+		return nil, err
+	}
+	if l.val != nil {
+		if err := l.tell(Event{Kind: "eval", Step: l.step, Loss: loss}); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.checkpoint(l.deal.at); err != nil {
+		return nil, err
+	}
+	path := l.run.Path(AdapterFile)
+	if err := l.adapter.Save(path); err != nil {
+		return nil, err
+	}
+	seconds := max(l.totals.Seconds, 1e-9)
+	s := &Summary{
+		Steps: l.step, BaseValLoss: Loss(l.totals.BaseValLoss), ValLoss: loss, TrainLoss: l.recentLoss(),
+		TrainedTokens: l.totals.TrainedTokens, RawTokens: l.totals.RawTokens, Seconds: l.totals.Seconds,
+		TrainedRate: float64(l.totals.TrainedTokens) / seconds, RawRate: float64(l.totals.RawTokens) / seconds,
+		PeakMemory: peakMemory(), Run: l.run.Dir(), Adapter: path,
+	}
+	return s, l.tell(Event{Kind: "done", Summary: s})
+}
+
+// recentLoss is the mean training loss of the last tenth of the steps, at least one.
+func (l *loop) recentLoss() Loss {
+	recent := l.losses[len(l.losses)-max(1, len(l.losses)/10):]
+	var sum float64
+	for _, loss := range recent {
+		sum += loss
+	}
+	return Loss(sum / float64(len(recent)))
+}
+
+func (l *loop) tellStep(loss, rate, norm float64) error {
+	seconds := max(l.totals.Seconds, 1e-9)
+	e := Event{Kind: "step", Step: l.step, Loss: Loss(loss), LR: rate, GradNorm: norm, TotalSteps: l.total,
+		TokensPerSecond: float64(l.totals.TrainedTokens) / seconds, RawPerSecond: float64(l.totals.RawTokens) / seconds,
+		SecondsLeft: l.totals.Seconds / float64(l.step) * float64(l.total-l.step)}
+	if every := max(1, l.config.LogEvery); l.step%every != 0 && l.step != l.total {
+		if l.report != nil {
+			l.report(e)
+		}
+		return nil
+	}
+	return l.tell(e)
+}
+
+// tell writes an event to the log and to whoever listens.
+func (l *loop) tell(e Event) error {
+	e.Time = time.Now().UTC()
+	if l.report != nil {
+		l.report(e)
+	}
+	return l.run.Log(e)
+}

@@ -1,0 +1,187 @@
+// Package adapter is what a run trains and what becomes of it: the factors of
+// LoRA and Dual LoRA, the weights they are put on, their files, and the ways from
+// a Dual LoRA to the plain GGUF LoRA that llama.cpp loads.
+//
+// The shapes follow ggml, fastest dimension first. Legend: W is a base weight
+// [n_in, n_out] and y = (W + ΔW)·x; A and C are [n_in, rank], B and D are
+// [rank, n_out], the layout of PEFT and of a GGUF LoRA. The methods are described
+// at [LoRA] (arXiv 2106.09685) and [Dual] (arXiv 2512.03402).
+//
+// Refused are weights that are not plain matrices of a block: embeddings, the
+// output head, norms, biases and the three-dimensional weights of experts.
+//
+//	targets, err := adapter.ParseTargets("all-linear")
+//	tensors, err := targets.Select(model.Tensors())
+//	a, err := adapter.Build(adapter.MethodDual, 16, 32, tensors)
+//	a.Init(1)
+//	err = a.Save("adapter.gguf") // and Load, Decompose, WriteLoRA, WriteExact
+//
+// A file that is damaged is a [*FormatError], one that is valid but not handled a
+// [*UnsupportedError]; errors of package gguf and of the file system pass through.
+package adapter
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"finetune/gguf"
+)
+
+// Adapter is a set of factors with the identity of the base that they change.
+//
+// It may be read by several goroutines at once.
+type Adapter struct {
+	Architecture string   // general.architecture of the base, such as "llama"
+	BaseName     string   // general.name of the base, for people; may be empty
+	BaseHash     string   // [Base.Hash] of the base; empty if not known
+	Weights      []Weight // by block, then by name; never two of one name, all of one method
+
+	// Meta are further keys for the file, such as "finetune.version". Keys that
+	// the fields above are written under are ignored.
+	Meta map[string]gguf.Value
+}
+
+// Weight is one adapted tensor of the base.
+type Weight struct {
+	Name string // of the base's tensor, such as "blk.0.attn_q.weight"
+	Factors
+}
+
+// Build returns an adapter with zero factors for the tensors, which
+// [Targets.Select] has chosen; its Architecture and the base's identity are for
+// the caller to fill in. It returns the error of [CheckRank].
+func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, error) {
+	if err := CheckRank(m, rank, tensors); err != nil {
+		return nil, err
+	}
+	a := &Adapter{Meta: map[string]gguf.Value{}}
+	for _, t := range tensors {
+		f, err := New(m, int(t.Shape[0]), int(t.Shape[1]), rank, alpha)
+		if err != nil {
+			return nil, err
+		}
+		a.Weights = append(a.Weights, Weight{t.Name, f})
+	}
+	a.sort()
+	return a, nil
+}
+
+// CheckRank reports a rank below the method's smallest, or above the smallest
+// dimension of one of the tensors: from there on more rank buys nothing.
+func CheckRank(m Method, rank int, tensors []gguf.Tensor) error {
+	if _, err := ParseMethod(string(m)); err != nil {
+		return err
+	}
+	if rank < m.MinRank() {
+		return fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, m.MinRank())
+	}
+	for _, t := range tensors {
+		if limit := min(t.Shape[0], t.Shape[1]); int64(rank) > limit {
+			return fmt.Errorf("adapter: rank %d: tensor %q has shape %v, want a rank of at most %d", rank, t.Name, t.Shape, limit)
+		}
+	}
+	return nil
+}
+
+// Init starts all factors from one seed, each from a stream of its own: ΔW = 0.
+func (a *Adapter) Init(seed uint64) {
+	for _, w := range a.Weights {
+		w.Init(seed, w.Name)
+	}
+}
+
+// Method is that of the weights, "" if there are none.
+func (a *Adapter) Method() Method {
+	if len(a.Weights) == 0 {
+		return ""
+	}
+	return a.Weights[0].Method()
+}
+
+// Rank is the largest rank of a weight. Adapters that [Build] made have one for all.
+func (a *Adapter) Rank() int {
+	rank := 0
+	for _, w := range a.Weights {
+		rank = max(rank, w.Rank())
+	}
+	return rank
+}
+
+// Alpha is that of the first weight, and of all in adapters that Build made.
+func (a *Adapter) Alpha() float32 {
+	if len(a.Weights) == 0 {
+		return 0
+	}
+	return alphaOf(a.Weights[0].Factors)
+}
+
+// Parameters counts the trained numbers.
+func (a *Adapter) Parameters() int {
+	n := 0
+	for _, w := range a.Weights {
+		n += Parameters(w)
+	}
+	return n
+}
+
+// Tensors lists every factor under the name that it has in the file, such as
+// "blk.0.attn_q.weight.dual_a", weight by weight. The matrices share the
+// adapter's memory.
+func (a *Adapter) Tensors() []Tensor {
+	var all []Tensor
+	for _, w := range a.Weights {
+		for _, m := range w.Mats() {
+			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat})
+		}
+	}
+	return all
+}
+
+// Tensor is a factor with its full name.
+type Tensor struct {
+	Name string
+	Mat  Mat
+}
+
+// Weight returns the factors of a tensor of the base, and false if it has none.
+func (a *Adapter) Weight(name string) (Weight, bool) {
+	for _, w := range a.Weights {
+		if w.Name == name {
+			return w, true
+		}
+	}
+	return Weight{}, false
+}
+
+func (a *Adapter) sort() {
+	slices.SortFunc(a.Weights, func(v, w Weight) int { return compareNames(v.Name, w.Name) })
+}
+
+func alphaOf(f Factors) float32 {
+	switch f := f.(type) {
+	case *LoRA:
+		return f.Alpha
+	case *Dual:
+		return f.Alpha
+	}
+	return 0
+}
+
+// compareNames orders blk.2 before blk.10, and names within a block by letters.
+func compareNames(a, b string) int {
+	return cmp.Or(cmp.Compare(block(a), block(b)), cmp.Compare(a, b))
+}
+
+// block is N of "blk.N.…", and -1 for tensors outside of the blocks.
+func block(name string) int {
+	rest, ok := strings.CutPrefix(name, "blk.")
+	digits, _, dot := strings.Cut(rest, ".")
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if !ok || !dot || err != nil {
+		return -1
+	}
+	return int(n)
+}

@@ -1,0 +1,112 @@
+package adapter
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"finetune/gguf"
+)
+
+// data returns a file of the data folder that lies beside the repository.
+func data(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(mod), "module finetune\n") {
+			break
+		}
+		if dir == filepath.Dir(dir) {
+			t.Skip("the repository's root was not found")
+		}
+		dir = filepath.Dir(dir)
+	}
+	path := filepath.Join(dir, "..", "shared", "data", name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no %s: put the data folder beside the repository", path)
+	}
+	return path
+}
+
+func readBase(t *testing.T, path string) Base {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := ReadBase(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestQuantizationsOfOneModelShareTheirHash(t *testing.T) {
+	first := readBase(t, data(t, "models/stories260K-f32.gguf"))
+	for _, name := range []string{"f16", "q8_0"} {
+		if b := readBase(t, data(t, "models/stories260K-"+name+".gguf")); b.Hash != first.Hash {
+			t.Errorf("%s has hash %s, f32 %s", name, b.Hash, first.Hash)
+		}
+	}
+	if len(first.Hash) != len("sha256:")+64 {
+		t.Errorf("hash %q", first.Hash)
+	}
+}
+
+func TestATrainedNormChangesTheHash(t *testing.T) {
+	hash := func(v byte) string {
+		b := gguf.NewBuilder()
+		b.Set("general.architecture", "llama")
+		b.AddTensor("blk.0.attn_norm.weight", gguf.TypeF32, []int64{2}, []byte{0, 0, 0, 0, v, 0, 0, 0})
+		path := filepath.Join(t.TempDir(), "m.gguf")
+		if err := b.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		return readBase(t, path).Hash
+	}
+	if hash(0) == hash(1) {
+		t.Error("another norm, the same hash")
+	}
+}
+
+func TestCheckBase(t *testing.T) {
+	a := dualAdapter(t, 1, [2]int{20, 30})
+	fits := func() Base {
+		return Base{"llama", "toy", a.BaseHash, []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}}
+	}
+	if err := a.CheckBase(fits()); err != nil {
+		t.Errorf("CheckBase of its own base = %v", err)
+	}
+	unknown := fits()
+	unknown.Hash = ""
+	if err := a.CheckBase(unknown); err != nil {
+		t.Errorf("CheckBase without a hash = %v", err)
+	}
+	for _, c := range []struct {
+		edit func(*Base)
+		want string
+	}{
+		{func(b *Base) { b.Architecture = "qwen2" }, `adapter: made for architecture "llama", the model is "qwen2"`},
+		{func(b *Base) { b.Tensors = nil }, `adapter: tensor "blk.0.ffn_up.weight": not in the model`},
+		{func(b *Base) { b.Tensors[0].Shape = []int64{30, 20} }, `adapter: tensor "blk.0.ffn_up.weight": made for shape [20 30], the model has [30 20]`},
+		{func(b *Base) { b.Name, b.Hash = "other", "sha256:0123456789" }, `adapter: trained on another base: "toy" (sha256:00), the model is "other" (sha256:01234567)`},
+	} {
+		b := fits()
+		c.edit(&b)
+		if err := a.CheckBase(b); err == nil || err.Error() != c.want {
+			t.Errorf("CheckBase = %v, want %s", err, c.want)
+		}
+	}
+	b := fits()
+	b.Hash = "sha256:01"
+	if err := a.CheckBase(b); !errors.Is(err, ErrOtherBase) {
+		t.Errorf("CheckBase with another hash = %v, want ErrOtherBase", err)
+	}
+}

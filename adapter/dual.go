@@ -1,0 +1,109 @@
+package adapter
+
+import (
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+)
+
+// Dual is Dual LoRA (arXiv 2512.03402): one low-rank product decides how far an
+// entry of W moves, another which way.
+//
+//	M = B·A        the magnitude group
+//	N = D·C        the direction group
+//	ΔW = s · ReLU(M) ⊙ sign(N)    with s = Alpha/r1, sign(n) = +1 for n > 0, else −1
+type Dual struct {
+	A     Mat     // [n_in, r1]
+	B     Mat     // [r1, n_out]
+	C     Mat     // [n_in, r2]
+	D     Mat     // [r2, n_out]
+	Alpha float32 // 0 = unscaled; else s is Alpha/r1
+}
+
+// Method is MethodDual.
+func (d *Dual) Method() Method { return MethodDual }
+
+// Shape is n_in, n_out of the weight.
+func (d *Dual) Shape() (int, int) { return d.A.NE[0], d.B.NE[1] }
+
+// Rank is r1 + r2.
+func (d *Dual) Rank() int { return d.A.NE[1] + d.C.NE[1] }
+
+// Scale is s: Alpha/r1, or 1 for an Alpha of 0.
+func (d *Dual) Scale() float32 { return scaleOf(d.Alpha, d.A.NE[1]) }
+
+// Mats lists dual_a, dual_b, dual_c and dual_d.
+func (d *Dual) Mats() []Named {
+	return []Named{{"dual_a", d.A}, {"dual_b", d.B}, {"dual_c", d.C}, {"dual_d", d.D}}
+}
+
+// Init draws A, C and D and leaves B zero: ΔW = 0, and since ReLU'(0) counts as
+// 1 the first step moves B.
+func (d *Dual) Init(seed uint64, weight string) {
+	kaiming(d.A, seed, weight+".dual_a")
+	clear(d.B.Data)
+	kaiming(d.C, seed, weight+".dual_c")
+	kaiming(d.D, seed, weight+".dual_d")
+}
+
+// DeltaRows forms M in dst and N beside it, a tile at a time, and joins them.
+func (d *Dual) DeltaRows(dst []float32, row0, row1 int) {
+	nIn, _ := d.Shape()
+	scratch := NewMat(nIn, min(tileRows, row1-row0))
+	for row := row0; row < row1; row += tileRows {
+		end := min(row+tileRows, row1)
+		m := Mat{NE: [2]int{nIn, end - row}, Data: dst[(row-row0)*nIn : (end-row0)*nIn]}
+		n := scratch.rows(0, end-row)
+		blas32.Gemm(blas.NoTrans, blas.NoTrans, d.Scale(), d.B.rows(row, end), d.A.rows(0, d.A.NE[1]), 0, m.rows(0, end-row))
+		blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, d.D.rows(row, end), d.C.rows(0, d.C.NE[1]), 0, n)
+		join(m.Data, n.Data)
+	}
+}
+
+// join replaces each m by ReLU(m)·sign(n). A NaN stays one.
+func join(m, n []float32) {
+	for i, v := range m {
+		switch {
+		case v <= 0:
+			m[i] = 0
+		case !(n[i] > 0):
+			m[i] = -v
+		}
+	}
+}
+
+func (d *Dual) reference() []float64 {
+	m, n := product(d.A, d.B), product(d.C, d.D)
+	for i := range m {
+		m[i] = float64(d.Scale()) * relu(m[i]) * sign(n[i])
+	}
+	return m
+}
+
+// gradients, element-wise but for the last line:
+//
+//	dM = s · G ⊙ sign(N) ⊙ [M ≥ 0]    ReLU'(0) = 1, a valid subgradient
+//	dN = s · G ⊙ ReLU(M)              straight through the sign
+//	dA = Bᵀ·dM, dB = dM·Aᵀ, dC = Dᵀ·dN, dD = dN·Cᵀ
+func (d *Dual) gradients(g []float64) []Mat {
+	m, n := product(d.A, d.B), product(d.C, d.D)
+	s := float64(d.Scale())
+	for i, gi := range g {
+		dm, dn := 0.0, s*gi*relu(m[i])
+		if m[i] >= 0 {
+			dm = s * gi * sign(n[i])
+		}
+		m[i], n[i] = dm, dn
+	}
+	da, db := productGradients(m, d.A, d.B)
+	dc, dd := productGradients(n, d.C, d.D)
+	return []Mat{da, db, dc, dd}
+}
+
+func relu(v float64) float64 { return max(v, 0) }
+
+func sign(v float64) float64 {
+	if v > 0 {
+		return 1
+	}
+	return -1
+}

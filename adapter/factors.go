@@ -1,0 +1,158 @@
+package adapter
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+)
+
+// Method names a way to parametrise the change of a weight.
+type Method string
+
+// The methods, by the names that configuration files and command lines use.
+const (
+	MethodLoRA Method = "lora"      // ΔW = s·B·A
+	MethodDual Method = "dual-lora" // ΔW = s·ReLU(B·A) ⊙ sign(D·C), arXiv 2512.03402
+)
+
+// ParseMethod returns the method called s, or an error that lists them all.
+func ParseMethod(s string) (Method, error) {
+	switch m := Method(s); m {
+	case MethodLoRA, MethodDual:
+		return m, nil
+	}
+	return "", fmt.Errorf("adapter: method %q: want %q or %q", s, MethodDual, MethodLoRA)
+}
+
+// MinRank is the smallest rank the method can be given: dual-lora splits its
+// rank into two groups and needs one for each.
+func (m Method) MinRank() int {
+	if m == MethodDual {
+		return 2
+	}
+	return 1
+}
+
+// Factors are the trained matrices of one weight W [n_in, n_out]. [LoRA] and
+// [Dual] are the two kinds.
+//
+// The methods that only read may be called by several goroutines at once.
+type Factors interface {
+	// Method tells which kind it is.
+	Method() Method
+	// Shape is that of the weight: n_in, n_out.
+	Shape() (nIn, nOut int)
+	// Rank is the rank as the user gave it: r for LoRA, r1+r2 for Dual LoRA.
+	// Equal ranks mean equally many parameters.
+	Rank() int
+	// Scale is the s in ΔW, derived from alpha as llama.cpp does; alpha 0 is s = 1.
+	Scale() float32
+	// Mats lists the factors in the order of their letters. The matrices share
+	// their memory with the receiver: to write them is to change it.
+	Mats() []Named
+	// Init starts the factors from seed so that ΔW = 0. weight is the name of
+	// the base's tensor: each factor draws from a stream of its own, so neither
+	// the order nor the choice of weights changes what one of them gets.
+	Init(seed uint64, weight string)
+	// DeltaRows writes rows row0 to row1-1 of ΔW into dst, (row1-row0)*n_in
+	// long: a big ΔW can be formed a tile at a time.
+	DeltaRows(dst []float32, row0, row1 int)
+
+	// reference is ΔW [n_in, n_out] in plain Go and float64.
+	reference() []float64
+	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Mats, in its order.
+	gradients(g []float64) []Mat
+}
+
+// Named is one factor with the suffix that it has in a file, such as "lora_a".
+type Named struct {
+	Suffix string
+	Mat    Mat
+}
+
+// New returns zero factors of a method for a weight [n_in, n_out]; call Init
+// before training. Dual LoRA gives the odd one of its ranks to the magnitude
+// group: r1 = ⌈rank/2⌉. The rank has to be at least [Method.MinRank].
+func New(m Method, nIn, nOut, rank int, alpha float32) (Factors, error) {
+	if rank < m.MinRank() {
+		return nil, fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, m.MinRank())
+	}
+	switch m {
+	case MethodLoRA:
+		return &LoRA{A: NewMat(nIn, rank), B: NewMat(rank, nOut), Alpha: alpha}, nil
+	case MethodDual:
+		r1 := (rank + 1) / 2
+		return &Dual{
+			A: NewMat(nIn, r1), B: NewMat(r1, nOut),
+			C: NewMat(nIn, rank-r1), D: NewMat(rank-r1, nOut), Alpha: alpha,
+		}, nil
+	}
+	_, err := ParseMethod(string(m))
+	return nil, err
+}
+
+// Parameters counts the trained numbers of f.
+func Parameters(f Factors) int {
+	n := 0
+	for _, m := range f.Mats() {
+		n += len(m.Mat.Data)
+	}
+	return n
+}
+
+// tileRows is the height of the tiles in which a ΔW is formed: enough for the
+// matrix product to be efficient, few enough for the scratch to stay in a cache.
+const tileRows = 64
+
+// Delta writes the dense ΔW [n_in, n_out] into dst, n_in*n_out long, with every
+// core busy. Each row is computed alike however the work is divided.
+func Delta(f Factors, dst []float32) {
+	nIn, nOut := f.Shape()
+	Mat{NE: [2]int{nIn, nOut}, Data: dst}.check("ΔW", nIn, nOut)
+	tiles(nOut, func(row0, row1 int) {
+		f.DeltaRows(dst[row0*nIn:row1*nIn], row0, row1)
+	})
+}
+
+// tiles calls do for every tile of n rows, from as many goroutines as can run.
+func tiles(n int, do func(row0, row1 int)) {
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), (n+tileRows-1)/tileRows) {
+		wg.Go(func() {
+			for row0 := range next {
+				do(row0, min(row0+tileRows, n))
+			}
+		})
+	}
+	for row0 := 0; row0 < n; row0 += tileRows {
+		next <- row0
+	}
+	close(next)
+	wg.Wait()
+}
+
+// scaleOf is llama.cpp's rule: alpha over the rank, and 1 if there is no alpha.
+func scaleOf(alpha float32, rank int) float32 {
+	if alpha == 0 {
+		return 1
+	}
+	return alpha / float32(rank)
+}
+
+// kaiming fills m as PEFT starts lora_A: Kaiming uniform with a = √5, whose
+// bound √(6/((1+a²)·fan_in)) is 1/√fan_in, the fan-in being the row length.
+// The stream is that of (seed, name).
+func kaiming(m Mat, seed uint64, name string) {
+	key := sha256.Sum256(append(binary.LittleEndian.AppendUint64(nil, seed), name...))
+	rng := rand.NewPCG(binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:]))
+	bound := 1 / math.Sqrt(float64(m.NE[0]))
+	for i := range m.Data {
+		u := float64(rng.Uint64()>>11) / (1 << 53) // [0, 1)
+		m.Data[i] = float32((2*u - 1) * bound)
+	}
+}

@@ -1,0 +1,215 @@
+package adapter
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"finetune/gguf"
+	"finetune/quant/plain"
+)
+
+// Load reads an adapter file: the container of a Dual LoRA that [Adapter.Save]
+// writes, or any GGUF LoRA, whoever made it, with factors in F32, F16, BF16 or
+// Q8_0 and a rank of its own for each weight.
+//
+// As in llama.cpp, tensors named *_norm.weight are skipped. The pair of
+// token_embd.weight, which is stored the other way round, and pairs of expert
+// weights are an [*UnsupportedError].
+func Load(path string) (*Adapter, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return Read(f)
+}
+
+// Read is [Load] for a file that is open; it keeps nothing of f.
+func Read(f *gguf.File) (*Adapter, error) {
+	l := &loader{f: f, factors: map[string]map[string]Mat{}}
+	kind, err := l.kind()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.alpha(kind); err != nil {
+		return nil, err
+	}
+	for _, t := range f.Tensors() {
+		if err := l.tensor(t, kind); err != nil {
+			return nil, err
+		}
+	}
+	return l.adapter(kind)
+}
+
+// A kind of adapter file: its adapter.type, the key of its alpha, the suffixes of
+// its factors in the order of [Factors.Mats].
+type fileKind struct {
+	method   Method
+	name     string
+	alphaKey string
+	suffixes []string
+}
+
+var fileKinds = []fileKind{
+	{MethodLoRA, "lora", "adapter.lora.alpha", []string{"lora_a", "lora_b"}},
+	{MethodDual, "dual_lora", "adapter.dual_lora.alpha", []string{"dual_a", "dual_b", "dual_c", "dual_d"}},
+}
+
+type loader struct {
+	f         *gguf.File
+	fileAlpha float32
+	factors   map[string]map[string]Mat // by weight, then by suffix
+	order     []string                  // of the weights
+}
+
+func (l *loader) format(format string, args ...any) error {
+	return &FormatError{l.f.Path(), fmt.Sprintf(format, args...)}
+}
+
+func (l *loader) unsupported(format string, args ...any) error {
+	return &UnsupportedError{l.f.Path(), fmt.Sprintf(format, args...)}
+}
+
+func (l *loader) kind() (fileKind, error) {
+	if general, _ := l.f.String(keyType); general != "adapter" {
+		return fileKind{}, l.format("general.type is %q, want \"adapter\"", general)
+	}
+	if l.f.Architecture() == "" {
+		return fileKind{}, l.format("general.architecture is missing")
+	}
+	name, _ := l.f.String(keyKind)
+	for _, k := range fileKinds {
+		if k.name == name {
+			return k, nil
+		}
+	}
+	return fileKind{}, l.unsupported("adapter.type is %q, want \"lora\" or \"dual_lora\"", name)
+}
+
+func (l *loader) alpha(kind fileKind) error {
+	alpha, err := l.f.Float(kind.alphaKey)
+	switch {
+	case errors.Is(err, gguf.ErrNoKey):
+		return nil
+	case err != nil:
+		return err
+	case !finite(float32(alpha)):
+		return l.format("%s is %v", kind.alphaKey, alpha)
+	}
+	l.fileAlpha = float32(alpha)
+	return nil
+}
+
+// tensor files one tensor under its weight and suffix.
+func (l *loader) tensor(t gguf.Tensor, kind fileKind) error {
+	dot := strings.LastIndexByte(t.Name, '.')
+	weight, suffix := t.Name[:max(dot, 0)], t.Name[dot+1:]
+	switch {
+	case strings.HasSuffix(t.Name, "_norm.weight"):
+		return nil
+	case !slices.Contains(kind.suffixes, suffix):
+		return l.format("tensor %q: want a name that ends in %s", t.Name, strings.Join(kind.suffixes, ", "))
+	case strings.HasSuffix(weight, "token_embd.weight"):
+		return l.unsupported("tensor %q: adapted embeddings are not supported", t.Name)
+	}
+	m, err := l.matrix(t)
+	if err != nil {
+		return err
+	}
+	if l.factors[weight] == nil {
+		l.factors[weight] = map[string]Mat{}
+		l.order = append(l.order, weight)
+	}
+	l.factors[weight][suffix] = m
+	return nil
+}
+
+// matrix decodes a factor. One dimension is a rank of 1 whose last dimension
+// ggml has dropped.
+func (l *loader) matrix(t gguf.Tensor) (Mat, error) {
+	rows := int64(1)
+	if len(t.Shape) > 1 {
+		rows = t.Shape[1]
+	}
+	switch {
+	case t.Elements() == 0:
+		return Mat{}, l.format("tensor %q: shape %v is empty", t.Name, t.Shape)
+	case t.Elements() != t.Shape[0]*rows:
+		return Mat{}, l.unsupported("tensor %q: shape %v, adapted experts are not supported", t.Name, t.Shape)
+	case !plain.Supports(t.Type):
+		return Mat{}, l.unsupported("tensor %q: type %s, want f32, f16, bf16 or q8_0", t.Name, t.Type)
+	}
+	data, err := l.f.Data(t.Name)
+	if err != nil {
+		return Mat{}, err
+	}
+	m := NewMat(int(t.Shape[0]), int(rows))
+	if err := plain.Decode(t.Type, data, m.Data); err != nil {
+		return Mat{}, err
+	}
+	if i, bad := firstNotFinite(m.Data); bad {
+		return Mat{}, l.format("tensor %q: element %d is %v", t.Name, i, m.Data[i])
+	}
+	return m, nil
+}
+
+func (l *loader) adapter(kind fileKind) (*Adapter, error) {
+	a := &Adapter{Architecture: l.f.Architecture(), Meta: map[string]gguf.Value{}}
+	a.BaseName, _ = l.f.String(keyBaseName)
+	a.BaseHash, _ = l.f.String(keyBaseHash)
+	for _, kv := range l.f.KVs() {
+		if !reserved(kv.Key) {
+			a.Meta[kv.Key] = kv.Value
+		}
+	}
+	for _, weight := range l.order {
+		f, err := l.weight(kind, weight)
+		if err != nil {
+			return nil, err
+		}
+		a.Weights = append(a.Weights, Weight{weight, f})
+	}
+	if a.Weights == nil {
+		return nil, l.format("has no factors")
+	}
+	a.sort()
+	return a, nil
+}
+
+// weight joins the factors of one weight and checks that their shapes agree.
+func (l *loader) weight(kind fileKind, weight string) (Factors, error) {
+	var mats []Mat
+	for _, suffix := range kind.suffixes {
+		m, ok := l.factors[weight][suffix]
+		if !ok {
+			return nil, l.format("tensor %q: %s is missing", weight, suffix)
+		}
+		mats = append(mats, m)
+	}
+	for i := 0; i < len(mats); i += 2 {
+		a, b := mats[i], mats[i+1]
+		if a.NE[1] != b.NE[0] || a.NE[0] != mats[0].NE[0] || b.NE[1] != mats[1].NE[1] {
+			return nil, l.format("tensor %q: %s %v and %s %v do not fit, want [n_in rank] and [rank n_out]",
+				weight, kind.suffixes[i], a.NE, kind.suffixes[i+1], b.NE)
+		}
+	}
+	if kind.method == MethodDual {
+		return &Dual{A: mats[0], B: mats[1], C: mats[2], D: mats[3], Alpha: l.fileAlpha}, nil
+	}
+	return &LoRA{A: mats[0], B: mats[1], Alpha: l.fileAlpha}, nil
+}
+
+func finite(v float32) bool { return math.Abs(float64(v)) <= math.MaxFloat32 }
+
+func firstNotFinite(vs []float32) (int, bool) {
+	for i, v := range vs {
+		if !finite(v) {
+			return i, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,139 @@
+package adapter
+
+import (
+	"fmt"
+	"math"
+
+	"finetune/gguf"
+)
+
+// Report tells how well the projection of one weight went.
+type Report struct {
+	Name   string
+	Rank   int
+	Total  float64 // ‖ΔW·diag(d)‖², d = 1 without Inputs
+	Energy float64 // share of Total that the components kept carry, 0 to 1
+	Error  float64 // ‖ΔW − s·B·A‖/‖ΔW‖ as measured on the result, without d
+}
+
+// Allocate spreads a budget, in parameters, over the weights: at least rank 1 for
+// each, and then always the component with the most energy a parameter. It returns
+// a rank for each weight of the adapter, in its order; their parameters never
+// exceed the budget. The budget may be that of [Decompose] at most.
+func (d *Decomposition) Allocate(budget int) ([]int, error) {
+	if budget > d.budget {
+		return nil, fmt.Errorf("adapter: budget %d: decomposed for at most %d parameters", budget, d.budget)
+	}
+	spectra := make([]spectrum, len(d.parts))
+	for i, p := range d.parts {
+		spectra[i] = p.spectrum
+	}
+	return allocate(spectra, budget)
+}
+
+// Uniform returns one rank for all weights, less where there are no more
+// components with any energy.
+func (d *Decomposition) Uniform(rank int) ([]int, error) {
+	if most := d.budget / d.MinBudget(); rank < 1 || rank > most {
+		return nil, fmt.Errorf("adapter: rank %d: decomposed for 1 to %d", rank, most)
+	}
+	ranks := make([]int, len(d.parts))
+	for i, p := range d.parts {
+		ranks[i] = min(rank, p.a.NE[1])
+	}
+	return ranks, nil
+}
+
+// Project cuts each weight to its rank, from [Decomposition.Allocate] or
+// [Decomposition.Uniform]. The result is a LoRA whose scale is 1 and which belongs
+// to the same base; the reports are in the order of its weights. It shares memory
+// with nothing.
+func (d *Decomposition) Project(ranks []int) (*Adapter, []Report, error) {
+	if len(ranks) != len(d.parts) {
+		return nil, nil, fmt.Errorf("adapter: %d ranks for %d weights", len(ranks), len(d.parts))
+	}
+	result := *d.source
+	result.Weights = nil
+	result.Meta = projectedMeta(d.source)
+	alpha := alphaOfOne(ranks)
+	var reports []Report
+	for i, w := range d.source.Weights {
+		p := d.parts[i]
+		if ranks[i] < 1 || ranks[i] > p.a.NE[1] {
+			return nil, nil, fmt.Errorf("adapter: tensor %q: rank %d, decomposed for 1 to %d", w.Name, ranks[i], p.a.NE[1])
+		}
+		l := &LoRA{A: p.a.firstRows(ranks[i]), B: p.b.firstColumns(ranks[i]), Alpha: alpha}
+		result.Weights = append(result.Weights, Weight{w.Name, l})
+		reports = append(reports, p.report(w, l))
+	}
+	return &result, reports, nil
+}
+
+// alphaOfOne is the alpha with which the scale is 1: the rank if all have one, so
+// that a reader which takes no alpha for no effect sees one, and else 0.
+func alphaOfOne(ranks []int) float32 {
+	for _, r := range ranks {
+		if r != ranks[0] {
+			return 0
+		}
+	}
+	return float32(ranks[0])
+}
+
+func projectedMeta(a *Adapter) map[string]gguf.Value {
+	meta := withMeta(a.Meta, KeyExport, "project")
+	if _, ok := meta[KeyMethod]; !ok {
+		meta[KeyMethod] = string(a.Method())
+	}
+	return meta
+}
+
+func (p part) report(w Weight, l *LoRA) Report {
+	r := Report{Name: w.Name, Rank: l.Rank(), Total: p.total, Energy: 1}
+	if p.total == 0 {
+		return r
+	}
+	kept := 0.0
+	for _, e := range p.energy[:r.Rank] {
+		kept += e
+	}
+	r.Energy = min(kept/p.total, 1)
+	difference, whole := Distance(w, l)
+	r.Error = difference / whole
+	return r
+}
+
+// Captured is the share of the energy of all weights that a projection kept.
+func Captured(reports []Report) float64 {
+	kept, total := 0.0, 0.0
+	for _, r := range reports {
+		kept += r.Energy * r.Total
+		total += r.Total
+	}
+	if total == 0 {
+		return 1
+	}
+	return kept / total
+}
+
+// Distance returns ‖ΔW − ΔV‖ and ‖ΔW‖, Frobenius norms, for the changes w and v
+// of one weight. It forms both a tile at a time.
+func Distance(w, v Factors) (difference, whole float64) {
+	nIn, nOut := w.Shape()
+	sums := make([][2]float64, (nOut+tileRows-1)/tileRows) // one a tile, so that their order is fixed
+	tiles(nOut, func(row0, row1 int) {
+		dw, dv := make([]float32, (row1-row0)*nIn), make([]float32, (row1-row0)*nIn)
+		w.DeltaRows(dw, row0, row1)
+		v.DeltaRows(dv, row0, row1)
+		for i := range dw {
+			x, y := float64(dw[i]), float64(dv[i])
+			sums[row0/tileRows][0] += (x - y) * (x - y)
+			sums[row0/tileRows][1] += x * x
+		}
+	})
+	for _, s := range sums {
+		difference += s[0]
+		whole += s[1]
+	}
+	return math.Sqrt(difference), math.Sqrt(whole)
+}

@@ -1,0 +1,141 @@
+package adapter
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"finetune/gguf"
+	"finetune/quant/plain"
+)
+
+// Keys of adapter files. The general.* and adapter.* ones are llama.cpp's, which
+// passes over the others.
+const (
+	keyType     = "general.type"
+	keyArch     = "general.architecture"
+	keyKind     = "adapter.type"
+	keyRank     = "finetune.rank" // uint32, the largest of the file
+	keyBaseName = "finetune.base.name"
+	keyBaseHash = "finetune.base.hash"
+
+	// KeyMethod is the [Method] that the adapter was trained with, which for an
+	// exported LoRA is not its own.
+	KeyMethod = "finetune.method"
+	// KeyExport says how a LoRA came from another adapter: "project" or "exact".
+	KeyExport = "finetune.export"
+	// KeyVersion is for the version of the tool, which the caller knows.
+	KeyVersion = "finetune.version"
+)
+
+// reserved tells whether a key is written from the fields of an [Adapter].
+func reserved(key string) bool {
+	for _, k := range fileKinds {
+		if key == k.alphaKey {
+			return true
+		}
+	}
+	return slices.Contains([]string{keyType, keyArch, keyKind, keyRank, keyBaseName, keyBaseHash}, key)
+}
+
+// Save writes the adapter to path, whole or not at all, with factors in F32.
+// A LoRA becomes a GGUF LoRA, which llama.cpp loads as it is. A Dual LoRA becomes
+// our own container, adapter.type "dual_lora", which llama.cpp refuses by that
+// type. Saving what [Load] returned gives the same bytes again.
+func (a *Adapter) Save(path string) error {
+	if a.Method() == MethodLoRA {
+		return a.WriteLoRA(path, LoRAOptions{})
+	}
+	w, err := a.newWriter(MethodDual, gguf.TypeF32, a.Alpha(), a.Rank())
+	if err != nil {
+		return err
+	}
+	for _, weight := range a.Weights {
+		if alphaOf(weight.Factors) != a.Alpha() {
+			return fmt.Errorf("adapter: tensor %q: alpha is %v, the first weight's %v: one file has one alpha", weight.Name, alphaOf(weight.Factors), a.Alpha())
+		}
+		for _, m := range weight.Mats() {
+			w.mat(weight.Name+"."+m.Suffix, m.Mat, 1)
+		}
+	}
+	return w.WriteFile(path)
+}
+
+// writer adds the keys and the factors of an adapter to a GGUF.
+type writer struct {
+	*gguf.Builder
+	t gguf.Type
+}
+
+// newWriter starts a file of the kind of method m.
+func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (writer, error) {
+	if a.Architecture == "" || len(a.Weights) == 0 {
+		return writer{}, fmt.Errorf("adapter: architecture %q with %d weights: want both to write a file", a.Architecture, len(a.Weights))
+	}
+	if !plain.Supports(t) {
+		return writer{}, fmt.Errorf("adapter: type %s: want f32, f16, bf16 or q8_0", t)
+	}
+	b := gguf.NewBuilder()
+	b.Set(keyType, "adapter")
+	b.Set(keyArch, a.Architecture)
+	for _, k := range fileKinds {
+		if k.method == m {
+			b.Set(keyKind, k.name)
+			b.Set(k.alphaKey, alpha) // a float32: llama.cpp reads no other kind
+		}
+	}
+	b.Set(KeyMethod, string(a.Method()))
+	b.Set(keyRank, uint32(rank))
+	b.Set(keyBaseName, a.BaseName)
+	b.Set(keyBaseHash, a.BaseHash)
+	for _, key := range slices.Sorted(maps.Keys(a.Meta)) {
+		if !reserved(key) {
+			b.Set(key, a.Meta[key])
+		}
+	}
+	return writer{b, t}, b.Err()
+}
+
+// typeFor is the file's type where a row is a whole number of its blocks, else F16.
+func (w writer) typeFor(row int) gguf.Type {
+	if row%w.t.BlockSize() != 0 {
+		return gguf.TypeF16
+	}
+	return w.t
+}
+
+// mat adds scale·m.
+func (w writer) mat(name string, m Mat, scale float32) {
+	w.tiled(name, w.typeFor(m.NE[0]), m.NE, func(dst []float32, row0, row1 int) {
+		for i, v := range m.Data[row0*m.NE[0] : row1*m.NE[0]] {
+			dst[i] = scale * v
+		}
+	})
+}
+
+// tiled adds a tensor [n, m] whose rows are made a tile at a time, when the file
+// is written.
+func (w writer) tiled(name string, t gguf.Type, ne [2]int, rows func(dst []float32, row0, row1 int)) {
+	shape := []int64{int64(ne[0]), int64(ne[1])}
+	w.AddTensorFunc(name, t, shape, func(out io.Writer) error {
+		tile := make([]float32, ne[0]*min(tileRows, ne[1]))
+		var data []byte
+		for row0 := 0; row0 < ne[1]; row0 += tileRows {
+			row1 := min(row0+tileRows, ne[1])
+			part := tile[:(row1-row0)*ne[0]]
+			rows(part, row0, row1)
+			if i, bad := firstNotFinite(part); bad {
+				return fmt.Errorf("element %d is %v", row0*ne[0]+i, part[i])
+			}
+			var err error
+			if data, err = plain.Append(data[:0], t, part); err != nil {
+				return err
+			}
+			if _, err := out.Write(data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,36 @@
+package llama_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A program written for go-llama.cpp compiles against this module and generates text with an adapter.
+func TestExampleProgramGeneratesWithAnAdapter(t *testing.T) {
+	model := data(t, "models/stories260K-f32.gguf")
+	bin := filepath.Join(t.TempDir(), "example")
+	if out, err := exec.Command("go", "build", "-o", bin, "./examples").CombinedOutput(); err != nil {
+		t.Fatalf("go build ./examples: %v\n%s", err, out)
+	}
+	run := func(args ...string) string {
+		cmd := exec.Command(bin, append([]string{"-m", model, "-temp", "0", "-n", "40", "-t", "1"}, args...)...)
+		cmd.Stdin = strings.NewReader("Once upon a time\n")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v: %v", cmd, err)
+		}
+		return string(out)
+	}
+	base := run()
+	if !strings.HasPrefix(base, ", there was a little girl named Lily.") || !strings.Contains(base, "(embedding of 64 numbers)") {
+		t.Errorf("without an adapter: %q", base)
+	}
+	if adapted := run("-lora", writeAdapter(t, adapterSpec{alpha: 8})); len(adapted) < 40 || adapted == base {
+		t.Errorf("with an adapter: %q", adapted)
+	}
+	if out, err := exec.Command(bin, "-m", "no/such/file").CombinedOutput(); err == nil || strings.Count(string(out), "\n") != 1 {
+		t.Errorf("with a missing model: %v, %q, want one line", err, out)
+	}
+}

@@ -1,0 +1,43 @@
+package llama
+
+// #include "bridge.h"
+import "C"
+
+import "sync/atomic"
+
+// LogLevel is the level of a log line, with llama.cpp's numbers.
+type LogLevel int
+
+// The levels of llama.cpp's and ggml's log.
+const (
+	LogDebug    LogLevel = 1
+	LogInfo     LogLevel = 2
+	LogWarn     LogLevel = 3
+	LogError    LogLevel = 4
+	LogContinue LogLevel = 5 // goes on with the line before
+)
+
+var logHook atomic.Pointer[func(LogLevel, string)]
+
+// The library logs to stderr until it is told otherwise. This package is initialized after those that it imports, so the
+// choice is the last one made.
+func init() { C.fl_install() }
+
+// SetLog sends the log of llama.cpp and ggml to f, nil to nobody, which is the default. The text is what the library
+// wrote: often a line with its newline, sometimes a part of one. f may be called from several threads at once, inside
+// calls of this package, and must not call back into it. What llama.cpp logs about the abort that ends a trace is left out.
+func SetLog(f func(level LogLevel, text string)) {
+	if f == nil {
+		logHook.Store(nil)
+	} else {
+		logHook.Store(&f)
+	}
+	C.fl_log_forward(C.bool(f != nil))
+}
+
+//export flGoLog
+func flGoLog(level C.int, text *C.char) {
+	if f := logHook.Load(); f != nil {
+		(*f)(LogLevel(level), C.GoString(text))
+	}
+}

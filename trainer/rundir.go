@@ -163,8 +163,12 @@ func (r *Run) CheckpointPath(step int) string {
 }
 
 // Checkpoints returns the steps of which the run has a checkpoint, ascending.
-func (r *Run) Checkpoints() ([]int, error) {
-	entries, err := os.ReadDir(r.dir)
+func (r *Run) Checkpoints() ([]int, error) { return ListCheckpoints(r.dir) }
+
+// ListCheckpoints is Checkpoints for a directory that this process does not
+// hold: a run that goes on elsewhere may add to the result at any time.
+func ListCheckpoints(dir string) ([]int, error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}

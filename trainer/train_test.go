@@ -58,3 +58,20 @@ func TestTrainsShakespeare(t *testing.T) {
 		})
 	}
 }
+
+func TestExport(t *testing.T) {
+	c := shakespeare(t, "stories260K-f32.gguf", "dual-lora")
+	s, err := Train(context.Background(), c, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{ModeExact, ModeProject} {
+		x := DefaultExportConfig()
+		x.Run, x.Out, x.Mode = c.Out, filepath.Join(t.TempDir(), "out.gguf"), mode
+		r, err := Export(context.Background(), x, func(s string) { t.Log(s) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("val %v %+v", s.ValLoss, r)
+	}
+}

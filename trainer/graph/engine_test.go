@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/testmodel"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
@@ -31,6 +32,22 @@ func TestLogitsEqualLlamaDecode(t *testing.T) {
 			t.Errorf("%v: logits differ by %v of %v, want within %v of it", shape, d, top, logitsTolerance)
 		} else {
 			t.Logf("%v: logits differ by %v of %v", shape, d, top)
+		}
+	}
+}
+
+func TestLogitsOfTinyModelsEqualLlamaDecode(t *testing.T) {
+	for _, arch := range []string{"llama", "qwen2", "qwen3", "phi3"} {
+		shape := Shape{Ctx: 24, Seqs: 2}
+		m := loadModel(t, testmodel.Path(t, testmodel.Spec{Arch: arch}))
+		ws := windows(shape, m.Vocab().NTokens())
+		got, err := newEngine(t, m, nil, Options{Shape: shape}).Logits(ws)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := decode(t, m, shape, ws)
+		if d, top := largestDifference(got, want), largest(want); d > logitsTolerance*top {
+			t.Errorf("%s: logits differ by %v of %v, want within %v of it", arch, d, top, logitsTolerance)
 		}
 	}
 }

@@ -1,11 +1,13 @@
 package graph
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/testmodel"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -15,9 +17,9 @@ import (
 // of ReLU leave 5 % at most; a wrong derivative has nothing to do with it.
 const directionTolerance = 0.05
 
-// lossStep is how much the loss, summed over some 50 tokens, is moved to either side: far above its rounding (1e-5) and
+// lossStep is how much the loss, summed over some 50 tokens, is moved to either side: far above its rounding (1e-5), and
 // small against the loss itself.
-const lossStep = 0.02
+const lossStep = 0.004
 
 // checkModel compares the gradient of every factor with the change of the loss along it.
 func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool) {
@@ -168,4 +170,18 @@ func nativeTerm(t *testing.T, f adapter.Factors, w, x, dy []float32, tokens int)
 		got = append(got, append([]float32(nil), o.Floats()...))
 	}
 	return got[0], got[1], got[2:]
+}
+
+// Architectures by the way their blocks differ: fused or separate projections, biases, norms of q and k, tied heads.
+func TestGradientsOfTinyModels(t *testing.T) {
+	for _, arch := range []string{"llama", "qwen2", "qwen3", "phi3"} {
+		for _, tied := range []bool{false, true} {
+			for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+				t.Run(fmt.Sprintf("%s tied=%v %s", arch, tied, method), func(t *testing.T) {
+					path := testmodel.Path(t, testmodel.Spec{Arch: arch, Tied: tied})
+					checkModel(t, path, method, tied)
+				})
+			}
+		}
+	}
 }

@@ -1,10 +1,32 @@
 package data
 
-// Window is one sequence of n_ctx tokens as the model is trained on it. All slices are n_ctx long.
+// Window is one row of a batch, as the model is trained on it. All slices are [n_ctx].
 type Window struct {
 	Tokens  []int32   // what the model reads
-	Targets []int32   // what it should predict after each token
-	Pos     []int32   // position inside the document, from 0
-	Doc     []int32   // number of the document in this window: attention stays inside one
-	Weight  []float32 // how much each prediction counts; 0 = not trained
+	Targets []int32   // Targets[i] is the token to predict behind Tokens[i]
+	Pos     []int32   // position in its document: each begins at 0
+	Doc     []int32   // number of the document in the window, from 0; attention stays inside one. Padding is the last
+	Weight  []float32 // 1 where the target is learned, else 0
+}
+
+// Blank is a window of padding only, to fill a batch.
+func Blank(nCtx int) Window {
+	w := newWindow(nCtx)
+	w.pad(0, 0)
+	return w
+}
+
+// newWindow puts the four integer rows into one allocation.
+func newWindow(n int) Window {
+	ints := make([]int32, 4*n)
+	row := func(i int) []int32 { return ints[i*n : (i+1)*n : (i+1)*n] }
+	return Window{row(0), row(1), row(2), row(3), make([]float32, n)}
+}
+
+// pad makes the places from at on a document of their own: token 0, which every vocabulary
+// has, weight 0.
+func (w *Window) pad(at int, doc int32) {
+	for i := at; i < len(w.Tokens); i++ {
+		w.Pos[i], w.Doc[i] = int32(i-at), doc
+	}
 }

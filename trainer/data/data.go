@@ -1,0 +1,166 @@
+// Package data turns files of text into windows of tokens to train on: what is read, what
+// of it is learned, how it is packed to the context, in what order it comes.
+//
+// Files are plain text (UTF-8), JSON lines, or a JSON array of records. A record is
+// {text}, {prompt, completion}, {messages} (also as ShareGPT's {conversations}),
+// {instruction, input, output} or {question, answer}; see [Record]. Chats are written by
+// the model's own template. Everything is a function of the file, the options and the
+// seed: two loads give the same windows.
+//
+// Refused: files that are not UTF-8, tables and archives (CSV, Parquet, gzip), message
+// parts that are not text, loss weights other than 0 and 1.
+//
+//	set, err := data.Load("train.jsonl", data.Options{NCtx: 512, Tokenizer: model.Vocab(), Seed: 1, ValFraction: 0.05})
+//	for _, i := range data.Order(1, epoch, set.Train.Len()) {
+//		w := set.Train.At(i) // w.Tokens, w.Targets, w.Weight …
+//	}
+package data
+
+import (
+	"fmt"
+	"time"
+)
+
+// Tokenizer is what the package needs of a vocabulary; *llama.Vocab is one.
+type Tokenizer interface {
+	// Tokenize turns text into token ids. addSpecial puts the vocabulary's own BOS and
+	// EOS around it; parseSpecial reads "<|im_end|>" and the like as the tokens of that name.
+	Tokenize(text string, addSpecial, parseSpecial bool) ([]int32, error)
+	// Piece is the text of one token; the name of a control token only when special is set.
+	Piece(id int32, special bool) string
+	BOS() int32 // token that begins a text, -1 if there is none
+	EOS() int32 // token that ends a text, -1 if there is none
+	// AddBOS reports whether a text of this vocabulary begins with BOS.
+	AddBOS() bool
+	// IsEOG reports whether an app stops generating at this token: EOS, end of turn and the like.
+	IsEOG(id int32) bool
+}
+
+// LongRecords says what happens to a record of more tokens than the context.
+type LongRecords uint8
+
+const (
+	Cut  LongRecords = iota // keep its first n_ctx targets
+	Skip                    // leave it out
+)
+
+// Options say how a file is read. The zero value of a field is its default; NCtx and
+// Tokenizer have none.
+type Options struct {
+	NCtx      int // tokens a window
+	Tokenizer Tokenizer
+
+	// Template is the model's chat template (tokenizer.chat_template), Jinja source; "" if it has none.
+	Template string
+	// Now is the clock of templates that print the date (strftime_now). Zero hides the
+	// clock from them, and they fall back to the date they were written with.
+	Now time.Time
+
+	Format      Format      // default: by the file's name
+	LongRecords LongRecords // records only; a plain text is cut into windows
+	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
+	Seed        uint64      // picks the records held out
+}
+
+// Dataset is a loaded file.
+type Dataset struct {
+	Train *Windows
+	Val   *Windows // the part held out; nil without Options.ValFraction
+}
+
+// Load reads a file into windows. Of a plain text the last ValFraction is held out, of
+// records a choice by Seed in which equal records stay on one side.
+//
+// Errors: *fs.PathError from the file system, *FormatError for what is wrong in the file
+// (ErrEmpty, ErrNoTrained and ErrNoTemplate are told apart by errors.Is) and
+// *UnsupportedError for what is not read.
+//
+// Some errors carry advice, see internal/hint.
+func Load(path string, o Options) (*Dataset, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	set, err := load(path, o)
+	return set, advise(err)
+}
+
+func load(path string, o Options) (*Dataset, error) {
+	format, err := formatOf(path, o.Format)
+	if err != nil {
+		return nil, err
+	}
+	if format == Text {
+		return loadText(path, o)
+	}
+	return loadRecords(path, o)
+}
+
+func (o Options) check() error {
+	switch {
+	case o.Tokenizer == nil:
+		return fmt.Errorf("data: no tokenizer given")
+	case o.NCtx < 1:
+		return fmt.Errorf("data: context of %d tokens, want at least 1", o.NCtx)
+	case !(o.ValFraction >= 0 && o.ValFraction < 1):
+		return fmt.Errorf("data: held-out fraction %g, want 0 or more and below 1", o.ValFraction)
+	}
+	return nil
+}
+
+func loadText(path string, o Options) (*Dataset, error) {
+	text, err := readText(path)
+	if err != nil {
+		return nil, err
+	}
+	train, val := splitText(text, o.ValFraction)
+	set := new(Dataset)
+	if set.Train, err = textWindows(path, train, o); err != nil {
+		return nil, err
+	}
+	if o.ValFraction > 0 {
+		if set.Val, err = textWindows(path, val, o); err != nil {
+			return nil, heldOut(err)
+		}
+	}
+	return set, nil
+}
+
+func loadRecords(path string, o Options) (*Dataset, error) {
+	records, err := encodeFile(path, o)
+	if err != nil {
+		return nil, err
+	}
+	train, val, err := splitRecords(records, o.ValFraction, o.Seed)
+	if err != nil {
+		return nil, &FormatError{Path: path, Msg: err.Error()}
+	}
+	set := new(Dataset)
+	if set.Train, err = recordWindows(path, train, o); err != nil {
+		return nil, err
+	}
+	if o.ValFraction > 0 {
+		if set.Val, err = recordWindows(path, val, o); err != nil {
+			return nil, heldOut(err)
+		}
+	}
+	return set, nil
+}
+
+// recordWindows makes the records fit the context and packs them.
+func recordWindows(path string, records []encoded, o Options) (*Windows, error) {
+	var stats Stats
+	var examples []Example
+	for _, r := range records {
+		examples = append(examples, stats.fit(r, o)...)
+	}
+	w := pack(examples, o.NCtx, stats)
+	if w.stats.Trained == 0 {
+		return nil, &FormatError{Path: path, Msg: noTrained(w.stats), Err: ErrNoTrained}
+	}
+	return w, nil
+}
+
+// noTrained tells where the records went.
+func noTrained(s Stats) string {
+	return fmt.Sprintf("no trained token in %d records: %d without an answer to learn or cut before it, %d skipped as too long", s.Records, s.Untrained, s.Skipped)
+}

@@ -1,0 +1,91 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+
+	"finetune/internal/hint"
+	"finetune/trainer/data/jinja"
+)
+
+var (
+	// ErrEmpty marks a file, or the part of it held out, without any text or record.
+	ErrEmpty = errors.New("empty")
+	// ErrNoTrained marks data that holds nothing to learn: no target token has weight.
+	ErrNoTrained = errors.New("no trained token")
+	// ErrNoTemplate marks chat records for a model without a chat template.
+	ErrNoTemplate = errors.New("no chat template")
+
+	errNotText = errors.New("not text")
+)
+
+// FormatError says what is wrong in a file, and where.
+type FormatError struct {
+	Path string
+	Line int    // from 1; 0 when the whole file is meant
+	Msg  string // what is wrong and what was wanted, one line
+	Err  error  // one of the sentinels or the cause, or nil
+}
+
+func (e *FormatError) Error() string { return place(e.Path, e.Line, e.Msg) }
+func (e *FormatError) Unwrap() error { return e.Err }
+
+// UnsupportedError says what in a file may be fine but is not handled.
+type UnsupportedError struct {
+	Path string
+	Line int // from 1; 0 when the whole file is meant
+	Msg  string
+	Err  error
+}
+
+func (e *UnsupportedError) Error() string { return place(e.Path, e.Line, e.Msg) }
+func (e *UnsupportedError) Unwrap() error { return e.Err }
+
+func place(path string, line int, msg string) string {
+	switch {
+	case path == "":
+		return "data: " + msg
+	case line == 0:
+		return fmt.Sprintf("data: %q: %s", path, msg)
+	}
+	return fmt.Sprintf("data: %q line %d: %s", path, line, msg)
+}
+
+// located gives an error made below the file its path and line.
+func located(err error, path string, line int) error {
+	switch e := err.(type) {
+	case *FormatError:
+		return &FormatError{path, line, e.Msg, e.Err}
+	case *UnsupportedError:
+		return &UnsupportedError{path, line, e.Msg, e.Err}
+	}
+	return &FormatError{path, line, err.Error(), err}
+}
+
+// advise adds what can be tried next to the errors that have an answer.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, ErrNoTemplate):
+		return hint.With(err, `use an instruct model, whose GGUF carries a chat template, or records of "prompt" and "completion"`)
+	case errors.Is(err, jinja.ErrRaised):
+		return hint.With(err, "write the records with the roles and the order that the model's chat template accepts")
+	case errors.Is(err, errNotText):
+		return hint.With(err, `write one JSON object a line: {"text": …}, {"prompt": …, "completion": …} or {"messages": […]}`)
+	}
+	return err
+}
+
+// heldOut says that it is the held-out part that an error is about.
+func heldOut(err error) error {
+	var e *FormatError
+	if errors.As(err, &e) {
+		return &FormatError{e.Path, e.Line, "held-out part: " + e.Msg, e.Err}
+	}
+	return err
+}
+
+func badf(format string, a ...any) error { return &FormatError{Msg: fmt.Sprintf(format, a...)} }
+
+func unsupportedf(format string, a ...any) error {
+	return &UnsupportedError{Msg: fmt.Sprintf(format, a...)}
+}

@@ -1,0 +1,241 @@
+package data
+
+import (
+	"slices"
+)
+
+// Example is one document as tokens: a record, a turn of a chat with all before it, or a
+// piece of a plain text.
+type Example struct {
+	Tokens []int32
+	Train  []bool // Train[i]: token i is learned, as the target behind token i-1
+}
+
+// add appends tokens that are all learned or all not.
+func (e *Example) add(train bool, tokens ...int32) {
+	for _, t := range tokens {
+		e.Tokens = append(e.Tokens, t)
+		e.Train = append(e.Train, train)
+	}
+}
+
+// targets counts the tokens that are learned. The first token is never a target.
+func (e Example) targets() int {
+	n := 0
+	for i := 1; i < len(e.Train); i++ {
+		if e.Train[i] {
+			n++
+		}
+	}
+	return n
+}
+
+// encoded is a record as examples.
+type encoded struct {
+	examples     []Example
+	stopsAdded   int // answers that got an EOS because their template prints no end of turn
+	stopsMissing int // answers inside a chat that end without a token to stop at
+	inexact      int // answers that follow other tokens here than in an app
+}
+
+// encoder turns records into tokens.
+type encoder struct {
+	tok      Tokenizer
+	template *Template // nil: the model has none
+	prefixes bool      // whether the vocabulary puts a space in front of a text
+}
+
+func encodeFile(path string, o Options) ([]encoded, error) {
+	enc := encoder{tok: o.Tokenizer, prefixes: addsSpace(o.Tokenizer)}
+	if o.Template != "" {
+		var err error
+		if enc.template, err = ParseTemplate(o.Template, o.Tokenizer, o.Now); err != nil {
+			return nil, err
+		}
+	}
+	var all []encoded
+	for rec, err := range ReadRecords(path) {
+		if err != nil {
+			return nil, err
+		}
+		e, err := enc.record(rec)
+		if err != nil {
+			return nil, located(err, path, rec.Line)
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// addsSpace finds out whether a text's first token gets a space it does not have, as
+// SentencePiece vocabularies do.
+func addsSpace(tok Tokenizer) bool {
+	ids, err := tok.Tokenize("a", false, false)
+	return err == nil && len(ids) > 0 && len(tok.Piece(ids[0], false)) > 0 && tok.Piece(ids[0], false)[0] == ' '
+}
+
+func (e *encoder) record(r Record) (encoded, error) {
+	switch {
+	case r.Kind == KindText:
+		return e.text(r.Text)
+	case r.Kind == KindCompletion, r.Kind == KindInstruction && e.template == nil:
+		return e.completion(r.Prompt, r.Completion)
+	}
+	return e.chat(r)
+}
+
+// text encodes a document: [BOS] text EOS, all learned, so that the model also learns where
+// such a text ends. Names of special tokens in it count as those tokens, because records
+// are often chats that were written out beforehand.
+func (e *encoder) text(text string) (encoded, error) {
+	var x Example
+	if err := e.begin(&x, text, true); err != nil {
+		return encoded{}, err
+	}
+	if len(x.Tokens) > 0 && !e.tok.IsEOG(x.Tokens[len(x.Tokens)-1]) {
+		e.end(&x)
+	}
+	return encoded{examples: []Example{x}}, nil
+}
+
+// completion encodes [BOS] prompt completion EOS; the completion and its EOS are learned.
+func (e *encoder) completion(prompt, completion string) (encoded, error) {
+	var x Example
+	if err := e.begin(&x, prompt, false); err != nil {
+		return encoded{}, err
+	}
+	if err := e.follow(&x, completion, true); err != nil {
+		return encoded{}, err
+	}
+	if n := len(x.Tokens); n == 0 || !x.Train[n-1] || !e.tok.IsEOG(x.Tokens[n-1]) {
+		e.end(&x)
+	}
+	return encoded{examples: []Example{x}}, nil
+}
+
+// begin encodes the first text of a document. It begins with one BOS if the vocabulary
+// wants one, also when the text, a rendered template for instance, brings its own.
+func (e *encoder) begin(x *Example, text string, train bool) error {
+	ids, err := e.tok.Tokenize(text, false, true)
+	if err != nil {
+		return err
+	}
+	bos := e.tok.BOS()
+	if e.tok.AddBOS() && bos >= 0 && (len(ids) == 0 || ids[0] != bos) {
+		x.add(false, bos)
+	}
+	x.add(train, ids...)
+	return nil
+}
+
+// end appends a learned EOS, if the vocabulary has one.
+func (e *encoder) end(x *Example) {
+	if eos := e.tok.EOS(); eos >= 0 {
+		x.add(true, eos)
+	}
+}
+
+// follow encodes text that continues a document. The border between two pieces is a border
+// between tokens, as it is in an app, where one piece is the prompt and the next is generated.
+func (e *encoder) follow(x *Example, text string, train bool) error {
+	ids, err := e.continuation(x.Tokens, text)
+	x.add(train, ids...)
+	return err
+}
+
+// continuation tokenizes text as it stands behind prev. Only vocabularies that put a space
+// in front of a text need care: inside a text there is none, except behind a special
+// token, where llama.cpp adds one too. A byte that joins no other token is put in front and
+// its tokens are taken off again.
+func (e *encoder) continuation(prev []int32, text string) ([]int32, error) {
+	const first = "\x01"
+	if text == "" || !e.prefixes || len(prev) == 0 || e.isSpecial(prev[len(prev)-1]) {
+		return e.tok.Tokenize(text, false, true)
+	}
+	head, err := e.tok.Tokenize(first, false, true)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := e.tok.Tokenize(first+text, false, true)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) < len(head) || !slices.Equal(ids[:len(head)], head) {
+		return e.tok.Tokenize(text, false, true)
+	}
+	return ids[len(head):], nil
+}
+
+// isSpecial reports whether the tokenizer reads a token's name as that token: any other
+// token of a vocabulary with a leading space comes back with one space more.
+func (e *encoder) isSpecial(id int32) bool {
+	ids, err := e.tok.Tokenize(e.tok.Piece(id, true), false, true)
+	return err == nil && len(ids) == 1 && ids[0] == id
+}
+
+// chat encodes a conversation: each piece of the template's text by itself, learned up to
+// and with the last token that ends a turn; what the template prints behind it (a line end)
+// is not learned. An answer without such a token, from a template that prints none, gets
+// the vocabulary's EOS where the document ends with it.
+func (e *encoder) chat(r Record) (encoded, error) {
+	if e.template == nil {
+		return encoded{}, &FormatError{Msg: "chat record, but the model has no chat template", Err: ErrNoTemplate}
+	}
+	var out encoded
+	sequences, err := e.template.sequences(r.Messages, r.Tools)
+	if err != nil {
+		return out, err
+	}
+	for _, s := range sequences {
+		x, err := e.sequence(s, &out)
+		if err != nil {
+			return out, err
+		}
+		out.examples = append(out.examples, x)
+	}
+	return out, nil
+}
+
+func (e *encoder) sequence(pieces []piece, out *encoded) (Example, error) {
+	var x Example
+	for i, p := range pieces {
+		from := len(x.Tokens)
+		err := error(nil)
+		if i == 0 {
+			err = e.begin(&x, p.text, false)
+		} else {
+			err = e.follow(&x, p.text, p.train)
+		}
+		if err != nil {
+			return x, err
+		}
+		if !p.train {
+			continue
+		}
+		if p.inexact {
+			out.inexact++
+		}
+		switch stop := e.lastStop(x.Tokens, from); {
+		case stop >= 0:
+			for j := stop + 1; j < len(x.Train); j++ {
+				x.Train[j] = false
+			}
+		case i == len(pieces)-1:
+			e.end(&x)
+			out.stopsAdded++
+		default:
+			out.stopsMissing++
+		}
+	}
+	return x, nil
+}
+
+// lastStop returns the last position from on where an app stops generating, -1 if there is none.
+func (e *encoder) lastStop(tokens []int32, from int) int {
+	for i := len(tokens) - 1; i >= from; i-- {
+		if e.tok.IsEOG(tokens[i]) {
+			return i
+		}
+	}
+	return -1
+}

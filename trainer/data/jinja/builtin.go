@@ -1,0 +1,134 @@
+package jinja
+
+import (
+	"fmt"
+	"time"
+)
+
+// builtin is a function of the language, called with the state for its budget.
+type builtin func(st *state, a args) (any, error)
+
+// globals are the functions every template sees; the caller's variables come first.
+var globals = map[string]builtin{
+	"range":           rangeFunc,
+	"namespace":       namespaceFunc,
+	"dict":            dictFunc,
+	"raise_exception": raiseException,
+}
+
+func rangeFunc(st *state, a args) (any, error) {
+	bounds := make([]int64, len(a.positional))
+	for i, v := range a.positional {
+		n, ok := integer(v)
+		if !ok {
+			return nil, errorf("range: argument is %s, want int%s", typeName(v), missing(v))
+		}
+		bounds[i] = n
+	}
+	from, to, step := int64(0), int64(0), int64(1)
+	switch len(bounds) {
+	case 1:
+		to = bounds[0]
+	case 2:
+		from, to = bounds[0], bounds[1]
+	case 3:
+		from, to, step = bounds[0], bounds[1], bounds[2]
+	default:
+		return nil, errorf("range: got %d arguments, want 1 to 3", len(bounds))
+	}
+	if step == 0 {
+		return nil, errorf("range: step is 0")
+	}
+	items := []any{}
+	for i := from; step > 0 && i < to || step < 0 && i > to; {
+		if err := st.spend(itemCost); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+		next := i + step
+		if (next > i) != (step > 0) { // past 64 bits
+			break
+		}
+		i = next
+	}
+	return items, nil
+}
+
+func namespaceFunc(st *state, a args) (any, error) {
+	d, err := dictFunc(st, a)
+	if err != nil {
+		return nil, err
+	}
+	return &namespace{*d.(*Dict)}, nil
+}
+
+func dictFunc(st *state, a args) (any, error) {
+	d := new(Dict)
+	for _, v := range a.positional {
+		from, ok := v.(*Dict)
+		if !ok {
+			return nil, errorf("dict: argument is %s, want dict", typeName(v))
+		}
+		if err := st.spend(4 * itemCost * int64(len(from.keys))); err != nil {
+			return nil, err
+		}
+		for _, k := range from.keys {
+			d.Set(k, from.values[k])
+		}
+	}
+	for _, name := range sortedKeys(a.named) {
+		d.Set(name, a.named[name])
+	}
+	return d, nil
+}
+
+func raiseException(st *state, a args) (any, error) {
+	msg, err := st.text(a.get(0, "message", ""))
+	if err != nil {
+		return nil, err
+	}
+	return nil, &Error{Msg: msg, Err: ErrRaised}
+}
+
+// Strftime returns the function that templates call as strftime_now, with its clock
+// stopped at now.
+func Strftime(now time.Time) Func {
+	return func(a []any) (any, error) {
+		if len(a) != 1 {
+			return nil, fmt.Errorf("strftime_now: got %d arguments, want a format", len(a))
+		}
+		format, ok := a[0].(string)
+		if !ok {
+			return nil, fmt.Errorf("strftime_now: argument is %s, want string", typeName(a[0]))
+		}
+		return strftime(now, format)
+	}
+}
+
+// layouts gives Go's layout of each strftime directive.
+var layouts = map[byte]string{
+	'a': "Mon", 'A': "Monday", 'b': "Jan", 'B': "January", 'd': "02", 'e': "_2", 'm': "01", 'y': "06", 'Y': "2006",
+	'H': "15", 'I': "03", 'M': "04", 'S': "05", 'p': "PM", 'j': "002", 'Z': "MST", 'z': "-0700",
+	'F': "2006-01-02", 'T': "15:04:05",
+}
+
+func strftime(now time.Time, format string) (string, error) {
+	var out []byte
+	for i := 0; i < len(format); i++ {
+		if format[i] != '%' || i+1 == len(format) {
+			out = append(out, format[i])
+			continue
+		}
+		i++
+		layout, ok := layouts[format[i]]
+		switch {
+		case format[i] == '%':
+			out = append(out, '%')
+		case !ok:
+			return "", fmt.Errorf("strftime_now: %%%c is not supported", format[i])
+		default:
+			out = now.AppendFormat(out, layout)
+		}
+	}
+	return string(out), nil
+}

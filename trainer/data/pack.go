@@ -1,0 +1,126 @@
+package data
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+)
+
+// Windows are a dataset packed to the context. They are built on demand from the tokens:
+// a token takes five bytes. Nothing is changed after Load: goroutines may share it.
+type Windows struct {
+	nCtx     int
+	examples []Example
+	windows  [][]int32 // numbers of the examples in each window
+	stats    Stats
+}
+
+// Len is the number of windows.
+func (w *Windows) Len() int { return len(w.windows) }
+
+// NCtx is the length of a window in tokens.
+func (w *Windows) NCtx() int { return w.nCtx }
+
+// Stats are the counts of this part of the dataset.
+func (w *Windows) Stats() Stats { return w.stats }
+
+// All builds every window at once: 20 bytes a place. Windows that are only looked at one by
+// one are cheaper by At.
+func (w *Windows) All() []Window {
+	all := make([]Window, w.Len())
+	for i := range all {
+		all[i] = w.At(i)
+	}
+	return all
+}
+
+// Examples returns the documents of window i, in order. The caller must not change them.
+func (w *Windows) Examples(i int) []Example {
+	out := make([]Example, len(w.windows[i]))
+	for j, e := range w.windows[i] {
+		out[j] = w.examples[e]
+	}
+	return out
+}
+
+// At builds window i, 0 <= i < Len(). The slices belong to the caller.
+func (w *Windows) At(i int) Window {
+	win := newWindow(w.nCtx)
+	at, doc := 0, int32(0)
+	for _, e := range w.windows[i] {
+		x := w.examples[e]
+		for j := range len(x.Tokens) - 1 {
+			win.Tokens[at], win.Targets[at] = x.Tokens[j], x.Tokens[j+1]
+			win.Pos[at], win.Doc[at] = int32(j), doc
+			if x.Train[j+1] {
+				win.Weight[at] = 1
+			}
+			at++
+		}
+		doc++
+	}
+	win.pad(at, doc)
+	return win
+}
+
+// pack puts examples into windows: longest first, each into the fullest window that still
+// holds it (best fit, decreasing), the earlier one of two as full. An example of k tokens takes
+// k-1 places, one for each pair of a token and its target. Every example has 2 to nCtx+1 tokens.
+func pack(examples []Example, nCtx int, stats Stats) *Windows {
+	order := make([]int32, len(examples))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int {
+		return cmp.Compare(len(examples[b].Tokens), len(examples[a].Tokens))
+	})
+	w := &Windows{nCtx: nCtx, examples: examples, stats: stats}
+	room := newShelves(nCtx)
+	for _, e := range order {
+		places := len(examples[e].Tokens) - 1
+		i, free := room.take(places)
+		if i < 0 {
+			i, free = len(w.windows), nCtx
+			w.windows = append(w.windows, nil)
+		}
+		w.windows[i] = append(w.windows[i], e)
+		room.put(i, free-places)
+	}
+	w.count()
+	return w
+}
+
+// shelves keep the windows by the places left in them.
+type shelves struct {
+	windows [][]int  // [nCtx+1] windows with that many places left, a queue
+	some    []uint64 // bit n: shelf n holds a window
+}
+
+func newShelves(nCtx int) *shelves {
+	return &shelves{make([][]int, nCtx+1), make([]uint64, nCtx/64+1)}
+}
+
+// take removes the window with the least room that is enough, -1 if there is none.
+func (s *shelves) take(places int) (window, free int) {
+	word, mask := places/64, ^uint64(0)<<(places%64)
+	for ; word < len(s.some); word, mask = word+1, ^uint64(0) {
+		if found := s.some[word] & mask; found != 0 {
+			free = word*64 + bits.TrailingZeros64(found)
+			shelf := s.windows[free]
+			window, s.windows[free] = shelf[0], shelf[1:]
+			if len(shelf) == 1 {
+				s.some[word] &^= 1 << (free % 64)
+			}
+			return window, free
+		}
+	}
+	return -1, 0
+}
+
+func (s *shelves) put(window, free int) {
+	if free == 0 {
+		return
+	}
+	s.windows[free] = append(s.windows[free], window)
+	s.some[free/64] |= 1 << (free % 64)
+}

@@ -1,0 +1,123 @@
+package data
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// checkPacking holds every window against the documents in it.
+func checkPacking(t *testing.T, w *Windows) {
+	t.Helper()
+	tokens, trained := 0, 0
+	for i := range w.Len() {
+		win := w.At(i)
+		at := 0
+		for doc, e := range w.Examples(i) {
+			for j := range len(e.Tokens) - 1 {
+				want := fmt.Sprint(e.Tokens[j], e.Tokens[j+1], j, doc, weight(e.Train[j+1]))
+				got := fmt.Sprint(win.Tokens[at], win.Targets[at], win.Pos[at], win.Doc[at], win.Weight[at])
+				if got != want {
+					t.Fatalf("window %d place %d: token, target, position, document, weight = %s, want %s", i, at, got, want)
+				}
+				at++
+				tokens++
+				if e.Train[j+1] {
+					trained++
+				}
+			}
+		}
+		for ; at < w.NCtx(); at++ {
+			if win.Weight[at] != 0 || int(win.Doc[at]) != len(w.Examples(i)) {
+				t.Fatalf("window %d place %d: padding has weight %g and document %d, want 0 and %d", i, at, win.Weight[at], win.Doc[at], len(w.Examples(i)))
+			}
+		}
+	}
+	if s := w.Stats(); s.Tokens != tokens || s.Trained != trained || s.Windows != w.Len() {
+		t.Fatalf("Stats() = %+v, counted %d tokens, %d trained, %d windows", s, tokens, trained, w.Len())
+	}
+}
+
+func weight(train bool) float32 {
+	if train {
+		return 1
+	}
+	return 0
+}
+
+func TestPackingLosesNothing(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		nCtx := 1 + r.IntN(150)
+		var in []Example
+		for id := range int32(r.IntN(200)) {
+			e := Example{Tokens: make([]int32, 2+r.IntN(nCtx))}
+			for j := range e.Tokens {
+				e.Tokens[j] = id
+				e.Train = append(e.Train, r.IntN(2) == 0)
+			}
+			in = append(in, e)
+		}
+		w := pack(in, nCtx, Stats{})
+		checkPacking(t, w)
+		var ids []int32
+		for _, e := range examples(w) {
+			if len(e.Tokens) != len(in[e.Tokens[0]].Tokens) {
+				t.Fatalf("seed %d: example %d has %d tokens, want %d", seed, e.Tokens[0], len(e.Tokens), len(in[e.Tokens[0]].Tokens))
+			}
+			ids = append(ids, e.Tokens[0])
+		}
+		slices.Sort(ids)
+		for i, id := range ids {
+			if int(id) != i {
+				t.Fatalf("seed %d: example %d is missing or twice", seed, i)
+			}
+		}
+		if len(ids) != len(in) {
+			t.Fatalf("seed %d: %d examples in the windows, want %d", seed, len(ids), len(in))
+		}
+	}
+}
+
+func TestPackingIsTight(t *testing.T) {
+	var in []Example
+	for _, places := range []int{3, 7, 5, 5, 10, 2, 8} {
+		in = append(in, Example{make([]int32, places+1), make([]bool, places+1)})
+	}
+	w := pack(in, 10, Stats{})
+	if w.Len() != 4 || w.Stats().Padding != 0 {
+		t.Errorf("40 places in windows of 10: %d windows with %g padding, want 4 with 0", w.Len(), w.Stats().Padding)
+	}
+}
+
+func TestLongRecordsAreCutOrSkipped(t *testing.T) {
+	path := write(t, "a.jsonl", `{"prompt": "abc", "completion": "defgh"}
+{"prompt": "abcdefghij", "completion": "k"}
+{"prompt": "a", "completion": "b"}`)
+	tok := byteTokenizer{}
+	for _, c := range []struct {
+		long LongRecords
+		want string
+		s    Stats
+	}{
+		{Cut, "[abc«def» a«b</s>»]", Stats{Records: 3, Cut: 2, Untrained: 1, Examples: 2, Tokens: 7, Trained: 5, Windows: 2, Padding: 0.3}},
+		{Skip, "[a«b</s>»]", Stats{Records: 3, Skipped: 2, Examples: 1, Tokens: 2, Trained: 2, Windows: 1, Padding: 0.6}},
+	} {
+		set := mustLoad(t, path, Options{NCtx: 5, Tokenizer: tok, LongRecords: c.long})
+		var got []string
+		for _, e := range examples(set.Train) {
+			got = append(got, marked(e, tok))
+		}
+		if fmt.Sprint(got) != c.want || set.Train.Stats() != c.s {
+			t.Errorf("long records %d: %v %+v, want %s %+v", c.long, got, set.Train.Stats(), c.want, c.s)
+		}
+	}
+}
+
+func TestBlankWindowTrainsNothing(t *testing.T) {
+	w := Blank(4)
+	if got := fmt.Sprint(w); got != "{[0 0 0 0] [0 0 0 0] [0 1 2 3] [0 0 0 0] [0 0 0 0]}" {
+		t.Errorf("Blank(4) = %s", got)
+	}
+}

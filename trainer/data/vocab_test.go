@@ -1,0 +1,215 @@
+//go:build cgo
+
+package data_test
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"finetune/trainer/data"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+var _ data.Tokenizer = (*llama.Vocab)(nil)
+
+func openVocab(t *testing.T, name string) *llama.Model {
+	t.Helper()
+	path := filepath.Join("..", "..", "..", "shared", "data", name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("no %s: the shared data folder is not there", name)
+	}
+	m, err := llama.LoadModel(path, llama.ModelParams{VocabOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// Minimal forms of well-known templates, which llama.cpp knows by their marks.
+var forms = []struct{ name, source string }{
+	{"chatml", `{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}`},
+	{"llama 3", `{%- for m in messages %}
+    {{- '<|start_header_id|>' ~ m.role ~ '<|end_header_id|>\n\n' }}
+    {{- m.content | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}
+{%- endif %}`},
+	{"zephyr", `{% for m in messages %}
+{# <|user|> and the others #}
+{{ '<|' ~ m['role'] ~ '|>\n' ~ m['content'] ~ '<|endoftext|>' }}
+{% if loop.last and add_generation_prompt %}
+{{ '<|' ~ 'assistant' ~ '|>' }}
+{% endif %}
+{% endfor %}`},
+	{"phi 3", `{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|assistant|>
+{% endif %}`},
+	{"gemma", `{% for m in messages if m.role != 'system' %}{% set role = 'model' if m.role == 'assistant' else m.role %}<start_of_turn>{{ role }}
+{{ m.content | trim }}<end_of_turn>
+{% endfor %}{% if add_generation_prompt %}<start_of_turn>model
+{% endif %}`},
+}
+
+// TestTemplatesAgreeWithLlama: the text of a chat is the one that llama.cpp's own renderer writes.
+func TestTemplatesAgreeWithLlama(t *testing.T) {
+	vocab := openVocab(t, "tokenizers/ggml-vocab-phi-3.gguf").Vocab()
+	chats := map[string][]data.Message{
+		"a question":      {{Role: "user", Content: "Wie spät?"}},
+		"two turns":       {{Role: "user", Content: "q1"}, {Role: "assistant", Content: "a1\nb"}, {Role: "user", Content: "q2"}},
+		"a whole turn":    {{Role: "user", Content: "q"}, {Role: "assistant", Content: "{{ a }}"}},
+		"a system prompt": {{Role: "system", Content: "s"}, {Role: "user", Content: "q"}},
+	}
+	for _, f := range forms {
+		tmpl, err := data.ParseTemplate(f.source, vocab, time.Time{})
+		if err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		for name, chat := range chats {
+			if f.name == "gemma" && chat[0].Role == "system" {
+				continue // llama.cpp merges it into the user's turn, which the template cannot
+			}
+			var msgs []llama.ChatMessage
+			for _, m := range chat {
+				msgs = append(msgs, llama.ChatMessage{Role: m.Role, Content: m.Content})
+			}
+			for _, prompt := range []bool{false, true} {
+				want, err := llama.ApplyChatTemplate(f.source, msgs, prompt)
+				if err != nil {
+					t.Fatalf("%s: %v", f.name, err)
+				}
+				got, err := tmpl.Render(chat, nil, prompt)
+				if err != nil || got != want {
+					t.Errorf("%s, %s, generation prompt %v\n got %q, %v\nwant %q", f.name, name, prompt, got, err, want)
+				}
+			}
+		}
+	}
+}
+
+// TestChatTokensAreWhatAnAppSends: with the GGUF's own template, the tokens of a training
+// example are those of the whole chat as llama.cpp reads it, and learned are the ones behind
+// the prompt that an app sends, up to a token it stops at.
+func TestChatTokensAreWhatAnAppSends(t *testing.T) {
+	m := openVocab(t, "tokenizers/ggml-vocab-phi-3.gguf")
+	source, ok := m.ChatTemplate("")
+	if !ok {
+		t.Fatal("the vocabulary has no chat template")
+	}
+	v := m.Vocab()
+	path := filepath.Join(t.TempDir(), "a.jsonl")
+	if err := os.WriteFile(path, []byte(`{"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Over there."}]}`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	set, err := data.Load(path, data.Options{NCtx: 64, Tokenizer: v, Template: source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl, err := data.ParseTemplate(source, v, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chat := []data.Message{{Role: "user", Content: "Where is it?"}, {Role: "assistant", Content: "Over there."}}
+	tokens := func(chat []data.Message, prompt bool) []int32 {
+		text, err := tmpl.Render(chat, nil, prompt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, err := v.Tokenize(strings.TrimPrefix(text, v.Piece(v.BOS(), true)), true, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	e := set.Train.Examples(0)[0]
+	if whole := tokens(chat, false); !slices.Equal(e.Tokens, whole) {
+		t.Errorf("tokens %v, want %v", e.Tokens, whole)
+	}
+	sent := len(tokens(chat[:1], true))
+	for i, id := range e.Tokens {
+		if learned := i >= sent; e.Train[i] != learned {
+			t.Errorf("token %d (%q), behind a prompt of %d: learned %v, want %v", i, v.Piece(id, true), sent, e.Train[i], learned)
+		}
+	}
+	if last := e.Tokens[len(e.Tokens)-1]; !v.IsEOG(last) { // this vocabulary strips the line end behind <|end|>
+		t.Errorf("last token is %q, want one that an app stops at", v.Piece(last, true))
+	}
+}
+
+// TestCompletionsContinueTheirPrompt: in every kind of vocabulary the tokens spell prompt and
+// completion, nothing between them.
+func TestCompletionsContinueTheirPrompt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.jsonl")
+	record := `{"prompt": "Once upon", "completion": " a time"}` + "\n" + `{"prompt": "Once upon ", "completion": "été\n 7"}`
+	if err := os.WriteFile(path, []byte(record), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"models/stories260K-f32.gguf", "tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-phi-3.gguf"} {
+		v := openVocab(t, name).Vocab()
+		set, err := data.Load(path, data.Options{NCtx: 32, Tokenizer: v})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got := map[string]bool{}
+		for i := range set.Train.Len() {
+			for _, e := range set.Train.Examples(i) {
+				s := ""
+				for j, id := range e.Tokens {
+					if j > 0 && e.Train[j] != e.Train[j-1] {
+						s += "|"
+					}
+					s += v.Piece(id, false)
+				}
+				got[strings.TrimPrefix(s, " ")] = true
+			}
+		}
+		for _, want := range []string{"Once upon| a time", "Once upon |été\n 7"} {
+			if !got[want] {
+				t.Errorf("%s: %v, want %q", name, got, want)
+			}
+		}
+	}
+}
+
+// TestTextIsPredictedWholeByARealVocabulary: every token of the text is a target once.
+func TestTextIsPredictedWholeByARealVocabulary(t *testing.T) {
+	v := openVocab(t, "models/stories260K-f32.gguf").Vocab()
+	path := filepath.Join("..", "..", "..", "shared", "data", "text", "tinystory.txt")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Skip("no tinystory.txt: the shared data folder is not there")
+	}
+	ids, err := v.Tokenize(string(text), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := data.Load(path, data.Options{NCtx: 128, Tokenizer: v})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []int32
+	for _, w := range set.Train.All() {
+		for i, id := range w.Targets {
+			if w.Weight[i] == 1 {
+				targets = append(targets, id)
+			}
+		}
+	}
+	if len(targets) != len(ids) {
+		t.Fatalf("%d targets, want %d", len(targets), len(ids))
+	}
+	for i := range ids {
+		if targets[i] != ids[i] {
+			t.Fatalf("target %d is %d, want %d", i, targets[i], ids[i])
+		}
+	}
+	if n := float64(set.Train.Len()); n != math.Ceil(float64(len(ids))/128) {
+		t.Errorf("%g windows for %d tokens", n, len(ids))
+	}
+}

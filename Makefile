@@ -1,0 +1,57 @@
+# Why a Makefile at all: cgo by itself compiles llama.cpp and ggml without
+# optimization and for the oldest x86, some twenty times too slow. The flags are
+# set here once and are the same for every target, because go's build cache is
+# keyed by them: with other flags the native code is compiled again, for minutes.
+
+# What this processor has: the words of /proc/cpuinfo on Linux, of sysctl on a Mac.
+machine := $(shell uname -m)
+cpu     := $(shell { grep -m1 '^flags' /proc/cpuinfo || sysctl -n machdep.cpu.features machdep.cpu.leaf7_features; } 2>/dev/null | tr A-Z a-z)
+lacks    = $(filter-out $(cpu),$(1))
+
+# On anything but x86-64 (arm64 above all) the compiler's own choice is right.
+ifneq ($(filter x86_64 amd64,$(machine)),)
+  ifeq ($(call lacks,avx2 fma f16c bmi2 movbe),)
+    march := -march=x86-64-v3
+  endif
+  ifeq ($(call lacks,avx2 fma f16c bmi2 movbe avx512f avx512bw avx512cd avx512dq avx512vl),)
+    march := -march=x86-64-v4
+  endif
+endif
+
+# Flags that are set in the environment win.
+export CGO_CFLAGS   ?= $(strip -O3 $(march))
+export CGO_CXXFLAGS ?= $(strip -O3 $(march))
+
+native := third_party/go-llama.cpp
+
+# Packages with tests whose every dependency is free of native code.
+pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
+
+.PHONY: build test test-fast lint bench env help
+
+build: ## build bin/finetune (the default)
+	go build -o bin/ ./cmd/finetune
+
+test: ## run every test of both modules
+	cd $(native) && go test -timeout 30m ./...
+	go test -timeout 30m ./...
+
+test-fast: ## run the tests that need no native code, in seconds
+	CGO_ENABLED=0 go test $(pure)
+
+lint: ## gofmt, go vet and staticcheck, over both modules
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt -w would change:" $$files >&2; exit 1; }
+	go vet ./...
+	cd $(native) && go vet ./...
+	go tool staticcheck ./...
+	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./...
+
+bench: ## run the benchmarks of the packages below cmd
+	go test -run '^$$' -bench . -benchmem ./gguf/... ./quant/... ./adapter/... ./trainer/...
+
+env: ## print the flags for a shell: eval "$(make env)"
+	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)"'
+	@echo 'export CGO_CXXFLAGS="$(CGO_CXXFLAGS)"'
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile

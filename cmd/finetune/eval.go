@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"finetune/adapter"
+	"finetune/trainer"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/spf13/cobra"
+)
+
+// evalFlags are those of finetune eval.
+type evalFlags struct {
+	model    string
+	adapters []string
+	data     string
+	ctx      int
+	heldOut  float64
+	seed     uint64
+	threads  int
+}
+
+// evalReport is what finetune eval prints.
+type evalReport struct {
+	Loss       trainer.Loss `json:"loss"`
+	Perplexity float64      `json:"perplexity"`
+	Tokens     int64        `json:"tokens"` // that were predicted
+	Windows    int          `json:"windows"`
+	Ctx        int          `json:"ctx"`
+}
+
+func evalCommand(u *ui) *cobra.Command {
+	var f evalFlags
+	cmd := &cobra.Command{
+		Use:   "eval --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] --data FILE",
+		Short: "measure the loss of a model on a text or on records",
+		Long: "Eval measures the mean loss over the tokens that training would learn, computed by\n" +
+			"llama.cpp through its own LoRA path, as an app would.",
+		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			startEngine(u)
+			r, err := evaluate(cmd.Context(), u, f)
+			if err != nil {
+				return err
+			}
+			if u.json {
+				return u.printJSON(r)
+			}
+			fmt.Fprintf(u.results(), "loss %.4f, perplexity %.2f over %s tokens in %s of %d\n", float64(r.Loss), r.Perplexity,
+				thousands(r.Tokens), count(r.Windows, "window"), r.Ctx)
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
+	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times")
+	flags.StringVar(&f.data, "data", "", "text (.txt) or records (.jsonl, .json)")
+	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many")
+	flags.Float64Var(&f.heldOut, "val-fraction", 0, "measure only the part of --data that train holds out; 0 is all")
+	flags.Uint64Var(&f.seed, "seed", 1, "seed of the split of records, as in train")
+	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one a physical core")
+	required(cmd, "model", "data")
+	return cmd
+}
+
+func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error) {
+	model, err := trainer.LoadBase(f.model)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	c := trainer.DefaultConfig()
+	c.Data, c.ValFraction, c.Seed, c.Ctx = f.data, f.heldOut, f.seed, contextOf(f, model)
+	windows, err := trainer.LoadWindows(model, c)
+	if err != nil {
+		return nil, err
+	}
+	e, err := trainer.NewEvaluator(model, c.Ctx, f.threads)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	detach, err := attach(u, e, f.model, f.adapters)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, detach()) }()
+	loss, err := e.Loss(ctx, windows.All(), func(done int) {
+		u.progress("window %d of %d", done, windows.Len())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().Trained),
+		Windows: windows.Len(), Ctx: c.Ctx}, nil
+}
+
+// contextOf is the context that was asked for, that of the run that is evaluated, or 512 if the model takes so many.
+func contextOf(f evalFlags, m *llama.Model) int {
+	if f.ctx > 0 {
+		return f.ctx
+	}
+	for _, a := range f.adapters {
+		if s, err := parseScaled(a); err == nil {
+			if c, err := trainer.LoadConfig(filepath.Join(s.path, trainer.ConfigFile)); err == nil {
+				return c.Ctx
+			}
+		}
+	}
+	const usual = 512
+	if most := m.NCtxTrain(); most > 0 {
+		return min(usual, most)
+	}
+	return usual
+}
+
+// attach puts the adapters named on the command line on the evaluator. One that was made for another base is refused if
+// its shapes do not fit, and warned of if they do.
+func attach(u *ui, e *trainer.Evaluator, model string, specs []string) (detach func() error, err error) {
+	var all []func() error
+	detach = func() error {
+		var err error
+		for _, d := range all {
+			err = errors.Join(err, d())
+		}
+		return err
+	}
+	for _, spec := range specs {
+		s, err := parseScaled(spec)
+		if err != nil {
+			return nil, errors.Join(err, detach())
+		}
+		switch err := trainer.CheckAdapter(s.path, model); {
+		case errors.Is(err, adapter.ErrOtherBase):
+			u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
+		case err != nil:
+			return nil, errors.Join(err, detach())
+		}
+		d, err := e.Attach(s.path, s.scale)
+		if err != nil {
+			return nil, errors.Join(err, detach())
+		}
+		all = append(all, d)
+	}
+	return detach, nil
+}
+
+// required makes missing flags an error of usage.
+func required(cmd *cobra.Command, names ...string) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, name := range names {
+			if cmd.Flags().Lookup(name).Value.String() == "" {
+				return wrongUsage(cmd, "--%s is missing", name)
+			}
+		}
+		return nil
+	}
+}

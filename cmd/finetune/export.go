@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"text/tabwriter"
+
+	"finetune/gguf"
+	"finetune/trainer"
+
+	"github.com/spf13/cobra"
+)
+
+func exportCommand(u *ui) *cobra.Command {
+	c := trainer.DefaultExportConfig()
+	var rank, kind string
+	cmd := &cobra.Command{
+		Use:   "export --run RUNDIR --out adapter.gguf",
+		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
+		Long: "Export writes a GGUF LoRA, loads it in llama.cpp and measures what it keeps of the\n" +
+			"gain in validation loss. A Dual LoRA has a high rank: project takes the best\n" +
+			"low-rank products, exact the whole change.",
+		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if c.Rank, err = exportRank(rank); err != nil {
+				return err
+			}
+			if c.Type, err = gguf.ParseType(kind); err != nil {
+				return &trainer.ConfigError{Key: "type", Want: "f16, f32 or q8_0", Got: strconv.Quote(kind)}
+			}
+			if err := c.Validate(); err != nil {
+				return err
+			}
+			startEngine(u)
+			r, err := trainer.Export(cmd.Context(), c, func(what string) {
+				if !u.progress("%s", what) {
+					u.say("%s", what)
+				}
+			})
+			if err != nil {
+				return err
+			}
+			if u.json {
+				return u.printJSON(r)
+			}
+			return printExport(u.results(), c, r)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&c.Run, "run", "", "run directory of finetune train")
+	flags.StringVar(&c.Out, "out", "", "GGUF LoRA to write")
+	flags.StringVar(&c.Mode, "mode", c.Mode, "project or exact")
+	flags.StringVar(&rank, "rank", "auto", "project: auto, or one rank for every matrix")
+	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto has to keep")
+	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
+	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
+	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one a physical core")
+	required(cmd, "run", "out")
+	return cmd
+}
+
+// exportRank is 0 for auto.
+func exportRank(s string) (int, error) {
+	if s == "auto" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, &trainer.ConfigError{Key: "rank", Want: "auto or a number of 1 or more", Got: strconv.Quote(s)}
+	}
+	return n, nil
+}
+
+func printExport(w io.Writer, c trainer.ExportConfig, r *trainer.ExportResult) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	row("file", "%s, %s bytes", plain(r.File), thousands(r.Bytes))
+	row("parameters", "%s, rank %s", thousands(int64(r.Parameters)), span(r.RankMin, r.RankMax))
+	if r.ExportLoss == r.ExportLoss { // measured: not NaN
+		row("loss of the base", "%.4f", float64(r.BaseLoss))
+		row("loss as trained", "%.4f", float64(r.DualLoss))
+		row("loss as exported", "%.4f", float64(r.ExportLoss))
+		row("retention", "%.1f %%", 100*float64(r.Retention))
+	} else {
+		row("retention", "not measured: the run held no validation data out")
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(r.Tensors) > 0 {
+		fmt.Fprintln(t, "\nmatrix\trank\tenergy kept")
+	}
+	for _, m := range r.Tensors {
+		fmt.Fprintf(t, "%s\t%d\t%.1f %%\n", plain(m.Name), m.Rank, 100*m.Energy)
+	}
+	if r.Mode == trainer.ModeProject && c.Rank == 0 && float64(r.Retention) < c.Retention {
+		fmt.Fprintf(t, "\n%.1f %% was asked for; --mode exact keeps all of it\n", 100*c.Retention)
+	}
+	return t.Flush()
+}
+
+// span is one number, or two with a dash.
+func span(from, to int) string {
+	if from == to {
+		return strconv.Itoa(from)
+	}
+	return fmt.Sprintf("%d–%d", from, to)
+}

@@ -1,0 +1,61 @@
+// Command finetune trains adapters over quantized GGUF models and writes GGUF
+// LoRA files that llama.cpp loads.
+//
+// Each command is one file and thin: it turns flags into a configuration,
+// validates it, makes one library call and prints the result. What every
+// message looks like is said in ui.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"finetune/trainer"
+)
+
+// Exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program but for the process around it.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	u := newUI(stdout, stderr)
+	ctx, stop := untilInterrupted(u)
+	defer stop()
+	root := newRoot(u)
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = u.flush()
+	}
+	if err != nil {
+		u.fail(err)
+	}
+	return exitCode(ctx, err)
+}
+
+// exitCode is the process's answer to how a command ended.
+func exitCode(ctx context.Context, err error) int {
+	var usage *usageError
+	var setting *trainer.ConfigError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage), errors.As(err, &setting):
+		return exitUsage
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, trainer.ErrInterrupted)):
+		return exitInterrupted
+	}
+	return exitFailed
+}

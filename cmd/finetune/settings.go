@@ -1,0 +1,59 @@
+package main
+
+import (
+	"finetune/trainer"
+
+	"github.com/spf13/pflag"
+)
+
+// settingFlags defines a flag for each field of c, by its YAML key. The values
+// that c has are the defaults.
+func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
+	f.StringVar(&c.Model, "model", c.Model, "base model, a GGUF `FILE`")
+	f.StringVar(&c.Data, "data", c.Data, "training data, a .txt, .jsonl or .json `FILE`")
+	f.StringVar(&c.Val, "val", c.Val, "validation data, a `FILE`; without it a part of the training data is held out")
+	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "`SHARE` of the training data that is held out")
+	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
+
+	f.StringVar(&c.Method, "method", c.Method, "dual-lora or lora")
+	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of a matrix; dual-lora splits it evenly between magnitude and direction")
+	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank); 0 is a scale of 1")
+	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
+
+	f.IntVar(&c.Ctx, "ctx", c.Ctx, "tokens a sequence")
+	f.IntVar(&c.Batch, "batch", c.Batch, "sequences a forward pass")
+	f.IntVar(&c.GradAccum, "grad-accum", c.GradAccum, "forward passes an optimizer step")
+	f.IntVar(&c.Epochs, "epochs", c.Epochs, "passes over the training data")
+	f.IntVar(&c.Steps, "steps", c.Steps, "optimizer steps; 0 is by --epochs")
+	f.StringVar(&c.LongRecords, "long-records", c.LongRecords, "records longer than --ctx: cut or skip")
+
+	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate")
+	f.Float64Var(&c.MinLR, "min-lr", c.MinLR, "learning rate that the schedule ends at")
+	f.StringVar(&c.Schedule, "schedule", c.Schedule, "cosine, linear or constant")
+	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")
+	f.Float64Var(&c.Clip, "clip", c.Clip, "largest global norm of the gradients; 0 is no limit")
+	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "decoupled weight decay")
+	f.Uint64Var(&c.Seed, "seed", c.Seed, "of start values, order and split")
+
+	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one a physical core")
+	f.StringVar(&c.Device, "device", c.Device, "auto, cpu, metal, cuda or vulkan")
+	f.StringVar(&c.MaxMemory, "max-memory", c.MaxMemory, "memory to stay below, such as 4GiB")
+
+	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")
+	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and on Ctrl-C")
+	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")
+}
+
+// overlay puts the settings of file below the flags: c, which settingFlags was
+// given, gets the file's values except where a flag was set on the command line.
+func overlay(f *pflag.FlagSet, c *trainer.Config, file trainer.Config) error {
+	given := map[string]string{} // read before the assignment, which they share memory with
+	f.Visit(func(flag *pflag.Flag) { given[flag.Name] = flag.Value.String() })
+	*c = file
+	for name, value := range given {
+		if err := f.Set(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}

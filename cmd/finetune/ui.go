@@ -1,0 +1,178 @@
+package main
+
+// How finetune talks.
+//
+// Results go to standard output and nothing else does; with --json they are
+// one JSON object (train: one a line, as events), so that a script can rely on
+// every byte there. Everything said to people goes to standard error, where
+// each line begins with "finetune: ", is lower case, has no full stop, and
+// quotes what the user named. There are four kinds of line:
+//
+//	finetune: text               what happens, only where it helps to know
+//	finetune: warning: text      it goes on, but perhaps not as was meant
+//	finetune: text               the error that ended the command, always one line
+//	finetune: hint: text         under a warning or an error: what to try next
+//
+// An error says what was wanted and what was found. A status line, on a
+// terminal only, is drawn over itself and is gone when the next line comes.
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+
+	"finetune/internal/hint"
+
+	"golang.org/x/term"
+)
+
+// ui is where every command reads its global flags and sends its words.
+// Goroutines may share it.
+type ui struct {
+	json    bool // --json
+	verbose bool // --verbose
+
+	mu       sync.Mutex
+	stdout   *bufio.Writer
+	stderr   io.Writer
+	terminal bool // stderr is one
+	status   bool // a status line is on the terminal
+}
+
+// newUI returns a ui for the given streams.
+func newUI(stdout, stderr io.Writer) *ui {
+	f, isFile := stderr.(*os.File)
+	return &ui{
+		stdout:   bufio.NewWriter(stdout),
+		stderr:   stderr,
+		terminal: isFile && term.IsTerminal(int(f.Fd())),
+	}
+}
+
+// results is the writer for what a command prints as its result. Its errors
+// stick and come out of flush.
+func (u *ui) results() io.Writer { return u.stdout }
+
+// printJSON prints one object on one line, at once, so that a reader of events
+// need not wait.
+func (u *ui) printJSON(v any) error {
+	line, err := jsonLine(v)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stdout.Write(line)
+	return u.stdout.Flush()
+}
+
+// jsonLine is v as JSON with a newline, and with <, > and & as they are: the
+// output goes to scripts and people, not into HTML.
+func jsonLine(v any) ([]byte, error) {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return line.Bytes(), err
+}
+
+// flush sends the results on their way and returns what went wrong with them.
+func (u *ui) flush() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stdout.Flush()
+}
+
+// say tells what happens.
+func (u *ui) say(format string, args ...any) { u.line("", fmt.Sprintf(format, args...)) }
+
+// warn tells of something that goes on, but perhaps not as was meant.
+func (u *ui) warn(text string, hints ...string) {
+	u.line("warning: ", text)
+	for _, h := range hints {
+		u.line("hint: ", h)
+	}
+}
+
+// fail tells the error that ends the command, and its hints.
+func (u *ui) fail(err error) {
+	u.flush() // a result that was printed comes before the error
+	u.line("", errorText(err))
+	for _, h := range hint.Of(err) {
+		u.line("hint: ", h)
+	}
+}
+
+// errorText returns the error on one line. The errors of the file system name
+// the system call and not the file's quotes, so they are put in our own form.
+func errorText(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) && path.Error() == err.Error() {
+		return fmt.Sprintf("%q: %v", path.Path, path.Err)
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+// line writes one line to standard error, in one piece.
+func (u *ui) line(kind, text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clearStatus()
+	fmt.Fprintf(u.stderr, "finetune: %s%s\n", kind, text)
+}
+
+// progress draws the status line over the last one. Where standard error is no
+// terminal there is none, and the caller says something now and then instead:
+// progress reports whether it drew.
+func (u *ui) progress(format string, args ...any) bool {
+	if !u.terminal {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.clearStatus()
+	io.WriteString(u.stderr, fit("finetune: "+fmt.Sprintf(format, args...), u.width()))
+	u.status = true
+	return true
+}
+
+// prompt asks for input, where somebody sits at a terminal.
+func (u *ui) prompt(text string) {
+	if u.terminal {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		io.WriteString(u.stderr, text)
+	}
+}
+
+// width is that of the terminal in columns; 80 where it cannot be told.
+func (u *ui) width() int {
+	if f, ok := u.stderr.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return 80
+}
+
+// fit cuts a status line so that it never wraps: a second row of the terminal
+// could not be erased again.
+func fit(line string, columns int) string {
+	runes := []rune(line)
+	return string(runes[:min(len(runes), columns-1)])
+}
+
+// clearStatus erases the status line. u.mu must be held.
+func (u *ui) clearStatus() {
+	if u.status {
+		io.WriteString(u.stderr, "\r\x1b[K")
+		u.status = false
+	}
+}

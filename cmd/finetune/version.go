@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/spf13/cobra"
+)
+
+// versionReport is what `finetune version` prints.
+type versionReport struct {
+	Version  string `json:"version"`  // the module's, "(devel)" outside a release
+	Revision string `json:"revision"` // of the source, empty when it is not known
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	Backends string `json:"backends"` // llama.cpp's line about its build
+	Fast     bool   `json:"fast"`     // compiled for what this processor has
+}
+
+func versionCommand(u *ui) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version and how the native code was built",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			startEngine(u)
+			r := newVersionReport()
+			if u.json {
+				return u.printJSON(r)
+			}
+			fmt.Fprintf(u.results(), "finetune %s %s %s\n", r.Version, r.Go, r.Platform)
+			if r.Revision != "" {
+				fmt.Fprintf(u.results(), "revision %s\n", r.Revision)
+			}
+			fmt.Fprintf(u.results(), "llama.cpp %s\n", r.Backends)
+			return nil
+		},
+	}
+}
+
+// newVersionReport collects what the binary knows about itself.
+func newVersionReport() versionReport {
+	r := versionReport{
+		Version:  "(devel)",
+		Go:       runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Backends: llama.BuildInfo(),
+	}
+	r.Fast, _ = llama.FastBuild()
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return r
+	}
+	if info.Main.Version != "" {
+		r.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			r.Revision = s.Value
+		}
+	}
+	return r
+}

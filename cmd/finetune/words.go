@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"finetune/internal/hint"
+)
+
+// clock is a duration in seconds as people read it: 42 s, 3 min 5 s, 2 h 10 min.
+func clock(seconds float64) string {
+	d := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	h, m, s := int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60
+	switch {
+	case h > 0:
+		return fmt.Sprintf("%d h %d min", h, m)
+	case m > 0:
+		return fmt.Sprintf("%d min %d s", m, s)
+	}
+	return fmt.Sprintf("%d s", s)
+}
+
+// mebibytes is a size in bytes.
+func mebibytes(n int64) string { return thousands((n+1<<19)>>20) + " MiB" }
+
+// counted is a number with its noun, for nouns whose plural is not made with an s.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return thousands(int64(n)) + " " + many
+}
+
+// shellWord is s as a shell takes it.
+func shellWord(s string) string {
+	safe := func(r rune) bool {
+		return !strings.ContainsRune("+-_./:,@%=", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
+	if s != "" && strings.IndexFunc(s, safe) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// scaled is an adapter as the command line names it: a path, and after a colon the scale it is applied with.
+type scaled struct {
+	path  string
+	scale float32
+}
+
+// parseScaled reads PATH or PATH:SCALE. A colon that no number follows belongs to the path.
+func parseScaled(s string) (scaled, error) {
+	if s == "" {
+		return scaled{}, hint.With(&usageError{`--adapter: want a path, got ""`}, "an adapter is a GGUF LoRA or a run directory, PATH or PATH:SCALE")
+	}
+	if i := strings.LastIndexByte(s, ':'); i > 0 {
+		if scale, err := strconv.ParseFloat(s[i+1:], 32); err == nil {
+			return scaled{s[:i], float32(scale)}, nil
+		}
+	}
+	return scaled{s, 1}, nil
+}

@@ -1,0 +1,145 @@
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	module = "finetune"
+	native = "github.com/go-skynet/go-llama.cpp"
+)
+
+// layer is a folder and its sub-folders with their place in the import order.
+type layer struct {
+	path   string
+	rank   int  // a package imports none of a higher rank
+	native bool // may import third_party
+}
+
+// layers is the import order. A new package needs a place in it.
+var layers = []layer{
+	{"internal/atomicfile", 0, false},
+	{"internal/hint", 0, false},
+	{"gguf", 1, false},
+	{"quant/plain", 2, false},
+	{"quant", 2, true},
+	{"adapter", 3, true},
+	{"trainer", 4, true},
+	{"internal/inspect", 5, false},
+	{"cmd", 6, true},
+}
+
+// forTests are packages that only tests may import.
+var forTests = []string{"internal/testmodel", "internal/archtest"}
+
+// listed is what `go list -json` says of a package.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	CgoFiles   []string
+}
+
+// folder returns the package's path below the module.
+func (p listed) folder() string {
+	return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+}
+
+// layerOf returns the layer that a folder is in; ok is false if it has none.
+func layerOf(folder string) (layer, bool) {
+	for _, l := range layers {
+		if folder == l.path || strings.HasPrefix(folder, l.path+"/") {
+			return l, true
+		}
+	}
+	return layer{}, false
+}
+
+// complaints returns what is wrong with the imports of one package.
+func complaints(p listed) []string {
+	var found []string
+	complain := func(text string) { found = append(found, p.ImportPath+" "+text) }
+	if len(p.CgoFiles) > 0 {
+		complain(`imports "C" in ` + p.CgoFiles[0] + ": only third_party may")
+	}
+	own, placed := layerOf(p.folder())
+	if slices.Contains(forTests, p.folder()) {
+		own, placed = layer{p.folder(), 3, false}, true
+	}
+	if !placed {
+		complain("has no place in the import order: give it one in internal/archtest")
+	}
+	for _, path := range p.Imports {
+		folder, ours := strings.CutPrefix(path, module+"/")
+		imported, _ := layerOf(folder)
+		switch {
+		case ours && slices.Contains(forTests, folder):
+			complain("imports " + path + ": only tests may")
+		case ours && imported.rank > own.rank:
+			complain("imports " + path + ", which comes after it in the import order")
+		case (path == native || strings.HasPrefix(path, native+"/")) && !own.native:
+			complain("imports " + path + ": it must stay free of native code")
+		case own.path == "gguf" && !ours && strings.Contains(strings.Split(path, "/")[0], "."):
+			complain("imports " + path + ": gguf needs the standard library only")
+		}
+	}
+	return found
+}
+
+// list returns the packages of this module.
+func list(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,CgoFiles", module+"/...").Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		t.Fatalf("go list: %s", exit.Stderr)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	var packages []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); err == io.EOF {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+func TestImportOrder(t *testing.T) {
+	packages := list(t)
+	if len(packages) < len(layers) {
+		t.Fatalf("go list found %d packages, want %d or more", len(packages), len(layers))
+	}
+	for _, p := range packages {
+		for _, text := range complaints(p) {
+			t.Error(text)
+		}
+	}
+}
+
+func TestImportOrderIsEnforced(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		p    listed
+		want string // "" = nothing to complain of
+	}{
+		{"left of it", listed{ImportPath: "finetune/trainer", Imports: []string{"finetune/gguf", "fmt", native}}, ""},
+		{"right of it", listed{ImportPath: "finetune/gguf", Imports: []string{"finetune/trainer/data"}}, "finetune/gguf imports finetune/trainer/data, which comes after it in the import order"},
+		{"native code in a pure package", listed{ImportPath: "finetune/quant/plain", Imports: []string{native + "/ggml"}}, "finetune/quant/plain imports github.com/go-skynet/go-llama.cpp/ggml: it must stay free of native code"},
+		{"cgo", listed{ImportPath: "finetune/quant", CgoFiles: []string{"q.go"}}, `finetune/quant imports "C" in q.go: only third_party may`},
+		{"test helper in the program", listed{ImportPath: "finetune/cmd/finetune", Imports: []string{"finetune/internal/testmodel"}}, "finetune/cmd/finetune imports finetune/internal/testmodel: only tests may"},
+		{"dependency of gguf", listed{ImportPath: "finetune/gguf", Imports: []string{"golang.org/x/sys/unix"}}, "finetune/gguf imports golang.org/x/sys/unix: gguf needs the standard library only"},
+		{"a name that only begins alike", listed{ImportPath: "finetune/quantum"}, "finetune/quantum has no place in the import order: give it one in internal/archtest"},
+	} {
+		if got := strings.Join(complaints(tt.p), "; "); got != tt.want {
+			t.Errorf("%s: complaints = %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

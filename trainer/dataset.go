@@ -43,15 +43,14 @@ func LoadValidation(m *llama.Model, c Config) (*data.Windows, error) {
 	return val, err
 }
 
-// LoadWindows reads a whole file for evaluation.
-func LoadWindows(m *llama.Model, path string, nCtx int) (*data.Windows, error) {
-	c := DefaultConfig()
-	c.Ctx = nCtx
-	set, err := data.Load(path, dataOptions(m, c))
-	if err != nil {
-		return nil, err
+// LoadWindows reads what is to be evaluated by c: all of Data, or with a ValFraction the part of it that training holds
+// out.
+func LoadWindows(m *llama.Model, c Config) (*data.Windows, error) {
+	train, val, err := loadData(m, c)
+	if val != nil {
+		return val, err
 	}
-	return set.Train, nil
+	return train, err
 }
 
 // length is the number of windows, 0 for none.

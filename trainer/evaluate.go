@@ -62,13 +62,17 @@ func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err
 	return func() error { e.ctx.ClearAdapters(); return a.Close() }, nil
 }
 
+// adapterFile is the file of an adapter that is given by its own path or by that of its run directory.
+func adapterFile(path string) string {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return filepath.Join(path, AdapterFile)
+	}
+	return path
+}
+
 // loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this.
 func loadable(path string) (file string, remove func(), err error) {
-	if info, err := os.Stat(path); err != nil {
-		return "", nil, err
-	} else if info.IsDir() {
-		path = filepath.Join(path, AdapterFile)
-	}
+	path = adapterFile(path)
 	a, err := adapter.Load(path)
 	if err != nil {
 		return "", nil, err

@@ -131,7 +131,7 @@ func (x *exporter) open() (err error) {
 	if x.adapter, err = adapter.Load(filepath.Join(x.Run, AdapterFile)); err != nil {
 		return hint.With(err, "a run that was interrupted has no adapter yet: finish it with finetune train --resume")
 	}
-	if err := CheckBase(x.adapter, x.run.Model); err != nil {
+	if err := checkBase(x.adapter, x.run.Model); err != nil {
 		return err
 	}
 	if x.model, err = LoadBase(x.run.Model); err != nil {
@@ -151,8 +151,17 @@ func (x *exporter) open() (err error) {
 	return err
 }
 
-// CheckBase refuses a base that an adapter was not made for.
-func CheckBase(a *adapter.Adapter, model string) error {
+// CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
+// for another base is an adapter.ErrOtherBase.
+func CheckAdapter(path, model string) error {
+	a, err := adapter.Load(adapterFile(path))
+	if err != nil {
+		return err
+	}
+	return checkBase(a, model)
+}
+
+func checkBase(a *adapter.Adapter, model string) error {
 	f, err := OpenBase(model)
 	if err != nil {
 		return err

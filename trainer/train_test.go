@@ -24,7 +24,7 @@ func shakespeare(t *testing.T, model, method string) Config {
 	c.Data = shared(t, "text/tinyshakespeare.txt")
 	c.Out = filepath.Join(t.TempDir(), "run")
 	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR = method, 8, 128, 4, 200, 1e-2
-	c.Alpha = 16
+	c.Alpha, c.Threads = 16, 1
 	if method == "dual-lora" {
 		c.Alpha = 8 // s = alpha/r1 = 2, as for LoRA
 	}

@@ -16,14 +16,40 @@ type rule func(s *sweep, t, dy ggml.Tensor) error
 
 // rules by ggml's name of the operation. The derivative of each is written down in its function.
 var rules = map[string]rule{
-	"ADD":       vjpAdd,
-	"MUL":       vjpMul,
-	"SCALE":     vjpScale,
-	"MUL_MAT":   vjpMulMat,
-	"RMS_NORM":  vjpRMSNorm,
-	"ROPE":      vjpRope,
-	"SOFT_MAX":  vjpSoftMax,
-	"SWIGLU":    vjpSwiglu,
+	"ADD":     vjpAdd,
+	"SUB":     vjpSub,
+	"MUL":     vjpMul,
+	"DIV":     vjpDiv,
+	"SCALE":   vjpScale,
+	"MUL_MAT": vjpMulMat,
+	"ROPE":    vjpRope,
+
+	"RMS_NORM": vjpRMSNorm,
+	"NORM":     vjpNorm,
+	"L2_NORM":  vjpL2Norm,
+	"SOFT_MAX": vjpSoftMax,
+
+	"NEG":        vjpNeg,
+	"SQR":        vjpUnary(slopeSqr),
+	"SQRT":       vjpUnary(slopeSqrt),
+	"EXP":        vjpUnary(slopeExp),
+	"RELU":       vjpUnary(slopeRelu),
+	"SIGMOID":    vjpUnary(slopeSigmoid),
+	"TANH":       vjpUnary(slopeTanh),
+	"SOFTPLUS":   vjpUnary(slopeSoftplus),
+	"SILU":       vjpUnary(slopeSilu),
+	"GELU":       vjpUnary(slopeGelu),
+	"GELU_ERF":   vjpUnary(slopeGeluErf),
+	"GELU_QUICK": vjpUnary(slopeGeluQuick),
+	"CLAMP":      vjpClamp,
+
+	"SWIGLU":      vjpSwiglu,
+	"SWIGLU_OAI":  vjpSwigluOAI,
+	"REGLU":       vjpGated((*ggml.Context).Relu, slopeRelu),
+	"GEGLU":       vjpGated((*ggml.Context).Gelu, slopeGelu),
+	"GEGLU_ERF":   vjpGated((*ggml.Context).GeluErf, slopeGeluErf),
+	"GEGLU_QUICK": vjpGated((*ggml.Context).GeluQuick, slopeGeluQuick),
+
 	"RESHAPE":   vjpReshape,
 	"CONT":      vjpReshape,
 	"CPY":       vjpReshape,
@@ -31,6 +57,10 @@ var rules = map[string]rule{
 	"VIEW":      vjpView,
 	"PERMUTE":   vjpPermute,
 	"TRANSPOSE": vjpTranspose,
+	"CONCAT":    vjpConcat,
+	"REPEAT":    vjpRepeat,
+	"SUM_ROWS":  vjpSumRows,
+	"MEAN":      vjpMean,
 }
 
 // backward sweeps from the seeds, which are already in grads.
@@ -102,6 +132,25 @@ func vjpMul(s *sweep, t, dy ggml.Tensor) error {
 	}
 	if s.needs[b] {
 		s.give(b, s.reduce(s.ctx.Mul(dy, a), b))
+	}
+	return nil
+}
+
+// y = a − b, b broadcast: da = dy, db = −Σ dy.
+func vjpSub(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), dy)
+	if b := t.Src(1); s.needs[b] {
+		s.give(b, s.ctx.Neg(s.reduce(s.cont(dy), b)))
+	}
+	return nil
+}
+
+// y = a / b, b broadcast: da = dy / b, db = −Σ dy ⊙ y / b.
+func vjpDiv(s *sweep, t, dy ggml.Tensor) error {
+	da := s.ctx.Div(dy, t.Src(1))
+	s.give(t.Src(0), da)
+	if b := t.Src(1); s.needs[b] {
+		s.give(b, s.ctx.Neg(s.reduce(s.ctx.Mul(da, t), b)))
 	}
 	return nil
 }
@@ -189,51 +238,4 @@ func swigluGrads(c *ggml.Context, g, u, dy ggml.Tensor) (dg, du ggml.Tensor) {
 	sigma := c.Sigmoid(g)
 	slope := c.Mul(sigma, c.ScaleBias(c.Mul(g, c.ScaleBias(sigma, -1, 1)), 1, 1))
 	return c.Mul(c.Mul(dy, u), slope), c.Mul(dy, c.Mul(g, sigma))
-}
-
-// y has the elements of x in the same order: so has dx those of dy.
-func vjpReshape(s *sweep, t, dy ggml.Tensor) error {
-	x := t.Src(0)
-	if !s.needs[x] {
-		return nil
-	}
-	ne := x.NE()
-	s.give(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
-	return nil
-}
-
-// y is a window on x: dx is dy in that window and zero elsewhere. Windows on the same x (a fused QKV) share one sum.
-func vjpView(s *sweep, t, dy ggml.Tensor) error {
-	x := t.Src(0)
-	if !s.needs[x] {
-		return nil
-	}
-	if !x.IsContiguous() || x.Type() != ggml.F32 || t.NB()[0] != 4 {
-		return s.unsupported(t, "a view of scattered elements has no derivative rule")
-	}
-	if x.Elements() == t.Elements() && t.IsContiguous() {
-		return vjpReshape(s, t, dy)
-	}
-	base, ok := s.grads[x]
-	if !ok {
-		base = s.ctx.Fill(x, 0)
-	}
-	nb := t.NB()
-	s.grads[x] = s.ctx.Acc(s.cont(base), s.cont(dy), nb[1], nb[2], nb[3], viewOffset(t))
-	return nil
-}
-
-// y has x's axes in another order: dx has dy's put back.
-func vjpPermute(s *sweep, t, dy ggml.Tensor) error {
-	var inverse [4]int
-	for i, axis := range permutation(t) {
-		inverse[axis] = i
-	}
-	s.give(t.Src(0), s.ctx.Permute(dy, inverse))
-	return nil
-}
-
-func vjpTranspose(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Transpose(dy))
-	return nil
 }

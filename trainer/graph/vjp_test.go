@@ -15,11 +15,28 @@ const (
 	differenceTolerance = 1e-2
 )
 
+// The CPU reads GELU and its quick form from a table with half-precision x and y: below 4 both are rounded by up to 2⁻¹⁰,
+// the curve is a staircase, and a step of 1e-2 would divide that by itself into 10 %. Over a step of 0.1 it is 1 %, and
+// as much again is the curvature over so long a step.
+const (
+	tableStep      = 1e-1
+	tableTolerance = 3e-2
+)
+
 // ruleCase is a small graph around one operation. build gets the leaves, of the given shapes, and returns the result.
 type ruleCase struct {
 	name   string
 	shapes [][]int64
 	build  func(r *rewriter, x []ggml.Tensor) ggml.Tensor
+	table  bool // the forward operation is a table of half-precision numbers
+}
+
+// step and tolerance of the finite differences.
+func (c ruleCase) precision() (step, tolerance float64) {
+	if c.table {
+		return tableStep, tableTolerance
+	}
+	return differenceStep, differenceTolerance
 }
 
 var ruleCases = []ruleCase{

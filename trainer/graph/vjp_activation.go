@@ -1,0 +1,147 @@
+package graph
+
+import (
+	"math"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// slope is the derivative f'(x) of y = f(x), element by element. It may make use of either.
+type slope func(c *ggml.Context, x, y ggml.Tensor) ggml.Tensor
+
+// y = f(x): dx = dy ⊙ f'(x).
+func vjpUnary(f slope) rule {
+	return func(s *sweep, t, dy ggml.Tensor) error {
+		if x := t.Src(0); s.needs[x] {
+			s.give(x, s.ctx.Mul(s.cont(dy), f(s.ctx, s.cont(x), t)))
+		}
+		return nil
+	}
+}
+
+// y = −x: dx = −dy.
+func vjpNeg(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.Neg(s.cont(dy)))
+	return nil
+}
+
+func slopeSqr(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor  { return c.Scale(x, 2) }
+func slopeSqrt(c *ggml.Context, _, y ggml.Tensor) ggml.Tensor { return c.Div(c.Fill(y, 0.5), y) }
+func slopeExp(_ *ggml.Context, _, y ggml.Tensor) ggml.Tensor  { return y }
+func slopeRelu(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor { return c.Step(x) }
+func slopeSigmoid(c *ggml.Context, _, y ggml.Tensor) ggml.Tensor {
+	return c.Mul(y, c.ScaleBias(y, -1, 1))
+}
+func slopeTanh(c *ggml.Context, _, y ggml.Tensor) ggml.Tensor     { return c.ScaleBias(c.Sqr(y), -1, 1) }
+func slopeSoftplus(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor { return c.Sigmoid(x) }
+
+func slopeSilu(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor { return slopeSwish(c, x, 1) }
+
+// geluQuickBeta is the β of ggml's GELU_QUICK, x·σ(β·x).
+const geluQuickBeta = 1.702
+
+func slopeGeluQuick(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
+	return slopeSwish(c, x, geluQuickBeta)
+}
+
+// slopeSwish is d/dx of x·σ(βx): σ + βx·σ·(1 − σ), with σ = σ(βx).
+func slopeSwish(c *ggml.Context, x ggml.Tensor, beta float32) ggml.Tensor {
+	sigma := c.Sigmoid(c.Scale(x, beta))
+	inner := c.Mul(x, c.ScaleBias(sigma, -beta, beta))
+	return c.Mul(sigma, c.ScaleBias(inner, 1, 1))
+}
+
+// slopeGelu is d/dx of ½x·(1 + tanh u), u = √(2/π)·(x + a·x³):
+//
+//	½(1 + tanh u) + ½x·(1 − tanh² u)·√(2/π)·(1 + 3a·x²)
+//
+// The CPU reads GELU itself from a table of half-precision numbers. This is the derivative of what the table samples.
+func slopeGelu(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
+	const a = 0.044715
+	k := float32(math.Sqrt(2 / math.Pi))
+	x2 := c.Sqr(x)
+	tanh := c.Tanh(c.Mul(x, c.ScaleBias(x2, k*a, k)))
+	du := c.ScaleBias(x2, 3*a*k/2, k/2) // half of du/dx
+	rest := c.Mul(c.Mul(x, du), c.ScaleBias(c.Sqr(tanh), -1, 1))
+	return c.Add(c.ScaleBias(tanh, 0.5, 0.5), rest)
+}
+
+// slopeGeluErf is d/dx of x·Φ(x): Φ(x) + x·φ(x), with Φ and φ the normal distribution and its density. ggml has no Φ:
+// it is x·Φ(x) divided by x, both taken beside 0 when x is 0.
+func slopeGeluErf(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
+	const beside = 1e-6
+	isZero := c.ScaleBias(c.Add(c.Step(x), c.Step(c.Neg(x))), -1, 1)
+	x = c.Add(x, c.Scale(isZero, beside))
+	cumulative := c.Div(c.GeluErf(x), x)
+	density := c.Scale(c.Exp(c.Scale(c.Sqr(x), -0.5)), float32(1/math.Sqrt(2*math.Pi)))
+	return c.Add(cumulative, c.Mul(x, density))
+}
+
+// y = x limited to [lo, hi]: dx = dy where y is neither bound. It looks at y only, because ggml clamps in place.
+func vjpClamp(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.Mul(s.cont(dy), inside(s.ctx, t, t.ParamF(0), t.ParamF(1))))
+	return nil
+}
+
+// inside is 1 where lo < x < hi and 0 elsewhere; an infinite bound is none.
+func inside(c *ggml.Context, x ggml.Tensor, lo, hi float32) ggml.Tensor {
+	mask := c.Fill(x, 1)
+	if !math.IsInf(float64(lo), 0) {
+		mask = c.Mul(mask, c.Step(c.ScaleBias(x, 1, -lo)))
+	}
+	if !math.IsInf(float64(hi), 0) {
+		mask = c.Mul(mask, c.Step(c.ScaleBias(x, -1, hi)))
+	}
+	return mask
+}
+
+// y = f(g) ⊙ u: dg = dy ⊙ u ⊙ f'(g), du = dy ⊙ f(g).
+func vjpGated(f func(*ggml.Context, ggml.Tensor) ggml.Tensor, df slope) rule {
+	return func(s *sweep, t, dy ggml.Tensor) error {
+		c := s.ctx
+		s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
+			fg := f(c, g)
+			dy := s.cont(dy)
+			return c.Mul(c.Mul(dy, u), df(c, g, fg)), c.Mul(dy, fg)
+		})
+		return nil
+	}
+}
+
+// y = x·σ(αx)·(v + 1), x = min(g, limit), v = u limited to ±limit:
+//
+//	dg = dy ⊙ (v + 1) ⊙ d(x·σ(αx))/dx where g < limit, du = dy ⊙ x·σ(αx) where |u| < limit
+func vjpSwigluOAI(s *sweep, t, dy ggml.Tensor) error {
+	c, alpha, limit := s.ctx, t.ParamF(2), t.ParamF(3)
+	none := float32(math.Inf(-1))
+	dy = s.cont(dy)
+	s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
+		x := c.Clamp(c.Cont(g), none, limit) // Cont: Clamp writes where it reads
+		v := c.Clamp(c.Cont(u), -limit, limit)
+		dg = c.Mul(c.Mul(dy, c.ScaleBias(v, 1, 1)), slopeSwish(c, x, alpha))
+		du = c.Mul(dy, c.Mul(x, c.Sigmoid(c.Scale(x, alpha))))
+		return c.Mul(dg, inside(c, g, none, limit)), c.Mul(du, inside(c, u, -limit, limit))
+	})
+	return nil
+}
+
+// giveGated finds g and u of a gated unit, two tensors or the halves of the rows of one (u first if the node says so),
+// and gives them their gradients.
+func (s *sweep) giveGated(t ggml.Tensor, grads func(g, u ggml.Tensor) (dg, du ggml.Tensor)) {
+	c, x := s.ctx, t.Src(0)
+	if u := t.Src(1); !u.IsNil() {
+		dg, du := grads(s.cont(x), s.cont(u))
+		s.give(x, dg)
+		s.give(u, du)
+		return
+	}
+	ne := t.NE()
+	half := func(i int64) ggml.Tensor { return c.Cont(c.View(x, ne, x.NB(), i*ne[0]*4)) }
+	if swapped := t.Param(1) != 0; swapped {
+		dg, du := grads(half(1), half(0))
+		s.give(x, c.Concat(du, dg, 0))
+		return
+	}
+	dg, du := grads(half(0), half(1))
+	s.give(x, c.Concat(dg, du, 0))
+}

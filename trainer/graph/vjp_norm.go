@@ -1,0 +1,40 @@
+package graph
+
+import (
+	"math"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// y = (x − mean(x))/r by rows of n, r = √(variance(x) + ε):
+//
+//	dx = (dy − mean(dy) − y·mean(dy ⊙ y))/r, exact with ε, because x − mean(x) = r·y
+func vjpNorm(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.needs[x] {
+		return nil
+	}
+	c, n := s.ctx, float32(x.NE()[0])
+	mean := func(v ggml.Tensor) ggml.Tensor { return c.Scale(c.SumRows(v), 1/n) }
+	dy, x = s.cont(dy), s.cont(x)
+	variance := mean(c.Sqr(c.Sub(x, mean(x))))
+	r := c.Sqrt(c.ScaleBias(variance, 1, t.ParamF(0)))
+	dx := c.Sub(c.Sub(dy, mean(dy)), c.Mul(t, mean(c.Mul(dy, t))))
+	s.give(t.Src(0), c.Div(dx, r))
+	return nil
+}
+
+// y = x/r by rows, r = max(‖x‖, ε): dx = (dy − y·Σ dy ⊙ y)/r, and dy/r where ε is the larger one, a constant.
+func vjpL2Norm(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.needs[x] {
+		return nil
+	}
+	c, eps := s.ctx, t.ParamF(0)
+	dy = s.cont(dy)
+	r := c.Clamp(c.Sqrt(c.SumRows(c.Sqr(s.cont(x)))), eps, float32(math.Inf(1)))
+	longer := c.Step(c.ScaleBias(r, 1, -eps))
+	dot := c.Mul(c.SumRows(c.Mul(dy, t)), longer)
+	s.give(x, c.Div(c.Sub(dy, c.Mul(t, dot)), r))
+	return nil
+}

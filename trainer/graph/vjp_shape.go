@@ -1,0 +1,90 @@
+package graph
+
+import "github.com/go-skynet/go-llama.cpp/ggml"
+
+// Rules of the operations that move elements, repeat them or sum them.
+
+// y has the elements of x in the same order: so has dx those of dy.
+func vjpReshape(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.needs[x] {
+		return nil
+	}
+	ne := x.NE()
+	s.give(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
+	return nil
+}
+
+// y is a window on x: dx is dy in that window and zero elsewhere. Windows on the same x (a fused QKV) share one sum.
+func vjpView(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.needs[x] {
+		return nil
+	}
+	if !x.IsContiguous() || x.Type() != ggml.F32 || t.NB()[0] != 4 {
+		return s.unsupported(t, "a view of scattered elements has no derivative rule")
+	}
+	if x.Elements() == t.Elements() && t.IsContiguous() {
+		return vjpReshape(s, t, dy)
+	}
+	base, ok := s.grads[x]
+	if !ok {
+		base = s.ctx.Fill(x, 0)
+	}
+	nb := t.NB()
+	s.grads[x] = s.ctx.Acc(s.cont(base), s.cont(dy), nb[1], nb[2], nb[3], viewOffset(t))
+	return nil
+}
+
+// y has x's axes in another order: dx has dy's put back.
+func vjpPermute(s *sweep, t, dy ggml.Tensor) error {
+	var inverse [4]int
+	for i, axis := range permutation(t) {
+		inverse[axis] = i
+	}
+	s.give(t.Src(0), s.ctx.Permute(dy, inverse))
+	return nil
+}
+
+func vjpTranspose(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.Transpose(dy))
+	return nil
+}
+
+// y is a and b one after the other along a dimension: da and db are the two parts of dy.
+func vjpConcat(s *sweep, t, dy ggml.Tensor) error {
+	a, b, dim := t.Src(0), t.Src(1), t.Param(0)
+	dy = s.cont(dy)
+	part := func(x ggml.Tensor, offset int64) ggml.Tensor {
+		return s.cont(s.ctx.View(dy, x.NE(), dy.NB(), offset))
+	}
+	if s.needs[a] {
+		s.give(a, part(a, 0))
+	}
+	if s.needs[b] {
+		s.give(b, part(b, a.NE()[dim]*dy.NB()[dim]))
+	}
+	return nil
+}
+
+// y is x, tiled: dx = Σ dy over the tiles.
+func vjpRepeat(s *sweep, t, dy ggml.Tensor) error {
+	if x := t.Src(0); s.needs[x] {
+		s.give(x, s.reduce(dy, x))
+	}
+	return nil
+}
+
+// y [1, m] = Σ x over the rows of x [n, m]: dx = dy in every element of the row.
+func vjpSumRows(s *sweep, t, dy ggml.Tensor) error {
+	if x := t.Src(0); s.needs[x] {
+		s.give(x, s.ctx.Repeat(s.cont(dy), x))
+	}
+	return nil
+}
+
+// y = Σ x / n: dx = dy / n.
+func vjpMean(s *sweep, t, dy ggml.Tensor) error {
+	n := float32(t.Src(0).NE()[0])
+	return vjpSumRows(s, t, s.ctx.Scale(s.cont(dy), 1/n))
+}

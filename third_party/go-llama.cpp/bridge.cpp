@@ -142,6 +142,13 @@ int32_t fl_set_adapter(llama_context *ctx, llama_adapter_lora *adapter, float sc
 	return guarded_code(err, [&] { return llama_set_adapter_lora(ctx, adapter, scale); }, not_zero);
 }
 
+int32_t fl_quantize(const char *in, const char *out, int ftype, int threads, fl_error *err) {
+	auto params = llama_model_quantize_default_params();
+	params.ftype = ftype;
+	params.nthread = threads;
+	return guarded_code(err, [&] { return (int32_t)llama_model_quantize(in, out, &params); }, not_zero);
+}
+
 // ---- text
 
 int32_t fl_tokenize(const llama_vocab *vocab, const char *text, int32_t len, int32_t *tokens, int32_t max, bool add_special,
@@ -359,6 +366,7 @@ size_t written(void (*f)(void)) {
 
 size_t fl_written_model_params(void) { return written(reinterpret_cast<void (*)(void)>(llama_model_default_params)); }
 size_t fl_written_context_params(void) { return written(reinterpret_cast<void (*)(void)>(llama_context_default_params)); }
+size_t fl_written_quantize_params(void) { return written(reinterpret_cast<void (*)(void)>(llama_model_quantize_default_params)); }
 
 int fl_compiled_features(void) {
 	int f = 0;

@@ -43,6 +43,14 @@ struct llama_model_params {
 	bool vocab_only, use_mmap, use_mlock, check_tensors, use_extra_bufts, no_host, no_alloc;
 };
 
+struct llama_model_quantize_params {
+	int32_t nthread;
+	int ftype;
+	int output_tensor_type, token_embedding_type;
+	bool allow_requantize, quantize_output_tensor, only_copy, pure, keep_split;
+	void *imatrix, *kv_overrides, *tensor_types, *prune_layers;
+};
+
 struct llama_context_params {
 	uint32_t n_ctx, n_batch, n_ubatch, n_seq_max;
 	int32_t n_threads, n_threads_batch;
@@ -79,6 +87,8 @@ struct llama_sampler_chain_params { bool no_perf; };
 
 struct llama_model_params llama_model_default_params(void);
 struct llama_context_params llama_context_default_params(void);
+struct llama_model_quantize_params llama_model_quantize_default_params(void);
+uint32_t llama_model_quantize(const char *in, const char *out, const struct llama_model_quantize_params *);
 void llama_backend_init(void);
 void llama_numa_init(int strategy);
 size_t llama_max_devices(void);
@@ -208,6 +218,7 @@ typedef struct { char text[FL_ERROR_SIZE]; } fl_error;
 llama_model *fl_load_model(const char *path, struct llama_model_params, uintptr_t progress, fl_error *);
 llama_context *fl_new_context(llama_model *, struct llama_context_params, fl_error *);
 llama_adapter_lora *fl_load_adapter(llama_model *, const char *path, fl_error *);
+int32_t fl_quantize(const char *in, const char *out, int ftype, int threads, fl_error *);
 int32_t fl_set_adapter(llama_context *, llama_adapter_lora *, float scale, fl_error *);
 int32_t fl_tokenize(const llama_vocab *, const char *text, int32_t len, int32_t *tokens, int32_t max, bool add_special,
 	bool parse_special, fl_error *);
@@ -255,6 +266,7 @@ void fl_log_forward(bool on);
 // fl_written tells how many bytes the library writes for its default parameters (check.go).
 size_t fl_written_model_params(void);
 size_t fl_written_context_params(void);
+size_t fl_written_quantize_params(void);
 
 // How this file, and with it all native code of the build, was compiled; and what the processor can do.
 enum { FL_AVX2 = 1, FL_FMA = 2, FL_F16C = 4, FL_AVX512 = 8, FL_X86 = 16 };

@@ -32,12 +32,14 @@ var Check = sync.OnceValue(func() error {
 func checkSizes() string {
 	var mp C.struct_llama_model_params
 	var cp C.struct_llama_context_params
+	var qp C.struct_llama_model_quantize_params
 	for _, s := range []struct {
 		name          string
 		got, min, max uintptr
 	}{
 		{"llama_model_params", uintptr(C.fl_written_model_params()), unsafe.Offsetof(mp.no_alloc) + 1, unsafe.Sizeof(mp)},
 		{"llama_context_params", uintptr(C.fl_written_context_params()), unsafe.Offsetof(cp.kv_unified) + 1, unsafe.Sizeof(cp)},
+		{"llama_model_quantize_params", uintptr(C.fl_written_quantize_params()), unsafe.Offsetof(qp.prune_layers) + unsafe.Sizeof(qp.prune_layers), unsafe.Sizeof(qp)},
 	} {
 		if s.got < s.min || s.got > s.max {
 			return fmt.Sprintf("%s takes %d bytes, want %d", s.name, s.got, s.max)

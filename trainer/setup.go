@@ -35,6 +35,9 @@ func newSetup(c Config) (_ *setup, err error) {
 			s.close()
 		}
 	}()
+	if err := checkDevice(c.Device); err != nil {
+		return nil, err
+	}
 	if s.adapter, err = newAdapter(c); err != nil {
 		return nil, err
 	}
@@ -60,6 +63,14 @@ func (s *setup) close() error {
 		err = errors.Join(err, s.model.Close())
 	}
 	return err
+}
+
+// checkDevice refuses a device that this build cannot train on.
+func checkDevice(device string) error {
+	if device == "auto" || device == "cpu" {
+		return nil
+	}
+	return hint.With(fmt.Errorf("trainer: device %q: this build trains on the CPU only", device), "leave --device out")
 }
 
 // newAdapter reads the base's header and starts the factors.

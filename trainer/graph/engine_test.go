@@ -37,7 +37,7 @@ func TestLogitsEqualLlamaDecode(t *testing.T) {
 }
 
 func TestLogitsOfTinyModelsEqualLlamaDecode(t *testing.T) {
-	for _, arch := range []string{"llama", "qwen2", "qwen3", "phi3"} {
+	for _, arch := range testmodel.Architectures() {
 		shape := Shape{Ctx: 24, Seqs: 2}
 		m := loadModel(t, testmodel.Path(t, testmodel.Spec{Arch: arch}))
 		ws := windows(shape, m.Vocab().NTokens())

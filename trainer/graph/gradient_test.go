@@ -174,7 +174,7 @@ func nativeTerm(t *testing.T, f adapter.Factors, w, x, dy []float32, tokens int)
 
 // Architectures by the way their blocks differ: fused or separate projections, biases, norms of q and k, tied heads.
 func TestGradientsOfTinyModels(t *testing.T) {
-	for _, arch := range []string{"llama", "qwen2", "qwen3", "phi3"} {
+	for _, arch := range testmodel.Architectures() {
 		for _, tied := range []bool{false, true} {
 			for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
 				t.Run(fmt.Sprintf("%s tied=%v %s", arch, tied, method), func(t *testing.T) {

@@ -25,6 +25,14 @@ func (c *Context) Gelu(a Tensor) Tensor    { return Tensor{C.ggml_gelu(c.p, a.p)
 func (c *Context) Silu(a Tensor) Tensor    { return Tensor{C.ggml_silu(c.p, a.p)} }
 func (c *Context) Sigmoid(a Tensor) Tensor { return Tensor{C.ggml_sigmoid(c.p, a.p)} }
 
+// GeluErf is x·Φ(x), Gelu its approximation by tanh, GeluQuick that by a sigmoid. The CPU reads the latter two from a
+// table of half-precision numbers.
+func (c *Context) GeluErf(a Tensor) Tensor   { return Tensor{C.ggml_gelu_erf(c.p, a.p)} }
+func (c *Context) GeluQuick(a Tensor) Tensor { return Tensor{C.ggml_gelu_quick(c.p, a.p)} }
+
+// Softplus is log(1 + eˣ).
+func (c *Context) Softplus(a Tensor) Tensor { return Tensor{C.ggml_softplus(c.p, a.p)} }
+
 // Step is 1 where a > 0 and 0 elsewhere.
 func (c *Context) Step(a Tensor) Tensor { return Tensor{C.ggml_step(c.p, a.p)} }
 
@@ -38,7 +46,7 @@ func (c *Context) ScaleBias(a Tensor, s, b float32) Tensor {
 	return Tensor{C.ggml_scale_bias(c.p, a.p, C.float(s), C.float(b))}
 }
 
-// Clamp limits a to [lo, hi].
+// Clamp limits a to [lo, hi], in a's own memory: whoever else reads a may see it clamped.
 func (c *Context) Clamp(a Tensor, lo, hi float32) Tensor {
 	return Tensor{C.ggml_clamp(c.p, a.p, C.float(lo), C.float(hi))}
 }
@@ -50,14 +58,39 @@ func (c *Context) Fill(a Tensor, v float32) Tensor { return Tensor{C.ggml_fill(c
 func (c *Context) SwigluSplit(a, b Tensor) Tensor { return Tensor{C.ggml_swiglu_split(c.p, a.p, b.p)} }
 
 // Swiglu is silu(g)·u of the two halves of a's rows: g first, or u first when swapped.
-func (c *Context) Swiglu(a Tensor, swapped bool) Tensor {
-	return Tensor{C.ggml_glu(c.p, a.p, 2, C.bool(swapped))} // GGML_GLU_OP_SWIGLU
+func (c *Context) Swiglu(a Tensor, swapped bool) Tensor { return c.Glu(a, GateSwiglu, swapped) }
+
+// Gate is a function f of the gated linear units f(g)·u, by ggml's ids (ggml.h, enum ggml_glu_op).
+type Gate int
+
+const (
+	GateReglu      Gate = 0 // relu
+	GateGeglu      Gate = 1 // gelu
+	GateSwiglu     Gate = 2 // silu
+	GateGegluErf   Gate = 4
+	GateGegluQuick Gate = 5
+)
+
+// Glu is f(g)·u of the two halves of a's rows: g first, or u first when swapped. GluSplit is f(g)·u of two tensors.
+func (c *Context) Glu(a Tensor, f Gate, swapped bool) Tensor {
+	return Tensor{C.ggml_glu(c.p, a.p, C.int(f), C.bool(swapped))}
+}
+func (c *Context) GluSplit(g, u Tensor, f Gate) Tensor {
+	return Tensor{C.ggml_glu_split(c.p, g.p, u.p, C.int(f))}
+}
+
+// SwigluOAI is x·σ(alpha·x)·(y + 1) with x = min(g, limit) and y = u limited to ±limit.
+func (c *Context) SwigluOAI(g, u Tensor, alpha, limit float32) Tensor {
+	return Tensor{C.ggml_swiglu_oai(c.p, g.p, u.p, C.float(alpha), C.float(limit))}
 }
 
 // Rows, and shapes that broadcast.
 
 // SumRows sums dimension 0: [n0, n1, n2, n3] → [1, n1, n2, n3].
 func (c *Context) SumRows(a Tensor) Tensor { return Tensor{C.ggml_sum_rows(c.p, a.p)} }
+
+// Mean is SumRows divided by n0.
+func (c *Context) Mean(a Tensor) Tensor { return Tensor{C.ggml_mean(c.p, a.p)} }
 
 // Repeat tiles a to the shape of b.
 func (c *Context) Repeat(a, b Tensor) Tensor { return Tensor{C.ggml_repeat(c.p, a.p, b.p)} }
@@ -75,12 +108,17 @@ func (c *Context) Acc(a, b Tensor, nb1, nb2, nb3, offset int64) Tensor {
 	return Tensor{C.ggml_acc(c.p, a.p, b.p, C.size_t(nb1), C.size_t(nb2), C.size_t(nb3), C.size_t(offset))}
 }
 
-// Norm subtracts the mean of each row and divides by its standard deviation; RMSNorm divides by its root mean square.
+// Norm subtracts the mean of each row and divides by its standard deviation; RMSNorm divides by its root mean square,
+// L2Norm by its length, or by eps if that is longer.
 func (c *Context) Norm(a Tensor, eps float32) Tensor {
 	return Tensor{C.ggml_norm(c.p, a.p, C.float(eps))}
 }
 func (c *Context) RMSNorm(a Tensor, eps float32) Tensor {
 	return Tensor{C.ggml_rms_norm(c.p, a.p, C.float(eps))}
+}
+
+func (c *Context) L2Norm(a Tensor, eps float32) Tensor {
+	return Tensor{C.ggml_l2_norm(c.p, a.p, C.float(eps))}
 }
 
 // GetRows picks the rows ids (I32) of a: a [n, m], ids [k] → [n, k]. SetRows is a with its rows ids replaced by b.

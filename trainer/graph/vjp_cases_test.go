@@ -1,0 +1,132 @@
+package graph
+
+import (
+	"math"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// builder adds operations over the leaves x and returns the result.
+type builder func(r *rewriter, x []ggml.Tensor) ggml.Tensor
+
+// ruleCase is a small graph around one operation. build gets the leaves, of the given shapes, and returns the result.
+type ruleCase struct {
+	name   string
+	shapes [][]int64
+	build  builder
+}
+
+var ruleCases = []ruleCase{
+	{"ADD", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).Add)},
+	{"ADD broadcast", [][]int64{{6, 4}, {6}}, binary((*ggml.Context).Add)},
+	{"ADD of itself", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Add(x[0], x[0])) }},
+	{"MUL", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).Mul)},
+	{"MUL broadcast", [][]int64{{6, 4, 2}, {6}}, binary((*ggml.Context).Mul)},
+	{"SCALE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.ScaleBias(x[0], -1.5, 0.3)) }},
+	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, binary((*ggml.Context).MulMat)},
+	{"MUL_MAT grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, binary((*ggml.Context).MulMat)},
+	{"RMS_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.RMSNorm(x[0], 0.1)) }},
+	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 0)) }},
+	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 2)) }},
+	{"SOFT_MAX", [][]int64{{5, 4, 3}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.SoftMaxExt(x[0], ggml.Tensor{}, 0.7, 0))
+	}},
+	{"SWIGLU split", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).SwigluSplit)},
+	{"SWIGLU fused", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Swiglu(x[0], false)) }},
+	{"SWIGLU swapped", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Swiglu(x[0], true)) }},
+	{"RESHAPE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Reshape(x[0], 3, 8)) }},
+	{"CONT", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Cont(r.add(r.ctx.Transpose(x[0]))))
+	}},
+	{"CPY", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Cast(x[0], ggml.F32)) }},
+	{"PERMUTE", [][]int64{{2, 3, 4, 5}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Cont(r.add(r.ctx.Permute(x[0], [4]int{2, 0, 3, 1}))))
+	}},
+	{"VIEW twice of one", [][]int64{{10, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		nb := x[0].NB()
+		a := r.add(r.ctx.Cont(r.add(r.ctx.View(x[0], [4]int64{6, 4, 1, 1}, nb, 0))))
+		b := r.add(r.ctx.Cont(r.add(r.ctx.View(x[0], [4]int64{6, 4, 1, 1}, nb, 4*4)))) // overlaps a by two
+		return r.add(r.ctx.Mul(a, b))
+	}},
+	{"SUB", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).Sub)},
+	{"SUB broadcast", [][]int64{{6, 4}, {1, 4}}, binary((*ggml.Context).Sub)},
+	{"DIV", [][]int64{{6, 4}, {6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Div(x[0], positive(r, x[1]))) }},
+	{"DIV broadcast", [][]int64{{6, 4}, {6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Div(x[0], positive(r, x[1]))) }},
+	{"NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Norm(x[0], 0.1)) }},
+	{"NORM of a permuted tensor", [][]int64{{9, 4, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Norm(r.add(r.ctx.Permute(x[0], [4]int{0, 2, 1, 3})), 0.1))
+	}},
+	{"L2_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.L2Norm(x[0], 1e-3)) }},
+	{"L2_NORM of rows shorter than eps", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.L2Norm(x[0], 20)) }},
+	{"NEG", [][]int64{{6, 4}}, unary((*ggml.Context).Neg)},
+	{"SQR", [][]int64{{6, 4}}, unary((*ggml.Context).Sqr)},
+	{"SQRT", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Sqrt(positive(r, x[0]))) }},
+	{"EXP", [][]int64{{6, 4}}, unary((*ggml.Context).Exp)},
+	{"RELU", [][]int64{{6, 4}}, unary((*ggml.Context).Relu)},
+	{"SIGMOID", [][]int64{{6, 4}}, unary((*ggml.Context).Sigmoid)},
+	{"TANH", [][]int64{{6, 4}}, unary((*ggml.Context).Tanh)},
+	{"SOFTPLUS", [][]int64{{6, 4}}, unary((*ggml.Context).Softplus)},
+	{"SILU", [][]int64{{6, 4}}, unary((*ggml.Context).Silu)},
+	{"GELU", [][]int64{{6, 4}}, unary((*ggml.Context).Gelu)},
+	{"GELU_ERF", [][]int64{{6, 4}}, unary((*ggml.Context).GeluErf)},
+	{"GELU_QUICK", [][]int64{{6, 4}}, unary((*ggml.Context).GeluQuick)},
+	{"CLAMP", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, 0.8))
+	}},
+	{"CLAMP below", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, float32(math.Inf(1))))
+	}},
+	{"REGLU split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateReglu)},
+	{"REGLU fused", [][]int64{{6, 4}}, glu(ggml.GateReglu)},
+	{"GEGLU split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateGeglu)},
+	{"GEGLU fused", [][]int64{{6, 4}}, glu(ggml.GateGeglu)},
+	{"GEGLU swapped", [][]int64{{6, 4}}, swapped(ggml.GateGeglu)},
+	{"GEGLU_ERF split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateGegluErf)},
+	{"GEGLU_ERF swapped", [][]int64{{6, 4}}, swapped(ggml.GateGegluErf)},
+	{"GEGLU_QUICK split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateGegluQuick)},
+	{"GEGLU_QUICK fused", [][]int64{{6, 4}}, glu(ggml.GateGegluQuick)},
+	{"SWIGLU_OAI", [][]int64{{6, 4}, {6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.SwigluOAI(x[0], x[1], 1.702, 0.83)) // a limit that some elements exceed
+	}},
+	{"CONCAT rows", [][]int64{{6, 4}, {3, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Concat(x[0], x[1], 0)) }},
+	{"CONCAT heads", [][]int64{{6, 2, 4}, {6, 3, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Concat(x[0], x[1], 1)) }},
+	{"REPEAT", [][]int64{{6, 1, 4}, {6, 3, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Mul(r.add(r.ctx.Repeat(x[0], x[1])), x[1]))
+	}},
+	{"SUM_ROWS", [][]int64{{6, 4, 2}}, unary((*ggml.Context).SumRows)},
+	{"MEAN", [][]int64{{6, 4, 2}}, unary((*ggml.Context).Mean)},
+}
+
+// unary and binary are cases of one operation.
+func unary(f func(*ggml.Context, ggml.Tensor) ggml.Tensor) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(f(r.ctx, x[0])) }
+}
+
+func binary(f func(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(f(r.ctx, x[0], x[1])) }
+}
+
+// gluSplit, glu and swapped are cases of a gated unit of two tensors, and of the halves of one in either order.
+func gluSplit(f ggml.Gate) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.GluSplit(x[0], x[1], f)) }
+}
+
+func glu(f ggml.Gate) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Glu(x[0], f, false)) }
+}
+
+func swapped(f ggml.Gate) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Glu(x[0], f, true)) }
+}
+
+// positive is x² + 0.5, to divide by and to take the root of.
+func positive(r *rewriter, x ggml.Tensor) ggml.Tensor {
+	return r.add(r.ctx.ScaleBias(r.add(r.ctx.Sqr(x)), 1, 0.5))
+}
+
+func rope(r *rewriter, x ggml.Tensor, mode int) ggml.Tensor {
+	pos := r.ctx.NewTensor(ggml.I32, x.NE()[2]).SetName("pos").SetInput()
+	r.inputs[pos] = &input{role: rolePositions, leaf: pos, ints: []int32{0, 1, 2, 3}, sign: 1}
+	return r.ctx.Rope(x, pos, ggml.Tensor{}, int(x.NE()[0]), mode, 100)
+}
+

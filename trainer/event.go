@@ -57,10 +57,13 @@ type Summary struct {
 // Loss is a mean cross-entropy in nats a token. NaN means not measured, in JSON null.
 type Loss float64
 
+// Measured reports whether it is a number.
+func (l Loss) Measured() bool { return !math.IsNaN(float64(l)) && !math.IsInf(float64(l), 0) }
+
 // MarshalJSON writes a number, or null for what no number can say.
 func (l Loss) MarshalJSON() ([]byte, error) {
-	if v := float64(l); !math.IsNaN(v) && !math.IsInf(v, 0) {
-		return json.Marshal(v)
+	if l.Measured() {
+		return json.Marshal(float64(l))
 	}
 	return []byte("null"), nil
 }

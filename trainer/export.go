@@ -83,7 +83,7 @@ type ExportTry struct {
 const (
 	firstBudget    = 1
 	lastBudget     = 8
-	unmeasured     = 2 // without validation data
+	unmeasured     = 2 // without validation data, or without a gain on it
 	narrowingSteps = 2
 )
 
@@ -251,7 +251,7 @@ func (x *exporter) largestBudget(largest int) int {
 
 // search looks for the smallest budget that keeps the wanted share.
 func (x *exporter) search(ctx context.Context, d *adapter.Decomposition, own int) (*adapter.Adapter, []adapter.Report, error) {
-	if len(x.val) == 0 {
+	if len(x.val) == 0 || x.result.BaseLoss <= x.result.DualLoss {
 		return x.budget(ctx, d, unmeasured*own)
 	}
 	try := func(budget int) (enough bool, low *adapter.Adapter, reports []adapter.Report, err error) {

@@ -79,12 +79,17 @@ func printExport(w io.Writer, c trainer.ExportConfig, r *trainer.ExportResult) e
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("file", "%s, %s bytes", plain(r.File), thousands(r.Bytes))
 	row("parameters", "%s, rank %s", thousands(int64(r.Parameters)), span(r.RankMin, r.RankMax))
-	if r.ExportLoss == r.ExportLoss { // measured: not NaN
+	if r.ExportLoss.Measured() {
 		row("loss of the base", "%.4f", float64(r.BaseLoss))
 		row("loss as trained", "%.4f", float64(r.DualLoss))
 		row("loss as exported", "%.4f", float64(r.ExportLoss))
+	}
+	switch {
+	case r.Retention.Measured():
 		row("retention", "%.1f %%", 100*float64(r.Retention))
-	} else {
+	case r.ExportLoss.Measured():
+		row("retention", "none: the adapter does not lower the validation loss")
+	default:
 		row("retention", "not measured: the run held no validation data out")
 	}
 	if err := t.Flush(); err != nil {

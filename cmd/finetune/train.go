@@ -168,7 +168,7 @@ func printSummary(u *ui, c trainer.Config, s *trainer.Summary) {
 	w := u.results()
 	fmt.Fprintf(w, "%s in %s: %s tokens/s trained, %s raw, %s at most\n", count(s.Steps, "step"), clock(s.Seconds),
 		thousands(int64(s.TrainedRate)), thousands(int64(s.RawRate)), mebibytes(s.PeakMemory))
-	if s.ValLoss == s.ValLoss { // measured: not NaN
+	if s.ValLoss.Measured() {
 		fmt.Fprintf(w, "validation loss %.4f → %.4f, perplexity %.2f → %.2f\n", float64(s.BaseValLoss), float64(s.ValLoss),
 			s.BaseValLoss.Perplexity(), s.ValLoss.Perplexity())
 	}

@@ -35,7 +35,7 @@ type Event struct {
 	SecondsLeft     float64 `json:"seconds_left,omitempty"`
 	File            string  `json:"file,omitempty"`
 
-	*Summary // done
+	*Summary // done; the rates are the fields above, whose JSON names it shares
 }
 
 // Summary is the result of a run.

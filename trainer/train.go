@@ -271,7 +271,7 @@ func (l *loop) finish() (*Summary, error) {
 		TrainedRate: float64(l.totals.TrainedTokens) / seconds, RawRate: float64(l.totals.RawTokens) / seconds,
 		PeakMemory: peakMemory(), Run: l.run.Dir(), Adapter: path,
 	}
-	return s, l.tell(Event{Kind: "done", Summary: s})
+	return s, l.tell(Event{Kind: "done", TokensPerSecond: s.TrainedRate, RawPerSecond: s.RawRate, Summary: s})
 }
 
 // recentLoss is the mean training loss of the last tenth of the steps, at least one.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"finetune/internal/hint"
 	"finetune/trainer"
 	"finetune/trainer/data"
 
@@ -120,6 +121,9 @@ func complete(ctx context.Context, u *ui, f runFlags, e *trainer.Evaluator) erro
 
 // chat answers line after line until the input ends.
 func chat(cmd *cobra.Command, u *ui, f runFlags, m *llama.Model, e *trainer.Evaluator) error {
+	if _, ok := m.ChatTemplate(""); !ok {
+		return hint.With(fmt.Errorf("model %q has no chat template", f.model), "--prompt continues a text instead")
+	}
 	var messages []data.Message
 	if f.system != "" {
 		messages = append(messages, data.Message{Role: "system", Content: f.system})

@@ -13,7 +13,7 @@ import (
 )
 
 func trainCommand(u *ui) *cobra.Command {
-	flags := trainer.DefaultConfig()
+	c := trainer.DefaultConfig()
 	var file string
 	var resume bool
 	cmd := &cobra.Command{
@@ -25,8 +25,7 @@ func trainCommand(u *ui) *cobra.Command {
 		Example: "  finetune train --model base.gguf --data train.jsonl --out run/\n  finetune train --resume --out run/",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := trainConfig(cmd.Flags(), flags, file, resume)
-			if err != nil {
+			if err := readSettings(cmd.Flags(), &c, file, resume); err != nil {
 				return err
 			}
 			if err := c.Validate(); err != nil {
@@ -36,65 +35,26 @@ func trainCommand(u *ui) *cobra.Command {
 			return train(cmd.Context(), u, c, resume)
 		},
 	}
-	bindConfig(cmd.Flags(), &flags)
+	cmd.Flags().SortFlags = false
+	settingFlags(cmd.Flags(), &c)
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with settings; flags win over it")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in --out from its newest checkpoint")
 	return cmd
 }
 
-// bindConfig defines a flag for every setting, named as its YAML key.
-func bindConfig(f *pflag.FlagSet, c *trainer.Config) {
-	f.SortFlags = false
-	f.StringVar(&c.Model, "model", c.Model, "base model, a GGUF")
-	f.StringVar(&c.Data, "data", c.Data, "training data: .txt, .jsonl or .json")
-	f.StringVar(&c.Val, "val", c.Val, "validation data; without it a part of --data is held out")
-	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "part of --data held out: the end of a text, or records by --seed")
-	f.StringVar(&c.Out, "out", c.Out, "run directory to make")
-	f.StringVar(&c.Method, "method", c.Method, "dual-lora or lora")
-	f.IntVar(&c.Rank, "rank", c.Rank, "rank of each matrix; dual-lora splits it between magnitude and direction")
-	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's half); 0 is a scale of 1")
-	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over whole tensor names")
-	f.IntVar(&c.Ctx, "ctx", c.Ctx, "tokens in a sequence")
-	f.IntVar(&c.Batch, "batch", c.Batch, "sequences in a forward pass")
-	f.IntVar(&c.GradAccum, "grad-accum", c.GradAccum, "forward passes in a step")
-	f.IntVar(&c.Epochs, "epochs", c.Epochs, "passes over the data")
-	f.IntVar(&c.Steps, "steps", c.Steps, "steps, instead of epochs")
-	f.StringVar(&c.LongRecords, "long-records", c.LongRecords, "records longer than --ctx: cut or skip")
-	f.Float64Var(&c.LR, "lr", c.LR, "peak learning rate")
-	f.Float64Var(&c.MinLR, "min-lr", c.MinLR, "learning rate at the end of the schedule")
-	f.StringVar(&c.Schedule, "schedule", c.Schedule, "cosine, linear or constant")
-	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "warm-up: below 1 a share of the steps, else steps")
-	f.Float64Var(&c.Clip, "clip", c.Clip, "largest norm of the gradient; 0 is no limit")
-	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "AdamW's decay")
-	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of start values, order and split")
-	f.IntVar(&c.Threads, "threads", c.Threads, "threads; 0 is one a physical core")
-	f.StringVar(&c.Device, "device", c.Device, "auto or cpu")
-	f.StringVar(&c.MaxMemory, "max-memory", c.MaxMemory, "memory to stay below, such as 4GiB")
-	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")
-	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and when interrupted")
-	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of log.jsonl")
-}
-
-// trainConfig puts the flags that were given over the file's values: that of --config, or of the run to be resumed.
-func trainConfig(given *pflag.FlagSet, flags trainer.Config, file string, resume bool) (trainer.Config, error) {
+// readSettings puts the flags that were given, in c, over the file's values: that of --config, or of the run to be resumed.
+func readSettings(given *pflag.FlagSet, c *trainer.Config, file string, resume bool) error {
 	if file == "" && resume {
-		file = filepath.Join(flags.Out, trainer.ConfigFile)
+		file = filepath.Join(c.Out, trainer.ConfigFile)
 	}
 	if file == "" {
-		return flags, nil
+		return nil
 	}
-	c, err := trainer.LoadConfig(file)
+	saved, err := trainer.LoadConfig(file)
 	if err != nil {
-		return c, err
+		return err
 	}
-	over := pflag.NewFlagSet("", pflag.ContinueOnError)
-	bindConfig(over, &c)
-	given.Visit(func(f *pflag.Flag) {
-		if err == nil && over.Lookup(f.Name) != nil {
-			err = over.Set(f.Name, f.Value.String())
-		}
-	})
-	return c, err
+	return overlay(given, c, saved)
 }
 
 func train(ctx context.Context, u *ui, c trainer.Config, resume bool) error {

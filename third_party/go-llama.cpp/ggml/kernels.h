@@ -12,4 +12,21 @@ tensor ggml_custom_4d(ggml_object ctx, int type, int64_t ne0, int64_t ne1, int64
 
 void ft_cross_entropy(tensor dst, int ith, int nth, void *userdata);
 
+// Products with a weight of any type; gemm.h, kernel_mul.c.
+void ft_mul_mat(tensor dst, int ith, int nth, void *userdata);
+void ft_mul_mat_t(tensor dst, int ith, int nth, void *userdata);
+void ft_dual_mul_mat(tensor dst, int ith, int nth, void *userdata);
+void ft_dual_mul_mat_t(tensor dst, int ith, int nth, void *userdata);
+
+// Gradients of a Dual LoRA's factors; kernel_dual.c.
+int64_t ft_dual_parts(int64_t n_in, int64_t n_out, int64_t ranks);
+void ft_dual_grads(tensor dst, int ith, int nth, void *userdata);
+void ft_dual_sum(tensor dst, int ith, int nth, void *userdata);
+
+// Derivatives by rows; kernel_rows.c.
+void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata);
+void ft_soft_max_back(tensor dst, int ith, int nth, void *userdata);
+void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata);
+void ft_swiglu_back_fused(tensor dst, int ith, int nth, void *userdata);
+
 #endif

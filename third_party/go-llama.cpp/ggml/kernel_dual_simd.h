@@ -1,0 +1,106 @@
+// The Dual LoRA loops of struct ft_simd, included by gemm_simd.h. Every sum over the rank runs in the same order in each
+// of them, so that M and N, and with them every mask, are the same to the bit in the forward and the backward pass.
+
+// sum[q] = Σ_r f[r·fs]·w[q·q_step + r·r_step] for G rows q.
+#define FT_RANK_SUMS(G, sum, f, fs, rank, w, q_step, r_step) do { \
+		FT_UNROLL for (int q = 0; q < (G); q++) (sum)[q] = (vec){ 0 }; \
+		for (int64_t r = 0; r < (rank); r++) { \
+			const vec fv = LOAD((f) + r * (fs)); \
+			FT_UNROLL for (int q = 0; q < (G); q++) (sum)[q] += (w)[q * (q_step) + r * (r_step)] * fv; \
+		} \
+	} while (0)
+
+// x with the sign of n: x where n > 0, −x elsewhere.
+FT_INLINE vec with_sign(vec x, vec n) {
+	return (vec)((ivec)x ^ (~(ivec)(n > 0) & INT32_MIN));
+}
+
+FT_INLINE vec relu(vec m) { return (vec)((ivec)m & (ivec)(m > 0)); }
+
+#define FT_ADD_DELTA(G) \
+	for (int64_t i = 0; i < n; i += FT_LANES) { \
+		vec m[G], nn[G]; \
+		FT_RANK_SUMS(G, m, a + i, fs, r1, b, r1, 1); \
+		FT_RANK_SUMS(G, nn, c + i, fs, r2, d, r2, 1); \
+		FT_UNROLL for (int q = 0; q < (G); q++) { \
+			float *p = rows + q * stride + i; \
+			STORE(p, LOAD(p) + with_sign(s * relu(m[q]), nn[q])); \
+		} \
+	}
+
+FT_FUNC void add_delta(int64_t count, int64_t n, float *rows, int64_t stride, const float *a, const float *c, int64_t fs,
+	const float *b, int64_t r1, const float *d, int64_t r2, float s) {
+	for (; count >= 4; count -= 4, rows += 4 * stride, b += 4 * r1, d += 4 * r2) FT_ADD_DELTA(4)
+	for (; count > 0; count--, rows += stride, b += r1, d += r2) FT_ADD_DELTA(1)
+}
+
+enum { FT_HALF = FT_MR / 2 };
+
+// dM = s·G ⊙ sign(N) ⊙ [M ≥ 0] over g, dN = s·G ⊙ ReLU(M) to dn. bt [r1][FT_AK] and dt [r2][FT_AK] hold B and D of the
+// tile's rows step by step.
+FT_FUNC void through_delta(int64_t n, float *g, float *dn, int64_t stride, const float *a, const float *c,
+	const float *bt, int64_t r1, const float *dt, int64_t r2, float s) {
+	for (int half = 0; half < 2; half++, g += FT_HALF * stride, dn += FT_HALF * stride, bt += FT_HALF, dt += FT_HALF)
+		for (int64_t i = 0; i < n; i += FT_LANES) {
+			vec m[FT_HALF], nn[FT_HALF];
+			FT_RANK_SUMS(FT_HALF, m, a + i, stride, r1, bt, 1, FT_AK);
+			FT_RANK_SUMS(FT_HALF, nn, c + i, stride, r2, dt, 1, FT_AK);
+			FT_UNROLL for (int q = 0; q < FT_HALF; q++) {
+				const vec sg = s * LOAD(g + q * stride + i);
+				STORE(g + q * stride + i, (vec)((ivec)with_sign(sg, nn[q]) & (ivec)(m[q] >= 0)));
+				STORE(dn + q * stride + i, sg * relu(m[q]));
+			}
+		}
+}
+
+// da[r] += Σ_q bt[r][q]·dm[q], two ranks at a time.
+FT_FUNC void left_grads(int64_t n, const float *dm, int64_t stride, const float *bt, int64_t rank, float *da) {
+	for (int64_t i = 0; i < n; i += FT_LANES) {
+		int64_t r = 0;
+		for (; r + 4 <= rank; r += 4) {
+			vec acc[4];
+			FT_UNROLL for (int k = 0; k < 4; k++) acc[k] = LOAD(da + (r + k) * stride + i);
+			FT_UNROLL for (int q = 0; q < FT_MR; q++) {
+				const vec v = LOAD(dm + q * stride + i);
+				FT_UNROLL for (int k = 0; k < 4; k++) acc[k] += bt[(r + k) * FT_AK + q] * v;
+			}
+			FT_UNROLL for (int k = 0; k < 4; k++) STORE(da + (r + k) * stride + i, acc[k]);
+		}
+		for (; r < rank; r++) {
+			vec acc = LOAD(da + r * stride + i);
+			FT_UNROLL for (int q = 0; q < FT_MR; q++) acc += bt[r * FT_AK + q] * LOAD(dm + q * stride + i);
+			STORE(da + r * stride + i, acc);
+		}
+	}
+}
+
+FT_INLINE float lane_sum(vec v) {
+	vec4 part[FT_LANES / 4], sum;
+	memcpy(part, &v, sizeof v);
+	sum = part[0];
+	FT_UNROLL for (int i = 1; i < FT_LANES / 4; i++) sum += part[i];
+	return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+// db[r][q] += Σ_i dm[q][i]·a[r][i], step by step as bt.
+FT_FUNC void right_grads(int64_t n, const float *dm, int64_t stride, const float *a, int64_t rank, float *db) {
+	for (int64_t r = 0; r < rank; r++)
+		for (int q0 = 0; q0 < FT_MR; q0 += FT_HALF) {
+			vec acc[FT_HALF];
+			FT_UNROLL for (int q = 0; q < FT_HALF; q++) acc[q] = (vec){ 0 };
+			for (int64_t i = 0; i < n; i += FT_LANES) {
+				const vec v = LOAD(a + r * stride + i);
+				FT_UNROLL for (int q = 0; q < FT_HALF; q++) acc[q] += v * LOAD(dm + (q0 + q) * stride + i);
+			}
+			FT_UNROLL for (int q = 0; q < FT_HALF; q++) db[r * FT_AK + q0 + q] += lane_sum(acc[q]);
+		}
+}
+
+FT_FUNC void dual_grads(int64_t n, float *g, float *dn, int64_t stride, const float *a, const float *c, float *da, float *dc,
+	const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float *db, float *dd) {
+	through_delta(n, g, dn, stride, a, c, bt, r1, dt, r2, s);
+	left_grads(n, g, stride, bt, r1, da);
+	left_grads(n, dn, stride, dt, r2, dc);
+	right_grads(n, g, stride, a, r1, db);
+	right_grads(n, dn, stride, c, r2, dd);
+}

@@ -1,0 +1,31 @@
+package ggml
+
+/*
+#include <string.h>
+#include "kernels.h"
+
+// ggml keeps the function of a custom operation in the first word of its parameters.
+static ft_kernel ft_kernel_of(tensor t) {
+	ft_kernel f;
+	memcpy(&f, t->op_params, sizeof f);
+	return f;
+}
+static const char *ft_kernel_name(tensor t) {
+	ft_kernel f = ft_kernel_of(t);
+	if (f == ft_cross_entropy) return "cross entropy";
+	if (f == ft_mul_mat) return "W·x";
+	if (f == ft_mul_mat_t) return "Wᵀ·dy";
+	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
+	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
+	return "";
+}
+*/
+import "C"
+
+// Kernel is the name of the kernel of ours that computes the node, empty for an operation of ggml's.
+func (t Tensor) Kernel() string {
+	if t.Op() != "CUSTOM" {
+		return ""
+	}
+	return C.GoString(C.ft_kernel_name(t.p))
+}

@@ -1,0 +1,126 @@
+// The row operations of struct ft_simd, included by gemm_simd.h.
+
+// e^x for |x| ≤ 87, e^±87 beyond. x = n·ln 2 + r with |r| ≤ ln 2/2, ln 2 in two parts so that r is exact to 1e-9;
+// e^r by its Taylor polynomial of degree 7, whose remainder is below 5.3e-9. Relative error below 2e-7 (1.7 ulp).
+FT_INLINE vec vexp(vec x) {
+	const vec lo = (vec){ 0 } - 87.0f, hi = (vec){ 0 } + 87.0f;
+	ivec below = (ivec)(x < lo), above = (ivec)(x > hi);
+	x = (vec)(((ivec)x & ~below & ~above) | ((ivec)lo & below) | ((ivec)hi & above));
+	const vec shift = (vec){ 0 } + 12582912.0f; // 1.5·2^23: adding it rounds to an integer in the low bits
+	const vec t = x * 1.44269504f + shift;
+	const vec n = t - shift;
+	const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+	vec p = r * (1.0f / 5040) + 1.0f / 720;
+	p = p * r + 1.0f / 120;
+	p = p * r + 1.0f / 24;
+	p = p * r + 1.0f / 6;
+	p = p * r + 0.5f;
+	p = p * (r * r) + r + 1.0f;
+	return (vec)((ivec)p + ((ivec)t << 23)); // times 2^n
+}
+
+// Loads and stores n − i < FT_LANES floats; missing ones read as `fill`.
+FT_INLINE vec load_tail(const float *p, int64_t count, float fill) {
+	vec v = (vec){ 0 } + fill;
+	memcpy(&v, p, (size_t)count * 4);
+	return v;
+}
+FT_INLINE void store_tail(float *p, int64_t count, vec v) { memcpy(p, &v, (size_t)count * 4); }
+
+FT_INLINE vec vmax(vec a, vec b) {
+	const ivec first = (ivec)(a > b);
+	return (vec)(((ivec)a & first) | ((ivec)b & ~first));
+}
+
+FT_INLINE float lane_max(vec v) {
+	float m = v[0];
+	FT_UNROLL for (int i = 1; i < FT_LANES; i++) m = v[i] > m ? v[i] : m;
+	return m;
+}
+
+// The maximum m of a row and Σ exp(x − m), block by block: a block is read from memory once and its terms are summed in
+// F32, the blocks' sums in F64, rescaled when a later block has a greater maximum.
+FT_FUNC double exp_sum(const float *x, int64_t n, float *max) {
+	enum { BLOCK = 1024 };
+	double sum = 0;
+	float m = x[0];
+	for (int64_t from = 0; from < n; from += BLOCK) {
+		const float *p = x + from;
+		const int64_t count = n - from < BLOCK ? n - from : BLOCK, whole = count / FT_LANES * FT_LANES;
+		vec top = (vec){ 0 } + m;
+		for (int64_t i = 0; i < whole; i += FT_LANES) top = vmax(top, LOAD(p + i));
+		if (whole < count) top = vmax(top, load_tail(p + whole, count - whole, m));
+		const float block_max = lane_max(top);
+		if (block_max > m) {
+			sum *= exp((double)m - (double)block_max);
+			m = block_max;
+		}
+		vec acc = (vec){ 0 };
+		for (int64_t i = 0; i < whole; i += FT_LANES) acc += vexp(LOAD(p + i) - m);
+		sum += lane_sum(acc);
+		if (whole < count) {
+			const vec e = vexp(load_tail(p + whole, count - whole, m) - m);
+			for (int64_t i = 0; i < count - whole; i++) sum += e[i];
+		}
+	}
+	*max = m;
+	return sum;
+}
+
+// y = scale·exp(x − max).
+FT_FUNC void exp_scale(const float *x, float *y, int64_t n, float max, float scale) {
+	int64_t i = 0;
+	for (; i + FT_LANES <= n; i += FT_LANES) STORE(y + i, vexp(LOAD(x + i) - max) * scale);
+	if (i < n) store_tail(y + i, n - i, vexp(load_tail(x + i, n - i, max) - max) * scale);
+}
+
+// y = x/r, r = √(mean(x²) + ε): dx = (dy − x·Σ(dy·x)/(n·r²))/r.
+FT_FUNC void rms_norm_back(const float *x, const float *dy, float *dx, int64_t n, float eps) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	vec squares = (vec){ 0 }, dots = (vec){ 0 };
+	for (int64_t i = 0; i < whole; i += FT_LANES) {
+		squares += LOAD(x + i) * LOAD(x + i);
+		dots += LOAD(x + i) * LOAD(dy + i);
+	}
+	double square = lane_sum(squares), dot = lane_sum(dots);
+	for (int64_t i = whole; i < n; i++) square += (double)x[i] * x[i], dot += (double)x[i] * dy[i];
+	const double r2 = square / (double)n + (double)eps;
+	const float inverse = (float)(1 / sqrt(r2)), factor = (float)(dot / ((double)n * r2));
+	for (int64_t i = 0; i < whole; i += FT_LANES) STORE(dx + i, (LOAD(dy + i) - LOAD(x + i) * factor) * inverse);
+	for (int64_t i = whole; i < n; i++) dx[i] = (dy[i] - x[i] * factor) * inverse;
+}
+
+// y = softmax(scale·x + mask): dx = scale·y ⊙ (dy − Σ dy·y).
+FT_FUNC void soft_max_back(const float *y, const float *dy, float *dx, int64_t n, float scale) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	vec dots = (vec){ 0 };
+	for (int64_t i = 0; i < whole; i += FT_LANES) dots += LOAD(y + i) * LOAD(dy + i);
+	double sum = lane_sum(dots);
+	for (int64_t i = whole; i < n; i++) sum += (double)y[i] * dy[i];
+	const float dot = (float)sum;
+	for (int64_t i = 0; i < whole; i += FT_LANES) STORE(dx + i, (LOAD(dy + i) - dot) * LOAD(y + i) * scale);
+	for (int64_t i = whole; i < n; i++) dx[i] = (dy[i] - dot) * y[i] * scale;
+}
+
+// y = silu(g) ⊙ u, σ = 1/(1 + e^−g): du = dy·g·σ, dg = dy·u·σ·(1 + g·(1 − σ)).
+FT_INLINE void swiglu_vec(vec g, vec u, vec dy, vec *dg, vec *du) {
+	const vec sigma = 1.0f / (1.0f + vexp(-g));
+	const vec silu = g * sigma;
+	*du = dy * silu;
+	*dg = dy * u * (sigma + silu - silu * sigma);
+}
+
+FT_FUNC void swiglu_back(const float *g, const float *u, const float *dy, float *dg, float *du, int64_t n) {
+	int64_t i = 0;
+	vec a, b;
+	for (; i + FT_LANES <= n; i += FT_LANES) {
+		swiglu_vec(LOAD(g + i), LOAD(u + i), LOAD(dy + i), &a, &b);
+		STORE(dg + i, a);
+		STORE(du + i, b);
+	}
+	if (i < n) {
+		swiglu_vec(load_tail(g + i, n - i, 0), load_tail(u + i, n - i, 0), load_tail(dy + i, n - i, 0), &a, &b);
+		store_tail(dg + i, n - i, a);
+		store_tail(du + i, n - i, b);
+	}
+}

@@ -21,6 +21,7 @@ type target struct {
 // factors: between steps the caller does, and calls Upload. One goroutine at a time.
 type Engine struct {
 	shape   Shape
+	with    products
 	backend *ggml.Backend
 	params  *ggml.Context // the factors' tensors
 	home    *ggml.Buffer  // and their memory
@@ -54,6 +55,8 @@ type Options struct {
 	Threads int
 	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
 	KeepAll bool
+	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
+	Composed bool
 }
 
 // New builds the training graph of a model for the given adapted weights. It returns an *UnsupportedError for an
@@ -62,7 +65,7 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape}
+	e := &Engine{shape: o.Shape, with: products{native: !o.Composed}}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -107,7 +110,7 @@ func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target,
 			e.factors = append(e.factors, factor{name: name, mat: m.Mat, leaf: leaf, total: make([]float32, len(m.Mat.Data))})
 		}
 		nIn, nOut := w.Factors.Shape()
-		terms[w.Name] = newTerm(w.Factors, leaves)
+		terms[w.Name] = e.with.newTerm(w.Factors, leaves)
 		targets = append(targets, target{w.Name, nIn, nOut})
 	}
 	if len(weights) > 0 {
@@ -132,7 +135,7 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	if e.ctx, err = ggml.NewContext(size, 3); err != nil {
 		return err
 	}
-	r := newRewriter(arch, e.shape, e.ctx, terms)
+	r := newRewriter(arch, e.shape, e.ctx, e.with, terms)
 	for _, o := range nodes[:split] {
 		if err := r.rewrite(o); err != nil {
 			return err
@@ -162,7 +165,7 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	if e.alloc, err = e.backend.Allocate(whole); err != nil {
 		return err
 	}
-	e.head, err = newHead(e.backend, arch, nodes[split:], tracedHidden, e.shape.Tokens())
+	e.head, err = newHead(e.backend, e.with, arch, nodes[split:], tracedHidden, e.shape.Tokens())
 	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
 	return err
 }
@@ -183,11 +186,19 @@ func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph) error {
 			if !f.grad.IsNil() {
 				grads[i] = e.ctx.Add(f.grad, grads[i]) // a weight that is used twice
 			}
-			f.grad = grads[i].SetOutput()
+			f.grad = keep(grads[i])
 			whole.Expand(f.grad)
 		}
 	}
 	return s.backward()
+}
+
+// keep gives the memory of t, or of what t is a view of, to nobody else.
+func keep(t ggml.Tensor) ggml.Tensor {
+	if root := t.ViewSrc(); !root.IsNil() {
+		root.SetOutput()
+	}
+	return t.SetOutput()
 }
 
 // Close frees everything but the model. It may be called twice.

@@ -92,6 +92,7 @@ const termTolerance = 1e-5
 func TestTermEqualsPlainGo(t *testing.T) {
 	const nIn, nOut, tokens = 24, 20, 7
 	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+		for _, native := range []bool{false, true} {
 		f, err := adapter.New(method, nIn, nOut, 6, 9)
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +144,7 @@ func nativeTerm(t *testing.T, f adapter.Factors, w, x, dy []float32, tokens int)
 	for _, m := range f.Mats() {
 		mats = append(mats, leaf(m.Mat.Data, int64(m.Mat.NE[0]), int64(m.Mat.NE[1])))
 	}
-	term := newTerm(f, mats)
+	term := products{native: native}.newTerm(f, mats)
 	out := []ggml.Tensor{term.forward(c, lw, lx)}
 	back, back0 := term.backward(c, lw, lx, ldy, true)
 	out = append(append(out, back0), back...)

@@ -73,7 +73,9 @@ func (s *sweep) backward() error {
 		}
 		if u, ok := s.uses[t]; ok {
 			grads, dx := u.term.backward(s.ctx, u.w, u.x, s.cont(dy), s.needs[u.x])
-			s.each(u, grads)
+			if len(grads) > 0 {
+				s.each(u, grads)
+			}
 			s.give(u.x, dx)
 			continue
 		}

@@ -7,7 +7,8 @@
 //	            weight's product gets its adapter term
 //	inputs.go   the leaves that change from batch to batch: tokens, positions, masks
 //	term.go     what an adapter adds to W·x, forward and backward, in ggml operations
-//	vjp.go      the backward sweep and its table of rules, one for each operation
+//	vjp.go      the backward sweep and its table of rules, one for each operation; the rules by family are in
+//	            vjp_norm.go, vjp_activation.go and vjp_shape.go
 //	head.go     the output matrix and the loss, a few rows at a time
 //	engine.go   one step: inputs, forward, loss, backward, gradients
 //

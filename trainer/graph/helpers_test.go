@@ -116,7 +116,7 @@ func decode(t *testing.T, m *llama.Model, shape Shape, ws []data.Window) []float
 	for _, w := range ws {
 		docs := int(w.Doc[len(w.Doc)-1]) + 1
 		ctx, err := llama.NewContext(m, llama.ContextParams{NCtx: shape.Ctx * docs, NBatch: shape.Ctx, NUBatch: shape.Ctx,
-			NSeqMax: docs, Threads: 2, FlashAttn: llama.FlashAttnOff, TypeK: &f32, TypeV: &f32})
+			NSeqMax: docs, Threads: 1, FlashAttn: llama.FlashAttnOff, TypeK: &f32, TypeV: &f32})
 		if err != nil {
 			t.Fatal(err)
 		}

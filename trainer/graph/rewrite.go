@@ -343,10 +343,12 @@ func permutation(t ggml.Tensor) [4]int {
 }
 
 // viewOffset is the offset in bytes of a VIEW in its operand, which may be a view itself.
-func viewOffset(t ggml.Tensor) int64 {
-	src := t.Src(0)
-	if src.ViewSrc().IsNil() {
+func viewOffset(t ggml.Tensor) int64 { return offsetIn(t, t.Src(0)) }
+
+// offsetIn is the offset in bytes of view t in x, which it shows a part of.
+func offsetIn(t, x ggml.Tensor) int64 {
+	if x.ViewSrc().IsNil() {
 		return t.ViewOffset()
 	}
-	return t.ViewOffset() - src.ViewOffset()
+	return t.ViewOffset() - x.ViewOffset()
 }

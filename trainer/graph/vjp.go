@@ -41,6 +41,7 @@ var rules = map[string]rule{
 	"GELU":       vjpUnary(slopeGelu),
 	"GELU_ERF":   vjpUnary(slopeGeluErf),
 	"GELU_QUICK": vjpUnary(slopeGeluQuick),
+	"XIELU":      vjpXielu,
 	"CLAMP":      vjpClamp,
 
 	"SWIGLU":      vjpSwiglu,

@@ -77,6 +77,21 @@ func slopeGeluErf(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
 	return c.Add(cumulative, c.Mul(x, density))
 }
 
+// y = p·x² + b·x where x > 0, n·(exp(min(x, ε)) − 1 − x) + b·x elsewhere; n, p, b and ε are the node's parameters:
+//
+//	dy/dx = 2p·x + b where x > 0, n·(eˣ·[x < ε] − 1) + b elsewhere
+func vjpXielu(s *sweep, t, dy ggml.Tensor) error {
+	c, x := s.ctx, s.cont(t.Src(0))
+	n, p, b, eps := t.ParamF(1), t.ParamF(2), t.ParamF(3), t.ParamF(4)
+	right := c.Step(x)
+	left := c.ScaleBias(right, -1, 1)
+	exp := c.Exp(c.Clamp(c.Cont(x), float32(math.Inf(-1)), eps)) // Cont: Clamp writes where it reads
+	bent := c.ScaleBias(c.Mul(exp, inside(c, x, float32(math.Inf(-1)), eps)), n, -n)
+	slope := c.Add(c.Mul(right, c.Scale(x, 2*p)), c.Mul(left, bent))
+	s.give(t.Src(0), c.Mul(s.cont(dy), c.ScaleBias(slope, 1, b)))
+	return nil
+}
+
 // y = x limited to [lo, hi]: dx = dy where y is neither bound. It looks at y only, because ggml clamps in place.
 func vjpClamp(s *sweep, t, dy ggml.Tensor) error {
 	s.give(t.Src(0), s.ctx.Mul(s.cont(dy), inside(s.ctx, t, t.ParamF(0), t.ParamF(1))))

@@ -17,21 +17,21 @@ type ruleCase struct {
 }
 
 var ruleCases = []ruleCase{
-	{"ADD", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).Add)},
-	{"ADD broadcast", [][]int64{{6, 4}, {6}}, binary((*ggml.Context).Add)},
+	{"ADD", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).Add)},
+	{"ADD broadcast", [][]int64{{6, 4}, {6}}, of2((*ggml.Context).Add)},
 	{"ADD of itself", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Add(x[0], x[0])) }},
-	{"MUL", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).Mul)},
-	{"MUL broadcast", [][]int64{{6, 4, 2}, {6}}, binary((*ggml.Context).Mul)},
+	{"MUL", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).Mul)},
+	{"MUL broadcast", [][]int64{{6, 4, 2}, {6}}, of2((*ggml.Context).Mul)},
 	{"SCALE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.ScaleBias(x[0], -1.5, 0.3)) }},
-	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, binary((*ggml.Context).MulMat)},
-	{"MUL_MAT grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, binary((*ggml.Context).MulMat)},
+	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, of2((*ggml.Context).MulMat)},
+	{"MUL_MAT grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2((*ggml.Context).MulMat)},
 	{"RMS_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.RMSNorm(x[0], 0.1)) }},
 	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 0)) }},
 	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 2)) }},
 	{"SOFT_MAX", [][]int64{{5, 4, 3}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(r.ctx.SoftMaxExt(x[0], ggml.Tensor{}, 0.7, 0))
 	}},
-	{"SWIGLU split", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).SwigluSplit)},
+	{"SWIGLU split", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).SwigluSplit)},
 	{"SWIGLU fused", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Swiglu(x[0], false)) }},
 	{"SWIGLU swapped", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Swiglu(x[0], true)) }},
 	{"RESHAPE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Reshape(x[0], 3, 8)) }},
@@ -48,8 +48,13 @@ var ruleCases = []ruleCase{
 		b := r.add(r.ctx.Cont(r.add(r.ctx.View(x[0], [4]int64{6, 4, 1, 1}, nb, 4*4)))) // overlaps a by two
 		return r.add(r.ctx.Mul(a, b))
 	}},
-	{"SUB", [][]int64{{6, 4}, {6, 4}}, binary((*ggml.Context).Sub)},
-	{"SUB broadcast", [][]int64{{6, 4}, {1, 4}}, binary((*ggml.Context).Sub)},
+	{"VIEW of a VIEW", [][]int64{{10, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		nb := x[0].NB() // as the heads of a fused QKV [2·5, 4], and two sequences of them
+		heads := r.add(r.ctx.View(x[0], [4]int64{2, 3, 4, 1}, [4]int64{4, 8, nb[1], 4 * nb[1]}, 8))
+		return r.add(r.ctx.Cont(r.add(r.ctx.View(heads, [4]int64{2, 3, 2, 2}, [4]int64{4, 8, nb[1], 2 * nb[1]}, 0))))
+	}},
+	{"SUB", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).Sub)},
+	{"SUB broadcast", [][]int64{{6, 4}, {1, 4}}, of2((*ggml.Context).Sub)},
 	{"DIV", [][]int64{{6, 4}, {6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Div(x[0], positive(r, x[1]))) }},
 	{"DIV broadcast", [][]int64{{6, 4}, {6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Div(x[0], positive(r, x[1]))) }},
 	{"NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Norm(x[0], 0.1)) }},
@@ -58,18 +63,19 @@ var ruleCases = []ruleCase{
 	}},
 	{"L2_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.L2Norm(x[0], 1e-3)) }},
 	{"L2_NORM of rows shorter than eps", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.L2Norm(x[0], 20)) }},
-	{"NEG", [][]int64{{6, 4}}, unary((*ggml.Context).Neg)},
-	{"SQR", [][]int64{{6, 4}}, unary((*ggml.Context).Sqr)},
+	{"NEG", [][]int64{{6, 4}}, of1((*ggml.Context).Neg)},
+	{"SQR", [][]int64{{6, 4}}, of1((*ggml.Context).Sqr)},
 	{"SQRT", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Sqrt(positive(r, x[0]))) }},
-	{"EXP", [][]int64{{6, 4}}, unary((*ggml.Context).Exp)},
-	{"RELU", [][]int64{{6, 4}}, unary((*ggml.Context).Relu)},
-	{"SIGMOID", [][]int64{{6, 4}}, unary((*ggml.Context).Sigmoid)},
-	{"TANH", [][]int64{{6, 4}}, unary((*ggml.Context).Tanh)},
-	{"SOFTPLUS", [][]int64{{6, 4}}, unary((*ggml.Context).Softplus)},
-	{"SILU", [][]int64{{6, 4}}, unary((*ggml.Context).Silu)},
-	{"GELU", [][]int64{{6, 4}}, unary((*ggml.Context).Gelu)},
-	{"GELU_ERF", [][]int64{{6, 4}}, unary((*ggml.Context).GeluErf)},
-	{"GELU_QUICK", [][]int64{{6, 4}}, unary((*ggml.Context).GeluQuick)},
+	{"EXP", [][]int64{{6, 4}}, of1((*ggml.Context).Exp)},
+	{"RELU", [][]int64{{6, 4}}, of1((*ggml.Context).Relu)},
+	{"SIGMOID", [][]int64{{6, 4}}, of1((*ggml.Context).Sigmoid)},
+	{"TANH", [][]int64{{6, 4}}, of1((*ggml.Context).Tanh)},
+	{"SOFTPLUS", [][]int64{{6, 4}}, of1((*ggml.Context).Softplus)},
+	{"SILU", [][]int64{{6, 4}}, of1((*ggml.Context).Silu)},
+	{"GELU", [][]int64{{6, 4}}, of1((*ggml.Context).Gelu)},
+	{"GELU_ERF", [][]int64{{6, 4}}, of1((*ggml.Context).GeluErf)},
+	{"GELU_QUICK", [][]int64{{6, 4}}, of1((*ggml.Context).GeluQuick)},
+	{"XIELU", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Xielu(x[0], 0.3, 0.8, 0.5, -0.16)) }},
 	{"CLAMP", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, 0.8))
 	}},
@@ -93,16 +99,16 @@ var ruleCases = []ruleCase{
 	{"REPEAT", [][]int64{{6, 1, 4}, {6, 3, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(r.ctx.Mul(r.add(r.ctx.Repeat(x[0], x[1])), x[1]))
 	}},
-	{"SUM_ROWS", [][]int64{{6, 4, 2}}, unary((*ggml.Context).SumRows)},
-	{"MEAN", [][]int64{{6, 4, 2}}, unary((*ggml.Context).Mean)},
+	{"SUM_ROWS", [][]int64{{6, 4, 2}}, of1((*ggml.Context).SumRows)},
+	{"MEAN", [][]int64{{6, 4, 2}}, of1((*ggml.Context).Mean)},
 }
 
-// unary and binary are cases of one operation.
-func unary(f func(*ggml.Context, ggml.Tensor) ggml.Tensor) builder {
+// of1 and of2 are cases of one operation.
+func of1(f func(*ggml.Context, ggml.Tensor) ggml.Tensor) builder {
 	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(f(r.ctx, x[0])) }
 }
 
-func binary(f func(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor) builder {
+func of2(f func(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor) builder {
 	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(f(r.ctx, x[0], x[1])) }
 }
 
@@ -129,4 +135,3 @@ func rope(r *rewriter, x ggml.Tensor, mode int) ggml.Tensor {
 	r.inputs[pos] = &input{role: rolePositions, leaf: pos, ints: []int32{0, 1, 2, 3}, sign: 1}
 	return r.ctx.Rope(x, pos, ggml.Tensor{}, int(x.NE()[0]), mode, 100)
 }
-

@@ -6,18 +6,24 @@ import "github.com/go-skynet/go-llama.cpp/ggml"
 
 // y has the elements of x in the same order: so has dx those of dy.
 func vjpReshape(s *sweep, t, dy ggml.Tensor) error {
-	x := t.Src(0)
-	if !s.needs[x] {
-		return nil
-	}
-	ne := x.NE()
-	s.give(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
+	s.giveReshaped(t.Src(0), dy)
 	return nil
 }
 
-// y is a window on x: dx is dy in that window and zero elsewhere. Windows on the same x (a fused QKV) share one sum.
+func (s *sweep) giveReshaped(x, dy ggml.Tensor) {
+	if s.needs[x] {
+		ne := x.NE()
+		s.give(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
+	}
+}
+
+// y is a window on x: dx is dy in that window and zero elsewhere. Windows on the same x (a fused QKV) share one sum. A
+// window on a scattered window (the heads of a fused Q, cut into sequences) is one on the whole that both show.
 func vjpView(s *sweep, t, dy ggml.Tensor) error {
 	x := t.Src(0)
+	for !x.IsContiguous() && (x.Op() == "VIEW" || x.Op() == "PERMUTE" || x.Op() == "TRANSPOSE") {
+		x = x.Src(0)
+	}
 	if !s.needs[x] {
 		return nil
 	}
@@ -25,14 +31,15 @@ func vjpView(s *sweep, t, dy ggml.Tensor) error {
 		return s.unsupported(t, "a view of scattered elements has no derivative rule")
 	}
 	if x.Elements() == t.Elements() && t.IsContiguous() {
-		return vjpReshape(s, t, dy)
+		s.giveReshaped(x, dy)
+		return nil
 	}
 	base, ok := s.grads[x]
 	if !ok {
 		base = s.ctx.Fill(x, 0)
 	}
 	nb := t.NB()
-	s.grads[x] = s.ctx.Acc(s.cont(base), s.cont(dy), nb[1], nb[2], nb[3], viewOffset(t))
+	s.grads[x] = s.ctx.Acc(s.cont(base), s.cont(dy), nb[1], nb[2], nb[3], offsetIn(t, x))
 	return nil
 }
 

@@ -165,6 +165,68 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool) map[string]bool {
 	return ops
 }
 
+// Slopes are up to 1.1, computed in float32 in a dozen steps.
+const slopeTolerance = 2e-6
+
+func TestGeluSlopesEqualClosedForms(t *testing.T) {
+	normal := func(x float64) float64 { return (1 + math.Erf(x/math.Sqrt2)) / 2 }
+	density := func(x float64) float64 { return math.Exp(-x*x/2) / math.Sqrt(2*math.Pi) }
+	for name, c := range map[string]struct {
+		native slope
+		exact  func(x float64) float64
+	}{
+		"GELU": {slopeGelu, func(x float64) float64 {
+			k, a := math.Sqrt(2/math.Pi), 0.044715
+			tanh := math.Tanh(k * (x + a*x*x*x))
+			return (1+tanh)/2 + x/2*(1-tanh*tanh)*k*(1+3*a*x*x)
+		}},
+		"GELU_ERF": {slopeGeluErf, func(x float64) float64 { return normal(x) + x*density(x) }},
+		"GELU_QUICK": {slopeGeluQuick, func(x float64) float64 {
+			sigma := 1 / (1 + math.Exp(-1.702*x))
+			return sigma + 1.702*x*sigma*(1-sigma)
+		}},
+	} {
+		x := []float32{0, 1e-38, -1e-38, 1e-7, -1e-7, 30, -30}
+		for v := float32(-12); v < 12; v += 0.037 {
+			x = append(x, v)
+		}
+		for i, got := range evaluate(t, x, c.native) {
+			if want := c.exact(float64(x[i])); !(math.Abs(float64(got)-want) <= slopeTolerance) {
+				t.Errorf("%s: slope(%v) = %v, want %v", name, x[i], got, want)
+			}
+		}
+	}
+}
+
+// evaluate is f'(x) for every element of x, for an f whose slope needs no y.
+func evaluate(t *testing.T, x []float32, f slope) []float32 {
+	t.Helper()
+	cpu, err := ggml.NewCPU(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cpu.Close()
+	ctx, err := ggml.NewContext(64, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ctx.Close()
+	leaf := ctx.NewTensor(ggml.F32, int64(len(x))).SetInput()
+	y := f(ctx, leaf, ggml.Tensor{}).SetOutput()
+	g := ctx.NewGraph(64)
+	g.Expand(y)
+	alloc, err := cpu.Allocate(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alloc.Close()
+	leaf.SetFloats(x)
+	if err := cpu.Compute(g); err != nil {
+		t.Fatal(err)
+	}
+	return append([]float32(nil), y.Floats()...)
+}
+
 func noise(n int, phase float64) []float32 {
 	v := make([]float32, n)
 	for i := range v {

@@ -84,6 +84,7 @@ tensor ggml_gelu(ggml_object, tensor);
 tensor ggml_gelu_erf(ggml_object, tensor);
 tensor ggml_gelu_quick(ggml_object, tensor);
 tensor ggml_softplus(ggml_object, tensor);
+tensor ggml_xielu(ggml_object, tensor, float alpha_n, float alpha_p, float beta, float eps);
 tensor ggml_silu(ggml_object, tensor);
 tensor ggml_sigmoid(ggml_object, tensor);
 tensor ggml_glu(ggml_object, tensor, int op, bool swapped);

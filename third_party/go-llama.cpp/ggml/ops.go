@@ -33,6 +33,12 @@ func (c *Context) GeluQuick(a Tensor) Tensor { return Tensor{C.ggml_gelu_quick(c
 // Softplus is log(1 + eˣ).
 func (c *Context) Softplus(a Tensor) Tensor { return Tensor{C.ggml_softplus(c.p, a.p)} }
 
+// Xielu is p·x² + beta·x where x > 0 and n·(exp(min(x, eps)) − 1 − x) + beta·x elsewhere, with p = softplus(alphaP) and
+// n = beta + softplus(alphaN).
+func (c *Context) Xielu(a Tensor, alphaN, alphaP, beta, eps float32) Tensor {
+	return Tensor{C.ggml_xielu(c.p, a.p, C.float(alphaN), C.float(alphaP), C.float(beta), C.float(eps))}
+}
+
 // Step is 1 where a > 0 and 0 elsewhere.
 func (c *Context) Step(a Tensor) Tensor { return Tensor{C.ggml_step(c.p, a.p)} }
 

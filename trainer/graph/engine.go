@@ -53,6 +53,7 @@ type factor struct {
 type Options struct {
 	Shape   Shape
 	Threads int
+	Keep    Keep // what stays in memory from the forward to the backward pass
 	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
 	KeepAll bool
 	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
@@ -83,7 +84,7 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	if err := e.build(model.Arch(), t.nodes, terms, o.KeepAll); err != nil {
+	if err := e.build(model.Arch(), t.nodes, terms, o); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -123,10 +124,10 @@ func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target,
 }
 
 // descriptors is room enough for the training graph of a forward graph of n nodes: no rule makes more than a few dozen.
-func descriptors(n int) int { return 48*n + 256 }
+func descriptors(n int) int { return 64*n + 256 }
 
 // build makes the body (forward, backward) and the head from the traced nodes.
-func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, keepAll bool) (err error) {
+func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, o Options) (err error) {
 	split, err := splitHead(arch, nodes)
 	if err != nil {
 		return err
@@ -149,13 +150,13 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	whole := e.ctx.NewGraph(size)
 	whole.Expand(e.hidden)
 	forwardNodes := whole.Len()
-	if err := e.buildBackward(r, whole); err != nil {
+	if err := e.buildBackward(r, whole, o.Keep); err != nil {
 		return err
 	}
 	for _, in := range r.inputs {
 		e.inputs = append(e.inputs, in)
 	}
-	if keepAll {
+	if o.KeepAll {
 		for i := range whole.Len() {
 			whole.Node(i).SetOutput()
 		}
@@ -172,7 +173,7 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 
 // buildBackward adds the derivatives to the graph. Each product's factor gradients are appended as soon as they are
 // known, so that what only they need is freed before the sweep goes on.
-func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph) error {
+func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph, keep Keep) error {
 	ne := e.hidden.NE()
 	e.seed = e.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	byLeaf := map[ggml.Tensor]*factor{}
@@ -186,15 +187,16 @@ func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph) error {
 			if !f.grad.IsNil() {
 				grads[i] = e.ctx.Add(f.grad, grads[i]) // a weight that is used twice
 			}
-			f.grad = keep(grads[i])
+			f.grad = hold(grads[i])
 			whole.Expand(f.grad)
 		}
 	}
+	s.drop(keep)
 	return s.backward()
 }
 
-// keep gives the memory of t, or of what t is a view of, to nobody else.
-func keep(t ggml.Tensor) ggml.Tensor {
+// hold gives the memory of t, or of what t is a view of, to nobody else.
+func hold(t ggml.Tensor) ggml.Tensor {
 	if root := t.ViewSrc(); !root.IsNil() {
 		root.SetOutput()
 	}

@@ -118,7 +118,7 @@ func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 
 func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
 	if d.native {
-		da, db, dc, dd := c.DualGrads(contiguous(c, x), dy, d.a, d.b, d.c, d.d, d.scale)
+		_, da, db, dc, dd := c.DualGrads(contiguous(c, x), dy, d.a, d.b, d.c, d.d, d.scale)
 		if wantDX {
 			dx = c.DualMulMatT(w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}

@@ -21,6 +21,7 @@ type target struct {
 // factors: between steps the caller does, and calls Upload. One goroutine at a time.
 type Engine struct {
 	shape   Shape
+	with    products
 	backend *ggml.Backend
 	params  *ggml.Context // the factors' tensors
 	home    *ggml.Buffer  // and their memory
@@ -52,8 +53,11 @@ type factor struct {
 type Options struct {
 	Shape   Shape
 	Threads int
+	Keep    Keep // what stays in memory from the forward to the backward pass
 	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
 	KeepAll bool
+	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
+	Composed bool
 }
 
 // New builds the training graph of a model for the given adapted weights. It returns an *UnsupportedError for an
@@ -62,7 +66,7 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape}
+	e := &Engine{shape: o.Shape, with: products{native: !o.Composed}}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -80,7 +84,7 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	if err := e.build(model.Arch(), t.nodes, terms, o.KeepAll); err != nil {
+	if err := e.build(model.Arch(), t.nodes, terms, o); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -107,7 +111,7 @@ func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target,
 			e.factors = append(e.factors, factor{name: name, mat: m.Mat, leaf: leaf, total: make([]float32, len(m.Mat.Data))})
 		}
 		nIn, nOut := w.Factors.Shape()
-		terms[w.Name] = newTerm(w.Factors, leaves)
+		terms[w.Name] = e.with.newTerm(w.Factors, leaves)
 		targets = append(targets, target{w.Name, nIn, nOut})
 	}
 	if len(weights) > 0 {
@@ -120,10 +124,10 @@ func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target,
 }
 
 // descriptors is room enough for the training graph of a forward graph of n nodes: no rule makes more than a few dozen.
-func descriptors(n int) int { return 48*n + 256 }
+func descriptors(n int) int { return 64*n + 256 }
 
 // build makes the body (forward, backward) and the head from the traced nodes.
-func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, keepAll bool) (err error) {
+func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, o Options) (err error) {
 	split, err := splitHead(arch, nodes)
 	if err != nil {
 		return err
@@ -132,7 +136,7 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	if e.ctx, err = ggml.NewContext(size, 3); err != nil {
 		return err
 	}
-	r := newRewriter(arch, e.shape, e.ctx, terms)
+	r := newRewriter(arch, e.shape, e.ctx, e.with, terms)
 	for _, o := range nodes[:split] {
 		if err := r.rewrite(o); err != nil {
 			return err
@@ -146,13 +150,13 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	whole := e.ctx.NewGraph(size)
 	whole.Expand(e.hidden)
 	forwardNodes := whole.Len()
-	if err := e.buildBackward(r, whole); err != nil {
+	if err := e.buildBackward(r, whole, o.Keep); err != nil {
 		return err
 	}
 	for _, in := range r.inputs {
 		e.inputs = append(e.inputs, in)
 	}
-	if keepAll {
+	if o.KeepAll {
 		for i := range whole.Len() {
 			whole.Node(i).SetOutput()
 		}
@@ -162,14 +166,14 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	if e.alloc, err = e.backend.Allocate(whole); err != nil {
 		return err
 	}
-	e.head, err = newHead(e.backend, arch, nodes[split:], tracedHidden, e.shape.Tokens())
+	e.head, err = newHead(e.backend, e.with, arch, nodes[split:], tracedHidden, e.shape.Tokens())
 	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
 	return err
 }
 
 // buildBackward adds the derivatives to the graph. Each product's factor gradients are appended as soon as they are
 // known, so that what only they need is freed before the sweep goes on.
-func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph) error {
+func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph, keep Keep) error {
 	ne := e.hidden.NE()
 	e.seed = e.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	byLeaf := map[ggml.Tensor]*factor{}
@@ -183,11 +187,20 @@ func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph) error {
 			if !f.grad.IsNil() {
 				grads[i] = e.ctx.Add(f.grad, grads[i]) // a weight that is used twice
 			}
-			f.grad = grads[i].SetOutput()
+			f.grad = hold(grads[i])
 			whole.Expand(f.grad)
 		}
 	}
+	s.drop(keep)
 	return s.backward()
+}
+
+// hold gives the memory of t, or of what t is a view of, to nobody else.
+func hold(t ggml.Tensor) ggml.Tensor {
+	if root := t.ViewSrc(); !root.IsNil() {
+		root.SetOutput()
+	}
+	return t.SetOutput()
 }
 
 // Close frees everything but the model. It may be called twice.

@@ -139,24 +139,31 @@ func TestGradientsOfTrainedModel(t *testing.T) {
 const termTolerance = 1e-5
 
 func TestTermEqualsPlainGo(t *testing.T) {
-	const nIn, nOut, tokens = 24, 20, 7
 	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
-		f, err := adapter.New(method, nIn, nOut, 6, 9)
-		if err != nil {
-			t.Fatal(err)
+		for _, native := range []bool{false, true} {
+			termEqualsPlainGo(t, method, native)
 		}
-		f.Init(3, "w")
-		disturb([]adapter.Weight{{Name: "w", Factors: f}})
-		w, x, dy := noise(nIn*nOut, 1), noise(nIn*tokens, 2), noise(nOut*tokens, 3)
-		y, dx, grads := nativeTerm(t, f, w, x, dy, tokens)
+	}
+}
 
-		mat := func(n, m int, v []float32) adapter.Mat { return adapter.Mat{NE: [2]int{n, m}, Data: v} }
-		compare(t, string(method)+" y", y, adapter.Forward(f, mat(nIn, nOut, w), mat(nIn, tokens, x)).Data)
-		wantDX, wantGrads := adapter.Backward(f, mat(nIn, nOut, w), mat(nIn, tokens, x), mat(nOut, tokens, dy))
-		compare(t, string(method)+" dx", dx, wantDX.Data)
-		for i, g := range wantGrads {
-			compare(t, string(method)+" d"+f.Mats()[i].Suffix, grads[i], g.Data)
-		}
+func termEqualsPlainGo(t *testing.T, method adapter.Method, native bool) {
+	const nIn, nOut, tokens = 24, 20, 7
+	f, err := adapter.New(method, nIn, nOut, 6, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Init(3, "w")
+	disturb([]adapter.Weight{{Name: "w", Factors: f}})
+	w, x, dy := noise(nIn*nOut, 1), noise(nIn*tokens, 2), noise(nOut*tokens, 3)
+	what := fmt.Sprintf("%s native=%v", method, native)
+	y, dx, grads := runTerm(t, products{native}, f, w, x, dy, tokens)
+
+	mat := func(n, m int, v []float32) adapter.Mat { return adapter.Mat{NE: [2]int{n, m}, Data: v} }
+	compare(t, what+" y", y, adapter.Forward(f, mat(nIn, nOut, w), mat(nIn, tokens, x)).Data)
+	wantDX, wantGrads := adapter.Backward(f, mat(nIn, nOut, w), mat(nIn, tokens, x), mat(nOut, tokens, dy))
+	compare(t, what+" dx", dx, wantDX.Data)
+	for i, g := range wantGrads {
+		compare(t, what+" d"+f.Mats()[i].Suffix, grads[i], g.Data)
 	}
 }
 
@@ -170,8 +177,8 @@ func compare(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// nativeTerm runs a term alone on the CPU.
-func nativeTerm(t *testing.T, f adapter.Factors, w, x, dy []float32, tokens int) (y, dx []float32, grads [][]float32) {
+// runTerm runs a term alone on the CPU.
+func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32, tokens int) (y, dx []float32, grads [][]float32) {
 	t.Helper()
 	cpu, err := ggml.NewCPU(2)
 	if err != nil {
@@ -192,13 +199,13 @@ func nativeTerm(t *testing.T, f adapter.Factors, w, x, dy []float32, tokens int)
 	for _, m := range f.Mats() {
 		mats = append(mats, leaf(m.Mat.Data, int64(m.Mat.NE[0]), int64(m.Mat.NE[1])))
 	}
-	term := newTerm(f, mats)
+	term := with.newTerm(f, mats)
 	out := []ggml.Tensor{term.forward(c, lw, lx)}
 	back, back0 := term.backward(c, lw, lx, ldy, true)
 	out = append(append(out, back0), back...)
 	g := c.NewGraph(256)
 	for _, o := range out {
-		g.Expand(o.SetOutput())
+		g.Expand(hold(o))
 	}
 	alloc, err := cpu.Allocate(g)
 	if err != nil {

@@ -45,7 +45,7 @@ func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 }
 
 // newHead repeats the traced nodes of the head for chunks of rows. hidden is the traced hidden state.
-func newHead(backend *ggml.Backend, arch string, nodes []ggml.Tensor, hidden ggml.Tensor, maxRows int) (_ *head, err error) {
+func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Tensor, hidden ggml.Tensor, maxRows int) (_ *head, err error) {
 	ctx, err := ggml.NewContext(descriptors(len(nodes)), 3)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func newHead(backend *ggml.Backend, arch string, nodes []ggml.Tensor, hidden ggm
 	hd.weights = ctx.NewTensor(ggml.F32, c).SetName("weights").SetInput()
 	hd.nll = ctx.NewTensor(ggml.F32, c).SetName("nll").SetInput().SetOutput()
 
-	r := newRewriter(arch, Shape{Ctx: hd.rows, Seqs: 1}, ctx, nil)
+	r := newRewriter(arch, Shape{Ctx: hd.rows, Seqs: 1}, ctx, with, nil)
 	r.traced[hidden], r.needs[hd.h] = hd.h, true
 	for _, o := range nodes {
 		if err := r.rewrite(o); err != nil {

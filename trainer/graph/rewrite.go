@@ -16,23 +16,24 @@ type rewriter struct {
 	traced map[ggml.Tensor]ggml.Tensor // traced tensor → ours
 	order  []ggml.Tensor               // our nodes, forward
 	needs  map[ggml.Tensor]bool        // our tensors that depend on a trained parameter
-	uses   map[ggml.Tensor]*use        // our node → the adapted product that it is the result of
-	terms  map[string]term             // weight name → its adapter
+	uses   map[ggml.Tensor]*use        // our node → the product with a weight that it is the result of
+	terms  map[string]term             // weight name → its adapted product
+	with   products
 	inputs map[ggml.Tensor]*input      // traced leaf → input
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
 	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
 	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
 }
 
-// use is one adapted product y = (W + ΔW)·x.
+// use is one product with a weight, y = (W + ΔW)·x; ΔW is zero for a frozen one.
 type use struct {
 	term term
 	w, x ggml.Tensor // W [n_in, n_out], x [n_in, N]
 }
 
-func newRewriter(arch string, shape Shape, ctx *ggml.Context, terms map[string]term) *rewriter {
+func newRewriter(arch string, shape Shape, ctx *ggml.Context, with products, terms map[string]term) *rewriter {
 	return &rewriter{
-		arch: arch, shape: shape, ctx: ctx, terms: terms,
+		arch: arch, shape: shape, ctx: ctx, with: with, terms: terms,
 		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, uses: map[ggml.Tensor]*use{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
 		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
@@ -111,6 +112,9 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		}
 		unchanged = unchanged && (s.IsNil() || s.NE() == o.Src(i).NE())
 		src = append(src, s)
+	}
+	if o.Op() == "MUL_MAT" && isMatrix(src[0]) && src[1].Type() == ggml.F32 {
+		return r.product(&use{term: frozen{r.with}, w: src[0], x: src[1]}), nil
 	}
 	ne := o.NE()
 	switch {
@@ -241,11 +245,20 @@ func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
 	if err != nil {
 		return x, err
 	}
-	u := &use{term: r.terms[w], w: product.Src(0), x: x}
-	y := u.term.forward(r.ctx, u.w, x)
-	r.uses[y], r.needs[y] = u, true
-	r.order = append(r.order, y)
+	y := r.product(&use{term: r.terms[w], w: product.Src(0), x: x})
+	r.needs[y] = true
 	return y, nil
+}
+
+// product adds the node of a product with a weight.
+func (r *rewriter) product(u *use) ggml.Tensor {
+	y := u.term.forward(r.ctx, u.w, u.x)
+	r.uses[y] = u
+	if r.needs[u.x] {
+		r.needs[y] = true
+	}
+	r.order = append(r.order, y)
+	return y
 }
 
 // input makes the leaf for an input of llama.cpp's, by the operation that reads it.
@@ -316,6 +329,12 @@ func isCache(t ggml.Tensor) bool {
 	}
 	name := t.Name()
 	return t.IsLeaf() && (strings.HasPrefix(name, "cache_k_l") || strings.HasPrefix(name, "cache_v_l"))
+}
+
+// isMatrix reports whether t is a weight [n_in, n_out].
+func isMatrix(t ggml.Tensor) bool {
+	ne := t.NE()
+	return t.IsLeaf() && t.IsWeight() && ne[2] == 1 && ne[3] == 1
 }
 
 // permutation reads the axes of a PERMUTE node.

@@ -6,8 +6,8 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// term is an adapter on one weight W [n_in, n_out], in ggml operations that every backend has. adapter/'s plain-Go
-// forward and backward are its reference.
+// term is the product of one weight W [n_in, n_out] with activations, adapted or not. adapter/'s plain-Go forward and
+// backward are the reference of the adapted ones.
 type term interface {
 	// forward is y = (W + ΔW)·x, [n_out, N], for x [n_in, N].
 	forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor
@@ -18,19 +18,54 @@ type term interface {
 	leaves() []ggml.Tensor
 }
 
-// newTerm makes the native form of f over the tensors of its factors, in the order of f.Mats.
-func newTerm(f adapter.Factors, mats []ggml.Tensor) term {
+// products says what the heavy products of a graph are made of: kernels of our own, which run on the CPU, or operations
+// that every backend has and that are the kernels' oracle.
+type products struct{ native bool }
+
+// newTerm makes the term of f over the tensors of its factors, in the order of f.Mats.
+func (p products) newTerm(f adapter.Factors, mats []ggml.Tensor) term {
 	switch f.Method() {
 	case adapter.MethodLoRA:
-		return &lora{a: mats[0], b: mats[1], scale: f.Scale()}
+		return &lora{products: p, a: mats[0], b: mats[1], scale: f.Scale()}
 	case adapter.MethodDual:
-		return &dual{a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale()}
+		return &dual{products: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale()}
 	}
-	panic("internal error: graph: no native form of " + string(f.Method()))
+	panic("internal error: graph: no term for " + string(f.Method()))
+}
+
+// mul is W·x [n_out, …] for W [n_in, n_out] and x [n_in, …].
+func (p products) mul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
+	if p.native {
+		return c.MulMat32(w, contiguous(c, x))
+	}
+	return c.MulMat(w, x)
+}
+
+// mulT is Wᵀ·dy [n_in, …] for W [n_in, n_out] of any type that ggml can decode and dy [n_out, …].
+func (p products) mulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
+	if p.native {
+		return c.MulMatT32(w, dy)
+	}
+	return mulTransposed(c, w, dy)
+}
+
+// frozen is y = W·x.
+type frozen struct{ products }
+
+func (f frozen) leaves() []ggml.Tensor { return nil }
+
+func (f frozen) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor { return f.mul(c, w, x) }
+
+func (f frozen) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ []ggml.Tensor, dx ggml.Tensor) {
+	if wantDX {
+		dx = f.mulT(c, w, dy)
+	}
+	return nil, dx
 }
 
 // lora is y = W·x + s·B·(A·x).
 type lora struct {
+	products
 	a, b  ggml.Tensor // A [n_in, r], B [r, n_out]
 	scale float32
 }
@@ -38,7 +73,7 @@ type lora struct {
 func (l *lora) leaves() []ggml.Tensor { return []ggml.Tensor{l.a, l.b} }
 
 func (l *lora) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
-	return c.Add(c.MulMat(w, x), c.Scale(c.MulMat(l.b, c.MulMat(l.a, x)), l.scale))
+	return c.Add(l.mul(c, w, x), c.Scale(c.MulMat(l.b, c.MulMat(l.a, x)), l.scale))
 }
 
 func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) ([]ggml.Tensor, ggml.Tensor) {
@@ -49,37 +84,48 @@ func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) ([]g
 	db := c.MulMat(transposed(c, t), transposed(c, sdy))
 	var dx ggml.Tensor
 	if wantDX {
-		dx = c.Add(mulTransposed(c, w, dy), c.MulMat(transposed(c, l.a), dt))
+		dx = c.Add(l.mulT(c, w, dy), c.MulMat(transposed(c, l.a), dt))
 	}
 	return []ggml.Tensor{da, db}, dx
 }
 
-// dual is y = W·x + ΔW·x with ΔW = s·ReLU(B·A) ⊙ sign(D·C).
+// dual is y = (W + ΔW)·x with ΔW = s·ReLU(B·A) ⊙ sign(D·C). The composed form computes W·x + ΔW·x, as inference with an
+// exported adapter does; the kernel adds ΔW to W tile by tile. Both leave a product as it is while B is zero.
 type dual struct {
+	products
 	a, b, c, d ggml.Tensor // A [n_in, r1], B [r1, n_out], C [n_in, r2], D [r2, n_out]
 	scale      float32
 }
 
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
-// products are M = B·A and sign(N), N = D·C, both [n_in, n_out]. They are formed where they are needed and never kept:
+// masks are M = B·A and sign(N), N = D·C, both [n_in, n_out]. They are formed where they are needed and never kept:
 // r multiplications an entry are cheaper than memory for whole matrices from the forward to the backward pass.
-func (d *dual) products(c *ggml.Context) (m, sign ggml.Tensor) {
+func (d *dual) masks(c *ggml.Context) (m, sign ggml.Tensor) {
 	m = c.MulMat(transposed(c, d.a), d.b)
 	n := c.MulMat(transposed(c, d.c), d.d)
 	return m, c.ScaleBias(c.Step(n), 2, -1)
 }
 
 func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
-	m, sign := d.products(c)
+	if d.native {
+		return c.DualMulMat(w, contiguous(c, x), d.a, d.b, d.c, d.d, d.scale)
+	}
+	m, sign := d.masks(c)
 	delta := c.Scale(c.Mul(c.Relu(m), sign), d.scale)
 	return c.Add(c.MulMat(w, x), c.MulMat(delta, x))
 }
 
-func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) ([]ggml.Tensor, ggml.Tensor) {
-	m, sign := d.products(c)
+func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
+	if d.native {
+		_, da, db, dc, dd := c.DualGrads(contiguous(c, x), dy, d.a, d.b, d.c, d.d, d.scale)
+		if wantDX {
+			dx = c.DualMulMatT(w, dy, d.a, d.b, d.c, d.d, d.scale)
+		}
+		return []ggml.Tensor{da, db, dc, dd}, dx
+	}
+	m, sign := d.masks(c)
 	relu := c.Scale(c.Relu(m), d.scale)
-	var dx ggml.Tensor
 	if wantDX {
 		dx = c.Add(mulTransposed(c, w, dy), c.MulMat(transposed(c, c.Mul(relu, sign)), dy))
 	}
@@ -100,10 +146,18 @@ func factorGrads(c *ggml.Context, dp, a, b ggml.Tensor) (da, db ggml.Tensor) {
 // transposed is t with dimensions 0 and 1 swapped, in memory.
 func transposed(c *ggml.Context, t ggml.Tensor) ggml.Tensor { return c.Cont(c.Transpose(t)) }
 
-// mulTransposed is Wᵀ·dy [n_in, …] for W [n_in, n_out] of any type that ggml can decode and dy [n_out, …].
-func mulTransposed(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
-	if w.Type() != ggml.F32 {
-		w = c.Cast(w, ggml.F32)
+// contiguous is t in contiguous memory.
+func contiguous(c *ggml.Context, t ggml.Tensor) ggml.Tensor {
+	if t.IsContiguous() {
+		return t
 	}
-	return c.MulMat(transposed(c, w), dy)
+	return c.Cont(t)
+}
+
+// mulTransposed is aᵀ-transposed·dy: for a [k, n, …] of any type that ggml can decode and dy [n, m, …] it is [k, m, …].
+func mulTransposed(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
+	if a.Type() != ggml.F32 {
+		a = c.Cast(a, ggml.F32)
+	}
+	return c.MulMat(transposed(c, a), dy)
 }

@@ -7,6 +7,9 @@ import "github.com/go-skynet/go-llama.cpp/ggml"
 type sweep struct {
 	*rewriter
 	grads map[ggml.Tensor]ggml.Tensor // our forward node → dL/d(node)
+	// dropped are the forward nodes that are formed again when their value is needed, and again what was formed.
+	dropped map[ggml.Tensor]bool
+	again   map[ggml.Tensor]ggml.Tensor
 	// each is called with every adapted product's factor gradients, in backward order.
 	each func(u *use, grads []ggml.Tensor)
 }
@@ -73,8 +76,10 @@ func (s *sweep) backward() error {
 			continue
 		}
 		if u, ok := s.uses[t]; ok {
-			grads, dx := u.term.backward(s.ctx, u.w, u.x, s.cont(dy), s.needs[u.x])
-			s.each(u, grads)
+			grads, dx := u.term.backward(s.ctx, u.w, s.value(u.x), s.cont(dy), s.needs[u.x])
+			if len(grads) > 0 {
+				s.each(u, grads)
+			}
 			s.give(u.x, dx)
 			continue
 		}
@@ -129,10 +134,10 @@ func vjpAdd(s *sweep, t, dy ggml.Tensor) error {
 func vjpMul(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	if s.needs[a] {
-		s.give(a, s.ctx.Mul(dy, b))
+		s.give(a, s.ctx.Mul(dy, s.value(b)))
 	}
 	if s.needs[b] {
-		s.give(b, s.reduce(s.ctx.Mul(dy, a), b))
+		s.give(b, s.reduce(s.ctx.Mul(dy, s.value(a)), b))
 	}
 	return nil
 }
@@ -148,10 +153,10 @@ func vjpSub(s *sweep, t, dy ggml.Tensor) error {
 
 // y = a / b, b broadcast: da = dy / b, db = −Σ dy ⊙ y / b.
 func vjpDiv(s *sweep, t, dy ggml.Tensor) error {
-	da := s.ctx.Div(dy, t.Src(1))
+	da := s.ctx.Div(dy, s.value(t.Src(1)))
 	s.give(t.Src(0), da)
 	if b := t.Src(1); s.needs[b] {
-		s.give(b, s.ctx.Neg(s.reduce(s.ctx.Mul(da, t), b)))
+		s.give(b, s.ctx.Neg(s.reduce(s.ctx.Mul(da, s.value(t)), b)))
 	}
 	return nil
 }
@@ -170,7 +175,7 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	dy = s.cont(dy)
 	if s.needs[b] {
-		s.give(b, mulTransposed(s.ctx, a, dy))
+		s.give(b, mulTransposed(s.ctx, s.value(a), dy))
 	}
 	if s.needs[a] {
 		an, bn, yn := a.NE(), b.NE(), t.NE()
@@ -178,7 +183,7 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 			return s.unsupported(t, "a product is broadcast over two dimensions")
 		}
 		groups := bn[2] * bn[3] / (an[2] * an[3])
-		bg := s.ctx.Reshape(s.cont(b), bn[0], bn[1]*groups, an[2], an[3])
+		bg := s.ctx.Reshape(s.cont(s.value(b)), bn[0], bn[1]*groups, an[2], an[3])
 		yg := s.ctx.Reshape(dy, yn[0], yn[1]*groups, an[2], an[3])
 		s.give(a, s.ctx.MulMat(transposed(s.ctx, bg), transposed(s.ctx, yg)))
 	}
@@ -187,11 +192,15 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 
 // y = x/r by rows of n, r = √(mean(x²) + ε): dx = (dy − y·mean(dy ⊙ y))/r, exact with ε.
 func vjpRMSNorm(s *sweep, t, dy ggml.Tensor) error {
-	c, x := s.ctx, s.cont(t.Src(0))
+	if s.with.native {
+		s.give(t.Src(0), s.ctx.RMSNormBack(s.cont(s.value(t.Src(0))), s.cont(dy), t.ParamF(0)))
+		return nil
+	}
+	c, x, y := s.ctx, s.cont(s.value(t.Src(0))), s.value(t)
 	n := float32(x.NE()[0])
 	r := c.Sqrt(c.ScaleBias(c.SumRows(c.Sqr(x)), 1/n, t.ParamF(0)))
-	mean := c.Scale(c.SumRows(c.Mul(s.cont(dy), t)), 1/n)
-	s.give(t.Src(0), c.Div(c.Sub(dy, c.Mul(t, mean)), r))
+	mean := c.Scale(c.SumRows(c.Mul(s.cont(dy), y)), 1/n)
+	s.give(t.Src(0), c.Div(c.Sub(dy, c.Mul(y, mean)), r))
 	return nil
 }
 
@@ -204,34 +213,29 @@ func vjpRope(s *sweep, t, dy ggml.Tensor) error {
 
 // y = softmax(c·x + mask) by rows: dx = c·y ⊙ (dy − Σ dy ⊙ y), with sinks and ALiBi too.
 func vjpSoftMax(s *sweep, t, dy ggml.Tensor) error {
-	c := s.ctx
+	c, y := s.ctx, s.value(t)
 	dy = s.cont(dy)
-	dot := c.SumRows(c.Mul(dy, t))
-	s.give(t.Src(0), c.Scale(c.Mul(c.Sub(dy, dot), t), t.ParamF(0)))
+	if s.with.native {
+		s.give(t.Src(0), c.SoftMaxBack(y, dy, t.ParamF(0)))
+		return nil
+	}
+	dot := c.SumRows(c.Mul(dy, y))
+	s.give(t.Src(0), c.Scale(c.Mul(c.Sub(dy, dot), y), t.ParamF(0)))
 	return nil
 }
 
-// y = silu(g) ⊙ u: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ(g)·(1 + g·(1 − σ(g))). g and u are two tensors, or the halves of
-// the rows of one (the second first if the node says so).
+// y = silu(g) ⊙ u: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ(g)·(1 + g·(1 − σ(g))).
 func vjpSwiglu(s *sweep, t, dy ggml.Tensor) error {
-	c := s.ctx
 	dy = s.cont(dy)
-	if u := t.Src(1); !u.IsNil() {
-		dg, du := swigluGrads(c, s.cont(t.Src(0)), s.cont(u), dy)
-		s.give(t.Src(0), dg)
-		s.give(u, du)
+	if x := t.Src(0); s.with.native && t.Src(1).IsNil() {
+		s.give(x, s.ctx.SwigluBackFused(s.cont(s.value(x)), dy, t.Param(1) != 0))
 		return nil
 	}
-	x, ne := t.Src(0), t.NE()
-	half := func(i int64) ggml.Tensor { return c.Cont(c.View(x, ne, x.NB(), i*ne[0]*4)) }
-	swapped := t.Param(1) != 0
-	if swapped {
-		dg, du := swigluGrads(c, half(1), half(0), dy)
-		s.give(x, c.Concat(du, dg, 0))
-		return nil
+	grads := swigluGrads
+	if s.with.native {
+		grads = (*ggml.Context).SwigluBack
 	}
-	dg, du := swigluGrads(c, half(0), half(1), dy)
-	s.give(x, c.Concat(dg, du, 0))
+	s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) { return grads(s.ctx, g, u, dy) })
 	return nil
 }
 

@@ -13,7 +13,7 @@ type slope func(c *ggml.Context, x, y ggml.Tensor) ggml.Tensor
 func vjpUnary(f slope) rule {
 	return func(s *sweep, t, dy ggml.Tensor) error {
 		if x := t.Src(0); s.needs[x] {
-			s.give(x, s.ctx.Mul(s.cont(dy), f(s.ctx, s.cont(x), t)))
+			s.give(x, s.ctx.Mul(s.cont(dy), f(s.ctx, s.cont(s.value(x)), s.value(t))))
 		}
 		return nil
 	}
@@ -81,7 +81,7 @@ func slopeGeluErf(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
 //
 //	dy/dx = 2p·x + b where x > 0, n·(eˣ·[x < ε] − 1) + b elsewhere
 func vjpXielu(s *sweep, t, dy ggml.Tensor) error {
-	c, x := s.ctx, s.cont(t.Src(0))
+	c, x := s.ctx, s.cont(s.value(t.Src(0)))
 	n, p, b, eps := t.ParamF(1), t.ParamF(2), t.ParamF(3), t.ParamF(4)
 	right := c.Step(x)
 	left := c.ScaleBias(right, -1, 1)
@@ -145,13 +145,13 @@ func vjpSwigluOAI(s *sweep, t, dy ggml.Tensor) error {
 func (s *sweep) giveGated(t ggml.Tensor, grads func(g, u ggml.Tensor) (dg, du ggml.Tensor)) {
 	c, x := s.ctx, t.Src(0)
 	if u := t.Src(1); !u.IsNil() {
-		dg, du := grads(s.cont(x), s.cont(u))
+		dg, du := grads(s.cont(s.value(x)), s.cont(s.value(u)))
 		s.give(x, dg)
 		s.give(u, du)
 		return
 	}
-	ne := t.NE()
-	half := func(i int64) ggml.Tensor { return c.Cont(c.View(x, ne, x.NB(), i*ne[0]*4)) }
+	ne, whole := t.NE(), s.value(x)
+	half := func(i int64) ggml.Tensor { return c.Cont(c.View(whole, ne, whole.NB(), i*ne[0]*4)) }
 	if swapped := t.Param(1) != 0; swapped {
 		dg, du := grads(half(1), half(0))
 		s.give(x, c.Concat(du, dg, 0))

@@ -16,10 +16,11 @@ func vjpNorm(s *sweep, t, dy ggml.Tensor) error {
 	}
 	c, n := s.ctx, float32(x.NE()[0])
 	mean := func(v ggml.Tensor) ggml.Tensor { return c.Scale(c.SumRows(v), 1/n) }
-	dy, x = s.cont(dy), s.cont(x)
+	dy, x = s.cont(dy), s.cont(s.value(x))
+	y := s.value(t)
 	variance := mean(c.Sqr(c.Sub(x, mean(x))))
 	r := c.Sqrt(c.ScaleBias(variance, 1, t.ParamF(0)))
-	dx := c.Sub(c.Sub(dy, mean(dy)), c.Mul(t, mean(c.Mul(dy, t))))
+	dx := c.Sub(c.Sub(dy, mean(dy)), c.Mul(y, mean(c.Mul(dy, y))))
 	s.give(t.Src(0), c.Div(dx, r))
 	return nil
 }
@@ -30,11 +31,11 @@ func vjpL2Norm(s *sweep, t, dy ggml.Tensor) error {
 	if !s.needs[x] {
 		return nil
 	}
-	c, eps := s.ctx, t.ParamF(0)
+	c, eps, y := s.ctx, t.ParamF(0), s.value(t)
 	dy = s.cont(dy)
-	r := c.Clamp(c.Sqrt(c.SumRows(c.Sqr(s.cont(x)))), eps, float32(math.Inf(1)))
+	r := c.Clamp(c.Sqrt(c.SumRows(c.Sqr(s.cont(s.value(x))))), eps, float32(math.Inf(1)))
 	longer := c.Step(c.ScaleBias(r, 1, -eps))
-	dot := c.Mul(c.SumRows(c.Mul(dy, t)), longer)
-	s.give(x, c.Div(c.Sub(dy, c.Mul(t, dot)), r))
+	dot := c.Mul(c.SumRows(c.Mul(dy, y)), longer)
+	s.give(x, c.Div(c.Sub(dy, c.Mul(y, dot)), r))
 	return nil
 }

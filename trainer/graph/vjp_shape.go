@@ -36,7 +36,8 @@ func vjpView(s *sweep, t, dy ggml.Tensor) error {
 	}
 	base, ok := s.grads[x]
 	if !ok {
-		base = s.ctx.Fill(x, 0)
+		ne := x.NE()
+		base = s.ctx.Fill(s.ctx.NewTensor(ggml.F32, ne[:]...), 0) // of x only the shape is wanted, not the memory
 	}
 	nb := t.NB()
 	s.grads[x] = s.ctx.Acc(s.cont(base), s.cont(dy), nb[1], nb[2], nb[3], offsetIn(t, x))

@@ -71,7 +71,7 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool) map[string]bool {
 		t.Fatal(err)
 	}
 	defer ctx.Close()
-	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, nil)
+	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, products{}, nil)
 	var leaves []ggml.Tensor
 	for i, ne := range c.shapes {
 		leaf := ctx.NewTensor(ggml.F32, ne...).SetName(fmt.Sprint("x", i)).SetInput()

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"finetune/adapter"
+	"finetune/trainer/bench"
+
+	"github.com/spf13/cobra"
+)
+
+func benchCommand(u *ui) *cobra.Command {
+	o := bench.Options{}
+	var methods, kinds []string
+	cmd := &cobra.Command{
+		Use:   "bench [--model base.gguf | --shape NAME --type TYPE]",
+		Short: "measure training speed and memory beside llama.cpp's own forward pass",
+		Long: "Bench times training steps, llama.cpp's forward pass on the same tokens and the\n" +
+			"processor's multiply-add peak, in one run. Without a model it makes one of a real\n" +
+			"shape with random weights; shapes: " + strings.Join(bench.Shapes(), ", ") + ".",
+		Example: "  finetune bench --model base.gguf\n  finetune bench --shape smol135 --type q8_0,q4_k_m --json",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range methods {
+				m, err := adapter.ParseMethod(name)
+				if err != nil {
+					return wrongUsage(cmd, "%v", err)
+				}
+				o.Methods = append(o.Methods, m)
+			}
+			if o.Model != "" {
+				o.Shape, kinds = "", []string{""}
+			}
+			if err := o.Validate(); err != nil {
+				return wrongUsage(cmd, "%v", err)
+			}
+			startEngine(u)
+			all := &bench.Report{}
+			for _, kind := range kinds {
+				o.Type = kind
+				r, err := bench.Run(cmd.Context(), o, func(s string) { u.progress("%s", s) })
+				if err != nil {
+					return err
+				}
+				all.PeakFlops, all.Threads = max(all.PeakFlops, r.PeakFlops), r.Threads
+				all.Cases = append(all.Cases, r.Cases...)
+			}
+			if u.json {
+				return u.printJSON(all)
+			}
+			return printBench(u.results(), all)
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&o.Model, "model", "", "base model, a GGUF")
+	flags.StringVar(&o.Shape, "shape", "smol135", "without --model: the shape of the model to make")
+	flags.StringSliceVar(&kinds, "type", []string{"q8_0"}, "and its types, such as q8_0,q4_0,q4_k_m,f16")
+	flags.StringSliceVar(&methods, "method", []string{"lora", "dual-lora"}, "methods")
+	flags.IntVar(&o.Rank, "rank", 8, "rank; dual-lora splits it")
+	flags.IntVar(&o.Ctx, "ctx", 512, "tokens in a sequence")
+	flags.IntVar(&o.Seqs, "batch", 1, "sequences in a step")
+	flags.IntVar(&o.Repeat, "repeat", 5, "steps to time")
+	flags.IntVar(&o.Threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "finetune-bench"), "where the models of --shape are kept")
+	return cmd
+}
+
+func printBench(w io.Writer, r *bench.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "peak\t%.0f GFLOP/s on %s\n\n", r.PeakFlops/1e9, count(r.Threads, "thread"))
+	fmt.Fprintln(t, "model\ttype\tmethod\tctx\ttokens/s\tof the peak\tllama.cpp forward\tratio\tpeak memory")
+	for _, c := range r.Cases {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d × %d\t%.1f\t%.0f %%\t%.1f\t%.2f\t%s\n", c.Model, c.Type, c.Method, c.Seqs, c.Ctx,
+			c.TokensPerSecond, 100*c.UsefulShare, c.ForwardPerSecond, c.ForwardRatio, mebibytes(c.PeakRSS))
+	}
+	return t.Flush()
+}

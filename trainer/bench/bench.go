@@ -1,0 +1,271 @@
+// Package bench measures how fast and how lean a training step is, as a share of what the machine can do and beside
+// llama.cpp's own forward pass, all in one run. It asserts nothing: a time is no test.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"finetune/adapter"
+	"finetune/gguf"
+	"finetune/trainer"
+	"finetune/trainer/data"
+	"finetune/trainer/graph"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// Options say what is measured.
+type Options struct {
+	Model   string // a GGUF, or empty: Shape and Type
+	Shape   string // one of Shapes
+	Type    string // "q8_0", "q4_k_m", …
+	Dir     string // where models of a Shape are kept
+	Methods []adapter.Method
+	Rank    int
+	Ctx     int // tokens a sequence
+	Seqs    int // sequences a step
+	Threads int // 0 = one a physical core
+	Repeat  int // steps that are timed; the median counts
+	// MaxMemory makes the engine recompute rather than keep, as train's does; 0 = no limit.
+	MaxMemory int64
+}
+
+// Report is one run: everything in it was measured side by side.
+type Report struct {
+	PeakFlops float64 `json:"peak_flops"` // multiply-adds in registers, counted as two, on the same threads
+	Threads   int     `json:"threads"`
+	Cases     []Case  `json:"cases"`
+}
+
+// Case is one method on one model.
+type Case struct {
+	Model            string  `json:"model"`
+	Type             string  `json:"type"`
+	Method           string  `json:"method"`
+	Rank             int     `json:"rank"`
+	Ctx              int     `json:"ctx"`
+	Seqs             int     `json:"seqs"`
+	TokensPerSecond  float64 `json:"tokens_per_second"`
+	UsefulFlopsToken float64 `json:"useful_flops_per_token"`
+	UsefulShare      float64 `json:"useful_flops_share"`
+	ForwardPerSecond float64 `json:"forward_tokens_per_second"` // llama.cpp, logits for every token
+	ForwardRatio     float64 `json:"forward_ratio"`
+	PeakRSS          int64   `json:"peak_rss_bytes"`
+	WorkBytes        int64   `json:"work_bytes"`
+	StepSeconds      float64 `json:"step_seconds"`
+}
+
+// Run measures every method of o on one model. say, if not nil, is told what is being done.
+func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error) {
+	if o.Threads == 0 {
+		o.Threads = trainer.PhysicalCores()
+	}
+	if o.Model == "" {
+		say("making " + o.Shape + " " + o.Type)
+		if o.Model, err = Model(o.Dir, o.Shape, o.Type); err != nil {
+			return nil, err
+		}
+	}
+	f, err := trainer.OpenBase(o.Model)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r := &Report{PeakFlops: peak(o.Threads), Threads: o.Threads}
+	for _, method := range o.Methods {
+		say("measuring " + string(method))
+		c, err := measure(ctx, o, f, method)
+		if err != nil {
+			return nil, err
+		}
+		say("measuring llama.cpp's forward pass")
+		if c.ForwardPerSecond, err = forward(ctx, o); err != nil {
+			return nil, err
+		}
+		r.PeakFlops = max(r.PeakFlops, peak(o.Threads)) // a busy moment must not make us look better
+		c.UsefulShare = c.TokensPerSecond * c.UsefulFlopsToken / r.PeakFlops
+		c.ForwardRatio = c.TokensPerSecond / c.ForwardPerSecond
+		r.Cases = append(r.Cases, *c)
+	}
+	return r, nil
+}
+
+// measure times whole optimizer-less steps: forward, loss, backward.
+func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method) (_ *Case, err error) {
+	resetPeakRSS()
+	model, err := trainer.LoadBase(o.Model)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	targets, err := adapter.ParseTargets("all-linear")
+	if err != nil {
+		return nil, err
+	}
+	selected, err := targets.Select(f.Tensors())
+	if err != nil {
+		return nil, err
+	}
+	a, err := adapter.Build(method, o.Rank, 0, selected)
+	if err != nil {
+		return nil, err
+	}
+	a.Init(1)
+	e, err := graph.New(model, a.Weights, graph.Options{Shape: graph.Shape{Ctx: o.Ctx, Seqs: o.Seqs}, Threads: o.Threads})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	windows := randomWindows(model, o)
+	var times []float64
+	for i := range o.Repeat + 1 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		e.Reset()
+		if _, err := e.Step(windows, 1/float32(o.Ctx*o.Seqs)); err != nil {
+			return nil, err
+		}
+		if i > 0 { // the first step reads the weights from the disk
+			times = append(times, time.Since(start).Seconds())
+		}
+	}
+	step := median(times)
+	return &Case{Model: name(o), Type: typeName(o, f), Method: string(method), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
+		TokensPerSecond: float64(o.Ctx*o.Seqs) / step, StepSeconds: step, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
+		PeakRSS: peakRSS(), WorkBytes: e.WorkBytes()}, nil
+}
+
+// forward is llama.cpp's own speed on the same tokens, with logits for all of them.
+func forward(ctx context.Context, o Options) (_ float64, err error) {
+	model, err := trainer.LoadBase(o.Model)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	c, err := llama.NewContext(model, llama.ContextParams{NCtx: o.Ctx, NBatch: o.Ctx, NUBatch: min(512, o.Ctx), Threads: o.Threads})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	output := make([]bool, o.Ctx)
+	for i := range output {
+		output[i] = true
+	}
+	tokens := randomWindows(model, o)[0].Tokens
+	var times []float64
+	for i := range o.Repeat + 1 {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		c.ClearMemory()
+		start := time.Now()
+		if err := c.Decode(llama.Batch{Tokens: tokens, Output: output}); err != nil {
+			return 0, err
+		}
+		c.Logits(0) // waits for the computation
+		if i > 0 {
+			times = append(times, time.Since(start).Seconds())
+		}
+	}
+	return float64(o.Ctx) / median(times), nil
+}
+
+// usefulFlops is what the arithmetic of a step needs for one trained token: of each product with a weight the forward, the
+// gradient of its input and, for Dual LoRA, that of the weight; of the head the first two; of attention's two products
+// forward and backward over the causal half. Recomputation and the adapter's own products do not count.
+func usefulFlops(f *gguf.File, adapted []gguf.Tensor, method adapter.Method, ctx int) float64 {
+	var matrices, head float64
+	for _, t := range adapted {
+		matrices += float64(t.Elements())
+	}
+	output, ok := f.Tensor("output.weight")
+	if !ok {
+		output, _ = f.Tensor("token_embd.weight")
+	}
+	head = float64(output.Elements())
+	perWeight := 4.0
+	if method == adapter.MethodDual {
+		perWeight = 6
+	}
+	return perWeight*matrices + 4*head + 6*float64(ctx)*attentionWidth(f)
+}
+
+// attentionWidth is the width of the heads together, summed over the layers.
+func attentionWidth(f *gguf.File) float64 {
+	arch := f.Architecture()
+	layers, _ := f.Uint(arch + ".block_count")
+	heads, _ := f.Uint(arch + ".attention.head_count")
+	width, err := f.Uint(arch + ".attention.key_length")
+	if err != nil {
+		embd, _ := f.Uint(arch + ".embedding_length")
+		return float64(layers * embd)
+	}
+	return float64(layers * heads * width)
+}
+
+func randomWindows(m *llama.Model, o Options) (all []data.Window) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	token := func() int32 { return int32(rng.IntN(m.Vocab().NTokens())) }
+	for range o.Seqs {
+		w := data.Blank(o.Ctx)
+		for i := range w.Tokens {
+			w.Tokens[i], w.Targets[i], w.Weight[i] = token(), token(), 1
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// name is the shape's, or the file's.
+func name(o Options) string {
+	if o.Shape != "" {
+		return o.Shape
+	}
+	return strings.TrimSuffix(filepath.Base(o.Model), ".gguf")
+}
+
+// typeName is the mix that was asked for, or the type of most parameters.
+func typeName(o Options, f *gguf.File) string {
+	if o.Type != "" && o.Shape != "" {
+		return o.Type
+	}
+	most, kind := int64(0), ""
+	count := map[gguf.Type]int64{}
+	for _, t := range f.Tensors() {
+		if count[t.Type] += t.Elements(); count[t.Type] > most {
+			most, kind = count[t.Type], t.Type.String()
+		}
+	}
+	return kind
+}
+
+// Validate says what cannot be measured.
+func (o Options) Validate() error {
+	switch {
+	case o.Model == "" && o.Shape == "":
+		return fmt.Errorf("bench: neither a model nor a shape is given")
+	case o.Ctx < 2, o.Seqs < 1, o.Repeat < 1, o.Rank < 1:
+		return fmt.Errorf("bench: ctx %d, batch %d, repeat %d, rank %d: want 2, 1, 1, 1 at least", o.Ctx, o.Seqs, o.Repeat, o.Rank)
+	}
+	return nil
+}
+
+// peakTime is how long the multiply-add loop runs each time it is measured.
+const peakTime = 200 * time.Millisecond
+
+func peak(threads int) float64 { return ggml.PeakFLOPS(threads, peakTime) }

@@ -1,0 +1,75 @@
+package graph
+
+import (
+	"fmt"
+	"testing"
+
+	"finetune/adapter"
+	"finetune/internal/testmodel"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// stepOf is loss and gradients of one step of a fresh engine.
+func stepOf(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) (loss float64, grads []Gradient, bytes int64) {
+	t.Helper()
+	o.Shape = Shape{Ctx: 32, Seqs: 2}
+	e := newEngine(t, m, weights, o)
+	e.Reset()
+	loss, err := e.Step(windows(o.Shape, m.Vocab().NTokens()), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loss, e.Gradients(), e.WorkBytes()
+}
+
+// What is formed again is formed by the same operations from the same numbers.
+func TestRecomputationChangesNothingButMemory(t *testing.T) {
+	for _, arch := range []string{"llama", "phi3", "gemma2", "gpt2", "falcon"} {
+		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4})
+		m := loadModel(t, path)
+		for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+			weights := allLinear(t, path, method, 4)
+			disturb(weights)
+			wantLoss, want, most := stepOf(t, m, weights, Options{Keep: KeepEverything})
+			for _, keep := range []Keep{KeepProducts, KeepResidual} {
+				loss, got, bytes := stepOf(t, m, weights, Options{Keep: keep})
+				what := fmt.Sprintf("%s %s keep=%d", arch, method, keep)
+				if loss != wantLoss {
+					t.Errorf("%s: loss %v, want %v", what, loss, wantLoss)
+				}
+				for i := range want {
+					if d := largestDifference(got[i].Data, want[i].Data); d != 0 {
+						t.Errorf("%s: the gradient of %s differs by %v", what, want[i].Name, d)
+					}
+				}
+				if bytes >= most {
+					t.Errorf("%s: %d bytes of work memory, want less than %d", what, bytes, most)
+				}
+				most = bytes
+			}
+		}
+	}
+}
+
+// Kernels sum in another order than ggml's products, and F32 activations are rounded by neither.
+const kernelTolerance = 2e-4
+
+func TestKernelsEqualComposedGraph(t *testing.T) {
+	path := shared(t, "models/stories260K-f32.gguf")
+	m := loadModel(t, path)
+	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+		weights := allLinear(t, path, method, 6)
+		disturb(weights)
+		wantLoss, want, _ := stepOf(t, m, weights, Options{Composed: true})
+		loss, got, _ := stepOf(t, m, weights, Options{})
+		if d := loss - wantLoss; d > kernelTolerance*wantLoss || d < -kernelTolerance*wantLoss {
+			t.Errorf("%s: loss %v, composed %v", method, loss, wantLoss)
+		}
+		for i := range want {
+			if d, top := largestDifference(got[i].Data, want[i].Data), largest(want[i].Data); d > kernelTolerance*top {
+				t.Errorf("%s: the gradient of %s differs by %v of %v", method, want[i].Name, d, top)
+			}
+		}
+	}
+}

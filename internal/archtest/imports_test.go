@@ -27,6 +27,7 @@ var layers = []layer{
 	{"internal/atomicfile", 0, false},
 	{"internal/hint", 0, false},
 	{"gguf", 1, false},
+	{"internal/testmodel", 2, false},
 	{"quant/plain", 2, false},
 	{"quant", 2, true},
 	{"adapter", 3, true},
@@ -36,7 +37,7 @@ var layers = []layer{
 }
 
 // forTests are packages that only tests may import.
-var forTests = []string{"internal/testmodel", "internal/archtest"}
+var forTests = []string{"internal/archtest"}
 
 // listed is what `go list -json` says of a package.
 type listed struct {
@@ -134,7 +135,7 @@ func TestImportOrderIsEnforced(t *testing.T) {
 		{"right of it", listed{ImportPath: "finetune/gguf", Imports: []string{"finetune/trainer/data"}}, "finetune/gguf imports finetune/trainer/data, which comes after it in the import order"},
 		{"native code in a pure package", listed{ImportPath: "finetune/quant/plain", Imports: []string{native + "/ggml"}}, "finetune/quant/plain imports github.com/go-skynet/go-llama.cpp/ggml: it must stay free of native code"},
 		{"cgo", listed{ImportPath: "finetune/quant", CgoFiles: []string{"q.go"}}, `finetune/quant imports "C" in q.go: only third_party may`},
-		{"test helper in the program", listed{ImportPath: "finetune/cmd/finetune", Imports: []string{"finetune/internal/testmodel"}}, "finetune/cmd/finetune imports finetune/internal/testmodel: only tests may"},
+		{"test helper in the program", listed{ImportPath: "finetune/cmd/finetune", Imports: []string{"finetune/internal/archtest"}}, "finetune/cmd/finetune imports finetune/internal/archtest: only tests may"},
 		{"dependency of gguf", listed{ImportPath: "finetune/gguf", Imports: []string{"golang.org/x/sys/unix"}}, "finetune/gguf imports golang.org/x/sys/unix: gguf needs the standard library only"},
 		{"a name that only begins alike", listed{ImportPath: "finetune/quantum"}, "finetune/quantum has no place in the import order: give it one in internal/archtest"},
 	} {

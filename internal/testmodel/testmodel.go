@@ -1,5 +1,5 @@
-// Package testmodel writes small random models that llama.cpp loads and runs, so that
-// tests need no downloads.
+// Package testmodel writes random models of any size that llama.cpp loads and runs, so
+// that tests and benchmarks need no downloads.
 //
 // A model is made from a [Spec]. Its weights are drawn from the seed and scaled so that
 // logits are of order one and gradients reach every layer; the same Spec gives the same
@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 
 	"finetune/gguf"
 )
@@ -47,8 +46,15 @@ type Spec struct {
 const ChatML = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}" +
 	"{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 
+// test is what Path needs of a *testing.T or *testing.B; the package itself is also in the program, for benchmarks.
+type test interface {
+	Helper()
+	TempDir() string
+	Fatal(...any)
+}
+
 // Path writes the model into a folder of the test and returns its path.
-func Path(t testing.TB, s Spec) string {
+func Path(t test, s Spec) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	if err := Write(path, s); err != nil {

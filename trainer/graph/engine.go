@@ -26,14 +26,9 @@ type Engine struct {
 	params  *ggml.Context // the factors' tensors
 	home    *ggml.Buffer  // and their memory
 	factors []factor
-	ctx     *ggml.Context // the body: descriptors
-	alloc   *ggml.Allocator
-	forward ggml.Graph // embeddings to hidden
-	reverse ggml.Graph // seed to the factors' gradients
-	inputs  []*input
-	hidden  ggml.Tensor // [n_embd, N]
-	seed    ggml.Tensor // [n_embd, N] dL/d(hidden)
-	head    *head
+	*body
+	alloc *ggml.Allocator // the body's memory
+	head  *head
 
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
@@ -53,7 +48,11 @@ type factor struct {
 type Options struct {
 	Shape   Shape
 	Threads int
-	Keep    Keep // what stays in memory from the forward to the backward pass
+	// Recompute says what the backward pass forms again rather than finds in memory, at least.
+	Recompute Recompute
+	// Limit is the most work memory in bytes; the engine recomputes more to stay below, and is above if even
+	// RecomputeAll needs more. 0 = no limit.
+	Limit int64
 	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
 	KeepAll bool
 	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
@@ -123,85 +122,65 @@ func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target,
 	return terms, targets, nil
 }
 
-// descriptors is room enough for the training graph of a forward graph of n nodes: no rule makes more than a few dozen.
-func descriptors(n int) int { return 64*n + 256 }
-
 // build makes the body (forward, backward) and the head from the traced nodes.
 func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, o Options) (err error) {
 	split, err := splitHead(arch, nodes)
 	if err != nil {
 		return err
 	}
-	size := descriptors(len(nodes))
-	if e.ctx, err = ggml.NewContext(size, 3); err != nil {
+	hidden := nodes[split].Src(1)
+	e.head, err = newHead(e.backend, e.with, arch, nodes[split:], hidden, e.shape.Tokens())
+	if err != nil {
 		return err
 	}
-	r := newRewriter(arch, e.shape, e.ctx, e.with, terms)
-	for _, o := range nodes[:split] {
-		if err := r.rewrite(o); err != nil {
-			return err
-		}
+	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
+	make := func(r Recompute) (*body, error) {
+		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, terms: terms, nodes: nodes[:split], hidden: hidden, recompute: r})
 	}
-	tracedHidden := nodes[split].Src(1)
-	if e.hidden, err = r.operand(nodes[split], 1); err != nil {
+	if e.body, err = e.fit(make, o); err != nil {
 		return err
-	}
-	e.hidden.SetOutput()
-	whole := e.ctx.NewGraph(size)
-	whole.Expand(e.hidden)
-	forwardNodes := whole.Len()
-	if err := e.buildBackward(r, whole, o.Keep); err != nil {
-		return err
-	}
-	for _, in := range r.inputs {
-		e.inputs = append(e.inputs, in)
 	}
 	if o.KeepAll {
-		for i := range whole.Len() {
-			whole.Node(i).SetOutput()
-		}
+		e.body.holdAll()
 	}
-	e.forward = e.ctx.Part(whole, 0, forwardNodes)
-	e.reverse = e.ctx.Part(whole, forwardNodes, whole.Len())
-	if e.alloc, err = e.backend.Allocate(whole); err != nil {
-		return err
+	for i := range e.factors {
+		e.factors[i].grad = e.body.grads[e.factors[i].leaf]
 	}
-	e.head, err = newHead(e.backend, e.with, arch, nodes[split:], tracedHidden, e.shape.Tokens())
-	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
+	e.alloc, err = e.backend.Allocate(e.body.whole)
 	return err
 }
 
-// buildBackward adds the derivatives to the graph. Each product's factor gradients are appended as soon as they are
-// known, so that what only they need is freed before the sweep goes on.
-func (e *Engine) buildBackward(r *rewriter, whole ggml.Graph, keep Keep) error {
-	ne := e.hidden.NE()
-	e.seed = e.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
-	byLeaf := map[ggml.Tensor]*factor{}
-	for i := range e.factors {
-		byLeaf[e.factors[i].leaf] = &e.factors[i]
+// fit makes the body that recomputes as little as the limit on work memory allows.
+func (e *Engine) fit(make func(Recompute) (*body, error), o Options) (*body, error) {
+	best, err := make(o.Recompute)
+	if err != nil || o.Limit == 0 || e.size(best) <= o.Limit {
+		return best, err
 	}
-	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{e.hidden: e.seed}}
-	s.each = func(u *use, grads []ggml.Tensor) {
-		for i, leaf := range u.term.leaves() {
-			f := byLeaf[leaf]
-			if !f.grad.IsNil() {
-				grads[i] = e.ctx.Add(f.grad, grads[i]) // a weight that is used twice
-			}
-			f.grad = hold(grads[i])
-			whole.Expand(f.grad)
+	most := best.stretches
+	for low, high := int(o.Recompute)+1, most; low <= high; {
+		n := (low + high) / 2
+		b, err := make(Recompute(n))
+		if err != nil {
+			best.close()
+			return nil, err
 		}
+		if fits := e.size(b) <= o.Limit; fits || n == most {
+			best.close()
+			best = b
+			if fits {
+				high = n - 1
+				continue
+			}
+		} else {
+			b.close()
+		}
+		low = n + 1
 	}
-	s.drop(keep)
-	return s.backward()
+	return best, nil
 }
 
-// hold gives the memory of t, or of what t is a view of, to nobody else.
-func hold(t ggml.Tensor) ggml.Tensor {
-	if root := t.ViewSrc(); !root.IsNil() {
-		root.SetOutput()
-	}
-	return t.SetOutput()
-}
+// size is the work memory of the engine with this body.
+func (e *Engine) size(b *body) int64 { return e.backend.Measure(b.whole) + e.head.alloc.Bytes() }
 
 // Close frees everything but the model. It may be called twice.
 func (e *Engine) Close() error {
@@ -212,10 +191,11 @@ func (e *Engine) Close() error {
 	if e.alloc != nil {
 		e.alloc.Close()
 	}
-	for _, c := range []*ggml.Context{e.ctx, e.params} {
-		if c != nil {
-			c.Close()
-		}
+	if e.body != nil {
+		e.body.close()
+	}
+	if e.params != nil {
+		e.params.Close()
 	}
 	if e.home != nil {
 		e.home.Close()
@@ -349,7 +329,7 @@ func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
 			chunk = append(chunk, i)
 		}
 		e.head.load(e.hidden.Floats(), chunk, zeros, none, 1)
-		if err := e.backend.Compute(e.head.loss); err != nil {
+		if err := e.backend.Compute(e.head.scores); err != nil {
 			return nil, err
 		}
 		vocab := int(e.head.logits.NE()[0])

@@ -17,6 +17,7 @@ type head struct {
 	alloc   *ggml.Allocator
 	whole   ggml.Graph  // logits, loss and dh
 	loss    ggml.Graph  // its first part: logits and loss
+	scores  ggml.Graph  // its first part: logits
 	rows    int         // C, rows in a chunk
 	h       ggml.Tensor // [n_embd, C] hidden states
 	targets ggml.Tensor // I32 [C]
@@ -71,8 +72,8 @@ func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Ten
 			return nil, err
 		}
 	}
-	hd.logits = r.traced[nodes[len(nodes)-1]].SetOutput()
-	dlogits := ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll)
+	hd.logits = r.traced[nodes[len(nodes)-1]]
+	dlogits := ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll, r.unreadBackward(hd.logits))
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{hd.logits: dlogits}}
 	if err := s.backward(); err != nil {
 		return nil, err
@@ -80,12 +81,21 @@ func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Ten
 	hd.dh = s.cont(s.grads[hd.h]).SetOutput()
 
 	hd.whole = ctx.NewGraph(descriptors(len(nodes)))
-	hd.whole.Expand(dlogits)
+	hd.whole.Expand(hd.logits)
+	scoreNodes := hd.whole.Len()
+	hd.whole.Expand(dlogits) // in the memory of the logits
 	lossNodes := hd.whole.Len()
 	hd.whole.Expand(hd.dh)
+	hd.scores = ctx.Part(hd.whole, 0, scoreNodes)
 	hd.loss = ctx.Part(hd.whole, 0, lossNodes)
 	hd.alloc, err = backend.Allocate(hd.whole)
 	return hd, err
+}
+
+// unreadBackward reports whether the derivative of t does without t's value, so that its memory is free.
+func (r *rewriter) unreadBackward(t ggml.Tensor) bool {
+	_, product := r.uses[t]
+	return product || t.Op() == "SCALE" || t.Op() == "ADD"
 }
 
 func (hd *head) close() {

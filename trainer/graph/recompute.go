@@ -1,20 +1,23 @@
 package graph
 
-import "github.com/go-skynet/go-llama.cpp/ggml"
+import (
+	"math"
 
-// Keep says which results of the forward pass stay in memory until the backward pass reads them. What is not kept is
-// formed again, just before it is read, from what is.
-type Keep int
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// Recompute says which results of the forward pass do not stay in memory until the backward pass reads them, but are
+// formed again just before, from what does stay.
+//
+// At 0 it is what is cheap: norms, activations, rotations, attention scores; the products with weights and the sums of
+// the residual stream stay. It costs a few per cent of a step. At n it is also all of the first n stretches between two
+// points where nothing but the residual stream is alive: each costs its own forward pass.
+type Recompute int
 
 const (
-	// KeepProducts keeps the products with weights and the sums of the residual stream, and forms everything cheap
-	// again: norms, activations, rotations, attention scores. It costs a few per cent of a step.
-	KeepProducts Keep = iota
-	// KeepResidual keeps only the points where nothing but the residual stream is alive, and computes each stretch
-	// between two of them again: the least memory, for one more forward pass.
-	KeepResidual
-	// KeepEverything keeps every result.
-	KeepEverything
+	RecomputeNothing Recompute = -1
+	RecomputeCheap   Recompute = 0
+	RecomputeAll     Recompute = math.MaxInt32
 )
 
 // value is the result of forward node t for use in the backward pass: t itself if it is kept, else a repetition of it.
@@ -56,27 +59,27 @@ func (s *sweep) repeat(t ggml.Tensor) ggml.Tensor {
 	return s.ctx.Like(t, ne, src...)
 }
 
-// drop decides which forward nodes are not kept.
-func (s *sweep) drop(keep Keep) {
+// drop decides which forward nodes are formed again, and returns the number of stretches there are.
+func (s *sweep) drop(r Recompute) (stretches int) {
 	s.dropped, s.again = map[ggml.Tensor]bool{}, map[ggml.Tensor]ggml.Tensor{}
-	var cuts map[ggml.Tensor]bool
-	if keep == KeepResidual {
-		cuts = s.cuts()
-	}
+	cuts := s.cuts()
 	for _, t := range s.order {
 		switch {
-		case t.Op() == "CLAMP": // ggml clamps in place: there is no operand left to form it from
-		case keep == KeepResidual:
+		case stretches < int(r):
 			s.dropped[t] = !cuts[t]
-		case keep == KeepProducts:
+		case r >= 0:
 			s.dropped[t] = s.cheap(t)
+		}
+		if cuts[t] {
+			stretches++
 		}
 	}
 	for _, t := range s.order {
-		if t.Op() == "CLAMP" {
-			s.dropped[t.Src(0)] = false
+		if t.Op() == "CLAMP" { // in ggml it works in place: its operand is not there any more to form it from
+			s.dropped[t], s.dropped[t.Src(0)] = false, false
 		}
 	}
+	return stretches
 }
 
 // cheap reports whether forming t again costs little beside a product with a weight.

@@ -136,6 +136,7 @@ ggml_object ggml_gallocr_new(ggml_object buft);
 void ggml_gallocr_free(ggml_object);
 bool ggml_gallocr_alloc_graph(ggml_object, ggml_object graph);
 size_t ggml_gallocr_get_buffer_size(ggml_object, int buffer);
+void ggml_gallocr_reserve_n_size(ggml_object, ggml_object graph, const int *node_buffers, const int *leaf_buffers, size_t *sizes);
 
 // backends and buffers
 ggml_object ggml_backend_cpu_init(void);

@@ -47,6 +47,15 @@ func (b *Backend) Allocate(g Graph) (*Allocator, error) {
 	return a, nil
 }
 
+// Measure is how much memory Allocate would take for g, without taking it.
+func (b *Backend) Measure(g Graph) int64 {
+	a := C.ggml_gallocr_new(C.ggml_backend_get_default_buffer_type(b.p))
+	defer C.ggml_gallocr_free(a)
+	var size C.size_t
+	C.ggml_gallocr_reserve_n_size(a, g.p, nil, nil, &size)
+	return int64(size)
+}
+
 // Bytes is the memory taken.
 func (a *Allocator) Bytes() int64 { return int64(C.ggml_gallocr_get_buffer_size(a.p, 0)) }
 

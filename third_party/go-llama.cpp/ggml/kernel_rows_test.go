@@ -131,7 +131,7 @@ func TestCrossEntropyEqualsItsDefinition(t *testing.T) {
 			logits := k.leafOf("logits", ggml.F32, func() float64 { return float64(k.rng.IntN(64*80)) / 64 }, v, 3)
 			targets, weights := k.ctx.NewTensor(ggml.I32, 3).SetInput(), k.ctx.NewTensor(ggml.F32, 3).SetInput()
 			nll := k.ctx.NewTensor(ggml.F32, 3).SetInput().SetOutput()
-			d := k.ctx.CrossEntropy(logits, targets, weights, nll)
+			d := k.ctx.CrossEntropy(logits, targets, weights, nll, false)
 			run := k.graph(d)
 			logits.Floats()[v-1] = 80
 			targets.SetInts([]int32{0, int32(v / 2), 0})

@@ -1,0 +1,104 @@
+package graph
+
+import "github.com/go-skynet/go-llama.cpp/ggml"
+
+// body is everything up to the hidden state, and the way back from it: two parts of one graph, so that memory is planned
+// over both.
+type body struct {
+	ctx       *ggml.Context // descriptors
+	whole     ggml.Graph
+	forward   ggml.Graph // embeddings to hidden
+	reverse   ggml.Graph // seed to the factors' gradients
+	inputs    []*input
+	hidden    ggml.Tensor                 // [n_embd, N]
+	seed      ggml.Tensor                 // [n_embd, N], dL/d(hidden)
+	grads     map[ggml.Tensor]ggml.Tensor // factor's tensor → its gradient
+	stretches int                         // of the forward pass between points where only the residual stream is alive
+}
+
+// bodySpec is what a body is made from.
+type bodySpec struct {
+	arch      string
+	shape     Shape
+	with      products
+	terms     map[string]term
+	nodes     []ggml.Tensor // traced, up to the head
+	hidden    ggml.Tensor   // the traced hidden state
+	recompute Recompute
+}
+
+// descriptors is room enough for the training graph of a forward graph of n nodes: no rule makes more than a few dozen.
+func descriptors(n int) int { return 64*n + 256 }
+
+func newBody(spec bodySpec) (_ *body, err error) {
+	size := descriptors(len(spec.nodes))
+	ctx, err := ggml.NewContext(size, 3)
+	if err != nil {
+		return nil, err
+	}
+	b := &body{ctx: ctx, grads: map[ggml.Tensor]ggml.Tensor{}}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	r := newRewriter(spec.arch, spec.shape, ctx, spec.with, spec.terms)
+	for _, o := range spec.nodes {
+		if err := r.rewrite(o); err != nil {
+			return nil, err
+		}
+	}
+	hidden, ok := r.traced[spec.hidden]
+	if !ok {
+		return nil, r.unsupported(spec.hidden, "the hidden state has no place in training")
+	}
+	b.hidden = hidden.SetOutput()
+	b.whole = ctx.NewGraph(size)
+	b.whole.Expand(b.hidden)
+	forwardNodes := b.whole.Len()
+	if err := b.sweep(r, spec.recompute); err != nil {
+		return nil, err
+	}
+	for _, in := range r.inputs {
+		b.inputs = append(b.inputs, in)
+	}
+	b.forward = ctx.Part(b.whole, 0, forwardNodes)
+	b.reverse = ctx.Part(b.whole, forwardNodes, b.whole.Len())
+	return b, nil
+}
+
+// sweep adds the derivatives to the graph. Each product's factor gradients are appended as soon as they are known, so
+// that what only they need is freed before the sweep goes on.
+func (b *body) sweep(r *rewriter, recompute Recompute) error {
+	ne := b.hidden.NE()
+	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
+	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}}
+	s.each = func(u *use, grads []ggml.Tensor) {
+		for i, leaf := range u.term.leaves() {
+			if sum, ok := b.grads[leaf]; ok {
+				grads[i] = b.ctx.Add(sum, grads[i]) // a weight that is used twice
+			}
+			b.grads[leaf] = hold(grads[i])
+			b.whole.Expand(b.grads[leaf])
+		}
+	}
+	b.stretches = s.drop(recompute)
+	return s.backward()
+}
+
+// hold gives the memory of t, or of what t is a view of, to nobody else.
+func hold(t ggml.Tensor) ggml.Tensor {
+	if root := t.ViewSrc(); !root.IsNil() {
+		root.SetOutput()
+	}
+	return t.SetOutput()
+}
+
+// holdAll does so for every node.
+func (b *body) holdAll() {
+	for i := range b.whole.Len() {
+		b.whole.Node(i).SetOutput()
+	}
+}
+
+func (b *body) close() { b.ctx.Close() }

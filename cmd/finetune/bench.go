@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"finetune/adapter"
+	"finetune/trainer"
 	"finetune/trainer/bench"
 
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ import (
 func benchCommand(u *ui) *cobra.Command {
 	o := bench.Options{}
 	var methods, kinds []string
+	var memory string
 	cmd := &cobra.Command{
 		Use:   "bench [--model base.gguf | --shape NAME --type TYPE]",
 		Short: "measure training speed and memory beside llama.cpp's own forward pass",
@@ -38,6 +40,13 @@ func benchCommand(u *ui) *cobra.Command {
 			}
 			if err := o.Validate(); err != nil {
 				return wrongUsage(cmd, "%v", err)
+			}
+			if memory != "" {
+				limit, err := trainer.ParseBytes(memory)
+				if err != nil {
+					return wrongUsage(cmd, "--max-memory: %v", err)
+				}
+				o.MaxMemory = limit
 			}
 			startEngine(u)
 			all := &bench.Report{}
@@ -67,6 +76,8 @@ func benchCommand(u *ui) *cobra.Command {
 	flags.IntVar(&o.Seqs, "batch", 1, "sequences in a step")
 	flags.IntVar(&o.Repeat, "repeat", 5, "steps to time")
 	flags.IntVar(&o.Threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.StringVar(&memory, "max-memory", "", "memory to stay below, such as 1GiB")
+	flags.BoolVar(&o.Profile, "profile", false, "also show where the time of a step goes")
 	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "finetune-bench"), "where the models of --shape are kept")
 	return cmd
 }
@@ -78,6 +89,15 @@ func printBench(w io.Writer, r *bench.Report) error {
 	for _, c := range r.Cases {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d × %d\t%.1f\t%.0f %%\t%.1f\t%.2f\t%s\n", c.Model, c.Type, c.Method, c.Seqs, c.Ctx,
 			c.TokensPerSecond, 100*c.UsefulShare, c.ForwardPerSecond, c.ForwardRatio, mebibytes(c.PeakRSS))
+	}
+	for _, c := range r.Cases {
+		if len(c.Profile) == 0 {
+			continue
+		}
+		fmt.Fprintf(t, "\n%s %s %s\tnodes\tms\n", c.Model, c.Type, c.Method)
+		for _, op := range c.Profile {
+			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\n", op.Part, op.Op, op.Nodes, 1000*op.Seconds)
+		}
 	}
 	return t.Flush()
 }

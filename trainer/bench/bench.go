@@ -36,6 +36,7 @@ type Options struct {
 	Repeat  int // steps that are timed; the median counts
 	// MaxMemory makes the engine recompute rather than keep, as train's does; 0 = no limit.
 	MaxMemory int64
+	Profile   bool // also say where the time goes
 }
 
 // Report is one run: everything in it was measured side by side.
@@ -47,20 +48,21 @@ type Report struct {
 
 // Case is one method on one model.
 type Case struct {
-	Model            string  `json:"model"`
-	Type             string  `json:"type"`
-	Method           string  `json:"method"`
-	Rank             int     `json:"rank"`
-	Ctx              int     `json:"ctx"`
-	Seqs             int     `json:"seqs"`
-	TokensPerSecond  float64 `json:"tokens_per_second"`
-	UsefulFlopsToken float64 `json:"useful_flops_per_token"`
-	UsefulShare      float64 `json:"useful_flops_share"`
-	ForwardPerSecond float64 `json:"forward_tokens_per_second"` // llama.cpp, logits for every token
-	ForwardRatio     float64 `json:"forward_ratio"`
-	PeakRSS          int64   `json:"peak_rss_bytes"`
-	WorkBytes        int64   `json:"work_bytes"`
-	StepSeconds      float64 `json:"step_seconds"`
+	Model            string         `json:"model"`
+	Type             string         `json:"type"`
+	Method           string         `json:"method"`
+	Rank             int            `json:"rank"`
+	Ctx              int            `json:"ctx"`
+	Seqs             int            `json:"seqs"`
+	TokensPerSecond  float64        `json:"tokens_per_second"`
+	UsefulFlopsToken float64        `json:"useful_flops_per_token"`
+	UsefulShare      float64        `json:"useful_flops_share"`
+	ForwardPerSecond float64        `json:"forward_tokens_per_second"` // llama.cpp, logits for every token
+	ForwardRatio     float64        `json:"forward_ratio"`
+	PeakRSS          int64          `json:"peak_rss_bytes"`
+	WorkBytes        int64          `json:"work_bytes"`
+	StepSeconds      float64        `json:"step_seconds"`
+	Profile          []graph.OpTime `json:"profile,omitempty"` // by operation, node by node, the longest first
 }
 
 // Run measures every method of o on one model. say, if not nil, is told what is being done.
@@ -119,7 +121,8 @@ func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method
 		return nil, err
 	}
 	a.Init(1)
-	e, err := graph.New(model, a.Weights, graph.Options{Shape: graph.Shape{Ctx: o.Ctx, Seqs: o.Seqs}, Threads: o.Threads})
+	e, err := graph.New(model, a.Weights, graph.Options{Shape: graph.Shape{Ctx: o.Ctx, Seqs: o.Seqs}, Threads: o.Threads,
+		Limit: trainer.WorkLimit(int64(model.Bytes()), a.Parameters(), o.MaxMemory)})
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +143,13 @@ func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method
 		}
 	}
 	step := median(times)
-	return &Case{Model: name(o), Type: typeName(o, f), Method: string(method), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
+	c := &Case{Model: name(o), Type: typeName(o, f), Method: string(method), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
 		TokensPerSecond: float64(o.Ctx*o.Seqs) / step, StepSeconds: step, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
-		PeakRSS: peakRSS(), WorkBytes: e.WorkBytes()}, nil
+		PeakRSS: peakRSS(), WorkBytes: e.WorkBytes()}
+	if o.Profile {
+		c.Profile, err = e.Profile(windows)
+	}
+	return c, err
 }
 
 // forward is llama.cpp's own speed on the same tokens, with logits for all of them.

@@ -16,14 +16,23 @@ import (
 	llama "github.com/go-skynet/go-llama.cpp"
 )
 
-// maxUBatch bounds how many tokens llama.cpp computes at once.
-const maxUBatch = 512
+// Bounds of a batch. Short documents share one, as sequences of their own.
+const (
+	maxUBatch    = 512 // tokens that llama.cpp computes at once, and rows of logits that are held
+	minBatch     = 256 // cells of the cache that a token is compared with, however few are in use
+	maxSequences = 16  // in a batch
+)
 
-// Evaluator measures losses as llama.cpp itself computes them, through its own LoRA path and with the attention and the
-// cache that an app gets. One goroutine at a time.
+// shortContext is up to where attention is computed operation by operation: on a CPU, ggml's fused attention goes token by
+// token. Beyond it, the scores of all heads would need too much memory.
+const shortContext = 1024
+
+// Evaluator measures losses as llama.cpp itself computes them, through its own LoRA path and with the cache that an app
+// gets. One goroutine at a time.
 type Evaluator struct {
-	model *llama.Model
-	ctx   *llama.Context
+	model   *llama.Model
+	ctx     *llama.Context
+	threads int
 }
 
 // NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one a physical core.
@@ -34,11 +43,17 @@ func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	if threads == 0 {
 		threads = PhysicalCores()
 	}
-	ctx, err := llama.NewContext(model, llama.ContextParams{NCtx: nCtx, NBatch: nCtx, NUBatch: min(nCtx, maxUBatch), Threads: threads})
+	tokens := max(nCtx, minBatch)
+	params := llama.ContextParams{NCtx: tokens, NBatch: tokens, NUBatch: min(tokens, maxUBatch),
+		NSeqMax: maxSequences, KVUnified: true, Threads: threads}
+	if nCtx <= shortContext {
+		params.FlashAttn = llama.FlashAttnOff
+	}
+	ctx, err := llama.NewContext(model, params)
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{model: model, ctx: ctx}, nil
+	return &Evaluator{model: model, ctx: ctx, threads: threads}, nil
 }
 
 // Close frees the context. It may be called twice.
@@ -96,20 +111,34 @@ func loadable(path string) (file string, remove func(), err error) {
 // told how many windows are done.
 func (e *Evaluator) Loss(ctx context.Context, windows []data.Window, progress func(done int)) (Loss, error) {
 	var sum float64
+	flush := func(g *group) error {
+		loss, err := e.evaluate(g)
+		sum += loss
+		return err
+	}
+	g := new(group)
 	for i, w := range windows {
 		if err := ctx.Err(); err != nil {
 			return notMeasured, err
 		}
 		for _, doc := range documents(w) {
-			loss, err := e.document(doc)
-			if err != nil {
-				return notMeasured, err
+			if !e.fits(g, doc) {
+				if err := flush(g); err != nil {
+					return notMeasured, err
+				}
+				g = new(group)
 			}
-			sum += loss
+			g.add(doc)
 		}
-		if progress != nil {
+		if progress != nil && i+1 < len(windows) {
 			progress(i + 1)
 		}
+	}
+	if err := flush(g); err != nil {
+		return notMeasured, err
+	}
+	if progress != nil {
+		progress(len(windows))
 	}
 	weight := totalWeight(windows)
 	if weight == 0 {
@@ -134,34 +163,67 @@ func documents(w data.Window) (docs []data.Window) {
 	return docs
 }
 
-// document is Σ weight·nll over one document, decoded in an empty cache.
-func (e *Evaluator) document(w data.Window) (float64, error) {
-	output := make([]bool, len(w.Tokens))
-	for i, weight := range w.Weight {
-		output[i] = weight != 0
+// group is documents that share a batch.
+type group struct {
+	documents int
+	batch     llama.Batch // document i is sequence i
+	targets   []int32     // [tokens of the batch]
+	weights   []float32   // likewise
+}
+
+func (g *group) add(doc data.Window) {
+	for _, weight := range doc.Weight {
+		g.batch.Seq = append(g.batch.Seq, int32(g.documents))
+		g.batch.Output = append(g.batch.Output, weight != 0)
 	}
+	g.batch.Tokens = append(g.batch.Tokens, doc.Tokens...)
+	g.batch.Pos = append(g.batch.Pos, doc.Pos...)
+	g.targets = append(g.targets, doc.Targets...)
+	g.weights = append(g.weights, doc.Weight...)
+	g.documents++
+}
+
+func (e *Evaluator) fits(g *group, doc data.Window) bool {
+	return g.documents < maxSequences && len(g.batch.Tokens)+len(doc.Tokens) <= e.ctx.NBatch()
+}
+
+// evaluate is Σ weight·nll over a group, decoded in an empty cache, a part at a time so that few logits are held.
+func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
 	e.ctx.ClearMemory()
-	if err := e.ctx.Decode(llama.Batch{Tokens: w.Tokens, Pos: w.Pos, Output: output}); err != nil {
-		return 0, err
+	all := g.batch
+	for from := 0; from < len(all.Tokens); from += maxUBatch {
+		to := min(from+maxUBatch, len(all.Tokens))
+		part := llama.Batch{Tokens: all.Tokens[from:to], Pos: all.Pos[from:to], Seq: all.Seq[from:to], Output: all.Output[from:to]}
+		if err := e.ctx.Decode(part); err != nil {
+			return 0, err
+		}
+		sum += e.decodedLoss(g.targets[from:to], g.weights[from:to])
 	}
-	losses := make([]float64, len(w.Tokens))
+	return sum, nil
+}
+
+// decodedLoss is Σ weight·nll over the last decoded batch.
+func (e *Evaluator) decodedLoss(targets []int32, weights []float32) (sum float64) {
+	losses := make([]float64, len(targets))
+	rows := make([][]float32, len(targets))
+	for i := range rows {
+		rows[i] = e.ctx.Logits(i) // here, because llama.cpp may sort its rows when it is first asked
+	}
 	var wg sync.WaitGroup
-	workers := PhysicalCores()
-	for k := range workers {
+	for k := range e.threads {
 		wg.Go(func() {
-			for i := k; i < len(w.Tokens); i += workers {
-				if output[i] {
-					losses[i] = float64(w.Weight[i]) * negLogLikelihood(e.ctx.Logits(i), w.Targets[i])
+			for i := k; i < len(rows); i += e.threads {
+				if rows[i] != nil {
+					losses[i] = float64(weights[i]) * negLogLikelihood(rows[i], targets[i])
 				}
 			}
 		})
 	}
 	wg.Wait()
-	var sum float64
-	for _, l := range losses {
-		sum += l
+	for _, loss := range losses {
+		sum += loss
 	}
-	return sum, nil
+	return sum
 }
 
 // negLogLikelihood is log Σ exp(logits) − logits[target], in nats.

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -138,10 +139,13 @@ func checkContext(m *llama.Model, ctx int) error {
 	return nil
 }
 
+// mostSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
+const mostSequences = 256
+
 // newEngine builds the training graph. When its memory is above the limit, the batch goes through in smaller parts.
 func (s *setup) newEngine() (err error) {
 	threads, limit := s.config.threads(), s.config.MaxMemoryBytes()
-	for s.seqs = s.config.Batch; ; s.seqs = (s.seqs + 1) / 2 {
+	for s.seqs = min(s.config.Batch, mostSequences); ; s.seqs = (s.seqs + 1) / 2 {
 		s.engine, err = graph.New(s.model, s.adapter.Weights, graph.Options{
 			Shape: graph.Shape{Ctx: s.config.Ctx, Seqs: s.seqs}, Threads: threads,
 		})
@@ -210,9 +214,12 @@ func (s *setup) params() (params []Param, values [][]float32) {
 }
 
 // validate is the mean validation loss with the factors as they are.
-func (s *setup) validate() (Loss, error) {
+func (s *setup) validate(ctx context.Context) (Loss, error) {
 	var sum, weight float64
 	for i := 0; i < length(s.val); i += s.seqs {
+		if err := ctx.Err(); err != nil {
+			return notMeasured, err
+		}
 		var windows []data.Window
 		for k := i; k < min(i+s.seqs, s.val.Len()); k++ {
 			windows = append(windows, s.val.At(k))

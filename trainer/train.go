@@ -2,10 +2,13 @@ package trainer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
+	"strings"
 	"time"
 
 	"finetune/internal/hint"
@@ -26,6 +29,7 @@ const keptCheckpoints = 2
 type loop struct {
 	*setup
 	run    *Run
+	id     [sha256.Size]byte // identity, for the checkpoints
 	opt    *AdamW
 	values [][]float32
 	grads  [][]float32
@@ -41,7 +45,7 @@ type loop struct {
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf exactly when the run
-// is done. Cancelling ctx ends the run after the step under way with ErrInterrupted.
+// is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
 func Train(ctx context.Context, c Config, resume bool, report func(Event)) (_ *Summary, err error) {
 	run, err := openRun(c, resume)
 	if err != nil {
@@ -63,29 +67,64 @@ func Train(ctx context.Context, c Config, resume bool, report func(Event)) (_ *S
 	if err := c.Save(run.Path(ConfigFile)); err != nil {
 		return nil, err
 	}
-	if err := l.begin(); err != nil {
+	summary, err := l.proceed(ctx)
+	if err != nil && errors.Is(err, ctx.Err()) {
+		err = l.interrupt()
+	}
+	return summary, err
+}
+
+// proceed goes from where the loop stands to the end.
+func (l *loop) proceed(ctx context.Context) (*Summary, error) {
+	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
 	for l.step < l.total {
-		if ctx.Err() != nil {
-			return nil, l.interrupt()
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
-		if err := l.next(); err != nil {
+		if err := l.next(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return l.finish()
+	return l.finish(ctx)
 }
 
+// openRun makes the run directory, or takes up one that was made with the same settings.
 func openRun(c Config, resume bool) (*Run, error) {
-	if resume {
-		return OpenRun(c.Out)
+	if !resume {
+		return CreateRun(c.Out)
 	}
-	return CreateRun(c.Out)
+	run, err := OpenRun(c.Out)
+	if err != nil {
+		return nil, err
+	}
+	if err := resumable(run, c); err != nil {
+		return nil, errors.Join(err, run.Close())
+	}
+	return run, nil
 }
+
+// resumable refuses a run that is done, and settings that would make it another run.
+func resumable(run *Run, c Config) error {
+	if _, err := os.Stat(run.Path(AdapterFile)); err == nil {
+		return hint.With(fmt.Errorf("trainer: run directory %q: the run is done", run.Dir()), "a longer training is a new run")
+	}
+	saved, err := LoadConfig(run.Path(ConfigFile))
+	if err != nil {
+		return err
+	}
+	if keys := saved.Changed(c); len(keys) > 0 {
+		return hint.With(fmt.Errorf("trainer: run directory %q: made with other values of %s", run.Dir(), strings.Join(keys, ", ")), otherRun)
+	}
+	return nil
+}
+
+// otherRun is the way out for who wants to change what a run learns.
+const otherRun = "resume with the settings in config.yaml, or start a new run in another folder"
 
 func newLoop(s *setup, run *Run, report func(Event)) (*loop, error) {
-	l := &loop{setup: s, run: run, report: report, total: s.config.totalSteps(s.train.Len())}
+	l := &loop{setup: s, run: run, id: s.identity(), report: report, total: s.config.totalSteps(s.train.Len())}
 	l.totals.BaseValLoss = math.NaN()
 	params, values := s.params()
 	l.values = values
@@ -115,16 +154,14 @@ func (l *loop) restore(resume bool) error {
 		return err
 	}
 	c, err := ReadCheckpoint(path, l.opt.Params())
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, ErrCheckpointCorrupt):
+		return hint.With(err, "without that file, --resume goes on from the checkpoint before it")
+	case err != nil:
+		return hint.With(err, otherRun)
 	}
-	if c.ConfigHash != l.identity() {
-		return hint.With(fmt.Errorf("trainer: checkpoint %q: made with other settings, another base or other data", path),
-			"resume with the settings in config.yaml, or start a new run in another folder")
-	}
-	if c.Step >= l.total {
-		return hint.With(fmt.Errorf("trainer: run directory %q: done, all %d steps", l.run.Dir(), l.total),
-			"a longer training is a new run")
+	if c.ConfigHash != l.id {
+		return hint.With(fmt.Errorf("trainer: checkpoint %q: made with another base or other data", path), otherRun)
 	}
 	for i, v := range c.Values {
 		copy(l.values[i], v)
@@ -132,21 +169,21 @@ func (l *loop) restore(resume bool) error {
 	l.engine.Upload()
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses = c.Step, c.Totals, c.Losses
-	if l.deal.at = c.Cursor; c.Cursor.Index >= l.train.Len() {
-		return fmt.Errorf("trainer: checkpoint %q: at window %d of %d", path, c.Cursor.Index, l.train.Len())
+	if l.deal.at = c.Cursor; c.Cursor.Index >= l.train.Len() || c.Step > l.total {
+		return fmt.Errorf("trainer: checkpoint %q: at step %d and window %d of %d and %d", path, c.Step, c.Cursor.Index, l.total, l.train.Len())
 	}
 	return l.run.TruncateLog(c.Step)
 }
 
 // begin tells what will be done and measures the base.
-func (l *loop) begin() error {
+func (l *loop) begin(ctx context.Context) error {
 	err := l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: len(l.adapter.Weights),
 		Parameters: l.adapter.Parameters(), Windows: l.train.Len(), ValWindows: length(l.val), TotalSteps: l.total,
 		Threads: l.config.threads(), WorkBytes: l.engine.WorkBytes(), MicroBatch: l.seqs, Step: l.step, Notes: notes(l.train.Stats(), l.config)})
 	if err != nil || l.step > 0 || l.val == nil {
 		return err
 	}
-	loss, err := l.validate() // the factors still change nothing
+	loss, err := l.validate(ctx) // the factors still change nothing
 	if err != nil {
 		return err
 	}
@@ -155,7 +192,7 @@ func (l *loop) begin() error {
 }
 
 // next is one optimizer step and what is due after it.
-func (l *loop) next() error {
+func (l *loop) next(ctx context.Context) error {
 	start := time.Now()
 	before := l.deal.at
 	windows := l.deal.next(l.config.Batch * l.config.GradAccum)
@@ -164,7 +201,7 @@ func (l *loop) next() error {
 		return err
 	}
 	norm := ClipGlobalNorm(l.grads, l.config.Clip)
-	if math.IsNaN(loss+norm) || math.IsInf(loss+norm, 0) {
+	if !healthy(loss, norm) {
 		return l.diverged(before, loss, norm)
 	}
 	l.step++
@@ -179,7 +216,13 @@ func (l *loop) next() error {
 	if err := l.tellStep(loss, rate, norm); err != nil {
 		return err
 	}
-	return l.afterStep()
+	return l.afterStep(ctx)
+}
+
+// healthy tells whether a step may be taken. Factors that have grown too large show as losses that are no number, or, where
+// a norm over an overflown state gives zeros, as a loss without any gradient.
+func healthy(loss, norm float64) bool {
+	return Loss(loss+norm).Measured() && (norm > 0 || loss == 0)
 }
 
 // gradients is the mean loss over all the step's trained tokens, however many forward passes they take, and its gradient.
@@ -198,10 +241,10 @@ func (l *loop) gradients(windows []data.Window, weight float64) (float64, error)
 	return sum / weight, nil
 }
 
-func (l *loop) afterStep() error {
+func (l *loop) afterStep(ctx context.Context) error {
 	due := func(every int) bool { return every > 0 && l.step%every == 0 && l.step < l.total }
 	if due(l.config.EvalEvery) && l.val != nil {
-		loss, err := l.validate()
+		loss, err := l.validate(ctx)
 		if err != nil {
 			return err
 		}
@@ -218,7 +261,7 @@ func (l *loop) afterStep() error {
 func (l *loop) checkpoint(at Cursor) error {
 	m, v := l.opt.Moments()
 	path := l.run.CheckpointPath(l.step)
-	err := WriteCheckpoint(path, &Checkpoint{ConfigHash: l.identity(), Step: l.step, Cursor: at, Totals: l.totals,
+	err := WriteCheckpoint(path, &Checkpoint{ConfigHash: l.id, Step: l.step, Cursor: at, Totals: l.totals,
 		Losses: l.losses, Params: l.opt.Params(), Values: l.values, M: m, V: v})
 	if err != nil {
 		return err
@@ -237,24 +280,29 @@ func (l *loop) interrupt() error {
 		"--resume continues where it stopped")
 }
 
-// diverged keeps the factors as they were before the step that has no finite loss or gradient.
+// diverged keeps the factors as they were before the step that is not healthy.
 func (l *loop) diverged(before Cursor, loss, norm float64) error {
 	if err := l.checkpoint(before); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: step %d: loss %v, gradient norm %v: training diverged, the state after step %d is kept in %q",
-		l.step+1, loss, norm, l.step, l.run.CheckpointPath(l.step)), "a lower --lr or a longer --warmup is the usual cure")
+		l.step+1, loss, norm, l.step, l.run.CheckpointPath(l.step)), divergedHint)
 }
 
+const divergedHint = "a lower --lr or a longer --warmup is the usual cure"
+
 // finish measures the result and writes the adapter.
-func (l *loop) finish() (*Summary, error) {
-	loss, err := l.validate()
+func (l *loop) finish(ctx context.Context) (*Summary, error) {
+	loss, err := l.validate(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if l.val != nil {
 		if err := l.tell(Event{Kind: "eval", Step: l.step, Loss: loss}); err != nil {
 			return nil, err
+		}
+		if !loss.Measured() {
+			return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
 		}
 	}
 	if err := l.checkpoint(l.deal.at); err != nil {

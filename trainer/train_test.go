@@ -1,77 +1,362 @@
 package trainer
 
 import (
+	"bytes"
 	"context"
-	"os"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+
+	"finetune/adapter"
+	"finetune/internal/hint"
+	"finetune/trainer/data"
 )
 
-// shared is a file of ../shared/data, beside the repository; the test is skipped where it is missing.
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "shared", "data", filepath.FromSlash(name))
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s here", path)
+func TestSameSeedAndThreadsGiveTheSameRun(t *testing.T) {
+	c := tiny(t)
+	c.Threads, c.Steps, c.ValFraction = 2, 4, 0
+	_, first := mustTrain(t, c, false)
+	again := elsewhere(t, c)
+	_, second := mustTrain(t, again, false)
+	if !slices.Equal(first, second) {
+		t.Errorf("losses %v, then %v, want the same bits", first, second)
 	}
-	return path
-}
-
-// shakespeare is the run that the losses of this file's tests belong to.
-func shakespeare(t *testing.T, model, method string) Config {
-	c := DefaultConfig()
-	c.Model = shared(t, "models/"+model)
-	c.Data = shared(t, "text/tinyshakespeare.txt")
-	c.Out = filepath.Join(t.TempDir(), "run")
-	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR = method, 8, 128, 4, 200, 1e-2
-	c.Alpha, c.Threads = 16, 1
-	if method == "dual-lora" {
-		c.Alpha = 8 // s = alpha/r1 = 2, as for LoRA
+	if !bytes.Equal(readFile(t, c.Out, AdapterFile), readFile(t, again.Out, AdapterFile)) {
+		t.Error("adapter.gguf differs between two equal runs")
 	}
-	return c
-}
-
-func TestTrainsShakespeare(t *testing.T) {
-	for _, test := range []struct {
-		model, method string
-		base, want    float64
-	}{
-		{"stories260K-f32.gguf", "dual-lora", 5.27, 3.10},
-		{"stories260K-f32.gguf", "lora", 5.27, 3.05},
-	} {
-		t.Run(test.method+" "+test.model, func(t *testing.T) {
-			s, err := Train(context.Background(), shakespeare(t, test.model, test.method), false, func(e Event) {
-				if e.Kind != "step" || e.Step%50 == 0 {
-					t.Logf("%s %d %v %.0f/s %v", e.Kind, e.Step, e.Loss, e.RawPerSecond, e.SecondsLeft)
-				}
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := float64(s.BaseValLoss) - test.base; d > 0.01 || d < -0.01 {
-				t.Errorf("base validation loss %.4f, want %.2f", s.BaseValLoss, test.base)
-			}
-			if float64(s.ValLoss) > test.want {
-				t.Errorf("validation loss %.4f, want at most %.2f", s.ValLoss, test.want)
-			}
-			t.Logf("%+v", *s)
-		})
+	other := elsewhere(t, c)
+	other.Seed++
+	if _, third := mustTrain(t, other, false); slices.Equal(first, third) {
+		t.Errorf("another seed gives the same losses %v", third)
+	}
+	if bytes.Equal(readFile(t, c.Out, AdapterFile), readFile(t, other.Out, AdapterFile)) {
+		t.Error("another seed gives the same adapter.gguf")
 	}
 }
 
-func TestExport(t *testing.T) {
-	c := shakespeare(t, "stories260K-f32.gguf", "dual-lora")
-	s, err := Train(context.Background(), c, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, mode := range []string{ModeExact, ModeProject} {
-		x := DefaultExportConfig()
-		x.Run, x.Out, x.Mode = c.Out, filepath.Join(t.TempDir(), "out.gguf"), mode
-		r, err := Export(context.Background(), x, func(s string) { t.Log(s) })
+func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
+	for _, method := range methodNames {
+		c := tiny(t)
+		c.Method, c.Steps = method, 30
+		s, losses := mustTrain(t, c, false)
+		if !(s.ValLoss < s.BaseValLoss-0.2) || losses[len(losses)-1] > losses[0] {
+			t.Errorf("%s: validation loss %v → %v, training loss %v → %v, want clearly less", method, s.BaseValLoss, s.ValLoss, losses[0], losses[len(losses)-1])
+		}
+		a, err := adapter.Load(s.Adapter)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("val %v %+v", s.ValLoss, r)
+		if string(a.Method()) != method || len(a.Weights) != 7 {
+			t.Errorf("adapter.gguf holds %d matrices of %s, want 7 of %s", len(a.Weights), a.Method(), method)
+		}
+	}
+}
+
+// sameMathTolerance is for the same sums in another order, in float32, after a few steps of an optimizer that divides by
+// the gradient's size.
+const sameMathTolerance = 1e-5
+
+func TestAccumulationIsTheMeanOverAllTrainedTokens(t *testing.T) {
+	c := tiny(t)
+	c.Data, c.ValFraction, c.Steps, c.LR = write(t, "train.jsonl", records(60)), 0, 4, 1e-3
+	c.Batch, c.GradAccum = 4, 1
+	_, whole := mustTrain(t, c, false)
+	for _, parts := range []int{2, 4} {
+		c := elsewhere(t, c)
+		c.Batch, c.GradAccum = 4/parts, parts
+		_, losses := mustTrain(t, c, false)
+		for i := range whole {
+			if far(losses[i], whole[i], sameMathTolerance) {
+				t.Errorf("step %d: loss %v in %d parts, want %v as in one", i+1, losses[i], parts, whole[i])
+			}
+		}
+	}
+	want, meanOfMeans := firstLoss(t, c)
+	if far(whole[0], want, sameMathTolerance) {
+		t.Errorf("loss of the first step %v, want %v, the mean over its tokens", whole[0], want)
+	}
+	if !far(want, meanOfMeans, 10*sameMathTolerance) {
+		t.Fatalf("mean over tokens %v, over windows %v: the data cannot tell them apart", want, meanOfMeans)
+	}
+}
+
+// firstLoss is the loss of a run's first step taken window by window: the mean over tokens, and the mean of the windows' means.
+func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
+	n := c.Batch * c.GradAccum
+	c.Batch = 1
+	s := opened(t, c)
+	var sum, weight float64
+	for _, i := range data.Order(c.Seed, 0, s.train.Len())[:n] {
+		w := []data.Window{s.train.At(i)}
+		loss, err := s.engine.Loss(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, weight = sum+loss, weight+totalWeight(w)
+		meanOfMeans += loss / totalWeight(w) / float64(n)
+	}
+	return sum / weight, meanOfMeans
+}
+
+func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
+	c := tiny(t)
+	c.Batch, c.LR = 4, 1e-3
+	whole := opened(t, c).memory()
+	one := c
+	one.Batch = 1
+	least := opened(t, one).memory()
+	_, want := mustTrain(t, c, false)
+
+	small := elsewhere(t, c)
+	small.MaxMemory = fmt.Sprintf("%dB", (whole+least)/2)
+	var micro int
+	var losses []float64
+	_, err := Train(context.Background(), small, false, func(e Event) {
+		micro = max(micro, e.MicroBatch)
+		if e.Kind == "step" {
+			losses = append(losses, float64(e.Loss))
+		}
+	})
+	if err != nil || micro < 1 || micro >= c.Batch {
+		t.Fatalf("Train below %s = %v with a micro-batch of %d, want 1 to %d", small.MaxMemory, err, micro, c.Batch-1)
+	}
+	for i := range want {
+		if far(losses[i], want[i], sameMathTolerance) {
+			t.Errorf("step %d: loss %v with a micro-batch of %d, want %v", i+1, losses[i], micro, want[i])
+		}
+	}
+
+	none := elsewhere(t, c)
+	none.MaxMemory = fmt.Sprintf("%dB", least-1)
+	_, err = Train(context.Background(), none, false, nil)
+	if err == nil || !strings.Contains(err.Error(), "one sequence of 16 tokens needs") || len(hint.Of(err)) == 0 {
+		t.Errorf("Train below what one sequence needs = %v, hints %q, want it refused with a hint", err, hint.Of(err))
+	}
+	if exists(none.Out) {
+		t.Error("a refused run leaves its directory")
+	}
+}
+
+// llama.cpp knows at most 256 sequences at a time; a larger batch goes through in parts.
+func TestBatchOfMoreSequencesThanLlamaKnows(t *testing.T) {
+	c := tiny(t)
+	c.Batch, c.Ctx, c.Steps = 300, 4, 1
+	s, losses := mustTrain(t, c, false)
+	if s.RawTokens != 1200 || !Loss(losses[0]).Measured() {
+		t.Errorf("a step of 300 windows of 4: %d tokens, loss %v, want 1200 and a number", s.RawTokens, losses[0])
+	}
+}
+
+// Learning rates that make factors of such a size that the model's state overflows: with hugeRate to infinity and NaN, with
+// deadRate so that its norm is zero and the gradient too.
+const (
+	hugeRate = 1e30
+	deadRate = 1e9
+)
+
+// diverging is a run that does so in its second step.
+func diverging(t *testing.T, rate float64) Config {
+	c := tiny(t)
+	c.LR, c.Clip, c.Warmup, c.Schedule, c.Steps = rate, 0, 0, "constant", 3
+	return c
+}
+
+func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
+	for _, rate := range []float64{hugeRate, deadRate} {
+		c := diverging(t, rate)
+		_, err := Train(context.Background(), c, false, nil)
+		if err == nil || !strings.Contains(err.Error(), "step 2: loss ") || !strings.Contains(err.Error(), "diverged") || len(hint.Of(err)) == 0 {
+			t.Fatalf("Train with a learning rate of %g = %v, want an error that names step 2, with a hint", rate, err)
+		}
+		if exists(c.Out, AdapterFile) {
+			t.Errorf("learning rate %g: a diverged run has an adapter.gguf", rate)
+		}
+		params, _ := opened(t, c).params()
+		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Step != 1 || got.Cursor != (Cursor{Index: c.Batch}) {
+			t.Errorf("checkpoint of step %d at %+v, want the end of step 1", got.Step, got.Cursor)
+		}
+		for i, values := range got.Values {
+			for _, v := range values {
+				if !Loss(v).Measured() {
+					t.Fatalf("checkpoint holds %v in %q", v, got.Params[i].Name)
+				}
+			}
+		}
+	}
+}
+
+// The last update has no step after it whose loss would tell.
+func TestRunThatDivergesInItsLastStepIsNotDone(t *testing.T) {
+	c := diverging(t, hugeRate)
+	c.Steps = 1
+	_, err := Train(context.Background(), c, false, nil)
+	if err == nil || !strings.Contains(err.Error(), "step 1: validation loss NaN") || exists(c.Out, AdapterFile) {
+		t.Errorf("Train = %v, adapter.gguf written: %v, want an error and none", err, exists(c.Out, AdapterFile))
+	}
+}
+
+func TestEventsOfARun(t *testing.T) {
+	c := tiny(t)
+	c.Steps, c.EvalEvery, c.CheckpointEvery = 4, 2, 3
+	var kinds []string
+	var lines []string
+	s, err := Train(context.Background(), c, false, func(e Event) {
+		kinds = append(kinds, fmt.Sprint(e.Kind, e.Step))
+		line, err := json.Marshal(e)
+		if err != nil {
+			t.Error(err)
+		}
+		lines = append(lines, string(line))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"start0", "eval0", "step1", "step2", "eval2", "step3", "checkpoint3", "step4", "eval4", "checkpoint4", "done0"}
+	if !slices.Equal(kinds, want) {
+		t.Errorf("events %v, want %v", kinds, want)
+	}
+	if got := string(readFile(t, c.Out, LogFile)); got != strings.Join(lines, "\n")+"\n" {
+		t.Errorf("log.jsonl is\n%s\nwant the events as they were reported:\n%s", got, strings.Join(lines, "\n"))
+	}
+	events := logged(t, c.Out)
+	done := events[len(events)-1]
+	for _, field := range []string{"steps", "base_val_loss", "val_loss", "train_loss", "trained_tokens", "tokens_per_second", "peak_memory_bytes", "seconds"} {
+		if v, ok := done[field].(float64); !ok || !(v > 0) {
+			t.Errorf("done event: %q is %v, want a number above 0", field, done[field])
+		}
+	}
+	if done["run"] != c.Out || s.Run != c.Out {
+		t.Errorf("done event: run is %v, summary's %q, want %q", done["run"], s.Run, c.Out)
+	}
+	if got, want := done["val_loss"], float64(s.ValLoss); got != want {
+		t.Errorf("done event: val_loss is %v, want the summary's %v", got, want)
+	}
+	for _, field := range []string{"model", "method", "matrices", "parameters", "windows", "val_windows", "total_steps", "threads", "work_bytes", "micro_batch"} {
+		if events[0][field] == nil {
+			t.Errorf("start event has no %q", field)
+		}
+	}
+	for _, field := range []string{"step", "loss", "lr", "grad_norm", "tokens_per_second", "raw_tokens_per_second"} {
+		if events[2][field] == nil {
+			t.Errorf("step event has no %q", field)
+		}
+	}
+}
+
+func TestLogEveryThinsTheLogOnly(t *testing.T) {
+	c := tiny(t)
+	c.Steps, c.LogEvery = 7, 3
+	_, losses := mustTrain(t, c, false)
+	if got := loggedSteps(t, c.Out); len(losses) != 7 || !slices.Equal(got, []int{3, 6, 7}) {
+		t.Errorf("%d steps reported, steps %v logged, want 7 and [3 6 7]", len(losses), got)
+	}
+}
+
+func TestRunWithoutValidationData(t *testing.T) {
+	c := tiny(t)
+	c.ValFraction, c.Steps = 0, 2
+	s, _ := mustTrain(t, c, false)
+	if s.ValLoss.Measured() || s.BaseValLoss.Measured() {
+		t.Errorf("validation losses %v and %v without data, want none", s.BaseValLoss, s.ValLoss)
+	}
+	events := logged(t, c.Out)
+	if v, ok := events[len(events)-1]["val_loss"]; !ok || v != nil {
+		t.Errorf("done event: val_loss is %v, want null", v)
+	}
+}
+
+func TestEpochsCountEveryWindowOnce(t *testing.T) {
+	c := tiny(t)
+	c.Steps, c.Epochs, c.Batch, c.GradAccum = 0, 2, 3, 2
+	windows := opened(t, c).train
+	var trained int64
+	for i := range windows.Len() {
+		trained += trainedTokens([]data.Window{windows.At(i)})
+	}
+	s, losses := mustTrain(t, c, false)
+	if want := (2*windows.Len() + 5) / 6; len(losses) != want || s.Steps != want {
+		t.Errorf("%d steps over 2 epochs of %d windows, want %d", len(losses), windows.Len(), want)
+	}
+	if s.TrainedTokens != 2*trained || s.RawTokens != int64(2*windows.Len()*c.Ctx) {
+		t.Errorf("%d tokens trained of %d, want %d of %d", s.TrainedTokens, s.RawTokens, 2*trained, 2*windows.Len()*c.Ctx)
+	}
+}
+
+func TestEachPassIsAnOrderOfItsOwn(t *testing.T) {
+	windows := opened(t, tiny(t)).train
+	n := windows.Len()
+	tell := func(w data.Window) string { return fmt.Sprint(w.Tokens) }
+	deal := func(d *dealer) (dealt []string) {
+		for _, w := range d.next(n) {
+			dealt = append(dealt, tell(w))
+		}
+		return dealt
+	}
+	d := &dealer{windows: windows, seed: 1, passes: 2}
+	first, second := deal(d), deal(d)
+	if slices.Equal(first, second) {
+		t.Errorf("two passes over %d windows in one order", n)
+	}
+	slices.Sort(first)
+	slices.Sort(second)
+	if !slices.Equal(first, second) || len(slices.Compact(first)) != n {
+		t.Errorf("two passes deal %d and %d windows, want each of %d once in both", len(first), len(second), n)
+	}
+	if rest := deal(d); len(rest) > 0 {
+		t.Errorf("%d windows after the last pass", len(rest))
+	}
+}
+
+func TestNotesSayWhatBecameOfTheData(t *testing.T) {
+	c := tiny(t)
+	long := fmt.Sprintf(`{"prompt": "the", "completion": %q}`+"\n", strings.Repeat(" dog", 40))
+	for _, tt := range []struct{ long, want string }{
+		{"cut", "1 of 21 records are longer than the context and were cut to 16 tokens"},
+		{"skip", "1 of 21 records are longer than 16 tokens and were skipped"},
+	} {
+		c := elsewhere(t, c)
+		c.Data, c.ValFraction, c.Steps, c.LongRecords = write(t, "train.jsonl", records(20)+long), 0, 1, tt.long
+		var notes []string
+		if _, err := Train(context.Background(), c, false, func(e Event) { notes = append(notes, e.Notes...) }); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(notes, tt.want) {
+			t.Errorf("--long-records %s: notes %q, want %q among them", tt.long, notes, tt.want)
+		}
+	}
+}
+
+func TestCancelledTrainingIsInterrupted(t *testing.T) {
+	for _, at := range []string{"start0", "step2", "eval2", "step4"} {
+		c := tiny(t)
+		c.Steps, c.EvalEvery = 4, 2
+		ctx, cancel := context.WithCancel(context.Background())
+		var after []string
+		_, err := Train(ctx, c, false, func(e Event) {
+			if ctx.Err() != nil {
+				after = append(after, e.Kind)
+			}
+			if fmt.Sprint(e.Kind, e.Step) == at {
+				cancel()
+			}
+		})
+		cancel()
+		if !errors.Is(err, ErrInterrupted) || len(hint.Of(err)) == 0 {
+			t.Errorf("cancelled at %s: Train = %v, hints %q, want ErrInterrupted and a hint", at, err, hint.Of(err))
+		}
+		if !slices.Equal(after, []string{"checkpoint"}) {
+			t.Errorf("cancelled at %s: then came %v, want a checkpoint alone", at, after)
+		}
+		if exists(c.Out, AdapterFile) {
+			t.Errorf("cancelled at %s: there is an adapter.gguf", at)
+		}
 	}
 }

@@ -1,0 +1,250 @@
+package trainer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"finetune/internal/hint"
+	"finetune/internal/testmodel"
+)
+
+// epochs is a run of several passes over its data, with a last step that is not full.
+func epochs(t *testing.T, method string, accum int) Config {
+	c := tiny(t)
+	c.Data = write(t, "train.txt", story(16))
+	c.Method, c.Steps, c.Epochs, c.Batch, c.GradAccum, c.CheckpointEvery = method, 0, 3, 2, accum, 2
+	return c
+}
+
+// interrupt trains until step k is reported, then cancels.
+func interrupt(t *testing.T, c Config, resume bool, k int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := Train(ctx, c, resume, func(e Event) {
+		if e.Kind == "step" && e.Step == k {
+			cancel()
+		}
+	})
+	if !errors.Is(err, ErrInterrupted) {
+		t.Fatalf("Train cancelled after step %d = %v, want ErrInterrupted", k, err)
+	}
+}
+
+// sameResult compares a run's adapter, byte for byte, and its log with those of a run of n steps that never stopped.
+func sameResult(t *testing.T, what, whole, resumed string, n int) {
+	t.Helper()
+	if !bytes.Equal(readFile(t, whole, AdapterFile), readFile(t, resumed, AdapterFile)) {
+		t.Errorf("%s: adapter.gguf differs from that of a run that never stopped", what)
+	}
+	if got := loggedSteps(t, resumed); !slices.Equal(got, countTo(n)) {
+		t.Errorf("%s: log.jsonl has the steps %v, want each of %d once", what, got, n)
+	}
+}
+
+func TestResumedRunEqualsOneThatNeverStopped(t *testing.T) {
+	for _, method := range methodNames {
+		for _, accum := range []int{1, 2} {
+			c := epochs(t, method, accum)
+			want, losses := mustTrain(t, c, false)
+			n := len(losses)
+			if n < 6 {
+				t.Fatalf("%d steps, want enough to interrupt", n)
+			}
+			for _, stops := range [][]int{{1}, {2}, {n / 2}, {n - 1}, {1, 2, n - 2}} {
+				r := elsewhere(t, c)
+				for i, k := range stops {
+					interrupt(t, r, i > 0, k)
+				}
+				got, rest := mustTrain(t, r, true)
+				what := fmt.Sprintf("%s, %d parts, stopped after %v of %d", method, accum, stops, n)
+				sameResult(t, what, c.Out, r.Out, n)
+				if last := stops[len(stops)-1]; !slices.Equal(rest, losses[last:]) {
+					t.Errorf("%s: losses %v, want %v", what, rest, losses[last:])
+				}
+				if got.ValLoss != want.ValLoss || got.BaseValLoss != want.BaseValLoss || got.TrainLoss != want.TrainLoss ||
+					got.TrainedTokens != want.TrainedTokens || got.RawTokens != want.RawTokens || got.Steps != want.Steps {
+					t.Errorf("%s: summary %+v, want %+v", what, *got, *want)
+				}
+			}
+		}
+	}
+}
+
+func TestRunCancelledBeforeItsFirstStepResumes(t *testing.T) {
+	c := epochs(t, "dual-lora", 1)
+	_, losses := mustTrain(t, c, false)
+	r := elsewhere(t, c)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := Train(ctx, r, false, nil); !errors.Is(err, ErrInterrupted) {
+		t.Fatalf("Train = %v, want ErrInterrupted", err)
+	}
+	s, _ := mustTrain(t, r, true)
+	sameResult(t, "cancelled at once", c.Out, r.Out, len(losses))
+	if !s.BaseValLoss.Measured() {
+		t.Error("the base was not measured after all")
+	}
+}
+
+// A killed process writes no checkpoint: the run goes on from the last one that was due, and what the log says of later
+// steps is written anew.
+func TestKilledRunResumes(t *testing.T) {
+	c := epochs(t, "dual-lora", 1)
+	_, losses := mustTrain(t, c, false)
+	r := elsewhere(t, c)
+	interrupt(t, r, false, 5)
+	if err := os.Remove(filepath.Join(r.Out, "checkpoint-00000005.zst")); err != nil {
+		t.Fatal(err)
+	}
+	log := append(readFile(t, r.Out, LogFile), `{"event":"step","step":6,"lo`...)
+	for name, content := range map[string][]byte{LogFile: log, ".finetune-0badcafe.tmp": []byte("half a checkpoint"), lockFile: []byte("1\n")} {
+		if err := os.WriteFile(filepath.Join(r.Out, name), content, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, rest := mustTrain(t, r, true)
+	sameResult(t, "killed in step 6", c.Out, r.Out, len(losses))
+	if !slices.Equal(rest, losses[4:]) {
+		t.Errorf("losses after the checkpoint of step 4: %v, want %v", rest, losses[4:])
+	}
+}
+
+func TestRunKilledBeforeItsFirstCheckpointStartsAnew(t *testing.T) {
+	c := epochs(t, "dual-lora", 1)
+	_, losses := mustTrain(t, c, false)
+	r := elsewhere(t, c)
+	interrupt(t, r, false, 1)
+	if err := os.Remove(filepath.Join(r.Out, "checkpoint-00000001.zst")); err != nil {
+		t.Fatal(err)
+	}
+	mustTrain(t, r, true)
+	sameResult(t, "killed in step 2", c.Out, r.Out, len(losses))
+}
+
+func TestRunKilledBeforeItWroteTheAdapterResumes(t *testing.T) {
+	c := epochs(t, "dual-lora", 1)
+	want, losses := mustTrain(t, c, false)
+	adapter := readFile(t, c.Out, AdapterFile)
+	if err := os.Remove(filepath.Join(c.Out, AdapterFile)); err != nil {
+		t.Fatal(err)
+	}
+	got, rest := mustTrain(t, c, true)
+	if len(rest) > 0 || !bytes.Equal(readFile(t, c.Out, AdapterFile), adapter) || got.ValLoss != want.ValLoss {
+		t.Errorf("%d more steps, validation loss %v, want none, %v and the same adapter.gguf", len(rest), got.ValLoss, want.ValLoss)
+	}
+	if steps := loggedSteps(t, c.Out); !slices.Equal(steps, countTo(len(losses))) {
+		t.Errorf("log.jsonl has the steps %v, want each of %d once", steps, len(losses))
+	}
+}
+
+func TestResumeRefusesAnotherRun(t *testing.T) {
+	c := epochs(t, "dual-lora", 1)
+	interrupt(t, c, false, 3)
+	before := listing(t, c.Out)
+	for _, tt := range []struct {
+		name   string
+		change func(*Config)
+		want   string
+	}{
+		{"learning rate", func(c *Config) { c.LR *= 2 }, "made with other values of lr"},
+		{"rank and seed", func(c *Config) { c.Rank, c.Seed = 6, 2 }, "made with other values of rank, seed"},
+		{"method", func(c *Config) { c.Method = "lora" }, "made with other values of method"},
+		{"more epochs", func(c *Config) { c.Epochs = 9 }, "made with other values of epochs"},
+		{"data", func(c *Config) { c.Data = write(t, "other.txt", "the cat "+story(16)) }, "made with another base or other data"},
+		{"base", func(c *Config) {
+			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48, Ctx: 64, Seed: 9})
+		}, "made with another base or other data"},
+		{"base of another shape", func(c *Config) {
+			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 64, FF: 48, Ctx: 64})
+		}, "elements, want"},
+		{"no such run", func(c *Config) { c.Out = filepath.Join(t.TempDir(), "none") }, "no run in it, config.yaml is missing"},
+	} {
+		r := c
+		tt.change(&r)
+		_, err := Train(context.Background(), r, true, nil)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: Train = %v, want one line with %q", tt.name, err, tt.want)
+		}
+		if got := hint.Of(err); tt.name != "no such run" && !slices.Equal(got, []string{otherRun}) {
+			t.Errorf("%s: hints %q, want %q", tt.name, got, otherRun)
+		}
+	}
+	if after := listing(t, c.Out); !slices.Equal(after, before) {
+		t.Errorf("refused runs left %v in the directory, want %v", after, before)
+	}
+	mustTrain(t, c, true)
+}
+
+// What a run computes with, and where its files are, may change.
+func TestResumeTakesOtherPathsAndThreads(t *testing.T) {
+	c := epochs(t, "dual-lora", 1)
+	_, losses := mustTrain(t, c, false)
+	r := elsewhere(t, c)
+	interrupt(t, r, false, 3)
+	moved := filepath.Join(t.TempDir(), "moved")
+	if err := os.Rename(r.Out, moved); err != nil {
+		t.Fatal(err)
+	}
+	r.Out, r.Data, r.Model = moved, write(t, "copy.txt", story(16)), write(t, "copy.gguf", string(readFile(t, c.Model)))
+	r.EvalEvery, r.MaxMemory = 1, "1GiB"
+	mustTrain(t, r, true)
+	sameResult(t, "moved", c.Out, r.Out, len(losses))
+}
+
+func TestFinishedRunIsNotResumed(t *testing.T) {
+	c := tiny(t)
+	c.Steps = 2
+	mustTrain(t, c, false)
+	before := listing(t, c.Out)
+	_, err := Train(context.Background(), c, true, nil)
+	if err == nil || !strings.Contains(err.Error(), "the run is done") || len(hint.Of(err)) == 0 {
+		t.Errorf("Train = %v, hints %q, want it refused with a hint", err, hint.Of(err))
+	}
+	if after := listing(t, c.Out); !slices.Equal(after, before) {
+		t.Errorf("the directory holds %v, want %v", after, before)
+	}
+}
+
+func TestResumeRefusesADamagedCheckpoint(t *testing.T) {
+	c := epochs(t, "lora", 1)
+	interrupt(t, c, false, 3)
+	path := filepath.Join(c.Out, "checkpoint-00000003.zst")
+	content := readFile(t, path)
+	if err := os.WriteFile(path, content[:len(content)-5], 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Train(context.Background(), c, true, nil)
+	if !errors.Is(err, ErrCheckpointCorrupt) || len(hint.Of(err)) == 0 {
+		t.Errorf("Train = %v, hints %q, want ErrCheckpointCorrupt and a hint", err, hint.Of(err))
+	}
+	if err := os.Remove(path); err != nil { // as the hint says
+		t.Fatal(err)
+	}
+	mustTrain(t, c, true)
+}
+
+// listing is what a directory holds, names and sizes.
+func listing(t *testing.T, dir string) (files []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, fmt.Sprintf("%s %d", e.Name(), info.Size()))
+	}
+	return files
+}

@@ -1,0 +1,132 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"finetune/adapter"
+)
+
+// The figures of a real run: a model of children's stories learns Shakespeare. The bounds leave 0.08 nats above what was
+// seen, for another order of additions on another machine.
+const (
+	baseLoss     = 5.27
+	dualLoss     = 3.10
+	loraLoss     = 3.05
+	baseRounding = 0.01 // of the figure above
+	baseByType   = 0.02 // between the types of the base file
+	finalByType  = 0.03 // likewise, after training
+	exactLoss    = 0.01 // between the trainer and llama.cpp with the exact export
+)
+
+// retained is what projections of so many times the adapter's own parameters have to keep.
+var retained = []struct {
+	times int
+	share float64
+}{{1, 0.85}, {2, 0.95}, {4, 0.98}}
+
+// shakespeare is the run that the figures belong to.
+func shakespeare(t *testing.T, model, method string) Config {
+	if testing.Short() {
+		t.Skip("trains for a quarter of a minute")
+	}
+	c := DefaultConfig()
+	c.Model = shared(t, "models/"+model)
+	c.Data = shared(t, "text/tinyshakespeare.txt")
+	c.Out = filepath.Join(t.TempDir(), "run")
+	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR, c.Threads = method, 8, 128, 4, 200, 1e-2, 1
+	c.Alpha = 16
+	if method == "dual-lora" {
+		c.Alpha = 8 // s = alpha/r1 = 2, as for LoRA
+	}
+	return c
+}
+
+func TestLearnsShakespeare(t *testing.T) {
+	results := map[string]*Summary{}
+	t.Run("runs", func(t *testing.T) { // ends when the parallel ones have
+		for _, tt := range []struct {
+			model, method string
+			want          float64
+		}{
+			{"stories260K-f32.gguf", "dual-lora", dualLoss},
+			{"stories260K-f32.gguf", "lora", loraLoss},
+			{"stories260K-q8_0.gguf", "dual-lora", dualLoss + finalByType},
+			{"stories260K-f16.gguf", "dual-lora", dualLoss + finalByType},
+		} {
+			name := tt.method + " " + tt.model
+			c := shakespeare(t, tt.model, tt.method)
+			s := new(Summary)
+			results[name] = s
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				got, _ := mustTrain(t, c, false)
+				*s = *got
+				t.Logf("%s: %.4f → %.4f, %.0f tokens/s", name, s.BaseValLoss, s.ValLoss, s.TrainedRate)
+				if d := float64(s.BaseValLoss) - baseLoss; math.Abs(d) > baseRounding+baseByType {
+					t.Errorf("validation loss of the base is %.4f, want %.2f", s.BaseValLoss, baseLoss)
+				}
+				if !(float64(s.ValLoss) <= tt.want) {
+					t.Errorf("validation loss is %.4f, want at most %.2f", s.ValLoss, tt.want)
+				}
+				if tt.method == "dual-lora" && tt.model == "stories260K-f32.gguf" {
+					exportsKeepWhatWasLearned(t, c, s)
+				}
+			})
+		}
+	})
+	whole := results["dual-lora stories260K-f32.gguf"]
+	if whole == nil || t.Failed() {
+		return
+	}
+	if math.Abs(float64(whole.BaseValLoss)-baseLoss) > baseRounding {
+		t.Errorf("validation loss of the base in F32 is %.4f, want %.2f", whole.BaseValLoss, baseLoss)
+	}
+	for _, name := range []string{"dual-lora stories260K-q8_0.gguf", "dual-lora stories260K-f16.gguf"} {
+		s := results[name]
+		if math.Abs(float64(s.BaseValLoss-whole.BaseValLoss)) > baseByType || math.Abs(float64(s.ValLoss-whole.ValLoss)) > finalByType {
+			t.Errorf("%s: %.4f → %.4f, F32 %.4f → %.4f, want within %.2f and %.2f", name, s.BaseValLoss, s.ValLoss,
+				whole.BaseValLoss, whole.ValLoss, baseByType, finalByType)
+		}
+	}
+}
+
+// exportsKeepWhatWasLearned exports one run exactly, then projected to several sizes, all measured by llama.cpp.
+func exportsKeepWhatWasLearned(t *testing.T, c Config, s *Summary) {
+	x := &exporter{ExportConfig: DefaultExportConfig(), say: func(string) {}}
+	x.Run, x.Threads = c.Out, 1
+	defer func() {
+		if err := x.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	ctx := context.Background()
+	if err := errors.Join(x.open(), x.measureEnds(ctx), x.measure(ctx, x.writeExact)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("llama.cpp: %.4f → %.4f, exact export %.4f", x.result.BaseLoss, x.result.DualLoss, x.result.ExportLoss)
+	if far(float64(x.result.BaseLoss), float64(s.BaseValLoss), sameLossTolerance) {
+		t.Errorf("loss of the base by llama.cpp %.5f, by the trainer %.5f", x.result.BaseLoss, s.BaseValLoss)
+	}
+	if math.Abs(float64(x.result.ExportLoss-s.ValLoss)) > exactLoss {
+		t.Errorf("loss of the exact export %.4f, by the trainer %.4f", x.result.ExportLoss, s.ValLoss)
+	}
+	own := x.adapter.Parameters()
+	d, err := adapter.Decompose(ctx, x.adapter, adapter.DecomposeOptions{Budget: 4 * own, Seed: c.Seed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range retained {
+		low, _, err := x.budget(ctx, d, tt.times*own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d times the parameters (%d of %d): %.4f, keeps %.4f", tt.times, low.Parameters(), own, x.result.ExportLoss, x.result.Retention)
+		if low.Parameters() > tt.times*own || !(float64(x.result.Retention) >= tt.share) {
+			t.Errorf("%d times the parameters (%d): keeps %.4f, want at least %.2f", tt.times, low.Parameters(), x.result.Retention, tt.share)
+		}
+	}
+}

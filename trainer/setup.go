@@ -142,23 +142,22 @@ func checkContext(m *llama.Model, ctx int) error {
 // mostSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
 const mostSequences = 256
 
-// newEngine builds the training graph. When its memory is above the limit, the batch goes through in smaller parts.
+// newEngine builds the training graph. Where memory is short it recomputes more, and when that is not enough the batch
+// goes through in smaller parts.
 func (s *setup) newEngine() (err error) {
-	threads, limit := s.config.threads(), s.config.MaxMemoryBytes()
+	limit := WorkLimit(int64(s.model.Bytes()), s.adapter.Parameters(), s.config.MaxMemoryBytes())
 	for s.seqs = min(s.config.Batch, mostSequences); ; s.seqs = (s.seqs + 1) / 2 {
 		s.engine, err = graph.New(s.model, s.adapter.Weights, graph.Options{
-			Shape: graph.Shape{Ctx: s.config.Ctx, Seqs: s.seqs}, Threads: threads,
+			Shape: graph.Shape{Ctx: s.config.Ctx, Seqs: s.seqs}, Threads: s.config.threads(), Limit: limit,
 		})
 		if err != nil {
 			return err
 		}
-		need := s.memory()
-		if limit == 0 || need <= limit {
+		if s.engine.WorkBytes() <= limit || s.config.MaxMemory == "" && s.seqs == 1 {
 			break
 		}
 		if s.seqs == 1 {
-			return hint.With(fmt.Errorf("trainer: max-memory %s: one sequence of %d tokens needs %d MiB",
-				s.config.MaxMemory, s.config.Ctx, need>>20), "a shorter --ctx, fewer --targets or a smaller --rank need less")
+			return s.tooSmall()
 		}
 		s.engine.Close()
 		s.engine = nil
@@ -169,11 +168,12 @@ func (s *setup) newEngine() (err error) {
 	return nil
 }
 
-// memory is what the run holds: the mapped base, the engine's work, and for each parameter its value in two places, its
-// gradient and two moments.
-func (s *setup) memory() int64 {
-	const bytesAParameter = 5 * 4
-	return int64(s.model.Bytes()) + s.engine.WorkBytes() + bytesAParameter*int64(s.adapter.Parameters())
+// tooSmall says what one sequence needs when all that can be recomputed is.
+func (s *setup) tooSmall() error {
+	fixed := fixedBytes(int64(s.model.Bytes()), s.adapter.Parameters())
+	return hint.With(fmt.Errorf("trainer: max-memory %s: one sequence of %d tokens needs %d MiB: %d for the base and the adapter, %d for activations",
+		s.config.MaxMemory, s.config.Ctx, (fixed+s.engine.WorkBytes())>>20, fixed>>20, s.engine.WorkBytes()>>20),
+		"a shorter --ctx, fewer --targets or a smaller --rank need less")
 }
 
 // threads is the number to compute with.

@@ -180,7 +180,7 @@ func compare(t *testing.T, what string, got, want []float32) {
 // runTerm runs a term alone on the CPU.
 func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32, tokens int) (y, dx []float32, grads [][]float32) {
 	t.Helper()
-	cpu, err := ggml.NewCPU(2)
+	cpu, err := ggml.NewCPU(1)
 	if err != nil {
 		t.Fatal(err)
 	}

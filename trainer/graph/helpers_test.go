@@ -98,7 +98,7 @@ func windows(shape Shape, vocab int) []data.Window {
 func newEngine(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) *Engine {
 	t.Helper()
 	if o.Threads == 0 {
-		o.Threads = 2
+		o.Threads = 1 // threads of ggml spin, which is slow where the machine is shared
 	}
 	e, err := New(m, weights, o)
 	if err != nil {

@@ -87,8 +87,8 @@ func (s *sweep) cheap(t ggml.Tensor) bool {
 	if _, ok := s.uses[t]; ok {
 		return false
 	}
-	switch t.Op() {
-	case "MUL_MAT": // the scores of attention are larger than what they are made of
+	switch nameOf(t) {
+	case "MUL_MAT", batchMul: // the scores of attention are larger than what they are made of
 		return t.Elements() > t.Src(0).Elements()+t.Src(1).Elements()
 	case "ADD": // a bias is cheap, a residual sum is where repetitions end
 		return t.Src(0).IsLeaf() || t.Src(1).IsLeaf()

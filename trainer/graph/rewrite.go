@@ -107,7 +107,7 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		if err != nil {
 			return s, err
 		}
-		if i == 0 && o.Op() == "MUL_MAT" && s.NB()[0] > s.NB()[1] {
+		if i == 0 && o.Op() == "MUL_MAT" && s.NB()[0] > s.NB()[1] && !r.with.native {
 			s = r.add(r.ctx.Cont(s)) // ggml multiplies rows, which have to lie in memory as rows
 		}
 		unchanged = unchanged && (s.IsNil() || s.NE() == o.Src(i).NE())
@@ -115,6 +115,9 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 	}
 	if o.Op() == "MUL_MAT" && isMatrix(src[0]) && src[1].Type() == ggml.F32 {
 		return r.product(&use{term: frozen{r.with}, w: src[0], x: src[1]}), nil
+	}
+	if o.Op() == "MUL_MAT" && r.with.native && src[0].Type() == ggml.F32 && src[1].Type() == ggml.F32 {
+		return r.add(r.ctx.BatchMul(src[0], src[1])), nil
 	}
 	ne := o.NE()
 	switch {

@@ -14,6 +14,17 @@ type sweep struct {
 	each func(u *use, grads []ggml.Tensor)
 }
 
+// batchMul is the name of our kernel for products of activations with activations.
+const batchMul = "BATCH_MUL"
+
+// nameOf is the operation of a node: ggml's name, or that of a kernel of ours.
+func nameOf(t ggml.Tensor) string {
+	if name := t.Kernel(); name != "" {
+		return name
+	}
+	return t.Op()
+}
+
 // rule adds to the gradients of t's operands.
 type rule func(s *sweep, t, dy ggml.Tensor) error
 
@@ -25,6 +36,7 @@ var rules = map[string]rule{
 	"DIV":     vjpDiv,
 	"SCALE":   vjpScale,
 	"MUL_MAT": vjpMulMat,
+	batchMul:  vjpBatchMul,
 	"ROPE":    vjpRope,
 
 	"RMS_NORM": vjpRMSNorm,
@@ -83,7 +95,7 @@ func (s *sweep) backward() error {
 			s.give(u.x, dx)
 			continue
 		}
-		vjp, ok := rules[t.Op()]
+		vjp, ok := rules[nameOf(t)]
 		if !ok {
 			return s.unsupported(t, "the operation has no derivative rule")
 		}
@@ -186,6 +198,19 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 		bg := s.ctx.Reshape(s.cont(s.value(b)), bn[0], bn[1]*groups, an[2], an[3])
 		yg := s.ctx.Reshape(dy, yn[0], yn[1]*groups, an[2], an[3])
 		s.give(a, s.ctx.MulMat(transposed(s.ctx, bg), transposed(s.ctx, yg)))
+	}
+	return nil
+}
+
+// vjpBatchMul is vjpMulMat with kernels, which take a and b as they lie.
+func vjpBatchMul(s *sweep, t, dy ggml.Tensor) error {
+	a, b := t.Src(0), t.Src(1)
+	if s.needs[b] {
+		s.give(b, s.ctx.BatchMulT(s.value(a), dy))
+	}
+	if s.needs[a] {
+		ne := a.NE()
+		s.give(a, s.ctx.BatchOuter(s.value(b), dy, ne[2], ne[3]))
 	}
 	return nil
 }

@@ -25,6 +25,10 @@ var ruleCases = []ruleCase{
 	{"SCALE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.ScaleBias(x[0], -1.5, 0.3)) }},
 	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, of2((*ggml.Context).MulMat)},
 	{"MUL_MAT grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2((*ggml.Context).MulMat)},
+	{"BATCH_MUL grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2((*ggml.Context).BatchMul)},
+	{"BATCH_MUL transposed", [][]int64{{5, 8, 2}, {8, 7, 6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.BatchMul(r.add(r.ctx.Transpose(x[0])), x[1]))
+	}},
 	{"RMS_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.RMSNorm(x[0], 0.1)) }},
 	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 0)) }},
 	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 2)) }},

@@ -7,16 +7,18 @@
 //   dM = s·G ⊙ sign(N) ⊙ [M ≥ 0]      dA = Bᵀ·dM    dB = dM·Aᵀ
 //   dN = s·G ⊙ ReLU(M)                dC = Dᵀ·dN    dD = dN·Cᵀ
 //
-// G exists as a strip of MR rows and a range of columns, in the first-level cache, and is used up at once. The rows are cut
-// into parts, as many for any number of threads: a part owns its rows of dB and dD and sums its own share of dA and dC,
-// and a second node adds the shares in order. So the result does not depend on the threads. All is linear in G: tokens
-// are taken TOKENS at a time.
+// G exists for STRIPS strips of MR rows and COLUMNS columns at a time and is used up at once. The rows are cut into parts,
+// as many for any number of threads: a part owns its rows of dB and dD and sums its own share of dA and dC, and a second
+// node adds the shares in order. So the result does not depend on the threads. All is linear in G: tokens are taken TOKENS
+// at a time.
 enum {
 	PARTS = 24,
 	SHARES = 4 << 20, // floats for all shares of dA and dC, as long as one part fits
 	TOKENS = 1024,
-	COLUMNS = 320,
+	STRIPS = 8,
+	COLUMNS = 768,
 	STRIDE = COLUMNS + 16,
+	NEAR = 256, // columns of G that stay in the first-level cache while they are used up
 };
 
 int64_t ft_dual_parts(int64_t n_in, int64_t n_out, int64_t ranks) {
@@ -31,11 +33,13 @@ struct strip {
 	const struct ggml_tensor *x, *dy;
 	struct ft_factors f;
 	int64_t n_out, i0, i1, t0, t1;
-	float *packed;                 // x as panels [⌈(i1−i0)/NR⌉][t1−t0][NR]
-	float *steps;                  // dy of a strip [t1−t0][FT_AK]
-	float *g, *dn;                 // [MR][STRIDE]
-	float *a, *c, *da, *dc;        // [r][STRIDE]
-	float *bt, *dt, *dbt, *ddt;    // [r][FT_AK]
+	float *packed;              // x as panels [⌈(i1−i0)/NR⌉][t1−t0][NR]
+	float *steps;               // dy of the rows from `first` up to `end` as strips [t1−t0][FT_AK], `apart` floats apart
+	int64_t first, end, apart;
+	float *g;                   // G of the same rows: [MR][STRIDE] for each strip
+	float *dn;                  // [MR][STRIDE]
+	float *a, *c, *da, *dc;     // [r][STRIDE]
+	float *bt, *dt, *dbt, *ddt; // [r][FT_AK]
 };
 
 static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
@@ -55,20 +59,22 @@ static void pack_x(struct strip *s) {
 	}
 }
 
-// Rows [o, o+rows) of dy, step by step; missing rows are 0.
-static void pack_dy(struct strip *s, int64_t o, int64_t rows) {
-	const int64_t tokens = s->t1 - s->t0;
-	const bool whole = o + FT_AK <= s->n_out;
+// Rows from o on, of at most STRIPS strips and before o_end, step by step; missing rows are 0.
+static void pack_dy(struct strip *s, int64_t o, int64_t o_end) {
+	const int64_t tokens = s->t1 - s->t0, mr = s->v->mr;
+	s->first = o, s->end = ft_min(o + STRIPS * mr, o_end);
 	for (int64_t t = 0; t < tokens; t++) {
-		const float *dy = row_of(s->dy, s->t0 + t) + o;
+		const float *dy = row_of(s->dy, s->t0 + t), *next = row_of(s->dy, s->t0 + ft_min(t + 4, tokens - 1));
 		float *out = s->steps + t * FT_AK;
-		if (t + 8 < tokens) __builtin_prefetch(row_of(s->dy, s->t0 + t + 8) + o + FT_AK - 1);
-		if (whole) {
-			memcpy(out, dy, FT_AK * 4); // a constant size is a few moves; elements past the strip are not used
-			continue;
+		for (int64_t p = s->first; p < s->end; p += mr, out += s->apart) {
+			__builtin_prefetch(next + p);
+			if (p + FT_AK <= s->n_out) {
+				memcpy(out, dy + p, FT_AK * 4); // a constant size is a few moves; elements past the strip are not used
+				continue;
+			}
+			memset(out, 0, FT_AK * 4);
+			memcpy(out, dy + p, (size_t)ft_min(mr, s->end - p) * 4);
 		}
-		memset(out, 0, FT_AK * 4);
-		memcpy(out, dy, (size_t)rows * 4);
 	}
 }
 
@@ -84,27 +90,33 @@ static void add_transposed(float *f, int64_t r, int64_t o, int64_t rows, const f
 		for (int64_t k = 0; k < r; k++) f[(o + q) * r + k] = grads[k * FT_AK + q] + (first ? 0 : f[(o + q) * r + k]);
 }
 
-// G for the strip of rows at o.
-static void multiply_strip(struct strip *s, int64_t o, int64_t rows) {
+// G for the packed rows: a block of an x panel stays in the first-level cache while all strips pass by.
+static void multiply_strips(struct strip *s) {
 	const struct ft_simd *v = s->v;
 	const int64_t tokens = s->t1 - s->t0;
-	pack_dy(s, o, rows);
 	for (int64_t k = 0; k < tokens; k += FT_KC) {
 		const int64_t kc = ft_min(FT_KC, tokens - k);
-		for (int64_t i = 0; i < s->i1 - s->i0; i += v->nr)
-			v->tile_steps(kc, s->steps + k * FT_AK, s->packed + i * tokens + k * v->nr, s->g + i, STRIDE, k > 0);
+		for (int64_t i = 0; i < s->i1 - s->i0; i += v->nr) {
+			const float *steps = s->steps + k * FT_AK, *x = s->packed + i * tokens + k * v->nr;
+			float *g = s->g + i;
+			for (int64_t o = s->first; o < s->end; o += v->mr, steps += s->apart, g += v->mr * STRIDE)
+				v->tile_steps(kc, steps, x, g, STRIDE, k > 0);
+		}
 	}
 }
 
+// What the packed strip of rows at o contributes.
 static void strip_grads(struct strip *s, int64_t o, int64_t rows, float *db, float *dd) {
 	const struct ft_factors *f = &s->f;
 	const bool first = s->i0 == 0 && s->t0 == 0;
-	multiply_strip(s, o, rows);
+	float *g = s->g + (o - s->first) * STRIDE;
 	transpose_factor(f->b, f->r1, o, rows, s->bt);
 	transpose_factor(f->d, f->r2, o, rows, s->dt);
 	memset(s->dbt, 0, (size_t)(f->r1 * FT_AK) * 4);
 	memset(s->ddt, 0, (size_t)(f->r2 * FT_AK) * 4);
-	s->v->dual_grads(s->i1 - s->i0, s->g, s->dn, STRIDE, s->a, s->c, s->da, s->dc, s->bt, f->r1, s->dt, f->r2, f->s, s->dbt, s->ddt);
+	for (int64_t i = 0; i < s->i1 - s->i0; i += NEAR)
+		s->v->dual_grads(ft_min(NEAR, s->i1 - s->i0 - i), g + i, s->dn + i, STRIDE, s->a + i, s->c + i, s->da + i, s->dc + i,
+			s->bt, f->r1, s->dt, f->r2, f->s, s->dbt, s->ddt);
 	add_transposed(db, f->r1, o, rows, s->dbt, first);
 	add_transposed(dd, f->r2, o, rows, s->ddt, first);
 }
@@ -118,11 +130,18 @@ static void store_share(const struct strip *s, float *share, int64_t r, const fl
 	for (int64_t k = 0; k < r; k++) memcpy(share + k * s->f.n_in + s->i0, in + k * STRIDE, (size_t)(s->i1 - s->i0) * 4);
 }
 
-static void part_grads(struct strip *s, int64_t o0, int64_t o1, float *share, float *db, float *dd) {
+// Rows [o0, o1) are the part's, those before o_end the thread's.
+static void part_grads(struct strip *s, int64_t o0, int64_t o1, int64_t o_end, float *share, float *db, float *dd) {
 	float *share_c = share + s->f.r1 * s->f.n_in;
 	load_share(s, share, s->f.r1, s->da);
 	load_share(s, share_c, s->f.r2, s->dc);
-	for (int64_t o = o0; o < o1; o += s->v->mr) strip_grads(s, o, ft_min(s->v->mr, o1 - o), db, dd);
+	for (int64_t o = o0; o < o1; o += s->v->mr) {
+		if (o >= s->end) {
+			pack_dy(s, o, o_end);
+			multiply_strips(s);
+		}
+		strip_grads(s, o, ft_min(s->v->mr, o1 - o), db, dd);
+	}
 	store_share(s, share, s->f.r1, s->da);
 	store_share(s, share_c, s->f.r2, s->dc);
 }
@@ -141,14 +160,15 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	s.f = (struct ft_factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0) };
 	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + s.f.r2, n_tokens = rows_of(s.x), tokens = ft_min(n_tokens, TOKENS);
 	const int64_t parts = ft_dual_parts(n_in, s.n_out, ranks), strips = (s.n_out + s.v->mr - 1) / s.v->mr;
-	const int64_t fit = (int64_t)s.v->nc * FT_KC / tokens / s.v->nr * s.v->nr;
-	const int64_t columns = ft_min(COLUMNS / s.v->nr * s.v->nr, fit > 64 ? fit : 64);
+	const int64_t ranges = (n_in + COLUMNS - 1) / COLUMNS, columns = ft_min(COLUMNS, ft_up((n_in + ranges - 1) / ranges, s.v->nr));
+	const int64_t from = parts * ith / nth, to = parts * (ith + 1) / nth, o_end = ft_min(s.n_out, strips * to / parts * s.v->mr);
 	float *shares = dst->data, *db = shares + parts * ranks * n_in, *dd = db + s.f.r1 * s.n_out;
 
-	float *scratch = ft_scratch_take((size_t)(columns * tokens + tokens * FT_AK + 2 * FT_MR_MAX * STRIDE + ranks * 2 * (STRIDE + FT_AK) + 256));
+	s.apart = tokens * FT_AK + 16; // not a power of two
+	float *scratch = ft_scratch_take((size_t)(columns * tokens + STRIPS * s.apart + (STRIPS + 1) * FT_MR_MAX * STRIDE + ranks * 2 * (STRIDE + FT_AK) + 256));
 	float *rest = scratch;
-	s.packed = cut(&rest, columns * tokens), s.steps = cut(&rest, tokens * FT_AK);
-	s.g = cut(&rest, FT_MR_MAX * STRIDE), s.dn = cut(&rest, FT_MR_MAX * STRIDE);
+	s.packed = cut(&rest, columns * tokens), s.steps = cut(&rest, STRIPS * s.apart);
+	s.g = cut(&rest, STRIPS * FT_MR_MAX * STRIDE), s.dn = cut(&rest, FT_MR_MAX * STRIDE);
 	s.a = cut(&rest, s.f.r1 * STRIDE), s.c = cut(&rest, s.f.r2 * STRIDE);
 	s.da = cut(&rest, s.f.r1 * STRIDE), s.dc = cut(&rest, s.f.r2 * STRIDE);
 	s.bt = cut(&rest, s.f.r1 * FT_AK), s.dt = cut(&rest, s.f.r2 * FT_AK);
@@ -160,8 +180,9 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 			pack_x(&s);
 			ft_copy_factor(s.f.a, n_in, s.f.r1, s.i0, s.i1, s.a, STRIDE, FT_LANES_MAX);
 			ft_copy_factor(s.f.c, n_in, s.f.r2, s.i0, s.i1, s.c, STRIDE, FT_LANES_MAX);
-			for (int64_t p = parts * ith / nth; p < parts * (ith + 1) / nth; p++)
-				part_grads(&s, strips * p / parts * s.v->mr, ft_min(s.n_out, strips * (p + 1) / parts * s.v->mr),
+			s.end = 0; // nothing is packed
+			for (int64_t p = from; p < to; p++)
+				part_grads(&s, strips * p / parts * s.v->mr, ft_min(s.n_out, strips * (p + 1) / parts * s.v->mr), o_end,
 					shares + p * ranks * n_in, db, dd);
 		}
 	}

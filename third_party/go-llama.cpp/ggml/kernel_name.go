@@ -2,7 +2,7 @@ package ggml
 
 /*
 #include <string.h>
-#include "kernels.h"
+#include "kernel_batch.h"
 
 // ggml keeps the function of a custom operation in the first word of its parameters.
 static ft_kernel ft_kernel_of(tensor t) {
@@ -15,6 +15,9 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_cross_entropy) return "cross entropy";
 	if (f == ft_mul_mat) return "W·x";
 	if (f == ft_mul_mat_t) return "Wᵀ·dy";
+	if (f == ft_batch_mul) return "BATCH_MUL";
+	if (f == ft_batch_mul_t) return "BATCH_MUL back, second";
+	if (f == ft_batch_outer) return "BATCH_MUL back, first";
 	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
 	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
 	return "";
@@ -24,7 +27,7 @@ import "C"
 
 // Kernel is the name of the kernel of ours that computes the node, empty for an operation of ggml's.
 func (t Tensor) Kernel() string {
-	if t.Op() != "CUSTOM" {
+	if t.p.op == 0 || t.Op() != "CUSTOM" {
 		return ""
 	}
 	return C.GoString(C.ft_kernel_name(t.p))

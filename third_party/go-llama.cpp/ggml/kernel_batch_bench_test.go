@@ -1,0 +1,70 @@
+package ggml_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// attention are the operands of the products of attention with 9 heads over 3: k and v as they come from the weights,
+// [hd, heads, T] with tokens outermost in memory, and whatever has the shape of the scores, s [T, T, 9].
+type attention struct{ q, k, v, vT, s, dO ggml.Tensor }
+
+const benchHeads, benchHeadsKV = 9, 3
+
+func newAttention(k *bench, hd, tokens int64) attention {
+	heads := func(name string, n int64) ggml.Tensor { return k.leaf(name, ggml.F32, hd, n, tokens) }
+	perm := func(t ggml.Tensor) ggml.Tensor { return k.ctx.Permute(t, [4]int{0, 2, 1, 3}) }
+	v := heads("v", benchHeadsKV)
+	return attention{
+		q: perm(heads("q", benchHeads)), k: perm(heads("k", benchHeadsKV)), v: perm(v),
+		vT: k.ctx.Permute(v, [4]int{1, 2, 0, 3}), s: k.leaf("s", ggml.F32, tokens, tokens, benchHeads),
+		dO: k.leaf("dO", ggml.F32, hd, tokens, benchHeads),
+	}
+}
+
+var batchOps = []struct {
+	name  string
+	build func(c *ggml.Context, x attention) ggml.Tensor
+}{
+	{"S=K·Q", func(c *ggml.Context, x attention) ggml.Tensor { return c.BatchMul(x.k, x.q) }},
+	{"O=V·P", func(c *ggml.Context, x attention) ggml.Tensor { return c.BatchMul(x.vT, x.s) }},
+	{"dP=V·dO", func(c *ggml.Context, x attention) ggml.Tensor { return c.BatchMulT(x.vT, x.dO) }},
+	{"dV=P·dO", func(c *ggml.Context, x attention) ggml.Tensor { return c.BatchOuter(x.dO, x.s, benchHeadsKV, 1) }},
+	{"dQ=K·dS", func(c *ggml.Context, x attention) ggml.Tensor { return c.BatchMulT(x.k, x.s) }},
+	{"dK=Q·dS", func(c *ggml.Context, x attention) ggml.Tensor { return c.BatchOuter(x.q, x.s, benchHeadsKV, 1) }},
+	{"ggml/S=K·Q", func(c *ggml.Context, x attention) ggml.Tensor { return c.MulMat(x.k, x.q) }},
+	{"ggml/O=V·P", func(c *ggml.Context, x attention) ggml.Tensor { return c.MulMat(c.Cont(x.vT), x.s) }},
+}
+
+// BenchmarkBatch reports the share of the peak as BenchmarkGemm does; every product has the same number of multiply-adds.
+func BenchmarkBatch(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		for _, hd := range []int64{64, 128} {
+			for _, tokens := range []int64{128, 512, 1024, 2048} {
+				for _, op := range batchOps {
+					b.Run(fmt.Sprintf("%s/hd=%d/T=%d/threads=%d", op.name, hd, tokens, threads), func(b *testing.B) {
+						k := newBench(b, 64, threads)
+						benchRate(b, k.graph(op.build(k.ctx, newAttention(k, hd, tokens))), 2*float64(hd*tokens*tokens*benchHeads), threads)
+					})
+				}
+			}
+		}
+	}
+}
+
+// benchRate runs a graph of that many floating-point operations and reports their rate and its share of the peak.
+func benchRate(b *testing.B, run func(), flops float64, threads int) {
+	run()
+	before := ggml.PeakFLOPS(threads, 50*time.Millisecond)
+	b.ResetTimer()
+	for b.Loop() {
+		run()
+	}
+	rate := flops * float64(b.N) / b.Elapsed().Seconds()
+	peak := max(before, ggml.PeakFLOPS(threads, 50*time.Millisecond))
+	b.ReportMetric(100*rate/peak, "peak%")
+	b.ReportMetric(rate/1e9, "GFLOP/s")
+}

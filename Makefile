@@ -27,7 +27,7 @@ native := third_party/go-llama.cpp
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build test test-fast lint bench env help
+.PHONY: build test test-fast lint bench bench-kernels env help
 
 build: ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -46,12 +46,17 @@ lint: ## gofmt, go vet and staticcheck, over both modules
 	go tool staticcheck ./...
 	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./...
 
-bench: ## run the benchmarks of the packages below cmd
-	go test -run '^$$' -bench . -benchmem ./gguf/... ./quant/... ./adapter/... ./trainer/...
+bench: build ## measure training speed and memory: the table of docs/performance.md, some minutes and 5 GB in /tmp
+	bin/finetune bench --shape smol135 --type q8_0,q4_0,q4_k_m,f16
+	bin/finetune bench --shape qwen05 --type q8_0,q4_0,q4_k_m,f16
+	bin/finetune bench --shape tiny1b --type q4_0,q4_k_m --repeat 3
+
+bench-kernels: ## measure the kernels by themselves, as a share of the multiply-add peak
+	cd $(native) && go test -run '^$$' -bench . ./ggml
 
 env: ## print the flags for a shell: eval "$(make env)"
 	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)"'
 	@echo 'export CGO_CXXFLAGS="$(CGO_CXXFLAGS)"'
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -27,7 +27,7 @@ native := third_party/go-llama.cpp
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build test test-fast lint bench bench-kernels env help
+.PHONY: build test test-fast test-sanitize lint bench bench-kernels env help
 
 build: ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -38,6 +38,11 @@ test: ## run every test of both modules
 
 test-fast: ## run the tests that need no native code, in seconds
 	CGO_ENABLED=0 go test $(pure)
+
+test-sanitize: ## run the kernels under AddressSanitizer and UndefinedBehaviorSanitizer
+	cd $(native)/ggml && $(CC) -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. \
+	  testdata/kernel_check.c gemm*.c kernel_dual.c kernel_mul.c kernel_rows.c kernel_weight.c cross_entropy.c \
+	  -lm -lpthread -o $(CURDIR)/bin/kernel_check && $(CURDIR)/bin/kernel_check
 
 lint: ## gofmt, go vet and staticcheck, over both modules
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt -w would change:" $$files >&2; exit 1; }

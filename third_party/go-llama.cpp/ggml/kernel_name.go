@@ -20,6 +20,11 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_batch_outer) return "BATCH_MUL back, first";
 	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
 	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
+	if (f == ft_dual_grads) return "factor gradients";
+	if (f == ft_dual_sum) return "factor sums";
+	if (f == ft_rms_norm_back) return "RMS_NORM back";
+	if (f == ft_soft_max_back) return "SOFT_MAX back";
+	if (f == ft_swiglu_back || f == ft_swiglu_back_fused) return "SWIGLU back";
 	return "";
 }
 */

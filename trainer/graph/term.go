@@ -63,7 +63,7 @@ func (f frozen) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ 
 	return nil, dx
 }
 
-// lora is y = W·x + s·B·(A·x).
+// lora is y = W·x + s·B·(A·x). The kernel adds s·B·A to W block by block, which costs r/N of the product.
 type lora struct {
 	products
 	a, b  ggml.Tensor // A [n_in, r], B [r, n_out]
@@ -73,16 +73,25 @@ type lora struct {
 func (l *lora) leaves() []ggml.Tensor { return []ggml.Tensor{l.a, l.b} }
 
 func (l *lora) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
+	if l.native {
+		return c.LoRAMulMat(w, contiguous(c, x), l.a, l.b, l.scale)
+	}
 	return c.Add(l.mul(c, w, x), c.Scale(c.MulMat(l.b, c.MulMat(l.a, x)), l.scale))
 }
 
-func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) ([]ggml.Tensor, ggml.Tensor) {
+func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
+	if l.native {
+		_, da, db := c.LoRAGrads(contiguous(c, x), dy, l.a, l.b, l.scale)
+		if wantDX {
+			dx = c.LoRAMulMatT(w, dy, l.a, l.b, l.scale)
+		}
+		return []ggml.Tensor{da, db}, dx
+	}
 	sdy := c.Scale(dy, l.scale)
 	t := c.MulMat(l.a, x)                   // [r, N], cheaper to form again than to keep
 	dt := c.MulMat(transposed(c, l.b), sdy) // [r, N]
 	da := c.MulMat(transposed(c, x), transposed(c, dt))
 	db := c.MulMat(transposed(c, t), transposed(c, sdy))
-	var dx ggml.Tensor
 	if wantDX {
 		dx = c.Add(l.mulT(c, w, dy), c.MulMat(transposed(c, l.a), dt))
 	}

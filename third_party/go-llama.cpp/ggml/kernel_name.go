@@ -3,6 +3,7 @@ package ggml
 /*
 #include <string.h>
 #include "kernel_batch.h"
+#include "kernel_lora.h"
 
 // ggml keeps the function of a custom operation in the first word of its parameters.
 static ft_kernel ft_kernel_of(tensor t) {
@@ -20,6 +21,9 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_batch_outer) return "BATCH_MUL back, first";
 	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
 	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
+	if (f == ft_lora_mul_mat) return "(W+s·B·A)·x";
+	if (f == ft_lora_mul_mat_t) return "(W+s·B·A)ᵀ·dy";
+	if (f == ft_lora_inner || f == ft_lora_outer) return "factor gradients";
 	if (f == ft_dual_grads) return "factor gradients";
 	if (f == ft_dual_sum) return "factor sums";
 	if (f == ft_rms_norm_back) return "RMS_NORM back";

@@ -2,11 +2,25 @@
 
 #include <string.h>
 
-// The packed product (gemm.h) for many small matrices. For every head of the result, C[m, n] = Σ L[m, k]·R[k, n], where
-// both operands are read where they lie, in either orientation, and packed in pieces. The steps are those of one head or,
-// for a gradient of what was broadcast, of all heads of its group in turn.
+// The packed product (gemm.h) for many small matrices. For every head of the result, C[m, n] = Σ L[m, k]·R[k, n]. Both
+// operands come in either orientation. R is packed in blocks; L, which meets few columns when R is as narrow as a head, is
+// read where it lies. The steps are those of one head or, for a gradient of what was broadcast, of all heads of its group
+// in turn.
 //
 // Threads share the panels of rows of all heads. How they are cut changes no sum, so the result does not depend on it.
+
+const struct ft_batch_simd *ft_best_batch_simd(void) {
+	const char *name = ft_best_simd()->name;
+#if defined(__x86_64__)
+	if (strcmp(name, ft_batch_avx512.name) == 0) return &ft_batch_avx512;
+	if (strcmp(name, ft_batch_avx2.name) == 0) return &ft_batch_avx2;
+#elif defined(__aarch64__)
+	if (strcmp(name, ft_batch_neon.name) == 0) return &ft_batch_neon;
+#endif
+	return &ft_batch_portable;
+}
+
+enum { NEIGHBOURS = 32 }; // panels of L that go together
 
 // A head of an operand: element (i, k) is data[i·line + k·step], k being what the sum runs over. One of the two is 1.
 struct matrix {
@@ -16,12 +30,13 @@ struct matrix {
 
 struct batch {
 	const struct ft_simd *v;
+	const struct ft_batch_simd *tiles;
 	tensor dst;
 	const struct ggml_tensor *left, *right;
 	int left_sum, right_sum; // the dimension, 0 or 1, over which the sum runs
 	int64_t m, n, k;         // of one head
-	int64_t kc, nc;          // steps and columns in a block of R
-	float *packed, *panel, *rest;
+	int64_t kc, kb, nc;      // steps in a panel of L, steps (a multiple of kc) and columns in a block of R
+	float *packed, *rest;
 	const float *packed_of;  // the head and the block in packed
 	int64_t packed_j, packed_k;
 };
@@ -40,10 +55,10 @@ static struct matrix head_of(const struct batch *b, const struct ggml_tensor *t,
 }
 
 // Panels of R whose steps are contiguous: columns are transposed, as many as a vector has lanes at a time.
-static void transpose_right(struct batch *b, struct matrix r, int64_t j0, int64_t j1, int64_t k0, int64_t k) {
+static void transpose_right(const struct batch *b, struct matrix r, int64_t j0, int64_t j1, int64_t k0, int64_t k, float *packed) {
 	const struct ft_simd *v = b->v;
 	for (int64_t j = j0; j < ft_up(j1 - j0, v->nr) + j0; j += v->lanes) {
-		float *out = b->packed + (j - j0) / v->nr * v->nr * k + (j - j0) % v->nr;
+		float *out = packed + (j - j0) / v->nr * v->nr * k + (j - j0) % v->nr;
 		if (j + v->lanes <= j1) {
 			v->columns(k, r.data + j * r.line + k0, r.line, out);
 			continue;
@@ -55,13 +70,13 @@ static void transpose_right(struct batch *b, struct matrix r, int64_t j0, int64_
 }
 
 // Panels of R whose columns are contiguous.
-static void copy_right(struct batch *b, struct matrix r, int64_t j0, int64_t j1, int64_t k0, int64_t k) {
+static void copy_right(const struct batch *b, struct matrix r, int64_t j0, int64_t j1, int64_t k0, int64_t k, float *packed) {
 	const struct ft_simd *v = b->v;
 	const int64_t n = j1 - j0, whole = n / v->nr * v->nr;
 	_Alignas(64) float rest[FT_NR_MAX] = { 0 };
 	for (int64_t p = 0; p < k; p++) {
 		const float *row = r.data + (k0 + p) * r.step + j0;
-		float *out = b->packed + p * v->nr;
+		float *out = packed + p * v->nr;
 		v->spread(row, whole, k * v->nr, out);
 		if (whole == n) continue;
 		memcpy(rest, row + whole, (size_t)(n - whole) * 4);
@@ -73,69 +88,58 @@ static void copy_right(struct batch *b, struct matrix r, int64_t j0, int64_t j1,
 static void pack_right(struct batch *b, struct matrix r, int64_t j0, int64_t j1, int64_t k0, int64_t k1) {
 	if (b->packed_of == r.data && b->packed_j == j0 && b->packed_k == k0) return;
 	b->packed_of = r.data, b->packed_j = j0, b->packed_k = k0;
-	if (r.step == 1) transpose_right(b, r, j0, j1, k0, k1 - k0);
-	else copy_right(b, r, j0, j1, k0, k1 - k0);
+	for (int64_t k = k0; k < k1; k += b->kc)
+		(r.step == 1 ? transpose_right : copy_right)(b, r, j0, j1, k, ft_min(b->kc, k1 - k), b->packed + (k - k0) * ft_up(j1 - j0, b->v->nr));
 }
 
-// A panel of L whose steps are contiguous becomes [MR][FT_KS]; missing rows are 0.
-static void copy_rows(const struct batch *b, struct matrix l, int64_t i, int64_t rows, int64_t k0, int64_t k) {
-	for (int64_t r = 0; r < b->v->mr; r++) {
-		if (r < rows) memcpy(b->panel + r * FT_KS, l.data + (i + r) * l.line + k0, (size_t)k * 4);
-		else memset(b->panel + r * FT_KS, 0, (size_t)k * 4);
-	}
-}
-
-// A panel of L whose rows are contiguous becomes [k][FT_AK]; missing rows are 0.
-static void copy_steps(const struct batch *b, struct matrix l, int64_t i, int64_t rows, int64_t k0, int64_t k) {
-	const float *in = l.data + k0 * l.step + i;
-	float *out = b->panel;
-	if (i + FT_AK <= b->m) {
-		for (; k > 0; k--, in += l.step, out += FT_AK) memcpy(out, in, FT_AK * 4); // a constant size is a few moves
-		return;
-	}
-	memset(out, 0, (size_t)(k * FT_AK) * 4);
-	for (; k > 0; k--, in += l.step, out += FT_AK) memcpy(out, in, (size_t)rows * 4);
-}
-
-// Asks for part `part` of `parts` of the next panel of L, rows [i, i+rows), between the tiles of this one.
-static void prefetch_left(struct matrix l, int64_t i, int64_t rows, int64_t k0, int64_t k, int64_t part, int64_t parts) {
+// Rows [i, i+rows) of L over k steps from k0, fewer than a tile has, with rows of 0 after them.
+static struct matrix pad_rows(const struct batch *b, struct matrix l, int64_t i, int64_t rows, int64_t k0, int64_t k) {
 	if (l.step == 1) {
-		for (int64_t r = rows * part / parts; r < rows * (part + 1) / parts; r++)
-			for (int64_t p = 0; p < k; p += 16) __builtin_prefetch(l.data + (i + r) * l.line + k0 + p);
-	} else if (rows > 0) {
-		for (int64_t p = k * part / parts; p < k * (part + 1) / parts; p++)
-			__builtin_prefetch(l.data + (k0 + p) * l.step + i + rows - 1);
+		for (int64_t r = 0; r < rows; r++) memcpy(b->rest + r * FT_KS, l.data + (i + r) * l.line + k0, (size_t)k * 4);
+		for (int64_t r = rows; r < b->v->mr; r++) memset(b->rest + r * FT_KS, 0, (size_t)k * 4);
+		return (struct matrix){ b->rest, FT_KS, 1 };
 	}
+	memset(b->rest, 0, (size_t)(k * FT_AK) * 4);
+	for (int64_t p = 0; p < k; p++) memcpy(b->rest + p * FT_AK, l.data + (k0 + p) * l.step + i, (size_t)rows * 4);
+	return (struct matrix){ b->rest, 1, FT_AK };
 }
 
-typedef void (*tile_function)(int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool add);
+static void tile(const struct batch *b, struct matrix l, int64_t k, const float *r, float *c, int64_t ldc, bool add) {
+	if (l.step == 1) b->tiles->tile_rows(k, l.data, l.line, r, c, ldc, add);
+	else b->tiles->tile_columns(k, l.data, l.step, r, c, ldc, add);
+}
 
 // A tile at the border of C goes through a buffer of the full size.
-static void border_tile(const struct batch *b, tile_function tile, int64_t k, const float *r, float *c, int64_t rows, int64_t cols, bool add) {
+static void border_tile(const struct batch *b, struct matrix l, int64_t k, const float *r, float *c, int64_t rows, int64_t cols, bool add) {
 	_Alignas(64) float t[FT_MR_MAX * FT_NR_MAX];
-	tile(k, b->panel, r, t, b->v->nr, false);
+	tile(b, l, k, r, t, b->v->nr, false);
 	for (int64_t i = 0; i < rows; i++)
 		for (int64_t j = 0; j < cols; j++) c[i * b->n + j] = t[i * b->v->nr + j] + (add ? c[i * b->n + j] : 0);
 }
 
-// Rows [i0, i1) and columns [j0, j1) of c, the result's head, over k steps from k0, with R packed.
-static void multiply_block(const struct batch *b, struct matrix l, int64_t i0, int64_t i1, int64_t j0, int64_t j1, int64_t k0, int64_t k,
-	float *c, bool add) {
+// Rows [i, i+rows) and n columns of the result at c over k steps from k0, with R packed in r.
+static void multiply_panel(const struct batch *b, struct matrix l, int64_t i, int64_t rows, int64_t k0, int64_t k, const float *r,
+	float *c, int64_t n, bool add) {
 	const struct ft_simd *v = b->v;
-	const tile_function tile = l.step == 1 ? v->tile : v->tile_steps;
-	const int64_t tiles = (j1 - j0 + v->nr - 1) / v->nr;
-	for (int64_t i = i0; i < i1; i += v->mr) {
-		const int64_t rows = ft_min(v->mr, i1 - i), next = ft_min(v->mr, i1 - i - rows);
-		if (l.step == 1) copy_rows(b, l, i, rows, k0, k);
-		else copy_steps(b, l, i, rows, k0, k);
-		for (int64_t t = 0; t < tiles; t++) {
-			const int64_t j = j0 + t * v->nr, cols = ft_min(v->nr, j1 - j);
-			const float *r = b->packed + t * v->nr * k;
-			prefetch_left(l, i + rows, next, k0, k, t, tiles);
-			if (rows == v->mr && cols == v->nr) tile(k, b->panel, r, c + i * b->n + j, b->n, add);
-			else border_tile(b, tile, k, r, c + i * b->n + j, rows, cols, add);
-		}
+	if (rows < v->mr) l = pad_rows(b, l, i, rows, k0, k);
+	else l.data += i * l.line + k0 * l.step;
+	for (int64_t j = 0; j < n; j += v->nr) {
+		const int64_t cols = ft_min(v->nr, n - j);
+		if (rows == v->mr && cols == v->nr) tile(b, l, k, r + j * k, c + j, b->n, add);
+		else border_tile(b, l, k, r + j * k, c + j, rows, cols, add);
 	}
+}
+
+// Rows [i0, i1) and columns [j0, j1) of c, the result's head, over steps [k0, k1), with R packed. Where the rows of L are
+// what is contiguous, neighbouring panels share cache lines and go together; else each goes from end to end.
+static void multiply_block(const struct batch *b, struct matrix l, int64_t i0, int64_t i1, int64_t j0, int64_t j1, int64_t k0, int64_t k1,
+	float *c, bool add) {
+	const int64_t width = ft_up(j1 - j0, b->v->nr), rows = b->v->mr * (l.step == 1 ? 1 : NEIGHBOURS);
+	for (int64_t i = i0; i < i1; i += rows)
+		for (int64_t k = k0; k < k1; k += b->kc)
+			for (int64_t p = i; p < ft_min(i1, i + rows); p += b->v->mr)
+				multiply_panel(b, l, p, ft_min(b->v->mr, i1 - p), k, ft_min(b->kc, k1 - k), b->packed + (k - k0) * width,
+					c + p * b->n + j0, j1 - j0, add || k > k0);
 }
 
 // How many heads of an operand are summed for one of the result.
@@ -149,22 +153,23 @@ static void multiply_head(struct batch *b, int64_t head, int64_t i0, int64_t i1)
 		for (int64_t g = 0; g < groups; g++) {
 			const struct matrix l = head_of(b, b->left, b->left_sum, head, g % groups2, g / groups2);
 			const struct matrix r = head_of(b, b->right, b->right_sum, head, g % groups2, g / groups2);
-			for (int64_t k = 0; k < b->k; k += b->kc) {
-				const int64_t j1 = ft_min(b->n, j + b->nc), k1 = ft_min(b->k, k + b->kc);
+			for (int64_t k = 0; k < b->k; k += b->kb) {
+				const int64_t j1 = ft_min(b->n, j + b->nc), k1 = ft_min(b->k, k + b->kb);
 				pack_right(b, r, j, j1, k, k1);
-				multiply_block(b, l, i0, i1, j, j1, k, k1 - k, c, g > 0 || k > 0);
+				multiply_block(b, l, i0, i1, j, j1, k, k1, c, g > 0 || k > 0);
 			}
 		}
 }
 
 static void multiply(struct batch b, int ith, int nth) {
-	b.v = ft_best_simd();
+	b.v = ft_best_simd(), b.tiles = ft_best_batch_simd();
 	b.n = b.dst->ne[0], b.m = b.dst->ne[1], b.k = b.left->ne[b.left_sum];
 	const int64_t blocks = (b.k + FT_KC - 1) / FT_KC, room = (int64_t)b.v->nc * FT_KC;
 	b.kc = ft_min(FT_KC, ft_up((b.k + blocks - 1) / blocks, 16));
 	b.nc = ft_min(ft_up(b.n, b.v->nr), room / b.kc / b.v->nr * b.v->nr);
-	b.packed = ft_scratch_take((size_t)(room + FT_LANES_MAX * FT_KS * 2));
-	b.panel = b.packed + room, b.rest = b.panel + FT_LANES_MAX * FT_KS;
+	b.kb = room / b.nc / b.kc * b.kc;
+	b.packed = ft_scratch_take((size_t)(room + FT_LANES_MAX * FT_KS));
+	b.rest = b.packed + room;
 
 	const int64_t panels = (b.m + b.v->mr - 1) / b.v->mr, all = panels * b.dst->ne[2] * b.dst->ne[3];
 	const int64_t to = all * (ith + 1) / nth;

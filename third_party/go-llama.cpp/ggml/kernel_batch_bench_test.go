@@ -68,3 +68,33 @@ func benchRate(b *testing.B, run func(), flops float64, threads int) {
 	b.ReportMetric(100*rate/peak, "peak%")
 	b.ReportMetric(rate/1e9, "GFLOP/s")
 }
+
+// BenchmarkLoRA reports the products as BenchmarkGemm does, by the multiply-adds of W·x alone, and the gradients by theirs.
+func BenchmarkLoRA(b *testing.B) {
+	const rank = 8
+	for _, threads := range []int{1, 2} {
+		for _, shape := range benchShapes {
+			nIn, nOut := shape[0], shape[1]
+			for _, op := range []struct {
+				name  string
+				flops int64
+				build func(c *ggml.Context, w, x, dy, a, b ggml.Tensor) ggml.Tensor
+			}{
+				{"LoRAMulMat", 2 * nIn * nOut * benchTokens, func(c *ggml.Context, w, x, _, a, b ggml.Tensor) ggml.Tensor { return c.LoRAMulMat(w, x, a, b, 2) }},
+				{"LoRAMulMatT", 2 * nIn * nOut * benchTokens, func(c *ggml.Context, w, _, dy, a, b ggml.Tensor) ggml.Tensor { return c.LoRAMulMatT(w, dy, a, b, 2) }},
+				{"LoRAGrads", 4 * rank * (nIn + nOut) * benchTokens, func(c *ggml.Context, _, x, dy, a, b ggml.Tensor) ggml.Tensor {
+					all, _, _ := c.LoRAGrads(x, dy, a, b, 2)
+					return all
+				}},
+			} {
+				b.Run(fmt.Sprintf("%s/q8_0/%dx%d/threads=%d", op.name, nIn, nOut, threads), func(b *testing.B) {
+					k := newBench(b, 64, threads)
+					w := k.leaf("w", typeNamed("q8_0"), nIn, nOut)
+					x, dy := k.leaf("x", ggml.F32, nIn, benchTokens), k.leaf("dy", ggml.F32, nOut, benchTokens)
+					f := k.factors(w, rank, 1)
+					benchRate(b, k.graph(op.build(k.ctx, w, x, dy, f[0], f[1])), float64(op.flops), threads)
+				})
+			}
+		}
+	}
+}

@@ -1,7 +1,9 @@
 package graph
 
 import (
+	"cmp"
 	"math"
+	"slices"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
@@ -10,8 +12,8 @@ import (
 // formed again just before, from what does stay.
 //
 // At 0 it is what is cheap: norms, activations, rotations, attention scores; the products with weights and the sums of
-// the residual stream stay. It costs a few per cent of a step. At n it is also all of the first n stretches between two
-// points where nothing but the residual stream is alive: each costs its own forward pass.
+// the residual stream stay. It costs a few per cent of a step. At n it is also all of n stretches between two points
+// where nothing but the residual stream is alive: each costs its own forward pass.
 type Recompute int
 
 const (
@@ -59,19 +61,20 @@ func (s *sweep) repeat(t ggml.Tensor) ggml.Tensor {
 	return s.ctx.Like(t, ne, src...)
 }
 
-// drop decides which forward nodes are formed again, and returns the number of stretches there are.
+// drop decides which forward nodes are formed again, and returns the number of stretches there are. Of n stretches it
+// takes those that give the most memory for the work: attention's before those of feed-forward networks.
 func (s *sweep) drop(r Recompute) (stretches int) {
 	s.dropped, s.again = map[ggml.Tensor]bool{}, map[ggml.Tensor]ggml.Tensor{}
-	cuts := s.cuts()
-	for _, t := range s.order {
-		switch {
-		case stretches < int(r):
-			s.dropped[t] = !cuts[t]
-		case r >= 0:
-			s.dropped[t] = s.cheap(t)
-		}
-		if cuts[t] {
-			stretches++
+	all := s.stretches()
+	slices.SortStableFunc(all, func(a, b stretch) int { return cmp.Compare(b.bytes*a.work, a.bytes*b.work) })
+	for i, st := range all {
+		for _, t := range st.nodes {
+			switch {
+			case i < int(r):
+				s.dropped[t] = t != st.end
+			case r >= 0:
+				s.dropped[t] = s.cheap(t)
+			}
 		}
 	}
 	for _, t := range s.order {
@@ -79,7 +82,52 @@ func (s *sweep) drop(r Recompute) (stretches int) {
 			s.dropped[t], s.dropped[t.Src(0)] = false, false
 		}
 	}
-	return stretches
+	return len(all)
+}
+
+// stretch is a part of the forward pass between two points where only the residual stream is alive.
+type stretch struct {
+	nodes []ggml.Tensor
+	end   ggml.Tensor // the residual stream behind it; of the last stretch none
+	bytes float64     // that dropping it frees
+	work  float64     // multiply-adds a token that forming it again takes
+}
+
+// stretches cuts the forward pass.
+func (s *sweep) stretches() []stretch {
+	cuts, summed := s.cuts(), s.onlySummed()
+	all := []stretch{{work: 1}}
+	for _, t := range s.order {
+		st := &all[len(all)-1]
+		st.nodes = append(st.nodes, t)
+		if u, ok := s.uses[t]; ok && !summed[t] {
+			st.work += float64(u.w.Elements())
+		}
+		if cuts[t] {
+			st.end = t
+			all = append(all, stretch{work: 1})
+			continue
+		}
+		if !s.cheap(t) && !summed[t] {
+			st.bytes += float64(t.Bytes())
+		}
+	}
+	return all
+}
+
+// onlySummed are the nodes that only sums read: the backward pass does without their values.
+func (s *sweep) onlySummed() map[ggml.Tensor]bool {
+	summed := map[ggml.Tensor]bool{}
+	for _, t := range s.order {
+		for _, src := range s.reads(t) {
+			if _, seen := summed[src]; t.Op() != "ADD" {
+				summed[src] = false
+			} else if !seen {
+				summed[src] = true
+			}
+		}
+	}
+	return summed
 }
 
 // cheap reports whether forming t again costs little beside a product with a weight.

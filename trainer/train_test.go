@@ -140,7 +140,7 @@ func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
 	}
 
 	none := elsewhere(t, c)
-	none.MaxMemory = fmt.Sprintf("%dB", least-1)
+	none.MaxMemory = "1MiB"
 	_, err = Train(context.Background(), none, false, nil)
 	if err == nil || !strings.Contains(err.Error(), "one sequence of 16 tokens needs") || len(hint.Of(err)) == 0 {
 		t.Errorf("Train below what one sequence needs = %v, hints %q, want it refused with a hint", err, hint.Of(err))

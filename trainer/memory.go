@@ -8,7 +8,7 @@ const (
 
 // leastWork is the work memory that is always taken where it helps: enough to keep all activations of a model of some
 // hundred million parameters at 512 tokens.
-const leastWork = 680 << 20
+const leastWork = 640 << 20
 
 // WorkLimit is the memory in bytes that the engine may use for activations and gradients. With a limit on the memory of
 // the whole run it is what the mapped base and the adapter leave, which may be nothing; without one (0) as much as the

@@ -36,7 +36,7 @@ func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "of start values, order and split")
 
 	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one a physical core")
-	f.StringVar(&c.Device, "device", c.Device, "auto, cpu, metal, cuda or vulkan")
+	f.StringVar(&c.Device, "device", c.Device, "auto or cpu; this build refuses metal, cuda and vulkan")
 	f.StringVar(&c.MaxMemory, "max-memory", c.MaxMemory, "memory to stay below, such as 4GiB")
 
 	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")

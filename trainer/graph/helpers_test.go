@@ -142,9 +142,18 @@ func largest(v []float32) (m float64) {
 	return m
 }
 
+// largestDifference is infinite where one of the two is no number, or where they are not equally long: no tolerance
+// takes that.
 func largestDifference(a, b []float32) (m float64) {
+	if len(a) != len(b) {
+		return math.Inf(1)
+	}
 	for i := range a {
-		m = max(m, math.Abs(float64(a[i])-float64(b[i])))
+		d := math.Abs(float64(a[i]) - float64(b[i]))
+		if math.IsNaN(d) {
+			return math.Inf(1)
+		}
+		m = max(m, d)
 	}
 	return m
 }

@@ -43,10 +43,8 @@ func newBody(spec bodySpec) (_ *body, err error) {
 		}
 	}()
 	r := newRewriter(spec.arch, spec.shape, ctx, spec.with, spec.terms)
-	for _, o := range spec.nodes {
-		if err := r.rewrite(o); err != nil {
-			return nil, err
-		}
+	if err := r.rewrite(spec.nodes); err != nil {
+		return nil, err
 	}
 	hidden, ok := r.traced[spec.hidden]
 	if !ok {

@@ -67,10 +67,8 @@ func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Ten
 
 	r := newRewriter(arch, Shape{Ctx: hd.rows, Seqs: 1}, ctx, with, nil)
 	r.traced[hidden], r.needs[hd.h] = hd.h, true
-	for _, o := range nodes {
-		if err := r.rewrite(o); err != nil {
-			return nil, err
-		}
+	if err := r.rewrite(nodes); err != nil {
+		return nil, err
 	}
 	hd.logits = r.traced[nodes[len(nodes)-1]]
 	dlogits := ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll, r.unreadBackward(hd.logits))

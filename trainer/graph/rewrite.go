@@ -23,6 +23,10 @@ type rewriter struct {
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
 	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
 	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
+
+	readers map[ggml.Tensor]int         // traced node → how many nodes read it
+	tables  map[angles]ggml.Tensor      // rotations' tables
+	spans   map[ggml.Tensor]ggml.Tensor // our mask → its spans
 }
 
 // use is one product with a weight, y = (W + ΔW)·x; ΔW is zero for a frozen one.
@@ -37,6 +41,7 @@ func newRewriter(arch string, shape Shape, ctx *ggml.Context, with products, ter
 		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, uses: map[ggml.Tensor]*use{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
 		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
+		readers: map[ggml.Tensor]int{}, tables: map[angles]ggml.Tensor{}, spans: map[ggml.Tensor]ggml.Tensor{},
 	}
 }
 
@@ -51,14 +56,17 @@ func (r *rewriter) add(t ggml.Tensor) ggml.Tensor {
 	return t
 }
 
-// rewrite repeats one traced node.
-func (r *rewriter) rewrite(o ggml.Tensor) error {
-	t, err := r.emit(o)
-	if err != nil {
-		return err
-	}
-	if !t.IsNil() {
-		r.traced[o] = t
+// rewrite repeats traced nodes.
+func (r *rewriter) rewrite(nodes []ggml.Tensor) error {
+	r.countReaders(nodes)
+	for _, o := range nodes {
+		t, err := r.emit(o)
+		if err != nil {
+			return err
+		}
+		if !t.IsNil() {
+			r.traced[o] = t
+		}
 	}
 	return nil
 }
@@ -112,6 +120,9 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		}
 		unchanged = unchanged && (s.IsNil() || s.NE() == o.Src(i).NE())
 		src = append(src, s)
+	}
+	if t, ok := r.fused(o, src); ok {
+		return t, nil
 	}
 	if o.Op() == "MUL_MAT" && isMatrix(src[0]) && src[1].Type() == ggml.F32 {
 		return r.product(&use{term: frozen{r.with}, w: src[0], x: src[1]}), nil

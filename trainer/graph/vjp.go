@@ -14,9 +14,6 @@ type sweep struct {
 	each func(u *use, grads []ggml.Tensor)
 }
 
-// batchMul is the name of our kernel for products of activations with activations.
-const batchMul = "BATCH_MUL"
-
 // nameOf is the operation of a node: ggml's name, or that of a kernel of ours.
 func nameOf(t ggml.Tensor) string {
 	if name := t.Kernel(); name != "" {
@@ -37,9 +34,12 @@ var rules = map[string]rule{
 	"SCALE":   vjpScale,
 	"MUL_MAT": vjpMulMat,
 	batchMul:  vjpBatchMul,
+	attention: vjpAttention,
 	"ROPE":    vjpRope,
+	rotate:    vjpRotate,
 
 	"RMS_NORM": vjpRMSNorm,
+	rmsNormMul: vjpRMSNormMul,
 	"NORM":     vjpNorm,
 	"L2_NORM":  vjpL2Norm,
 	"SOFT_MAX": vjpSoftMax,

@@ -30,8 +30,19 @@ var ruleCases = []ruleCase{
 		return r.add(r.ctx.BatchMul(r.add(r.ctx.Transpose(x[0])), x[1]))
 	}},
 	{"RMS_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.RMSNorm(x[0], 0.1)) }},
-	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 0)) }},
-	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 2)) }},
+	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 8, 0)) }},
+	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 8, 2)) }},
+	{"ROTATE neighbours", [][]int64{{10, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return rotation(r, x[0], 0) }},
+	{"ROTATE halves", [][]int64{{10, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return rotation(r, x[0], 2) }},
+	{"RMS_NORM_MUL", [][]int64{{19, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.RMSNormMul(x[0], r.ctx.Fill(r.ctx.NewTensor(ggml.F32, 19), 0.7), 0.1))
+	}},
+	{"ATTENTION grouped heads", [][]int64{{8, 5, 6, 2}, {8, 7, 2, 2}, {4, 7, 2, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		v := r.add(r.ctx.Transpose(x[2]))
+		mask := r.ctx.Fill(r.ctx.NewTensor(ggml.F32, 7, 5, 1, 2), 0)
+		y := r.add(r.ctx.AttentionResult(r.add(r.ctx.Attention(x[0], x[1], v, mask, r.ctx.MaskSpans(mask), 0.6))))
+		return r.add(r.ctx.Cont(y))
+	}},
 	{"SOFT_MAX", [][]int64{{5, 4, 3}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(r.ctx.SoftMaxExt(x[0], ggml.Tensor{}, 0.7, 0))
 	}},
@@ -134,8 +145,14 @@ func positive(r *rewriter, x ggml.Tensor) ggml.Tensor {
 	return r.add(r.ctx.ScaleBias(r.add(r.ctx.Sqr(x)), 1, 0.5))
 }
 
-func rope(r *rewriter, x ggml.Tensor, mode int) ggml.Tensor {
+// rotation turns all but the last two elements of a head, by the angles of a ROPE node.
+func rotation(r *rewriter, x ggml.Tensor, mode int) ggml.Tensor {
+	node := rope(r, x, x.NE()[0]-2, mode)
+	return r.add(r.ctx.Rotate(x, r.ctx.RopeTable(node, node.Src(1), ggml.Tensor{}), false, halves(node)))
+}
+
+func rope(r *rewriter, x ggml.Tensor, dims int64, mode int) ggml.Tensor {
 	pos := r.ctx.NewTensor(ggml.I32, x.NE()[2]).SetName("pos").SetInput()
 	r.inputs[pos] = &input{role: rolePositions, leaf: pos, ints: []int32{0, 1, 2, 3}, sign: 1}
-	return r.ctx.Rope(x, pos, ggml.Tensor{}, int(x.NE()[0]), mode, 100)
+	return r.ctx.Rope(x, pos, ggml.Tensor{}, int(dims), mode, 100)
 }

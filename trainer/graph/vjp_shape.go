@@ -21,6 +21,10 @@ func (s *sweep) giveReshaped(x, dy ggml.Tensor) {
 // window on a scattered window (the heads of a fused Q, cut into sequences) is one on the whole that both show.
 func vjpView(s *sweep, t, dy ggml.Tensor) error {
 	x := t.Src(0)
+	if nameOf(x) == attention { // its result
+		s.give(x, dy)
+		return nil
+	}
 	for !x.IsContiguous() && (x.Op() == "VIEW" || x.Op() == "PERMUTE" || x.Op() == "TRANSPOSE") {
 		x = x.Src(0)
 	}

@@ -49,9 +49,17 @@ struct ft_simd {
 	// Row operations; see kernel_rows.c.
 	double (*exp_sum)(const float *x, int64_t n, float *max);
 	void (*exp_scale)(const float *x, float *y, int64_t n, float max, float scale);
-	void (*rms_norm_back)(const float *x, const float *dy, float *dx, int64_t n, float eps);
+	void (*rms_norm_mul)(const float *x, const float *w, float *y, int64_t n, float eps);
+	void (*rms_norm_back)(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps); // w NULL: 1
+	void (*rotate_pairs)(const float *x, const float *c, const float *s, float *y, int64_t n); // n even
+	void (*rotate_halves)(const float *x, const float *c, const float *s, float *y, int64_t n);
 	void (*soft_max_back)(const float *y, const float *dy, float *dx, int64_t n, float scale);
 	void (*swiglu_back)(const float *g, const float *u, const float *dy, float *dg, float *du, int64_t n);
+	// Attention's rows; kernel_attention.c. A mask of NULL is 0.
+	// x = e^(x + mask − max); returns the sum, and the logarithm of Σ e^(x + mask).
+	float (*soft_row)(float *x, const float *mask, int64_t n, float *lse);
+	// x = p = e^(x + mask − lse), dp = p ⊙ (dp − dot).
+	void (*soft_row_back)(float *x, float *dp, const float *mask, int64_t n, float lse, float dot);
 
 	// Runs `rounds` rounds of independent multiply-adds in registers and returns how many floating-point operations it did.
 	double (*peak)(int64_t rounds);

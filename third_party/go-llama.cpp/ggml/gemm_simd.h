@@ -128,5 +128,5 @@ FT_FUNC double peak(int64_t rounds) {
 
 const struct ft_simd FT_NAME = {
 	FT_TEXT, FT_LANES, FT_MR, FT_NR, FT_BLOCK, tile, tile_steps, columns, spread, from_f16, add_delta, dual_grads,
-	exp_sum, exp_scale, rms_norm_back, soft_max_back, swiglu_back, peak,
+	exp_sum, exp_scale, rms_norm_mul, rms_norm_back, rotate_pairs, rotate_halves, soft_max_back, swiglu_back, soft_row, soft_row_back, peak,
 };

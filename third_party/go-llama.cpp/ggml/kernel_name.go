@@ -2,7 +2,7 @@ package ggml
 
 /*
 #include <string.h>
-#include "kernel_batch.h"
+#include "kernel_attention.h"
 #include "kernel_lora.h"
 
 // ggml keeps the function of a custom operation in the first word of its parameters.
@@ -19,6 +19,10 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_batch_mul) return "BATCH_MUL";
 	if (f == ft_batch_mul_t) return "BATCH_MUL back, second";
 	if (f == ft_batch_outer) return "BATCH_MUL back, first";
+	if (f == ft_attention) return "ATTENTION";
+	if (f == ft_attention_back) return "ATTENTION back";
+	if (f == ft_attention_sum) return "ATTENTION back, sums";
+	if (f == ft_mask_spans) return "mask spans";
 	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
 	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
 	if (f == ft_lora_mul_mat) return "(W+s·B·A)·x";
@@ -26,6 +30,8 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_lora_inner || f == ft_lora_outer) return "factor gradients";
 	if (f == ft_dual_grads) return "factor gradients";
 	if (f == ft_dual_sum) return "factor sums";
+	if (f == ft_rms_norm_mul) return "RMS_NORM_MUL";
+	if (f == ft_rotate) return "ROTATE";
 	if (f == ft_rms_norm_back) return "RMS_NORM back";
 	if (f == ft_soft_max_back) return "SOFT_MAX back";
 	if (f == ft_swiglu_back || f == ft_swiglu_back_fused) return "SWIGLU back";

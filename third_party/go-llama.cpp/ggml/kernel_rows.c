@@ -1,24 +1,66 @@
 #include "gemm.h"
 
+#include <string.h>
+
 // Operations on rows; the rows are dealt out to the threads, so the result does not depend on how many there are. None
 // of them is ever computed in place: ggml's allocator does not reuse the operands of a custom operation.
 
 static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
 static float *row_of(const struct ggml_tensor *t, int64_t i) { return (float *)((char *)t->data + (size_t)i * t->nb[1]); }
 
-// src: x [n, rows], dy [n, rows]. dst: dx.
+// src: x [n, rows], w [n]. dst: y.
+void ft_rms_norm_mul(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const struct ft_simd *v = ft_best_simd();
+	const int64_t rows = rows_of(dst);
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
+		v->rms_norm_mul(row_of(dst->src[0], i), dst->src[1]->data, row_of(dst, i), dst->ne[0], ft_param(dst, 0));
+}
+
+// src: x [n, rows], dy [n, rows] and, for the norm with a weight, w [n]. dst: dx.
 void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	for (int64_t i = ith; i < rows_of(dst); i += nth)
-		v->rms_norm_back(row_of(dst->src[0], i), row_of(dst->src[1], i), row_of(dst, i), dst->ne[0], ft_param(dst, 0));
+	const int64_t rows = rows_of(dst);
+	const float *w = dst->src[2] ? dst->src[2]->data : NULL;
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
+		v->rms_norm_back(row_of(dst->src[0], i), w, row_of(dst->src[1], i), row_of(dst, i), dst->ne[0], ft_param(dst, 0));
+}
+
+// src: x [n, heads, N], what ggml's rotation made of ones [d, 1, N]. Parameters: 1 turns back and not 0; 1 pairs halves and
+// not neighbours. A pair of ones became (cos − sin, cos + sin), times YaRN's magnitude. dst: [n, heads, N].
+void ft_rotate(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const struct ft_simd *v = ft_best_simd();
+	const struct ggml_tensor *x = dst->src[0], *table = dst->src[1];
+	const int64_t n = dst->ne[0], d = table->ne[0], heads = dst->ne[1], tokens = dst->ne[2];
+	const bool halves = ft_param(dst, 1) != 0;
+	const int64_t step = halves ? d / 2 : 1, next = halves ? 1 : 2;
+	const float half = ft_param(dst, 0) != 0 ? -0.5f : 0.5f;
+	float *c = ft_scratch_take((size_t)(2 * d)), *s = c + d;
+	for (int64_t t = tokens * ith / nth; t < tokens * (ith + 1) / nth; t++) {
+		const float *ones = (const float *)((const char *)table->data + (size_t)t * table->nb[2]);
+		for (int64_t i = 0, at = 0; i < d / 2; i++, at += next) {
+			c[at] = c[at + step] = (ones[at] + ones[at + step]) * 0.5f;
+			s[at + step] = (ones[at + step] - ones[at]) * half;
+			s[at] = -s[at + step];
+		}
+		for (int64_t h = 0; h < heads; h++) {
+			const float *from = (const float *)((const char *)x->data + (size_t)h * x->nb[1] + (size_t)t * x->nb[2]);
+			float *to = (float *)dst->data + (t * heads + h) * n;
+			(halves ? v->rotate_halves : v->rotate_pairs)(from, c, s, to, d);
+			memcpy(to + d, from + d, (size_t)(n - d) * 4);
+		}
+	}
+	ft_scratch_give(c);
 }
 
 // src: y [n, rows], dy [n, rows]. dst: dx.
 void ft_soft_max_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	for (int64_t i = ith; i < rows_of(dst); i += nth)
+	const int64_t rows = rows_of(dst);
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
 		v->soft_max_back(row_of(dst->src[0], i), row_of(dst->src[1], i), row_of(dst, i), dst->ne[0], ft_param(dst, 0));
 }
 
@@ -27,7 +69,7 @@ void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
 	const int64_t n = dst->ne[0], rows = rows_of(dst->src[0]);
-	for (int64_t i = ith; i < rows; i += nth)
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
 		v->swiglu_back(row_of(dst->src[0], i), row_of(dst->src[1], i), row_of(dst->src[2], i), row_of(dst, i), row_of(dst, rows + i), n);
 }
 
@@ -35,8 +77,8 @@ void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata) {
 void ft_swiglu_back_fused(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	const int64_t n = dst->ne[0] / 2, g = ft_param(dst, 0) != 0 ? n : 0, u = n - g;
-	for (int64_t i = ith; i < rows_of(dst); i += nth) {
+	const int64_t n = dst->ne[0] / 2, g = ft_param(dst, 0) != 0 ? n : 0, u = n - g, rows = rows_of(dst);
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++) {
 		const float *x = row_of(dst->src[0], i);
 		float *dx = row_of(dst, i);
 		v->swiglu_back(x + g, x + u, row_of(dst->src[1], i), dx + g, dx + u, n);

@@ -10,6 +10,16 @@ static tensor ft_row_node(ggml_object ctx, tensor like, tensor a, tensor b, ft_k
 static tensor ft_new_rms_norm_back(ggml_object ctx, tensor x, tensor dy, float eps) {
 	return ft_row_node(ctx, x, x, dy, ft_rms_norm_back, eps);
 }
+static tensor ft_new_rms_norm_mul(ggml_object ctx, tensor x, tensor w, float eps) {
+	return ft_row_node(ctx, x, x, w, ft_rms_norm_mul, eps);
+}
+static tensor ft_new_rms_norm_mul_back(ggml_object ctx, tensor x, tensor w, tensor dy, float eps) {
+	tensor args[3] = { x, dy, w };
+	return ft_set_param(ggml_custom_4d(ctx, 0, x->ne[0], x->ne[1], x->ne[2], x->ne[3], args, 3, ft_rms_norm_back, -1, NULL), 0, eps);
+}
+static tensor ft_new_rotate(ggml_object ctx, tensor x, tensor table, bool back, bool halves) {
+	return ft_set_param(ft_row_node(ctx, x, x, table, ft_rotate, back ? 1 : 0), 1, halves ? 1 : 0);
+}
 static tensor ft_new_soft_max_back(ggml_object ctx, tensor y, tensor dy, float scale) {
 	return ft_row_node(ctx, y, y, dy, ft_soft_max_back, scale);
 }
@@ -30,6 +40,42 @@ import "C"
 func (c *Context) RMSNormBack(x, dy Tensor, eps float32) Tensor {
 	mustBeRows("RMSNormBack", x, dy)
 	return Tensor{C.ft_new_rms_norm_back(c.p, x.p, dy.p, C.float(eps))}
+}
+
+// RMSNormMul is w ⊙ x/√(mean(x²) + eps) by rows of n, w [n]. RMSNormMulBack is its dx.
+func (c *Context) RMSNormMul(x, w Tensor, eps float32) Tensor {
+	mustBeRows("RMSNormMul", x, x)
+	mustBeNormWeight("RMSNormMul", x, w)
+	return Tensor{C.ft_new_rms_norm_mul(c.p, x.p, w.p, C.float(eps))}
+}
+func (c *Context) RMSNormMulBack(x, w, dy Tensor, eps float32) Tensor {
+	mustBeRows("RMSNormMulBack", x, dy)
+	mustBeNormWeight("RMSNormMulBack", x, w)
+	return Tensor{C.ft_new_rms_norm_mul_back(c.p, x.p, w.p, dy.p, C.float(eps))}
+}
+
+// RopeTable holds the angles of a ROPE node for Rotate: what the node's rotation makes of ones, [dims, 1, N], whatever
+// scaling of frequencies and magnitudes it knows. pos are the positions [N]. All nodes with equal parameters can share one.
+func (c *Context) RopeTable(node, pos, freqFactors Tensor) Tensor {
+	ne := [4]int64{int64(node.Param(1)), 1, pos.NE()[0], 1}
+	return c.Like(node, ne, c.Fill(c.NewTensor(F32, ne[:3]...), 1), pos, freqFactors)
+}
+
+// CanRotate reports whether Rotate does what a ROPE node over x [n, heads, N] does: pairs of neighbours (mode 0) or of
+// halves (mode 2), by one position a token.
+func CanRotate(node, x, pos Tensor) bool {
+	ne, dims, mode := x.NE(), int64(node.Param(1)), node.Param(2)
+	return x.Type() == F32 && x.NB()[0] == 4 && ne[3] == 1 && pos.NE() == [4]int64{ne[2], 1, 1, 1} &&
+		(mode == 0 || mode == 2) && dims%2 == 0 && dims <= ne[0]
+}
+
+// Rotate is ROPE of x [n, heads, N] by a RopeTable: pairs of neighbours, or of halves. Back is the transposed rotation,
+// with the same magnitude: the gradient of x.
+func (c *Context) Rotate(x, table Tensor, back, halves bool) Tensor {
+	if ne, tn := x.NE(), table.NE(); x.Type() != F32 || x.NB()[0] != 4 || ne[3] != 1 || tn[0] > ne[0] || tn[2] != ne[2] {
+		misuse("Rotate", "x", x)
+	}
+	return Tensor{C.ft_new_rotate(c.p, x.p, table.p, C.bool(back), C.bool(halves))}
 }
 
 // SoftMaxBack is dx for y = softmax(scale·x + mask) by rows: scale·y ⊙ (dy − Σ dy ⊙ y).
@@ -68,5 +114,11 @@ func mustBeRows(op string, x, dy Tensor) {
 	}
 	if dy.Type() != F32 || !evenRows(dy) || !dy.SameShape(x) {
 		misuse(op, "dy", dy)
+	}
+}
+
+func mustBeNormWeight(op string, x, w Tensor) {
+	if ne := w.NE(); w.Type() != F32 || ne != [4]int64{x.NE()[0], 1, 1, 1} {
+		misuse(op, "w", w)
 	}
 }

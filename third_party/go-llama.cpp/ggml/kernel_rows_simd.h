@@ -74,20 +74,80 @@ FT_FUNC void exp_scale(const float *x, float *y, int64_t n, float max, float sca
 	if (i < n) store_tail(y + i, n - i, vexp(load_tail(x + i, n - i, max) - max) * scale);
 }
 
-// y = x/r, r = √(mean(x²) + ε): dx = (dy − x·Σ(dy·x)/(n·r²))/r.
-FT_FUNC void rms_norm_back(const float *x, const float *dy, float *dx, int64_t n, float eps) {
+// y = w ⊙ x/r, r = √(mean(x²) + ε).
+FT_FUNC void rms_norm_mul(const float *x, const float *w, float *y, int64_t n, float eps) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	vec squares = (vec){ 0 };
+	for (int64_t i = 0; i < whole; i += FT_LANES) squares += LOAD(x + i) * LOAD(x + i);
+	double square = lane_sum(squares);
+	for (int64_t i = whole; i < n; i++) square += (double)x[i] * x[i];
+	const float inverse = (float)(1 / sqrt(square / (double)n + (double)eps));
+	for (int64_t i = 0; i < whole; i += FT_LANES) STORE(y + i, LOAD(x + i) * inverse * LOAD(w + i));
+	for (int64_t i = whole; i < n; i++) y[i] = x[i] * inverse * w[i];
+}
+
+// With g = w ⊙ dy: dx = (g − x·Σ(g·x)/(n·r²))/r.
+FT_INLINE void norm_back(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps, const bool weighed) {
 	const int64_t whole = n / FT_LANES * FT_LANES;
 	vec squares = (vec){ 0 }, dots = (vec){ 0 };
 	for (int64_t i = 0; i < whole; i += FT_LANES) {
+		vec g = LOAD(dy + i);
+		if (weighed) g *= LOAD(w + i);
 		squares += LOAD(x + i) * LOAD(x + i);
-		dots += LOAD(x + i) * LOAD(dy + i);
+		dots += LOAD(x + i) * g;
 	}
 	double square = lane_sum(squares), dot = lane_sum(dots);
-	for (int64_t i = whole; i < n; i++) square += (double)x[i] * x[i], dot += (double)x[i] * dy[i];
+	for (int64_t i = whole; i < n; i++) square += (double)x[i] * x[i], dot += (double)x[i] * dy[i] * (weighed ? w[i] : 1);
 	const double r2 = square / (double)n + (double)eps;
 	const float inverse = (float)(1 / sqrt(r2)), factor = (float)(dot / ((double)n * r2));
-	for (int64_t i = 0; i < whole; i += FT_LANES) STORE(dx + i, (LOAD(dy + i) - LOAD(x + i) * factor) * inverse);
-	for (int64_t i = whole; i < n; i++) dx[i] = (dy[i] - x[i] * factor) * inverse;
+	for (int64_t i = 0; i < whole; i += FT_LANES) {
+		vec g = LOAD(dy + i);
+		if (weighed) g *= LOAD(w + i);
+		STORE(dx + i, (g - LOAD(x + i) * factor) * inverse);
+	}
+	for (int64_t i = whole; i < n; i++) dx[i] = (dy[i] * (weighed ? w[i] : 1) - x[i] * factor) * inverse;
+}
+
+FT_FUNC void rms_norm_back(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps) {
+	if (w) norm_back(x, w, dy, dx, n, eps, true);
+	else norm_back(x, w, dy, dx, n, eps, false);
+}
+
+#if FT_LANES == 16
+#define SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#elif FT_LANES == 8
+#define SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+#else
+#define SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2)
+#endif
+
+// A rotation of the pairs (x[2i], x[2i+1]) or (x[i], x[i + n/2]): y = x ⊙ c + (x with its pairs exchanged) ⊙ s.
+FT_FUNC void rotate_pairs(const float *x, const float *c, const float *s, float *y, int64_t n) {
+	int64_t i = 0;
+	for (; i + FT_LANES <= n; i += FT_LANES) {
+		const vec v = LOAD(x + i);
+		STORE(y + i, v * LOAD(c + i) + SWAP(v) * LOAD(s + i));
+	}
+	for (; i < n; i += 2) {
+		const float a = x[i], b = x[i + 1];
+		y[i] = a * c[i] + b * s[i];
+		y[i + 1] = b * c[i + 1] + a * s[i + 1];
+	}
+}
+
+FT_FUNC void rotate_halves(const float *x, const float *c, const float *s, float *y, int64_t n) {
+	const int64_t h = n / 2;
+	int64_t i = 0;
+	for (; i + FT_LANES <= h; i += FT_LANES) {
+		const vec a = LOAD(x + i), b = LOAD(x + h + i);
+		STORE(y + i, a * LOAD(c + i) + b * LOAD(s + i));
+		STORE(y + h + i, b * LOAD(c + h + i) + a * LOAD(s + h + i));
+	}
+	for (; i < h; i++) {
+		const float a = x[i], b = x[h + i];
+		y[i] = a * c[i] + b * s[i];
+		y[h + i] = b * c[h + i] + a * s[h + i];
+	}
 }
 
 // y = softmax(scale·x + mask): dx = scale·y ⊙ (dy − Σ dy·y).
@@ -123,4 +183,45 @@ FT_FUNC void swiglu_back(const float *g, const float *u, const float *dy, float 
 		store_tail(dg + i, n - i, a);
 		store_tail(du + i, n - i, b);
 	}
+}
+
+FT_INLINE void add_row(float *x, const float *y, int64_t n) {
+	int64_t i = 0;
+	for (; i + FT_LANES <= n; i += FT_LANES) STORE(x + i, LOAD(x + i) + LOAD(y + i));
+	for (; i < n; i++) x[i] += y[i];
+}
+
+// Attention's rows. −∞ of a mask becomes e^−87, which is nothing beside the largest term, 1.
+FT_FUNC float soft_row(float *x, const float *mask, int64_t n, float *lse) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	if (mask) add_row(x, mask, n);
+	vec top = (vec){ 0 } - INFINITY;
+	for (int64_t i = 0; i < whole; i += FT_LANES) top = vmax(top, LOAD(x + i));
+	if (whole < n) top = vmax(top, load_tail(x + whole, n - whole, -INFINITY));
+	const float max = lane_max(top);
+	vec acc = (vec){ 0 };
+	for (int64_t i = 0; i < whole; i += FT_LANES) {
+		const vec e = vexp(LOAD(x + i) - max);
+		STORE(x + i, e);
+		acc += e;
+	}
+	double sum = lane_sum(acc);
+	if (whole < n) store_tail(x + whole, n - whole, vexp(load_tail(x + whole, n - whole, max) - max));
+	for (int64_t i = whole; i < n; i++) sum += x[i];
+	*lse = max + (float)log(sum);
+	return (float)sum;
+}
+
+FT_FUNC void soft_row_back(float *x, float *dp, const float *mask, int64_t n, float lse, float dot) {
+	int64_t i = 0;
+	if (mask) add_row(x, mask, n);
+	for (; i + FT_LANES <= n; i += FT_LANES) {
+		const vec p = vexp(LOAD(x + i) - lse);
+		STORE(x + i, p);
+		STORE(dp + i, p * (LOAD(dp + i) - dot));
+	}
+	if (i == n) return;
+	const vec p = vexp(load_tail(x + i, n - i, lse) - lse);
+	store_tail(x + i, n - i, p);
+	store_tail(dp + i, n - i, p * (load_tail(dp + i, n - i, 0) - dot));
 }

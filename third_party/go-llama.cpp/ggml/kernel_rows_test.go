@@ -171,3 +171,66 @@ func checkCrossEntropy(t *testing.T, x []float64, d, nll []float32, v int, targe
 		}
 	}
 }
+
+func TestRMSNormMulEqualsItsDefinition(t *testing.T) {
+	const eps = 1e-2
+	eachRowCase(t, func(t *testing.T, n int64, threads int) {
+		shape := []int64{n, 3, 2}
+		k, in, nodes := rowsBench(t, threads, shape, []int64{n}, shape)
+		y := k.ctx.RMSNormMul(nodes[0], nodes[1], eps)
+		dx := k.ctx.RMSNormMulBack(nodes[0], nodes[1], nodes[2], eps)
+		k.graph(y, dx)()
+		x, w, dy := values(in[0]), values(in[1]), values(in[2])
+		wantY, sizeY := make([]float64, len(x)), make([]float64, len(x))
+		wantDX, sizeDX := make([]float64, len(x)), make([]float64, len(x))
+		for row := int64(0); row < 6*n; row += n {
+			var square, dot, abs float64
+			for i := range n {
+				g := w[i] * dy[row+i]
+				square += x[row+i] * x[row+i]
+				dot += x[row+i] * g
+				abs += math.Abs(x[row+i] * g)
+			}
+			r2 := square/float64(n) + eps
+			r := math.Sqrt(r2)
+			for i := range n {
+				at, g := row+i, w[i]*dy[row+i]
+				wantY[at] = w[i] * x[at] / r
+				sizeY[at] = math.Abs(wantY[at])
+				wantDX[at] = (g - x[at]*dot/(float64(n)*r2)) / r
+				sizeDX[at] = (math.Abs(g) + math.Abs(x[at])*abs/(float64(n)*r2)) / r
+			}
+		}
+		near(t, "y", y.Floats(), wantY, sizeY, rowTolerance)
+		near(t, "dx", dx.Floats(), wantDX, sizeDX, rowTolerance)
+	})
+}
+
+// TestRotateEqualsRope compares with ggml's rotation and, turned back, with what it started from.
+func TestRotateEqualsRope(t *testing.T) {
+	eachSIMD(t, func(t *testing.T) {
+		for _, c := range []struct{ n, dims, heads, tokens int64 }{{2, 2, 1, 1}, {10, 8, 3, 5}, {64, 64, 9, 7}, {80, 32, 2, 9}, {66, 66, 1, 3}} {
+			for _, mode := range []int{0, 2} {
+				for _, threads := range []int{1, 3} {
+					k := newBench(t, 64, threads)
+					all := k.leaf("x", ggml.F32, c.n+3, c.heads, c.tokens) // x is part of longer rows
+					x := k.ctx.View(all, [4]int64{c.n, c.heads, c.tokens, 1}, all.NB(), 4)
+					pos := k.leafOf("pos", ggml.F32, func() float64 { return float64(k.rng.IntN(500)) }, c.tokens)
+					ids := k.ctx.Cast(pos, ggml.I32)
+					rope := k.ctx.Rope(k.ctx.Cont(x), ids, ggml.Tensor{}, int(c.dims), mode, 1e4)
+					table := k.ctx.RopeTable(rope, ids, ggml.Tensor{})
+					y := k.ctx.Rotate(x, table, false, mode == 2)
+					back := k.ctx.Rotate(y, table, true, mode == 2)
+					start := k.ctx.Cont(x)
+					k.graph(rope, y, back, start)()
+					size := make([]float64, y.Elements())
+					for i := range size {
+						size[i] = 4 // of the largest normal numbers
+					}
+					near(t, "y", y.Floats(), values(rope), size, rowTolerance)
+					near(t, "turned back", back.Floats(), values(start), size, rowTolerance)
+				}
+			}
+		}
+	})
+}

@@ -25,7 +25,9 @@ int64_t ft_dual_parts(int64_t n_in, int64_t n_out, int64_t ranks);
 void ft_dual_grads(tensor dst, int ith, int nth, void *userdata);
 void ft_dual_sum(tensor dst, int ith, int nth, void *userdata);
 
-// Derivatives by rows; kernel_rows.c.
+// Norms, rotations and derivatives by rows; kernel_rows.c.
+void ft_rms_norm_mul(tensor dst, int ith, int nth, void *userdata);
+void ft_rotate(tensor dst, int ith, int nth, void *userdata);
 void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata);
 void ft_soft_max_back(tensor dst, int ith, int nth, void *userdata);
 void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata);

@@ -1,0 +1,142 @@
+package graph
+
+import (
+	"slices"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// Some groups of traced nodes become one kernel, which reads and writes memory once. A group is seen at its last node; the
+// nodes before it, which nothing else reads, are taken back. Where a group is not quite what the kernel computes, it stays
+// as it is.
+
+// Names of the kernels that have derivative rules.
+const (
+	batchMul   = "BATCH_MUL"    // products of activations with activations
+	attention  = "ATTENTION"    // softmax(scale·k·q + mask)·v
+	rmsNormMul = "RMS_NORM_MUL" // an RMS norm and its weight
+	rotate     = "ROTATE"       // rotary embedding by a table of angles
+)
+
+// countReaders counts who reads each traced node.
+func (r *rewriter) countReaders(nodes []ggml.Tensor) {
+	for _, o := range nodes {
+		for i := range ggml.MaxSrc {
+			if src := o.Src(i); !src.IsNil() && src != o {
+				r.readers[src]++
+			}
+		}
+	}
+}
+
+// fused returns the kernel for the group that ends with traced node o over our operands src, none if there is none.
+func (r *rewriter) fused(o ggml.Tensor, src []ggml.Tensor) (t ggml.Tensor, ok bool) {
+	if !r.with.native {
+		return t, false
+	}
+	switch o.Op() {
+	case "MUL":
+		return r.fusedNorm(o, src[0], src[1])
+	case "ROPE":
+		return r.rotated(o, src[0], src[1], src[2])
+	case "MUL_MAT":
+		return r.fusedAttention(o, src[0], src[1])
+	}
+	return t, false
+}
+
+// fusedNorm joins an RMS norm with a product by a weight that is not trained.
+func (r *rewriter) fusedNorm(o, norm, w ggml.Tensor) (t ggml.Tensor, ok bool) {
+	if norm.Op() != "RMS_NORM" || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || r.needs[w] || w.Type() != ggml.F32 ||
+		w.NE() != [4]int64{norm.NE()[0], 1, 1, 1} || !norm.Src(0).IsContiguous() {
+		return t, false
+	}
+	r.takeBack(norm)
+	return r.add(r.ctx.RMSNormMul(norm.Src(0), w, norm.ParamF(0))), true
+}
+
+// rotated replaces a rotation by one with a table of angles, which all layers with the same parameters share and which
+// turns back as well: the sines of 30 layers are not computed 90 times.
+func (r *rewriter) rotated(o, x, pos, factors ggml.Tensor) (t ggml.Tensor, ok bool) {
+	if !ggml.CanRotate(o, x, pos) {
+		return t, false
+	}
+	key := angles{pos: pos, factors: factors}
+	for i := range key.params {
+		key.params[i] = o.Param(i)
+	}
+	table, ok := r.tables[key]
+	if !ok {
+		table = r.ctx.RopeTable(o, pos, factors)
+		r.tables[key] = table
+	}
+	return r.add(r.ctx.Rotate(x, table, false, halves(o))), true
+}
+
+// halves reports whether a ROPE node pairs the halves of a head (NEOX) rather than neighbours.
+func halves(o ggml.Tensor) bool { return o.Param(2) == 2 }
+
+// angles is what the angles of a rotation depend on.
+type angles struct {
+	pos, factors ggml.Tensor
+	params       [ropeParams]int32
+}
+
+// ropeParams is the number of words of a ROPE node's parameters.
+const ropeParams = 15
+
+// fusedAttention joins scores, soft maximum and values. ALiBi's slopes, sinks and soft caps stay apart.
+func (r *rewriter) fusedAttention(o, v, p ggml.Tensor) (t ggml.Tensor, ok bool) {
+	if p.Op() != "SOFT_MAX" || r.readers[o.Src(1)] != 1 || r.readers[o.Src(1).Src(0)] != 1 {
+		return t, false
+	}
+	scores, mask := p.Src(0), p.Src(1)
+	if nameOf(scores) != batchMul || mask.IsNil() || !p.Src(2).IsNil() || p.ParamF(1) != 0 || !ggml.CanAttend(scores.Src(1), scores.Src(0), v, mask) {
+		return t, false
+	}
+	spans, ok := r.spans[mask]
+	if !ok {
+		spans = r.ctx.MaskSpans(mask)
+		r.spans[mask] = spans
+	}
+	r.takeBack(p)
+	r.takeBack(scores)
+	node := r.add(r.ctx.Attention(scores.Src(1), scores.Src(0), v, mask, spans, p.ParamF(0)))
+	y := r.add(r.ctx.AttentionResult(node))
+	return r.add(r.ctx.Permute(y, [4]int{0, 2, 1, 3})), true
+}
+
+// takeBack removes a node that was just added.
+func (r *rewriter) takeBack(t ggml.Tensor) {
+	i := slices.Index(r.order, t)
+	r.order = slices.Delete(r.order, i, i+1)
+}
+
+// y = w ⊙ x/r by rows, r = √(mean(x²) + ε).
+func vjpRMSNormMul(s *sweep, t, dy ggml.Tensor) error {
+	s.give(t.Src(0), s.ctx.RMSNormMulBack(s.cont(s.value(t.Src(0))), t.Src(1), s.cont(dy), t.ParamF(ggml.FirstParam)))
+	return nil
+}
+
+// y = m·R·x, a rotation with YaRN's magnitude: dx = m·Rᵀ·dy.
+func vjpRotate(s *sweep, t, dy ggml.Tensor) error {
+	if dy.NB()[0] != 4 {
+		dy = s.cont(dy)
+	}
+	s.give(t.Src(0), s.ctx.Rotate(dy, t.Src(1), true, t.ParamF(ggml.FirstParam+1) != 0))
+	return nil
+}
+
+// With p = softmax(scale·kᵀq + mask), y = p·v: dv = pᵀ·dy, ds = p ⊙ (vᵀ·dy − dy·y), dq = scale·k·ds, dk = scale·q·dsᵀ.
+// The gradient of the node is that of its result, [u, H, n, S].
+func vjpAttention(s *sweep, t, dy ggml.Tensor) error {
+	dy = s.ctx.Permute(dy, [4]int{0, 2, 1, 3})
+	if dy.NB()[0] != 4 {
+		dy = s.cont(dy)
+	}
+	dq, dk, dv := s.ctx.AttentionBack(s.value(t), dy)
+	s.give(t.Src(0), dq)
+	s.give(t.Src(1), dk)
+	s.give(t.Src(2), dv)
+	return nil
+}

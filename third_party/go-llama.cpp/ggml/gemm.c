@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct ft_simd *candidate(int i) {
 #if defined(__x86_64__)
@@ -130,6 +131,16 @@ static int columns_across(int64_t col_tiles, int64_t row_tiles, int nth) {
 	return best;
 }
 
+// Columns of a block of B: where the second-level cache is known to be large, more than v->nc, so that A, which often
+// comes from the third level, passes by less often.
+static int64_t block_columns(const struct ft_simd *v) {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+	const size_t bytes = 4 * (size_t)FT_KC * FT_NC_MAX;
+	if (sysconf(_SC_LEVEL2_CACHE_SIZE) > (long)(bytes + bytes / 2)) return FT_NC_MAX / v->nr * v->nr;
+#endif
+	return v->nc;
+}
+
 void ft_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const struct ft_source *b, float *c, int64_t ldc,
 	int ith, int nth) {
 	const struct ft_simd *v = ft_best_simd();
@@ -141,10 +152,11 @@ void ft_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const
 
 	const int64_t blocks = (k + FT_KC - 1) / FT_KC;
 	const int64_t kc = ft_min(FT_KC / b->k_align * b->k_align, ft_up((k + blocks - 1) / blocks, b->k_align));
-	float *packed = ft_scratch_take(v->nc * FT_KC + FT_MR_MAX * FT_KS + b->work);
-	float *panel = packed + v->nc * FT_KC, *work = panel + FT_MR_MAX * FT_KS;
+	const int64_t nc = block_columns(v);
+	float *packed = ft_scratch_take((size_t)(nc * FT_KC + FT_MR_MAX * FT_KS) + b->work);
+	float *panel = packed + nc * FT_KC, *work = panel + FT_MR_MAX * FT_KS;
 	for (int64_t j = j_from; j < j_to;) {
-		const int64_t next = ft_min(j_to, (j / v->nc + 1) * v->nc);
+		const int64_t next = ft_min(j_to, (j / nc + 1) * nc);
 		for (int64_t p = 0; p < k; p += kc) {
 			const int64_t q = ft_min(k, p + kc);
 			b->panels(b, v, p, q, j, next, packed, work);

@@ -13,7 +13,7 @@
 enum {
 	FT_KC = 320,       // steps of k in a block of B
 	FT_KS = FT_KC + 16, // floats from one row of an A panel to the next: an odd number of cache lines
-	FT_NC_MAX = 512,
+	FT_NC_MAX = 1024,
 	FT_MR_MAX = 14,
 	FT_NR_MAX = 32,
 	FT_AK = 16, // floats from one step to the next of an A panel that is stored step by step

@@ -58,7 +58,7 @@ static void multiply(tensor dst, struct ft_weight w, bool transposed, int ith, i
 	const struct ft_simd *v = ft_best_simd();
 	const struct ggml_tensor *x = dst->src[1];
 	const struct factor a = factor_a(dst->src[2]), b = factor_b(dst->src[3]);
-	const size_t panels = (size_t)((FT_KC / v->mr + 1) * FT_AK + v->nc + v->nr) * (size_t)a.r;
+	const size_t panels = (size_t)((FT_KC / v->mr + 1) * FT_AK + FT_NC_MAX + v->nr) * (size_t)a.r;
 	const struct lora l = {
 		.source = { .panels = panels_with_term, .k_align = w.source.k_align, .work = (size_t)ft_up((int64_t)w.source.work, 16) + panels },
 		.w = w, .steps = transposed ? b : a, .columns = transposed ? a : b, .s = ft_param(dst, 0),

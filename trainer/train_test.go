@@ -40,7 +40,7 @@ func TestSameSeedAndThreadsGiveTheSameRun(t *testing.T) {
 }
 
 func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
-	for _, method := range methodNames {
+	for _, method := range adapterMethods {
 		c := tiny(t)
 		c.Method, c.Steps = method, 30
 		s, losses := mustTrain(t, c, false)
@@ -106,12 +106,13 @@ func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
 // leastMemory is what a run of c needs for so many sequences at once when all that can be is recomputed.
 func leastMemory(t *testing.T, c Config, seqs int) int64 {
 	s := opened(t, c)
-	e, err := graph.New(s.model, s.adapter.Weights, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1, Recompute: graph.RecomputeAll})
+	e, err := s.learner.engine(s.model, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1, Recompute: graph.RecomputeAll})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	return fixedBytes(int64(s.model.Bytes()), s.adapter.Parameters()) + e.WorkBytes()
+	_, parameters := s.learner.size()
+	return fixedBytes(int64(s.model.Bytes()), parameters) + e.WorkBytes()
 }
 
 func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
@@ -184,7 +185,7 @@ func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 		if exists(c.Out, AdapterFile) {
 			t.Errorf("learning rate %g: a diverged run has an adapter.gguf", rate)
 		}
-		params, _ := opened(t, c).params()
+		params, _ := opened(t, c).learner.params()
 		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), params)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,160 @@
+package trainer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"finetune/gguf"
+	"finetune/internal/hint"
+	"finetune/internal/testmodel"
+)
+
+// whole is tiny, trained whole, over a model of a type.
+func whole(t testing.TB, spec testmodel.Spec) Config {
+	c := by(MethodFull, tiny(t))
+	spec.Layers, spec.Embd, spec.FF, spec.Ctx = 2, 32, 64, 64
+	c.Model = testmodel.Path(t, spec)
+	return c
+}
+
+func TestWholeModelThatNothingChangedIsTheBaseByteForByte(t *testing.T) {
+	for _, arch := range testmodel.Architectures() {
+		for _, typ := range []gguf.Type{gguf.TypeF32, gguf.TypeF16, gguf.TypeBF16} {
+			c := whole(t, testmodel.Spec{Arch: arch, Type: typ})
+			c.LR, c.Steps = 0, 2 // which Validate refuses
+			s, err := Train(context.Background(), c, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(readFile(t, c.Out, ModelFile), readFile(t, c.Model)) {
+				t.Errorf("%s in %s: model.gguf differs from the base", arch, typ)
+			}
+			if s.ValLoss != s.BaseValLoss {
+				t.Errorf("%s in %s: validation loss %v → %v, want no change", arch, typ, s.BaseValLoss, s.ValLoss)
+			}
+		}
+	}
+	c := by(MethodFull, tiny(t))
+	c.Model, c.LR, c.Steps = shared(t, "models/stories260K-f32.gguf"), 0, 1 // written by llama.cpp's tools
+	if _, err := Train(context.Background(), c, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readFile(t, c.Out, ModelFile), readFile(t, c.Model)) {
+		t.Error("stories260K: model.gguf differs from the base")
+	}
+}
+
+// savedTolerance is what a loss may move when the masters are rounded to the type of the file, and llama.cpp rounds the
+// activations that it multiplies with weights of that type.
+var savedTolerance = map[gguf.Type]float64{gguf.TypeF32: 1e-4, gguf.TypeF16: 3e-4, gguf.TypeBF16: 2e-3}
+
+func TestSavedModelHasTheLossOfTheMasters(t *testing.T) {
+	for _, spec := range []testmodel.Spec{{Tied: true}, {Arch: "gpt2"}, {Arch: "qwen3"}} {
+		for typ, tolerance := range savedTolerance {
+			spec.Type = typ
+			c := whole(t, spec)
+			c.Steps = 30
+			s, _ := mustTrain(t, c, false)
+			if !(s.ValLoss < s.BaseValLoss-0.2) {
+				t.Errorf("%s in %s: validation loss %v → %v, want clearly less", spec.Arch, typ, s.BaseValLoss, s.ValLoss)
+			}
+			val := opened(t, c).val.All()
+			saved := c
+			saved.Model = s.Result
+			got := lossOf(t, evaluator(t, loaded(t, saved), c.Ctx), val)
+			t.Logf("%s in %s: loss of model.gguf by llama.cpp %.6f, by the trainer %.6f", spec.Arch, typ, got, s.ValLoss)
+			if far(got, float64(s.ValLoss), tolerance) {
+				t.Errorf("%s in %s: loss of model.gguf by llama.cpp %.5f, by the trainer %.5f", spec.Arch, typ, got, s.ValLoss)
+			}
+			sameLayout(t, c.Model, s.Result)
+		}
+	}
+}
+
+// sameLayout compares two files in all but the data.
+func sameLayout(t *testing.T, base, result string) {
+	t.Helper()
+	describe := func(path string) (text string) {
+		f, err := gguf.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for _, kv := range f.KVs() {
+			text += fmt.Sprintln(kv)
+		}
+		for _, tensor := range f.Tensors() {
+			text += fmt.Sprintln(tensor)
+		}
+		return text
+	}
+	if describe(result) != describe(base) {
+		t.Errorf("%q has other metadata or tensors than %q", result, base)
+	}
+}
+
+func TestWholeModelIsRefused(t *testing.T) {
+	noLeavings(t)
+	for _, tt := range []struct {
+		name  string
+		model func() string
+		want  string
+		hint  string
+	}{
+		{"quantized", func() string { return testmodel.Path(t, testmodel.Spec{Embd: 64, Type: gguf.TypeQ8_0}) },
+			`tensor "token_embd.weight" is q8_0: only models in F32, F16 or BF16 can be trained whole`, "train an adapter"},
+		{"not a number", func() string {
+			return copied(t, testmodel.Path(t, testmodel.Spec{}), func(b *gguf.Builder, f *gguf.File) {
+				b.SetAll(f.KVs())
+				for _, tensor := range f.Tensors() {
+					data, err := f.Data(tensor.Name)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if data = bytes.Clone(data); tensor.Name == "output_norm.weight" {
+						copy(data[8:], "\x00\x00\xc0\x7f")
+					}
+					b.AddTensor(tensor.Name, tensor.Type, tensor.Shape, data)
+				}
+			})
+		}, `tensor "output_norm.weight": element 2 is NaN`, ""},
+	} {
+		c := by(MethodFull, tiny(t))
+		c.Model = tt.model()
+		err := refused(t, c)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(strings.Join(hint.Of(err), " "), tt.hint) {
+			t.Errorf("%s: Train = %v, hints %q, want %q and %q", tt.name, err, hint.Of(err), tt.want, tt.hint)
+		}
+	}
+}
+
+func TestMaxMemoryOfAWholeModel(t *testing.T) {
+	c := whole(t, testmodel.Spec{})
+	c.MaxMemory = "1MiB"
+	err := refused(t, c)
+	if err == nil || !strings.Contains(err.Error(), "one sequence of 16 tokens needs") || !strings.Contains(strings.Join(hint.Of(err), " "), "an adapter") {
+		t.Errorf("Train = %v, hints %q, want the memory it needs and the advice to train an adapter", err, hint.Of(err))
+	}
+}
+
+func TestWholeModelHasNoAdapterToExport(t *testing.T) {
+	c := whole(t, testmodel.Spec{})
+	c.Steps = 1
+	mustTrain(t, c, false)
+	out := filepath.Join(t.TempDir(), "adapter.gguf")
+	e := DefaultExportConfig()
+	e.Run, e.Out = c.Out, out
+	_, exportErr := Export(context.Background(), e, nil)
+	for what, err := range map[string]error{"Export": exportErr, "CheckAdapter": CheckAdapter(c.Out, c.Model)} {
+		if err == nil || !strings.Contains(err.Error(), "there is no adapter") || !strings.Contains(strings.Join(hint.Of(err), " "), ModelFile) {
+			t.Errorf("%s = %v, hints %q, want it refused with a hint at %s", what, err, hint.Of(err), ModelFile)
+		}
+	}
+	if exists(out) {
+		t.Error("a refused export leaves a file")
+	}
+}

@@ -80,8 +80,9 @@ func DefaultConfig() Config {
 }
 
 // DefaultsOf returns the defaults of a training method; an empty one, and one that
-// there is not, have those of DefaultConfig. With full, what is trained is all there
-// is, so that a smaller rate and some weight decay of the matrices are in order.
+// there is not, have those of DefaultConfig. The learning rate of full suits models
+// of up to some hundred million parameters, made anew or trained before; a larger
+// model that was trained before wants a tenth or less.
 func DefaultsOf(method string) Config {
 	c := DefaultConfig()
 	if method == "" {
@@ -89,7 +90,7 @@ func DefaultsOf(method string) Config {
 	}
 	c.Method = method
 	if method == MethodFull {
-		c.Rank, c.Targets, c.LR, c.WeightDecay = 0, "", 3e-4, 0.1
+		c.Rank, c.Targets, c.LR, c.WeightDecay = 0, "", 1e-3, 0.1
 	}
 	return c
 }

@@ -27,7 +27,7 @@ func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
 	f.IntVar(&c.Steps, "steps", c.Steps, "optimizer steps; 0 is by --epochs")
 	f.StringVar(&c.LongRecords, "long-records", c.LongRecords, "records longer than --ctx: cut or skip")
 
-	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate; with --method full 3e-4 if not given")
+	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate; with --method full 1e-3 if not given")
 	f.Float64Var(&c.MinLR, "min-lr", c.MinLR, "learning rate that the schedule ends at")
 	f.StringVar(&c.Schedule, "schedule", c.Schedule, "cosine, linear or constant")
 	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")

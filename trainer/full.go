@@ -30,6 +30,10 @@ func newFull(c Config) (*full, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := enoughForAll(f, c); err != nil {
+		f.Close()
+		return nil, err
+	}
 	masters, err := Masters(f)
 	if err != nil {
 		f.Close()
@@ -41,6 +45,20 @@ func newFull(c Config) (*full, error) {
 		return nil, err
 	}
 	return &full{f, base.Hash, masters}, nil
+}
+
+// enoughForAll refuses a memory limit that the weights alone are above, before they are read.
+func enoughForAll(f *gguf.File, c Config) error {
+	var bytes, numbers int64
+	for _, t := range f.Tensors() {
+		bytes, numbers = bytes+t.Bytes(), numbers+t.Elements()
+	}
+	need := fixedBytes(bytes, int(numbers))
+	if limit := c.MaxMemoryBytes(); limit == 0 || need < limit {
+		return nil
+	}
+	return hint.With(fmt.Errorf("trainer: max-memory %s: to train all of %q takes %d MiB, activations not counted", c.MaxMemory, f.Path(), need>>20),
+		"an adapter takes far less: --method lora")
 }
 
 // Masters returns copies in F32 of the tensors of a base that can be trained: all but constants. A base with tensors of

@@ -134,10 +134,15 @@ func TestWholeModelIsRefused(t *testing.T) {
 
 func TestMaxMemoryOfAWholeModel(t *testing.T) {
 	c := whole(t, testmodel.Spec{})
-	c.MaxMemory = "1MiB"
-	err := refused(t, c)
-	if err == nil || !strings.Contains(err.Error(), "one sequence of 16 tokens needs") || !strings.Contains(strings.Join(hint.Of(err), " "), "an adapter") {
-		t.Errorf("Train = %v, hints %q, want the memory it needs and the advice to train an adapter", err, hint.Of(err))
+	s := opened(t, c)
+	_, numbers := s.learner.size()
+	above := fmt.Sprintf("%dB", fixedBytes(int64(s.model.Bytes()), numbers)+4096)
+	for limit, want := range map[string]string{"1MiB": "to train all of", above: "one sequence of 16 tokens needs"} {
+		c.MaxMemory = limit
+		err := refused(t, c)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(strings.Join(hint.Of(err), " "), "an adapter") {
+			t.Errorf("below %s Train = %v, hints %q, want %q and the advice to train an adapter", limit, err, hint.Of(err), want)
+		}
 	}
 }
 
@@ -156,5 +161,59 @@ func TestWholeModelHasNoAdapterToExport(t *testing.T) {
 	}
 	if exists(out) {
 		t.Error("a refused export leaves a file")
+	}
+}
+
+// Tensors that describe the rotation are computed, not learned.
+func TestConstantsStayAsTheyAre(t *testing.T) {
+	c := whole(t, testmodel.Spec{})
+	const constant = "rope_freqs.weight"
+	factors := []byte("\x00\x00\x80\x3f\x00\x00\x80\x3f\x00\x00\x00\x40\x00\x00\x80\x40") // 1, 1, 2, 4
+	c.Model = copied(t, c.Model, func(b *gguf.Builder, f *gguf.File) {
+		b.SetAll(f.KVs())
+		for _, tensor := range f.Tensors() {
+			b.CopyTensor(f, tensor.Name)
+		}
+		b.AddTensor(constant, gguf.TypeF32, []int64{4}, factors)
+	})
+	c.Steps = 2
+	s, _ := mustTrain(t, c, false)
+	f, err := gguf.Open(s.Result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if data, err := f.Data(constant); err != nil || !bytes.Equal(data, factors) {
+		t.Errorf("%s is %x, %v, want %x", constant, data, err, factors)
+	}
+	sameLayout(t, c.Model, s.Result)
+}
+
+func TestWeightDecayIsForMatrices(t *testing.T) {
+	c := whole(t, testmodel.Spec{Arch: "gpt2"})
+	f, err := newFull(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	params, _ := f.params()
+	for _, p := range params {
+		matrix := strings.HasSuffix(p.Name, ".weight") && !strings.Contains(p.Name, "norm") && !strings.Contains(p.Name, "embd")
+		if p.NoDecay == matrix {
+			t.Errorf("%s: no decay is %v, want %v", p.Name, p.NoDecay, !matrix)
+		}
+	}
+	if len(params) != 2*12+5 {
+		t.Errorf("%d tensors, want %d", len(params), 2*12+5)
+	}
+}
+
+func TestNumbersAboveF16AreNotWritten(t *testing.T) {
+	tensor := gguf.Tensor{Name: "w", Type: gguf.TypeF16, Shape: []int64{2, 1}}
+	if _, err := encode(tensor, []float32{-65504, 65504}); err != nil {
+		t.Error(err)
+	}
+	if _, err := encode(tensor, []float32{0, -65505}); err == nil || !strings.Contains(err.Error(), "element 1 is -65505, F16 holds 65504 at most") {
+		t.Errorf("encode = %v, want it refused", err)
 	}
 }

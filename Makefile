@@ -41,7 +41,7 @@ test-fast: ## run the tests that need no native code, in seconds
 
 test-sanitize: ## run the kernels under AddressSanitizer and UndefinedBehaviorSanitizer
 	mkdir -p bin && cd $(native)/ggml && $(CC) -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. \
-	  testdata/kernel_check.c gemm*.c kernel_dual.c kernel_mul.c kernel_rows.c kernel_weight.c cross_entropy.c \
+	  testdata/kernel_check.c gemm*.c kernel_dual.c kernel_mul.c kernel_rows.c kernel_total.c kernel_weight.c cross_entropy.c \
 	  -lm -lpthread -o $(CURDIR)/bin/kernel_check && $(CURDIR)/bin/kernel_check
 
 lint: ## gofmt, go vet and staticcheck, over both modules

@@ -12,6 +12,7 @@ type Param struct {
 	Name    string  // the factor's tensor name, such as "blk.3.attn_q.weight.dual_a"
 	Len     int     // elements
 	LRScale float64 // multiplies the learning rate of this tensor; 1 is neutral
+	NoDecay bool    // weight decay leaves this tensor alone
 }
 
 // AdamW is the optimizer of Loshchilov and Hutter, "Decoupled Weight Decay
@@ -23,8 +24,9 @@ type Param struct {
 //	v ← β2·v + (1 − β2)·g²
 //	θ ← θ − lr/(1 − β1ᵗ) · m / (√v/√(1 − β2ᵗ) + ε)
 //
-// Every element is computed in float64 and stored in float32, so the result
-// depends on nothing but the inputs. Goroutines must not share an AdamW.
+// Elements are computed in float32, as there, each by itself, by as many
+// goroutines as can run: the result depends on nothing but the inputs.
+// Callers must not share an AdamW between goroutines.
 type AdamW struct {
 	Beta1, Beta2 float64 // decay of the first and of the second moment
 	Eps          float64 // ε, added to the root of the second moment
@@ -36,8 +38,7 @@ type AdamW struct {
 }
 
 // NewAdamW returns an optimizer for the given parameters at step 0 with zero
-// moments, betas 0.9 and 0.999 and eps 1e-8. It allocates 8 bytes an element,
-// and nothing after that.
+// moments, betas 0.9 and 0.999 and eps 1e-8. It allocates 8 bytes an element.
 func NewAdamW(params []Param, weightDecay float64) *AdamW {
 	o := &AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: weightDecay, params: params}
 	for _, p := range params {
@@ -56,22 +57,27 @@ func (o *AdamW) Step(lr float64, values, grads [][]float32) {
 	t := float64(o.step)
 	c1 := 1 - math.Pow(o.Beta1, t)
 	c2 := math.Sqrt(1 - math.Pow(o.Beta2, t))
-	for i, p := range o.params {
-		rate := lr * p.LRScale
-		o.update(values[i], grads[i], o.m[i], o.v[i], 1-rate*o.WeightDecay, rate/c1, c2)
-	}
+	inPieces(values, func(p piece) {
+		i, rate, keep := p.tensor, lr*o.params[p.tensor].LRScale, 1.0
+		if !o.params[i].NoDecay {
+			keep = 1 - rate*o.WeightDecay
+		}
+		o.update(p.of(values), p.of(grads), p.of(o.m), p.of(o.v), keep, rate/c1, c2)
+	})
 }
 
-// update applies the rule to one tensor. All four slices have the same length.
+// update applies the rule to a piece of a tensor. All four slices have the same length.
 func (o *AdamW) update(theta, grad, m, v []float32, keep, rate, c2 float64) {
-	b1, b2, eps := o.Beta1, o.Beta2, o.Eps
+	b1, b2, eps := float32(o.Beta1), float32(o.Beta2), float32(o.Eps)
+	new1, new2 := float32(1-o.Beta1), float32(1-o.Beta2)
+	k, r, inverse := float32(keep), float32(rate), float32(1/c2)
 	grad, m, v = grad[:len(theta)], m[:len(theta)], v[:len(theta)]
 	for i, x := range theta {
-		g := float64(grad[i])
-		mi := b1*float64(m[i]) + (1-b1)*g
-		vi := b2*float64(v[i]) + (1-b2)*g*g
-		m[i], v[i] = float32(mi), float32(vi)
-		theta[i] = float32(float64(x)*keep - rate*mi/(math.Sqrt(vi)/c2+eps))
+		g := grad[i]
+		mi := b1*m[i] + new1*g
+		vi := b2*v[i] + new2*g*g
+		m[i], v[i] = mi, vi
+		theta[i] = x*k - r*mi/(float32(math.Sqrt(float64(vi)))*inverse+eps)
 	}
 }
 
@@ -101,24 +107,25 @@ func (o *AdamW) Restore(steps int, m, v [][]float32) {
 // them together is at most limit, and returns the norm before that. A limit of
 // 0 only measures. A norm that is not finite is returned as it is and the
 // gradients stay untouched: the caller must not step on them. The sum is
-// formed in float64 in the order of the elements.
+// formed in float64 piece by piece, in an order that does not depend on who
+// computes them.
 func ClipGlobalNorm(grads [][]float32, limit float64) float64 {
-	sum := 0.0
-	for _, grad := range grads {
-		for _, g := range grad {
+	norm := math.Sqrt(sumPieces(grads, func(p piece) (sum float64) {
+		for _, g := range p.of(grads) {
 			sum += float64(g) * float64(g)
 		}
-	}
-	norm := math.Sqrt(sum)
+		return sum
+	}))
 	if limit <= 0 || norm <= limit || math.IsNaN(norm) || math.IsInf(norm, 0) {
 		return norm
 	}
 	scale := float32(limit / norm)
-	for _, grad := range grads {
+	inPieces(grads, func(p piece) {
+		grad := p.of(grads)
 		for i := range grad {
 			grad[i] *= scale
 		}
-	}
+	})
 	return norm
 }
 

@@ -25,7 +25,7 @@ func tinyCheckpoint() *Checkpoint {
 		Cursor:     Cursor{Epoch: 1, Index: 7},
 		Totals:     Totals{TrainedTokens: 1000, RawTokens: 1536, Seconds: 1.25, BaseValLoss: 5.27},
 		Losses:     []float64{5.2, math.Inf(1), 4.75},
-		Params:     []Param{{"blk.0.attn_q.weight.dual_a", 3, 1}, {"blk.0.attn_q.weight.dual_b", 5, 2}},
+		Params:     []Param{{"blk.0.attn_q.weight.dual_a", 3, 1, false}, {"blk.0.attn_q.weight.dual_b", 5, 2, true}},
 	}
 	for i, p := range c.Params {
 		for j, data := range []*[][]float32{&c.Values, &c.M, &c.V} {

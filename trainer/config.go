@@ -28,7 +28,7 @@ type Config struct {
 	ValFraction float64 `yaml:"val-fraction"`        // share of Data held out, 0 to below 1; unused with Val
 	Out         string  `yaml:"out" resume:"free"`   // the run directory
 
-	Method  string  `yaml:"method"`  // dual-lora or lora
+	Method  string  `yaml:"method"`  // dual-lora, lora or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
 	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group); 0 = a scale of 1
 	Targets string  `yaml:"targets"` // all-linear, attention, or a regular expression over whole tensor names
@@ -79,18 +79,50 @@ func DefaultConfig() Config {
 	}
 }
 
+// DefaultsOf returns the defaults of a training method; an empty one, and one that
+// there is not, have those of DefaultConfig. The learning rate of full suits models
+// of up to some hundred million parameters, made anew or trained before; a larger
+// model that was trained before wants a tenth or less.
+func DefaultsOf(method string) Config {
+	c := DefaultConfig()
+	if method == "" {
+		return c
+	}
+	c.Method = method
+	if method == MethodFull {
+		c.Rank, c.Targets, c.LR, c.WeightDecay = 0, "", 1e-3, 0.1
+	}
+	return c
+}
+
+// ResultFile is the name of the file in the run directory that a run ends with.
+func (c Config) ResultFile() string {
+	if c.Method == MethodFull {
+		return ModelFile
+	}
+	return AdapterFile
+}
+
 // maxConfigBytes is far above any configuration: a model given as --config by
 // mistake is refused before it is read.
 const maxConfigBytes = 1 << 20
 
-// LoadConfig reads a YAML file over the defaults: what the file leaves out
-// keeps its default. An unknown key or a second document is an error. The
-// values themselves are checked by Validate.
-func LoadConfig(path string) (Config, error) {
-	c := DefaultConfig()
+// LoadConfig reads a YAML file over the defaults of its method: what the file
+// leaves out keeps its default. An unknown key or a second document is an error.
+// The values themselves are checked by Validate.
+func LoadConfig(path string) (Config, error) { return LoadConfigFor(path, "") }
+
+// LoadConfigFor is LoadConfig over the defaults of another method than the file's,
+// which will be used in its place; an empty one stands for the file's.
+func LoadConfigFor(path, method string) (Config, error) {
+	c := DefaultsOf(method)
 	text, err := readConfig(path)
 	if err != nil {
 		return c, err
+	}
+	var own struct{ Method string }
+	if method == "" && yaml.Unmarshal(text, &own) == nil { // what is wrong with the text shows below
+		c = DefaultsOf(own.Method)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)

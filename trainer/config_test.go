@@ -31,11 +31,19 @@ func TestValidate(t *testing.T) {
 		{"no output", func(c *Config) { c.Out = "" }, `trainer: "out": missing, want the path of the run directory`},
 		{"whole data held out", func(c *Config) { c.ValFraction = 1 }, `trainer: "val-fraction": want a fraction from 0 to below 1, got 1`},
 		{"nothing held out", func(c *Config) { c.ValFraction = 0 }, ""},
-		{"unknown method", func(c *Config) { c.Method = "dora" }, `trainer: "method": want dual-lora or lora, got "dora"`},
+		{"unknown method", func(c *Config) { c.Method = "dora" }, `trainer: "method": want dual-lora, lora or full, got "dora"`},
 		{"rank 0", func(c *Config) { c.Rank = 0; c.Method = "lora" }, `trainer: "rank": want 1 or more, got 0`},
 		{"rank 1 as lora", func(c *Config) { c.Rank = 1; c.Method = "lora" }, ""},
 		{"rank 1 has no second group", func(c *Config) { c.Rank = 1 }, `trainer: "rank": want 2 or more, got 1`},
 		{"rank above any model", func(c *Config) { c.Rank = 1 << 20 }, `trainer: "rank": want 2 to 65536, got 1048576`},
+		{"the defaults of full", func(c *Config) {
+			d := DefaultsOf("full")
+			d.Model, d.Data, d.Out = c.Model, c.Data, c.Out
+			*c = d
+		}, ""},
+		{"full with a rank", func(c *Config) { c.Method = "full" }, `trainer: "rank": want 0 with method full, which trains the base's own tensors, got 16`},
+		{"full with an alpha", func(c *Config) { c.Method, c.Rank, c.Alpha = "full", 0, 8 }, `trainer: "alpha": want 0 with method full, which trains the base's own tensors, got 8`},
+		{"full with targets", func(c *Config) { c.Method, c.Rank = "full", 0 }, `trainer: "targets": want none with method full, which trains the base's own tensors, got "all-linear"`},
 		{"negative alpha", func(c *Config) { c.Alpha = -1 }, `trainer: "alpha": want 0 or a number above, got -1`},
 		{"infinite alpha", func(c *Config) { c.Alpha = math.Inf(1) }, `trainer: "alpha": want 0 or a number above, got +Inf`},
 		{"no targets", func(c *Config) { c.Targets = "" }, `trainer: "targets": missing, want all-linear, attention or a regular expression`},
@@ -84,6 +92,26 @@ func TestConfigSaveLoad(t *testing.T) {
 	}
 	if got != c {
 		t.Errorf("LoadConfig(Save(c)) = %+v, want %+v", got, c)
+	}
+}
+
+func TestFileHasTheDefaultsOfItsMethod(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.yaml")
+	if err := os.WriteFile(path, []byte("method: full\nctx: 32\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		method string
+		want   Config
+	}{{"", DefaultsOf(MethodFull)}, {"full", DefaultsOf(MethodFull)}, {"lora", DefaultsOf("lora")}} {
+		got, err := LoadConfigFor(path, tt.method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.want.Ctx, tt.want.Method = 32, "full"
+		if got != tt.want {
+			t.Errorf("LoadConfigFor(%q) = %+v, want %+v", tt.method, got, tt.want)
+		}
 	}
 }
 

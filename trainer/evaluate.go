@@ -11,6 +11,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/hint"
 	"finetune/trainer/data"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -78,16 +79,27 @@ func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err
 }
 
 // adapterFile is the file of an adapter that is given by its own path or by that of its run directory.
-func adapterFile(path string) string {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return filepath.Join(path, AdapterFile)
+func adapterFile(path string) (string, error) {
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return path, nil
 	}
-	return path
+	if c, err := LoadConfig(filepath.Join(path, ConfigFile)); err == nil && c.Method == MethodFull {
+		return "", wholeModel(path)
+	}
+	return filepath.Join(path, AdapterFile), nil
+}
+
+// wholeModel says that a run has no adapter because it trained the model itself.
+func wholeModel(run string) error {
+	return hint.With(fmt.Errorf("trainer: run directory %q: trained whole, there is no adapter", run),
+		fmt.Sprintf("%s is the trained model, a GGUF for any llama.cpp app", filepath.Join(run, ModelFile)))
 }
 
 // loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this.
 func loadable(path string) (file string, remove func(), err error) {
-	path = adapterFile(path)
+	if path, err = adapterFile(path); err != nil {
+		return "", nil, err
+	}
 	a, err := adapter.Load(path)
 	if err != nil {
 		return "", nil, err

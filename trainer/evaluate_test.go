@@ -68,7 +68,7 @@ func TestPackedRecordsHaveTheLossOfEachAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := opened(t, c)
-	for i, w := range s.adapter.Weights {
+	for i, w := range s.learner.(*factors).Weights {
 		for j, m := range w.Mats() {
 			copy(m.Mat.Data, trained.Weights[i].Mats()[j].Mat.Data)
 		}

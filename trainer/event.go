@@ -15,7 +15,7 @@ type Event struct {
 	// start
 	Model      string   `json:"model,omitempty"`
 	Method     string   `json:"method,omitempty"`
-	Matrices   int      `json:"matrices,omitempty"`   // adapted weights
+	Matrices   int      `json:"matrices,omitempty"`   // adapted weights, or tensors trained themselves
 	Parameters int      `json:"parameters,omitempty"` // trained numbers
 	Windows    int      `json:"windows,omitempty"`    // training windows of n_ctx tokens
 	ValWindows int      `json:"val_windows,omitempty"`
@@ -42,7 +42,7 @@ type Event struct {
 type Summary struct {
 	Steps         int     `json:"steps"`
 	BaseValLoss   Loss    `json:"base_val_loss"` // mean validation loss of the base
-	ValLoss       Loss    `json:"val_loss"`      // and with the adapter
+	ValLoss       Loss    `json:"val_loss"`      // and with what was learned
 	TrainLoss     Loss    `json:"train_loss"`    // mean over the last tenth of the steps
 	TrainedTokens int64   `json:"trained_tokens"`
 	RawTokens     int64   `json:"raw_tokens"`
@@ -50,8 +50,9 @@ type Summary struct {
 	RawRate       float64 `json:"raw_tokens_per_second"`
 	Seconds       float64 `json:"seconds"` // in training steps
 	PeakMemory    int64   `json:"peak_memory_bytes"`
-	Run           string  `json:"run"` // the run directory
-	Adapter       string  `json:"adapter"`
+	Run           string  `json:"run"`               // the run directory
+	Result        string  `json:"result"`            // the file in it that the run has made
+	Adapter       string  `json:"adapter,omitempty"` // the same, if it holds an adapter
 }
 
 // Loss is a mean cross-entropy in nats a token. NaN means not measured, in JSON null.

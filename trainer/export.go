@@ -125,6 +125,9 @@ func (x *exporter) open() (err error) {
 	if x.run, err = LoadConfig(filepath.Join(x.Run, ConfigFile)); err != nil {
 		return hint.With(err, "--run wants a directory that finetune train has made")
 	}
+	if x.run.Method == MethodFull {
+		return wholeModel(x.Run)
+	}
 	if x.Model != "" {
 		x.run.Model = x.Model
 	}
@@ -154,7 +157,11 @@ func (x *exporter) open() (err error) {
 // CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
 // for another base is an adapter.ErrOtherBase.
 func CheckAdapter(path, model string) error {
-	a, err := adapter.Load(adapterFile(path))
+	file, err := adapterFile(path)
+	if err != nil {
+		return err
+	}
+	a, err := adapter.Load(file)
 	if err != nil {
 		return err
 	}

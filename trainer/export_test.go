@@ -28,7 +28,7 @@ func exported(t *testing.T, c Config, change func(*ExportConfig)) (ExportConfig,
 
 func TestExportedFileDoesWhatTheResultSays(t *testing.T) {
 	noLeavings(t)
-	for _, method := range methodNames {
+	for _, method := range adapterMethods {
 		c := tiny(t)
 		c.Method, c.Steps = method, 40
 		s, _ := mustTrain(t, c, false)

@@ -74,6 +74,29 @@ func tiny(t testing.TB) Config {
 	return c
 }
 
+// adapterMethods are those of which a run ends with an adapter.
+var adapterMethods = []string{"dual-lora", "lora"}
+
+// by is the same run with another method.
+func by(method string, c Config) Config {
+	d := DefaultsOf(method)
+	c.Method, c.WeightDecay = method, d.WeightDecay
+	if method == MethodFull {
+		c.Rank, c.Alpha, c.Targets = d.Rank, d.Alpha, d.Targets
+	}
+	return c
+}
+
+// resultOf is the content of the file that a run has ended with.
+func resultOf(t testing.TB, run string) []byte {
+	t.Helper()
+	c, err := LoadConfig(filepath.Join(run, ConfigFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readFile(t, run, c.ResultFile())
+}
+
 // mustTrain runs to the end and returns the losses of the steps, in order.
 func mustTrain(t testing.TB, c Config, resume bool) (*Summary, []float64) {
 	t.Helper()

@@ -20,8 +20,8 @@ import (
 func epochs(t *testing.T, method string, accum int) Config {
 	c := tiny(t)
 	c.Data = write(t, "train.txt", story(16))
-	c.Method, c.Steps, c.Epochs, c.Batch, c.GradAccum, c.CheckpointEvery = method, 0, 3, 2, accum, 2
-	return c
+	c.Steps, c.Epochs, c.Batch, c.GradAccum, c.CheckpointEvery = 0, 3, 2, accum, 2
+	return by(method, c)
 }
 
 // interrupt trains until step k is reported, then cancels.
@@ -39,11 +39,11 @@ func interrupt(t *testing.T, c Config, resume bool, k int) {
 	}
 }
 
-// sameResult compares a run's adapter, byte for byte, and its log with those of a run of n steps that never stopped.
+// sameResult compares what a run has made, byte for byte, and its log with those of a run of n steps that never stopped.
 func sameResult(t *testing.T, what, whole, resumed string, n int) {
 	t.Helper()
-	if !bytes.Equal(readFile(t, whole, AdapterFile), readFile(t, resumed, AdapterFile)) {
-		t.Errorf("%s: adapter.gguf differs from that of a run that never stopped", what)
+	if !bytes.Equal(resultOf(t, whole), resultOf(t, resumed)) {
+		t.Errorf("%s: the result differs from that of a run that never stopped", what)
 	}
 	if got := loggedSteps(t, resumed); !slices.Equal(got, countTo(n)) {
 		t.Errorf("%s: log.jsonl has the steps %v, want each of %d once", what, got, n)

@@ -21,6 +21,7 @@ import (
 const (
 	ConfigFile  = "config.yaml"  // every setting, effective
 	AdapterFile = "adapter.gguf" // the trained factors, once a run is done
+	ModelFile   = "model.gguf"   // with MethodFull the trained model, once a run is done
 	LogFile     = "log.jsonl"    // one event a line
 
 	checkpointPrefix = "checkpoint-"

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/trainer/data"
@@ -20,7 +19,7 @@ import (
 type setup struct {
 	config  Config
 	model   *llama.Model
-	adapter *adapter.Adapter
+	learner learner
 	train   *data.Windows
 	val     *data.Windows // nil: nothing is held out
 	blank   data.Window
@@ -39,7 +38,7 @@ func newSetup(c Config) (_ *setup, err error) {
 	if err := checkDevice(c.Device); err != nil {
 		return nil, err
 	}
-	if s.adapter, err = newAdapter(c); err != nil {
+	if s.learner, err = newLearner(c); err != nil {
 		return nil, err
 	}
 	if s.model, err = LoadBase(c.Model); err != nil {
@@ -63,6 +62,9 @@ func (s *setup) close() error {
 	if s.model != nil {
 		err = errors.Join(err, s.model.Close())
 	}
+	if s.learner != nil {
+		err = errors.Join(err, s.learner.close())
+	}
 	return err
 }
 
@@ -72,34 +74,6 @@ func checkDevice(device string) error {
 		return nil
 	}
 	return hint.With(fmt.Errorf("trainer: device %q: this build trains on the CPU only", device), "leave --device out")
-}
-
-// newAdapter reads the base's header and starts the factors.
-func newAdapter(c Config) (*adapter.Adapter, error) {
-	f, err := OpenBase(c.Model)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	base, err := adapter.ReadBase(f)
-	if err != nil {
-		return nil, err
-	}
-	targets, err := adapter.ParseTargets(c.Targets)
-	if err != nil {
-		return nil, err
-	}
-	selected, err := targets.Select(f.Tensors())
-	if err != nil {
-		return nil, err
-	}
-	a, err := adapter.Build(adapter.Method(c.Method), c.Rank, float32(c.Alpha), selected)
-	if err != nil {
-		return nil, err
-	}
-	a.Architecture, a.BaseName, a.BaseHash = base.Architecture, base.Name, base.Hash
-	a.Init(c.Seed)
-	return a, nil
 }
 
 // OpenBase opens the header of a base model. An adapter, or a file with a tokenizer and no weights, is an error.
@@ -145,9 +119,10 @@ const mostSequences = 256
 // newEngine builds the training graph. Where memory is short it recomputes more, and when that is not enough the batch
 // goes through in smaller parts.
 func (s *setup) newEngine() (err error) {
-	limit := WorkLimit(int64(s.model.Bytes()), s.adapter.Parameters(), s.config.MaxMemoryBytes())
+	_, parameters := s.learner.size()
+	limit := WorkLimit(int64(s.model.Bytes()), parameters, s.config.MaxMemoryBytes())
 	for s.seqs = min(s.config.Batch, mostSequences); ; s.seqs = (s.seqs + 1) / 2 {
-		s.engine, err = graph.New(s.model, s.adapter.Weights, graph.Options{
+		s.engine, err = s.learner.engine(s.model, graph.Options{
 			Shape: graph.Shape{Ctx: s.config.Ctx, Seqs: s.seqs}, Threads: s.config.threads(), Limit: limit,
 		})
 		if err != nil {
@@ -163,17 +138,18 @@ func (s *setup) newEngine() (err error) {
 		s.engine = nil
 	}
 	if names := s.engine.Unreached(); len(names) > 0 {
-		return fmt.Errorf("trainer: targets %q: %q is not used by the model's graph in a way that can be trained", s.config.Targets, names[0])
+		return s.learner.unreached(names[0])
 	}
 	return nil
 }
 
 // tooSmall says what one sequence needs when all that can be recomputed is.
 func (s *setup) tooSmall() error {
-	fixed := fixedBytes(int64(s.model.Bytes()), s.adapter.Parameters())
-	return hint.With(fmt.Errorf("trainer: max-memory %s: one sequence of %d tokens needs %d MiB: %d for the base and the adapter, %d for activations",
+	_, parameters := s.learner.size()
+	fixed := fixedBytes(int64(s.model.Bytes()), parameters)
+	return hint.With(fmt.Errorf("trainer: max-memory %s: one sequence of %d tokens needs %d MiB: %d for the base and what is trained, %d for activations",
 		s.config.MaxMemory, s.config.Ctx, (fixed+s.engine.WorkBytes())>>20, fixed>>20, s.engine.WorkBytes()>>20),
-		"a shorter --ctx, fewer --targets or a smaller --rank need less")
+		s.learner.leaner())
 }
 
 // threads is the number to compute with.
@@ -190,7 +166,7 @@ func (s *setup) identity() (sum [sha256.Size]byte) {
 	h := sha256.New()
 	config := s.config.Hash()
 	h.Write(config[:])
-	h.Write([]byte(s.adapter.BaseHash))
+	h.Write([]byte(s.learner.base()))
 	for _, windows := range []*data.Windows{s.train, s.val} {
 		for i := range length(windows) {
 			w := windows.At(i)
@@ -200,17 +176,6 @@ func (s *setup) identity() (sum [sha256.Size]byte) {
 		}
 	}
 	return [sha256.Size]byte(h.Sum(nil))
-}
-
-// params describes the trained tensors to the optimizer and to checkpoints; values are their data.
-func (s *setup) params() (params []Param, values [][]float32) {
-	for _, w := range s.adapter.Weights {
-		for _, m := range w.Mats() {
-			params = append(params, Param{Name: w.Name + "." + m.Suffix, Len: len(m.Mat.Data), LRScale: 1})
-			values = append(values, m.Mat.Data)
-		}
-	}
-	return params, values
 }
 
 // validate is the mean validation loss with the factors as they are.

@@ -16,6 +16,7 @@ const (
 	baseLoss     = 5.27
 	dualLoss     = 3.10
 	loraLoss     = 3.05
+	fullLoss     = 2.92
 	baseRounding = 0.01 // of the figure above
 	baseByType   = 0.02 // between the types of the base file
 	finalByType  = 0.03 // likewise, after training
@@ -33,12 +34,15 @@ func shakespeare(t *testing.T, model, method string) Config {
 	if testing.Short() {
 		t.Skip("trains for a quarter of a minute")
 	}
-	c := DefaultConfig()
+	c := DefaultsOf(method)
 	c.Model = shared(t, "models/"+model)
 	c.Data = shared(t, "text/tinyshakespeare.txt")
 	c.Out = filepath.Join(t.TempDir(), "run")
-	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR, c.Threads = method, 8, 128, 4, 200, 1e-2, 1
-	c.Alpha = 16
+	c.Ctx, c.Batch, c.Steps, c.Threads = 128, 4, 200, 1
+	if method == MethodFull {
+		return c
+	}
+	c.Rank, c.Alpha, c.LR = 8, 16, 1e-2
 	if method == "dual-lora" {
 		c.Alpha = 8 // s = alpha/r1 = 2, as for LoRA
 	}
@@ -54,6 +58,8 @@ func TestLearnsShakespeare(t *testing.T) {
 		}{
 			{"stories260K-f32.gguf", "dual-lora", dualLoss},
 			{"stories260K-f32.gguf", "lora", loraLoss},
+			{"stories260K-f32.gguf", "full", fullLoss},
+			{"stories260K-f16.gguf", "full", fullLoss + finalByType},
 			{"stories260K-q8_0.gguf", "dual-lora", dualLoss + finalByType},
 			{"stories260K-f16.gguf", "dual-lora", dualLoss + finalByType},
 		} {
@@ -84,6 +90,11 @@ func TestLearnsShakespeare(t *testing.T) {
 	}
 	if math.Abs(float64(whole.BaseValLoss)-baseLoss) > baseRounding {
 		t.Errorf("validation loss of the base in F32 is %.4f, want %.2f", whole.BaseValLoss, baseLoss)
+	}
+	lora, full := results["lora stories260K-f32.gguf"], results["full stories260K-f32.gguf"]
+	if !(full.ValLoss < lora.ValLoss) || full.TrainedTokens != lora.TrainedTokens {
+		t.Errorf("trained whole the loss is %.4f after %d tokens, with LoRA %.4f after %d, want less after as many",
+			full.ValLoss, full.TrainedTokens, lora.ValLoss, lora.TrainedTokens)
 	}
 	for _, name := range []string{"dual-lora stories260K-q8_0.gguf", "dual-lora stories260K-f16.gguf"} {
 		s := results[name]

@@ -44,8 +44,8 @@ type loop struct {
 }
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
-// its run directory. report gets every event and may be nil. The run directory holds adapter.gguf exactly when the run
-// is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
+// its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with MethodFull
+// model.gguf, exactly when the run is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
 func Train(ctx context.Context, c Config, resume bool, report func(Event)) (_ *Summary, err error) {
 	run, err := openRun(c, resume)
 	if err != nil {
@@ -107,7 +107,7 @@ func openRun(c Config, resume bool) (*Run, error) {
 
 // resumable refuses a run that is done, and settings that would make it another run.
 func resumable(run *Run, c Config) error {
-	if _, err := os.Stat(run.Path(AdapterFile)); err == nil {
+	if _, err := os.Stat(run.Path(c.ResultFile())); err == nil {
 		return hint.With(fmt.Errorf("trainer: run directory %q: the run is done", run.Dir()), "a longer training is a new run")
 	}
 	saved, err := LoadConfig(run.Path(ConfigFile))
@@ -126,7 +126,7 @@ const otherRun = "resume with the settings in config.yaml, or start a new run in
 func newLoop(s *setup, run *Run, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, run: run, id: s.identity(), report: report, total: s.config.totalSteps(s.train.Len())}
 	l.totals.BaseValLoss = math.NaN()
-	params, values := s.params()
+	params, values := s.learner.params()
 	l.values = values
 	l.opt = NewAdamW(params, s.config.WeightDecay)
 	for _, g := range s.engine.Gradients() {
@@ -177,8 +177,9 @@ func (l *loop) restore(resume bool) error {
 
 // begin tells what will be done and measures the base.
 func (l *loop) begin(ctx context.Context) error {
-	err := l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: len(l.adapter.Weights),
-		Parameters: l.adapter.Parameters(), Windows: l.train.Len(), ValWindows: length(l.val), TotalSteps: l.total,
+	tensors, parameters := l.learner.size()
+	err := l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: tensors,
+		Parameters: parameters, Windows: l.train.Len(), ValWindows: length(l.val), TotalSteps: l.total,
 		Threads: l.config.threads(), WorkBytes: l.engine.WorkBytes(), MicroBatch: l.seqs, Step: l.step, Notes: notes(l.train.Stats(), l.config)})
 	if err != nil || l.step > 0 || l.val == nil {
 		return err
@@ -291,7 +292,7 @@ func (l *loop) diverged(before Cursor, loss, norm float64) error {
 
 const divergedHint = "a lower --lr or a longer --warmup is the usual cure"
 
-// finish measures the result and writes the adapter.
+// finish measures the result and writes it.
 func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	loss, err := l.validate(ctx)
 	if err != nil {
@@ -308,8 +309,8 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	if err := l.checkpoint(l.deal.at); err != nil {
 		return nil, err
 	}
-	path := l.run.Path(AdapterFile)
-	if err := l.adapter.Save(path); err != nil {
+	path := l.run.Path(l.config.ResultFile())
+	if err := l.learner.save(path); err != nil {
 		return nil, err
 	}
 	seconds := max(l.totals.Seconds, 1e-9)
@@ -317,7 +318,10 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 		Steps: l.step, BaseValLoss: Loss(l.totals.BaseValLoss), ValLoss: loss, TrainLoss: l.recentLoss(),
 		TrainedTokens: l.totals.TrainedTokens, RawTokens: l.totals.RawTokens, Seconds: l.totals.Seconds,
 		TrainedRate: float64(l.totals.TrainedTokens) / seconds, RawRate: float64(l.totals.RawTokens) / seconds,
-		PeakMemory: peakMemory(), Run: l.run.Dir(), Adapter: path,
+		PeakMemory: peakMemory(), Run: l.run.Dir(), Result: path,
+	}
+	if l.config.Method != MethodFull {
+		s.Adapter = path
 	}
 	return s, l.tell(Event{Kind: "done", TokensPerSecond: s.TrainedRate, RawPerSecond: s.RawRate, Summary: s})
 }

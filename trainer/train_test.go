@@ -40,7 +40,7 @@ func TestSameSeedAndThreadsGiveTheSameRun(t *testing.T) {
 }
 
 func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
-	for _, method := range methodNames {
+	for _, method := range adapterMethods {
 		c := tiny(t)
 		c.Method, c.Steps = method, 30
 		s, losses := mustTrain(t, c, false)
@@ -62,7 +62,12 @@ func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
 const sameMathTolerance = 1e-5
 
 func TestAccumulationIsTheMeanOverAllTrainedTokens(t *testing.T) {
-	c := tiny(t)
+	for _, method := range methodNames {
+		t.Run(method, func(t *testing.T) { accumulationIsTheMean(t, by(method, tiny(t))) })
+	}
+}
+
+func accumulationIsTheMean(t *testing.T, c Config) {
 	c.Data, c.ValFraction, c.Steps, c.LR = write(t, "train.jsonl", records(60)), 0, 4, 1e-3
 	c.Batch, c.GradAccum = 4, 1
 	_, whole := mustTrain(t, c, false)
@@ -106,16 +111,22 @@ func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
 // leastMemory is what a run of c needs for so many sequences at once when all that can be is recomputed.
 func leastMemory(t *testing.T, c Config, seqs int) int64 {
 	s := opened(t, c)
-	e, err := graph.New(s.model, s.adapter.Weights, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1, Recompute: graph.RecomputeAll})
+	e, err := s.learner.engine(s.model, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1, Recompute: graph.RecomputeAll})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	return fixedBytes(int64(s.model.Bytes()), s.adapter.Parameters()) + e.WorkBytes()
+	_, parameters := s.learner.size()
+	return fixedBytes(int64(s.model.Bytes()), parameters) + e.WorkBytes()
 }
 
 func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
-	c := tiny(t)
+	for _, method := range []string{"dual-lora", MethodFull} {
+		t.Run(method, func(t *testing.T) { maxMemoryMakesTheMicroBatchSmaller(t, by(method, tiny(t))) })
+	}
+}
+
+func maxMemoryMakesTheMicroBatchSmaller(t *testing.T, c Config) {
 	c.Batch, c.LR = 4, 1e-3
 	whole, least := leastMemory(t, c, 4), leastMemory(t, c, 1)
 	_, want := mustTrain(t, c, false)
@@ -142,7 +153,11 @@ func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
 	none := elsewhere(t, c)
 	none.MaxMemory = "1MiB"
 	_, err = Train(context.Background(), none, false, nil)
-	if err == nil || !strings.Contains(err.Error(), "one sequence of 16 tokens needs") || len(hint.Of(err)) == 0 {
+	refusal := "one sequence of 16 tokens needs"
+	if c.Method == MethodFull {
+		refusal = "to train all of"
+	}
+	if err == nil || !strings.Contains(err.Error(), refusal) || len(hint.Of(err)) == 0 {
 		t.Errorf("Train below what one sequence needs = %v, hints %q, want it refused with a hint", err, hint.Of(err))
 	}
 	if exists(none.Out) {
@@ -168,23 +183,26 @@ const (
 )
 
 // diverging is a run that does so in its second step.
-func diverging(t *testing.T, rate float64) Config {
-	c := tiny(t)
+func diverging(t *testing.T, method string, rate float64) Config {
+	c := by(method, tiny(t))
 	c.LR, c.Clip, c.Warmup, c.Schedule, c.Steps = rate, 0, 0, "constant", 3
 	return c
 }
 
 func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
-	for _, rate := range []float64{hugeRate, deadRate} {
-		c := diverging(t, rate)
+	for _, tt := range []struct {
+		method string
+		rate   float64
+	}{{"dual-lora", hugeRate}, {"dual-lora", deadRate}, {MethodFull, hugeRate}} {
+		c, rate := diverging(t, tt.method, tt.rate), tt.rate
 		_, err := Train(context.Background(), c, false, nil)
 		if err == nil || !strings.Contains(err.Error(), "step 2: loss ") || !strings.Contains(err.Error(), "diverged") || len(hint.Of(err)) == 0 {
 			t.Fatalf("Train with a learning rate of %g = %v, want an error that names step 2, with a hint", rate, err)
 		}
-		if exists(c.Out, AdapterFile) {
-			t.Errorf("learning rate %g: a diverged run has an adapter.gguf", rate)
+		if exists(c.Out, c.ResultFile()) {
+			t.Errorf("learning rate %g: a diverged run has a %s", rate, c.ResultFile())
 		}
-		params, _ := opened(t, c).params()
+		params, _ := opened(t, c).learner.params()
 		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), params)
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +222,7 @@ func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 
 // The last update has no step after it whose loss would tell.
 func TestRunThatDivergesInItsLastStepIsNotDone(t *testing.T) {
-	c := diverging(t, hugeRate)
+	c := diverging(t, "dual-lora", hugeRate)
 	c.Steps = 1
 	_, err := Train(context.Background(), c, false, nil)
 	if err == nil || !strings.Contains(err.Error(), "step 1: validation loss NaN") || exists(c.Out, AdapterFile) {

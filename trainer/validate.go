@@ -32,7 +32,7 @@ const (
 )
 
 var (
-	methodNames = []string{"dual-lora", "lora"}
+	methodNames = []string{"dual-lora", "lora", MethodFull}
 	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
 	longNames   = []string{"cut", "skip"}
 )
@@ -40,19 +40,13 @@ var (
 // Validate checks every setting that can be judged without the model and the
 // data and returns the first *ConfigError in the order of the fields.
 func (c Config) Validate() error {
-	minRank := 1
-	if c.Method == "dual-lora" {
-		minRank = 2 // one for the magnitude, one for the direction
-	}
 	return firstError(
 		needed("model", c.Model, "the path of a GGUF base model"),
 		needed("data", c.Data, "the path of the training data"),
 		needed("out", c.Out, "the path of the run directory"),
 		below1("val-fraction", c.ValFraction),
 		oneOf("method", c.Method, methodNames),
-		between("rank", c.Rank, minRank, maxRank),
-		atLeast0("alpha", c.Alpha),
-		targets("targets", c.Targets),
+		c.adapterSettings(),
 		between("ctx", c.Ctx, 2, maxCtx),
 		between("batch", c.Batch, 1, maxCount),
 		between("grad-accum", c.GradAccum, 1, maxCount),
@@ -71,6 +65,32 @@ func (c Config) Validate() error {
 		between("eval-every", c.EvalEvery, 0, maxCount),
 		between("checkpoint-every", c.CheckpointEvery, 0, maxCount),
 		between("log-every", c.LogEvery, 1, maxCount),
+	)
+}
+
+// adapterSettings checks the settings of an adapter, or that there are none.
+func (c Config) adapterSettings() *ConfigError {
+	unused := func(key, zero string, is bool, got string) *ConfigError {
+		if is {
+			return nil
+		}
+		return &ConfigError{key, zero + " with method full, which trains the base's own tensors", got}
+	}
+	minRank := 1
+	switch c.Method {
+	case MethodFull:
+		return firstConfigError(
+			unused("rank", "0", c.Rank == 0, strconv.Itoa(c.Rank)),
+			unused("alpha", "0", c.Alpha == 0, strconv.FormatFloat(c.Alpha, 'g', -1, 64)),
+			unused("targets", "none", c.Targets == "", strconv.Quote(c.Targets)),
+		)
+	case "dual-lora":
+		minRank = 2 // one for the magnitude, one for the direction
+	}
+	return firstConfigError(
+		between("rank", c.Rank, minRank, maxRank),
+		atLeast0("alpha", c.Alpha),
+		targets("targets", c.Targets),
 	)
 }
 
@@ -111,6 +131,13 @@ func ParseBytes(s string) (int64, error) {
 }
 
 func firstError(errs ...*ConfigError) error {
+	if err := firstConfigError(errs...); err != nil {
+		return err
+	}
+	return nil
+}
+
+func firstConfigError(errs ...*ConfigError) *ConfigError {
 	for _, err := range errs {
 		if err != nil {
 			return err

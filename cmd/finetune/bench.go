@@ -17,7 +17,7 @@ import (
 
 func benchCommand(u *ui) *cobra.Command {
 	o := bench.Options{}
-	var methods, kinds []string
+	var kinds []string
 	var memory string
 	cmd := &cobra.Command{
 		Use:   "bench [--model base.gguf | --shape NAME --type TYPE]",
@@ -28,12 +28,10 @@ func benchCommand(u *ui) *cobra.Command {
 		Example: "  finetune bench --model base.gguf\n  finetune bench --shape smol135 --type q8_0,q4_k_m --json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, name := range methods {
-				m, err := adapter.ParseMethod(name)
-				if err != nil {
-					return wrongUsage(cmd, "%v", err)
+			for _, name := range o.Methods {
+				if _, err := adapter.ParseMethod(name); err != nil && name != trainer.MethodFull {
+					return wrongUsage(cmd, "%v, or %q", err, trainer.MethodFull)
 				}
-				o.Methods = append(o.Methods, m)
 			}
 			if o.Model != "" {
 				o.Shape, kinds = "", []string{""}
@@ -70,7 +68,7 @@ func benchCommand(u *ui) *cobra.Command {
 	flags.StringVar(&o.Model, "model", "", "base model, a GGUF")
 	flags.StringVar(&o.Shape, "shape", "smol135", "without --model: the shape of the model to make")
 	flags.StringSliceVar(&kinds, "type", []string{"q8_0"}, "and its types, such as q8_0,q4_0,q4_k_m,f16")
-	flags.StringSliceVar(&methods, "method", []string{"lora", "dual-lora"}, "methods")
+	flags.StringSliceVar(&o.Methods, "method", []string{"lora", "dual-lora"}, "methods; full too, over types f32, f16 and bf16")
 	flags.IntVar(&o.Rank, "rank", 8, "rank; dual-lora splits it")
 	flags.IntVar(&o.Ctx, "ctx", 512, "tokens in a sequence")
 	flags.IntVar(&o.Seqs, "batch", 1, "sequences in a step")

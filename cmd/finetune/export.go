@@ -20,7 +20,8 @@ func exportCommand(u *ui) *cobra.Command {
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
 		Long: "Export writes a GGUF LoRA, loads it in llama.cpp and measures what it keeps of the\n" +
 			"gain in validation loss. A Dual LoRA has a high rank: project takes the best\n" +
-			"low-rank products, exact the whole change.",
+			"low-rank products, exact the whole change. A run with --method full needs none: its\n" +
+			"model.gguf is the result.",
 		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {

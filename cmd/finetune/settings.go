@@ -15,8 +15,8 @@ func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
 	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "`SHARE` of the training data that is held out")
 	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
 
-	f.StringVar(&c.Method, "method", c.Method, "dual-lora or lora")
-	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of a matrix; dual-lora splits it evenly between magnitude and direction")
+	f.StringVar(&c.Method, "method", c.Method, "dual-lora, lora, or full: every weight of the model itself")
+	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix; dual-lora splits it evenly between magnitude and direction")
 	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank); 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
 
@@ -27,12 +27,12 @@ func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
 	f.IntVar(&c.Steps, "steps", c.Steps, "optimizer steps; 0 is by --epochs")
 	f.StringVar(&c.LongRecords, "long-records", c.LongRecords, "records longer than --ctx: cut or skip")
 
-	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate")
+	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate; with --method full 1e-3 if not given")
 	f.Float64Var(&c.MinLR, "min-lr", c.MinLR, "learning rate that the schedule ends at")
 	f.StringVar(&c.Schedule, "schedule", c.Schedule, "cosine, linear or constant")
 	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")
 	f.Float64Var(&c.Clip, "clip", c.Clip, "largest global norm of the gradients; 0 is no limit")
-	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "decoupled weight decay")
+	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "decoupled weight decay; with --method full 0.1 on the matrices if not given")
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "of start values, order and split")
 
 	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one a physical core")

@@ -18,12 +18,16 @@ func trainCommand(u *ui) *cobra.Command {
 	var resume bool
 	cmd := &cobra.Command{
 		Use:   "train --model base.gguf --data FILE --out RUNDIR",
-		Short: "train an adapter over a GGUF base model",
+		Short: "train an adapter over a GGUF base model, or the model itself",
 		Long: "Train learns a Dual LoRA or LoRA adapter from a text (.txt) or from records\n" +
 			"(.jsonl with text, prompt and completion, or messages) and leaves it in a run\n" +
-			"directory. The base is read as it is, quantized or not, and never changed.",
-		Example: "  finetune train --model base.gguf --data train.jsonl --out run/\n  finetune train --resume --out run/",
-		Args:    exactly(),
+			"directory. The base is read as it is, quantized or not, and never changed.\n\n" +
+			"With --method full every weight of a base in F32, F16 or BF16 is trained instead,\n" +
+			"and the run directory ends with model.gguf, a model of the same layout.",
+		Example: "  finetune train --model base.gguf --data train.jsonl --out run/\n" +
+			"  finetune train --model base-f16.gguf --data train.txt --out run/ --method full\n" +
+			"  finetune train --resume --out run/",
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := readSettings(cmd.Flags(), &c, file, resume); err != nil {
 				return err
@@ -42,19 +46,24 @@ func trainCommand(u *ui) *cobra.Command {
 	return cmd
 }
 
-// readSettings puts the flags that were given, in c, over the file's values: that of --config, or of the run to be resumed.
+// readSettings puts the flags that were given, in c, over the file's values, that of --config or of the run to be resumed,
+// and these over the defaults of the method.
 func readSettings(given *pflag.FlagSet, c *trainer.Config, file string, resume bool) error {
 	if file == "" && resume {
 		file = filepath.Join(c.Out, trainer.ConfigFile)
 	}
-	if file == "" {
-		return nil
+	method := ""
+	if given.Changed("method") {
+		method = c.Method
 	}
-	saved, err := trainer.LoadConfig(file)
-	if err != nil {
-		return err
+	below := trainer.DefaultsOf(method)
+	if file != "" {
+		var err error
+		if below, err = trainer.LoadConfigFor(file, method); err != nil {
+			return err
+		}
 	}
-	return overlay(given, c, saved)
+	return overlay(given, c, below)
 }
 
 func train(ctx context.Context, u *ui, c trainer.Config, resume bool) error {
@@ -88,8 +97,12 @@ type trainProgress struct {
 func (p *trainProgress) event(e trainer.Event) {
 	switch e.Kind {
 	case "start":
-		p.say("%s over %q: %s trained numbers in %s, %s of work memory, %s", e.Method, e.Model, thousands(int64(e.Parameters)),
-			counted(e.Matrices, "matrix", "matrices"), mebibytes(e.WorkBytes), count(e.Threads, "thread"))
+		what, tensors := e.Method+" over", counted(e.Matrices, "matrix", "matrices")
+		if e.Method == trainer.MethodFull {
+			what, tensors = "all of", count(e.Matrices, "tensor")
+		}
+		p.say("%s %q: %s trained numbers in %s, %s of work memory, %s", what, e.Model, thousands(int64(e.Parameters)),
+			tensors, mebibytes(e.WorkBytes), count(e.Threads, "thread"))
 		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
 		for _, note := range e.Notes {
 			p.warn(note)
@@ -131,6 +144,10 @@ func printSummary(u *ui, c trainer.Config, s *trainer.Summary) {
 	if s.ValLoss.Measured() {
 		fmt.Fprintf(w, "validation loss %.4f → %.4f, perplexity %.2f → %.2f\n", float64(s.BaseValLoss), float64(s.ValLoss),
 			s.BaseValLoss.Perplexity(), s.ValLoss.Perplexity())
+	}
+	if s.Adapter == "" {
+		fmt.Fprintf(w, "\nfor llama.cpp and its apps as it is:\n  finetune run --model %s --prompt \"…\"\n", shellWord(s.Result))
+		return
 	}
 	fmt.Fprintf(w, "\nnext, for llama.cpp and its apps:\n  finetune export --run %s --out adapter.gguf\n  finetune run --model %s --adapter adapter.gguf --prompt \"…\"\n",
 		shellWord(s.Run), shellWord(c.Model))

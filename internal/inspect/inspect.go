@@ -30,7 +30,7 @@ const (
 type Report struct {
 	Path         string         `json:"path"`
 	Kind         string         `json:"kind"`         // KindModel, KindAdapter or KindRun
-	Architecture string         `json:"architecture"` // general.architecture; empty for a run without an adapter yet
+	Architecture string         `json:"architecture"` // general.architecture; empty for a run that is not finished
 	Parameters   int64          `json:"parameters"`   // elements of all tensors
 	Bytes        int64          `json:"bytes"`        // tensor data, without padding
 	Types        []TypeShare    `json:"types"`        // the quantization mix, the largest share first
@@ -69,7 +69,7 @@ type Format struct {
 // RunState is how far a run has come.
 type RunState struct {
 	Checkpoints []int `json:"checkpoints"` // steps, ascending
-	Finished    bool  `json:"finished"`    // adapter.gguf is there
+	Finished    bool  `json:"finished"`    // adapter.gguf or model.gguf is there
 }
 
 // Path describes the file or folder at path. Errors of the file system and of
@@ -156,10 +156,10 @@ func run(dir string) (*Report, error) {
 	}
 	r := &Report{Path: dir, Types: []TypeShare{}, Tensors: []Tensor{}}
 	state := &RunState{}
-	adapter, err := file(filepath.Join(dir, trainer.AdapterFile))
+	result, err := file(filepath.Join(dir, config.ResultFile()))
 	switch {
 	case err == nil:
-		r, state.Finished = adapter, true
+		r, state.Finished = result, true
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}

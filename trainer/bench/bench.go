@@ -24,11 +24,11 @@ import (
 
 // Options say what is measured.
 type Options struct {
-	Model   string // a GGUF, or empty: Shape and Type
-	Shape   string // one of Shapes
-	Type    string // "q8_0", "q4_k_m", …
-	Dir     string // where models of a Shape are kept
-	Methods []adapter.Method
+	Model   string   // a GGUF, or empty: Shape and Type
+	Shape   string   // one of Shapes
+	Type    string   // "q8_0", "q4_k_m", …
+	Dir     string   // where models of a Shape are kept
+	Methods []string // of adapters, and trainer.MethodFull
 	Rank    int
 	Ctx     int // tokens a sequence
 	Seqs    int // sequences a step
@@ -83,7 +83,7 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 	defer f.Close()
 	r := &Report{PeakFlops: peak(o.Threads), Threads: o.Threads}
 	for _, method := range o.Methods {
-		say("measuring " + string(method))
+		say("measuring " + method)
 		c, err := measure(ctx, o, f, method)
 		if err != nil {
 			return nil, err
@@ -101,7 +101,7 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 }
 
 // measure times whole optimizer-less steps: forward, loss, backward.
-func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method) (_ *Case, err error) {
+func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Case, err error) {
 	resetPeakRSS()
 	model, err := trainer.LoadBase(o.Model)
 	if err != nil {
@@ -116,13 +116,7 @@ func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method
 	if err != nil {
 		return nil, err
 	}
-	a, err := adapter.Build(method, o.Rank, 0, selected)
-	if err != nil {
-		return nil, err
-	}
-	a.Init(1)
-	e, err := graph.New(model, a.Weights, graph.Options{Shape: graph.Shape{Ctx: o.Ctx, Seqs: o.Seqs}, Threads: o.Threads,
-		Limit: trainer.WorkLimit(int64(model.Bytes()), a.Parameters(), o.MaxMemory)})
+	e, err := engine(o, f, model, method, selected)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +137,38 @@ func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method
 		}
 	}
 	step := median(times)
-	c := &Case{Model: name(o), Type: typeName(o, f), Method: string(method), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
+	c := &Case{Model: name(o), Type: typeName(o, f), Method: method, Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
 		TokensPerSecond: float64(o.Ctx*o.Seqs) / step, StepSeconds: step, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
 		PeakRSS: peakRSS(), WorkBytes: e.WorkBytes()}
 	if o.Profile {
 		c.Profile, err = e.Profile(windows)
 	}
 	return c, err
+}
+
+// engine is that of train: over fresh factors on the selected weights, or over all weights themselves.
+func engine(o Options, f *gguf.File, model *llama.Model, method string, selected []gguf.Tensor) (*graph.Engine, error) {
+	options := func(parameters int) graph.Options {
+		return graph.Options{Shape: graph.Shape{Ctx: o.Ctx, Seqs: o.Seqs}, Threads: o.Threads,
+			Limit: trainer.WorkLimit(int64(model.Bytes()), parameters, o.MaxMemory)}
+	}
+	if method == trainer.MethodFull {
+		masters, err := trainer.Masters(f)
+		if err != nil {
+			return nil, err
+		}
+		parameters := 0
+		for _, m := range masters {
+			parameters += len(m.Data)
+		}
+		return graph.NewFull(model, masters, options(parameters))
+	}
+	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
+	if err != nil {
+		return nil, err
+	}
+	a.Init(1)
+	return graph.New(model, a.Weights, options(a.Parameters()))
 }
 
 // forward is llama.cpp's own speed on the same tokens, with logits for all of them.
@@ -188,9 +207,10 @@ func forward(ctx context.Context, o Options) (_ float64, err error) {
 }
 
 // usefulFlops is what the arithmetic of a step needs for one trained token: of each product with a weight the forward, the
-// gradient of its input and, for Dual LoRA, that of the weight; of the head the first two; of attention's two products
-// forward and backward over the causal half. Recomputation and the adapter's own products do not count.
-func usefulFlops(f *gguf.File, adapted []gguf.Tensor, method adapter.Method, ctx int) float64 {
+// gradient of its input and, for Dual LoRA and where it is trained itself, that of the weight; of the head the first two,
+// and the third where it is trained; of attention's two products forward and backward over the causal half. Recomputation
+// and the adapter's own products do not count.
+func usefulFlops(f *gguf.File, adapted []gguf.Tensor, method string, ctx int) float64 {
 	var matrices, head float64
 	for _, t := range adapted {
 		matrices += float64(t.Elements())
@@ -200,11 +220,14 @@ func usefulFlops(f *gguf.File, adapted []gguf.Tensor, method adapter.Method, ctx
 		output, _ = f.Tensor("token_embd.weight")
 	}
 	head = float64(output.Elements())
-	perWeight := 4.0
-	if method == adapter.MethodDual {
+	perWeight, perHead := 4.0, 4.0
+	switch method {
+	case string(adapter.MethodDual):
 		perWeight = 6
+	case trainer.MethodFull:
+		perWeight, perHead = 6, 6
 	}
-	return perWeight*matrices + 4*head + 6*float64(ctx)*attentionWidth(f)
+	return perWeight*matrices + perHead*head + 6*float64(ctx)*attentionWidth(f)
 }
 
 // attentionWidth is the width of the heads together, summed over the layers.

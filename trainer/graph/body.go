@@ -8,12 +8,12 @@ type body struct {
 	ctx       *ggml.Context // descriptors
 	whole     ggml.Graph
 	forward   ggml.Graph // embeddings to hidden
-	reverse   ggml.Graph // seed to the factors' gradients
+	reverse   ggml.Graph // seed to the totals of the gradients
 	inputs    []*input
-	hidden    ggml.Tensor                 // [n_embd, N]
-	seed      ggml.Tensor                 // [n_embd, N], dL/d(hidden)
-	grads     map[ggml.Tensor]ggml.Tensor // factor's tensor → its gradient
-	stretches int                         // of the forward pass between points where only the residual stream is alive
+	hidden    ggml.Tensor          // [n_embd, N]
+	seed      ggml.Tensor          // [n_embd, N], dL/d(hidden)
+	reached   map[ggml.Tensor]bool // trained leaves that a gradient reaches
+	stretches int                  // of the forward pass between points where only the residual stream is alive
 }
 
 // bodySpec is what a body is made from.
@@ -21,7 +21,7 @@ type bodySpec struct {
 	arch      string
 	shape     Shape
 	with      products
-	terms     map[string]term
+	trained   trained
 	nodes     []ggml.Tensor // traced, up to the head
 	hidden    ggml.Tensor   // the traced hidden state
 	recompute Recompute
@@ -36,13 +36,13 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &body{ctx: ctx, grads: map[ggml.Tensor]ggml.Tensor{}}
+	b := &body{ctx: ctx, reached: map[ggml.Tensor]bool{}}
 	defer func() {
 		if err != nil {
 			b.close()
 		}
 	}()
-	r := newRewriter(spec.arch, spec.shape, ctx, spec.with, spec.terms)
+	r := newRewriter(spec.arch, spec.shape, ctx, spec.with, spec.trained)
 	if err := r.rewrite(spec.nodes); err != nil {
 		return nil, err
 	}
@@ -65,31 +65,18 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	return b, nil
 }
 
-// sweep adds the derivatives to the graph. Each product's factor gradients are appended as soon as they are known, so
-// that what only they need is freed before the sweep goes on.
+// sweep adds the derivatives to the graph. Each gradient of what is trained is appended as soon as it is known, so that
+// what only it needs is freed before the sweep goes on.
 func (b *body) sweep(r *rewriter, recompute Recompute) error {
 	ne := b.hidden.NE()
 	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}}
-	s.each = func(u *use, grads []ggml.Tensor) {
-		for i, leaf := range u.term.leaves() {
-			if sum, ok := b.grads[leaf]; ok {
-				grads[i] = b.ctx.Add(sum, grads[i]) // a weight that is used twice
-			}
-			b.grads[leaf] = hold(grads[i])
-			b.whole.Expand(b.grads[leaf])
-		}
+	s.each = func(leaf, sum ggml.Tensor) {
+		b.reached[leaf] = true
+		b.whole.Expand(sum)
 	}
 	b.stretches = s.drop(recompute)
 	return s.backward()
-}
-
-// hold gives the memory of t, or of what t is a view of, to nobody else.
-func hold(t ggml.Tensor) ggml.Tensor {
-	if root := t.ViewSrc(); !root.IsNil() {
-		root.SetOutput()
-	}
-	return t.SetOutput()
 }
 
 // holdAll does so for every node.

@@ -17,15 +17,15 @@ type target struct {
 	nIn, nOut int
 }
 
-// Engine computes losses and gradients of an adapter over a base model, for batches of one shape. It does not change the
-// factors: between steps the caller does, and calls Upload. One goroutine at a time.
+// Engine computes losses and gradients of an adapter over a base model, or of the base's own tensors, for batches of one
+// shape. It does not change what is trained: between steps the caller does, and calls Upload. One goroutine at a time.
 type Engine struct {
 	shape   Shape
 	with    products
 	backend *ggml.Backend
-	params  *ggml.Context // the factors' tensors
+	leaves  *ggml.Context // the tensors of what is trained, and of its gradients
 	home    *ggml.Buffer  // and their memory
-	factors []factor
+	params  []param
 	*body
 	alloc *ggml.Allocator // the body's memory
 	head  *head
@@ -35,13 +35,20 @@ type Engine struct {
 	weights []float32 // scratch: [N]
 }
 
-// factor is one trained matrix: where the caller keeps it, where the graph reads it, where its gradient appears.
-type factor struct {
+// param is one trained tensor: where the caller keeps it, where the graph reads it, where its gradient is summed.
+type param struct {
 	name  string
-	mat   adapter.Mat
-	leaf  ggml.Tensor
-	grad  ggml.Tensor // none if no gradient reaches it
-	total []float32   // gradient summed over the calls of Step since Reset
+	ne    []int64
+	data  []float32   // the caller's
+	leaf  ggml.Tensor // F32
+	total ggml.Tensor // likewise, over the calls of Step since Reset
+}
+
+// Master is the copy in F32 of a tensor of the base that is trained in its place.
+type Master struct {
+	Name  string    // of the base's tensor
+	Shape []int64   // ggml's, fastest dimension first
+	Data  []float32 // the caller's, in the order of the elements
 }
 
 // Options of an Engine.
@@ -61,11 +68,37 @@ type Options struct {
 
 // New builds the training graph of a model for the given adapted weights. It returns an *UnsupportedError for an
 // architecture that has no way through the engine. The model has to stay open as long as the Engine.
-func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, err error) {
+func New(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
+	var targets []target
+	var params []param
+	for _, w := range weights {
+		nIn, nOut := w.Factors.Shape()
+		targets = append(targets, target{w.Name, nIn, nOut})
+		for _, m := range w.Factors.Mats() {
+			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
+			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data})
+		}
+	}
+	return open(model, params, targets, o, func(e *Engine) trained { return trained{terms: e.terms(weights)} })
+}
+
+// NewFull builds the training graph of a model whose own tensors are trained: where llama.cpp's graph reads one of them it
+// reads the master instead, whatever the tensor's type. Otherwise it is as New.
+func NewFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
+	var params []param
+	for _, m := range masters {
+		params = append(params, param{name: m.Name, ne: m.Shape, data: m.Data})
+	}
+	return open(model, params, nil, o, func(e *Engine) trained { return trained{masters: e.masters()} })
+}
+
+// open gives memory to the params, lets llama.cpp build its graph with adapters on the targets, and makes the training
+// graph of it. what is asked when the leaves of the params are there.
+func open(model *llama.Model, params []param, targets []target, o Options, what func(*Engine) trained) (_ *Engine, err error) {
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, with: products{native: !o.Composed}}
+	e := &Engine{shape: o.Shape, with: products{native: !o.Composed}, params: params}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -74,8 +107,7 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 	if e.backend, err = ggml.NewCPU(o.Threads); err != nil {
 		return nil, err
 	}
-	terms, targets, err := e.newParams(weights)
-	if err != nil {
+	if err := e.newLeaves(); err != nil {
 		return nil, err
 	}
 	t, err := newTrace(model, o.Shape, targets)
@@ -83,68 +115,76 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	if err := e.build(model.Arch(), t.nodes, terms, o); err != nil {
+	if err := e.build(model.Arch(), t.nodes, what(e), o); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
-// newParams makes a tensor for every factor, in a buffer that no allocator touches.
-func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target, error) {
-	n := 1
-	for _, w := range weights {
-		n += len(w.Factors.Mats())
+// newLeaves makes the tensors of the params and of their gradients, in a buffer that no allocator touches.
+func (e *Engine) newLeaves() (err error) {
+	if e.leaves, err = ggml.NewContext(2*len(e.params)+1, 0); err != nil || len(e.params) == 0 {
+		return err
 	}
-	var err error
-	if e.params, err = ggml.NewContext(n, 0); err != nil {
-		return nil, nil, err
+	for i := range e.params {
+		p := &e.params[i]
+		p.leaf = e.leaves.NewTensor(ggml.F32, p.ne...).SetName(p.name)
+		p.total = e.leaves.NewTensor(ggml.F32, p.ne...)
 	}
-	terms := map[string]term{}
-	var targets []target
+	if e.home, err = e.backend.AllocateAll(e.leaves); err != nil {
+		return err
+	}
+	e.Upload()
+	e.Reset()
+	return nil
+}
+
+// terms are the adapted products of the weights, whose factors are e.params.
+func (e *Engine) terms(weights []adapter.Weight) map[string]term {
+	terms, params := map[string]term{}, e.params
 	for _, w := range weights {
 		var leaves []ggml.Tensor
-		for _, m := range w.Factors.Mats() {
-			name := w.Name + "." + m.Suffix
-			leaf := e.params.NewTensor(ggml.F32, int64(m.Mat.NE[0]), int64(m.Mat.NE[1])).SetName(name)
-			leaves = append(leaves, leaf)
-			e.factors = append(e.factors, factor{name: name, mat: m.Mat, leaf: leaf, total: make([]float32, len(m.Mat.Data))})
+		for range w.Factors.Mats() {
+			leaves, params = append(leaves, params[0].leaf), params[1:]
 		}
-		nIn, nOut := w.Factors.Shape()
 		terms[w.Name] = e.with.newTerm(w.Factors, leaves)
-		targets = append(targets, target{w.Name, nIn, nOut})
 	}
-	if len(weights) > 0 {
-		if e.home, err = e.backend.AllocateAll(e.params); err != nil {
-			return nil, nil, err
-		}
-		e.Upload()
+	return terms
+}
+
+// masters are e.params by name.
+func (e *Engine) masters() map[string]ggml.Tensor {
+	masters := map[string]ggml.Tensor{}
+	for _, p := range e.params {
+		masters[p.name] = p.leaf
 	}
-	return terms, targets, nil
+	return masters
 }
 
 // build makes the body (forward, backward) and the head from the traced nodes.
-func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, o Options) (err error) {
+func (e *Engine) build(arch string, nodes []ggml.Tensor, what trained, o Options) (err error) {
+	what.totals = map[ggml.Tensor]ggml.Tensor{}
+	for _, p := range e.params {
+		what.totals[p.leaf] = p.total
+	}
 	split, err := splitHead(arch, nodes)
 	if err != nil {
 		return err
 	}
 	hidden := nodes[split].Src(1)
-	e.head, err = newHead(e.backend, e.with, arch, nodes[split:], hidden, e.shape.Tokens())
+	e.head, err = newHead(e.backend, e.with, what, arch, nodes[split:], hidden, e.shape.Tokens())
 	if err != nil {
 		return err
 	}
 	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
 	make := func(r Recompute) (*body, error) {
-		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, terms: terms, nodes: nodes[:split], hidden: hidden, recompute: r})
+		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, trained: what, nodes: nodes[:split], hidden: hidden, recompute: r})
 	}
 	if e.body, err = e.fit(make, o); err != nil {
 		return err
 	}
 	if o.KeepAll {
 		e.body.holdAll()
-	}
-	for i := range e.factors {
-		e.factors[i].grad = e.body.grads[e.factors[i].leaf]
 	}
 	e.alloc, err = e.backend.Allocate(e.body.whole)
 	return err
@@ -194,8 +234,8 @@ func (e *Engine) Close() error {
 	if e.body != nil {
 		e.body.close()
 	}
-	if e.params != nil {
-		e.params.Close()
+	if e.leaves != nil {
+		e.leaves.Close()
 	}
 	if e.home != nil {
 		e.home.Close()
@@ -209,34 +249,35 @@ func (e *Engine) Close() error {
 // Shape is that of the batches.
 func (e *Engine) Shape() Shape { return e.shape }
 
-// Upload copies the factors from where the caller keeps them to where the graph reads them.
+// Upload copies what is trained from where the caller keeps it to where the graph reads it.
 func (e *Engine) Upload() {
-	for i := range e.factors {
-		e.factors[i].leaf.SetFloats(e.factors[i].mat.Data)
+	for _, p := range e.params {
+		p.leaf.SetFloats(p.data)
 	}
 }
 
-// Gradient is the gradient of one factor, summed over the calls of Step since the last Reset.
+// Gradient is the gradient of one trained tensor, summed over the calls of Step since the last Reset.
 type Gradient struct {
-	Name string    // "<weight>.<suffix>"
-	Data []float32 // in the order of the factor's elements; the Engine's own memory
+	Name string    // "<weight>.<suffix>" of a factor, the base's name of a master
+	Data []float32 // in the order of the elements; the Engine's own memory, until Close
 }
 
-// Gradients lists those of all factors, in the order of the weights and of Factors.Mats. The slices stay the same.
+// Gradients lists those of all factors, in the order of the weights and of Factors.Mats, or of all masters. The slices
+// stay the same.
 func (e *Engine) Gradients() []Gradient {
 	var all []Gradient
-	for _, f := range e.factors {
-		all = append(all, Gradient{f.name, f.total})
+	for _, p := range e.params {
+		all = append(all, Gradient{p.name, p.total.Floats()})
 	}
 	return all
 }
 
-// Unreached lists the factors that no gradient reaches: weights that llama.cpp's graph does not adapt.
+// Unreached lists what no gradient reaches: weights that llama.cpp's graph does not adapt, tensors that it does not read.
 func (e *Engine) Unreached() []string {
 	var names []string
-	for _, f := range e.factors {
-		if f.grad.IsNil() {
-			names = append(names, f.name)
+	for _, p := range e.params {
+		if !e.body.reached[p.leaf] && !e.head.reached[p.leaf] {
+			names = append(names, p.name)
 		}
 	}
 	return names
@@ -244,8 +285,8 @@ func (e *Engine) Unreached() []string {
 
 // Reset makes the summed gradients zero.
 func (e *Engine) Reset() {
-	for _, f := range e.factors {
-		clear(f.total)
+	for _, p := range e.params {
+		clear(p.total.Floats())
 	}
 }
 
@@ -258,18 +299,7 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 	if err != nil || len(e.rows) == 0 {
 		return loss, err
 	}
-	if err := e.backend.Compute(e.reverse); err != nil {
-		return 0, err
-	}
-	for _, f := range e.factors {
-		if f.grad.IsNil() {
-			continue
-		}
-		for i, g := range f.grad.Floats() {
-			f.total[i] += g
-		}
-	}
-	return loss, nil
+	return loss, e.backend.Compute(e.reverse)
 }
 
 // Loss is Σ weight·nll over the windows, as Step returns it, without gradients.

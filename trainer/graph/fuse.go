@@ -45,9 +45,9 @@ func (r *rewriter) fused(o ggml.Tensor, src []ggml.Tensor) (t ggml.Tensor, ok bo
 	return t, false
 }
 
-// fusedNorm joins an RMS norm with a product by a weight that is not trained.
+// fusedNorm joins an RMS norm with the product by its weight.
 func (r *rewriter) fusedNorm(o, norm, w ggml.Tensor) (t ggml.Tensor, ok bool) {
-	if norm.Op() != "RMS_NORM" || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || r.needs[w] || w.Type() != ggml.F32 ||
+	if norm.Op() != "RMS_NORM" || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || w.Type() != ggml.F32 ||
 		w.NE() != [4]int64{norm.NE()[0], 1, 1, 1} || !norm.Src(0).IsContiguous() {
 		return t, false
 	}
@@ -112,9 +112,14 @@ func (r *rewriter) takeBack(t ggml.Tensor) {
 	r.order = slices.Delete(r.order, i, i+1)
 }
 
-// y = w ⊙ x/r by rows, r = √(mean(x²) + ε).
+// y = w ⊙ x/r by rows, r = √(mean(x²) + ε): dw = Σ dy ⊙ x/r.
 func vjpRMSNormMul(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.RMSNormMulBack(s.cont(s.value(t.Src(0))), t.Src(1), s.cont(dy), t.ParamF(ggml.FirstParam)))
+	x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
+	dy = s.cont(dy)
+	s.give(t.Src(0), s.ctx.RMSNormMulBack(x, w, dy, eps))
+	if s.needs[w] {
+		s.giveSum(w, dy, s.ctx.RMSNorm(x, eps))
+	}
 	return nil
 }
 

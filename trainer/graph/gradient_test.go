@@ -48,11 +48,17 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 	} else {
 		makeSmooth(t, table)
 	}
+	checkDirections(t, e, ws, step)
+}
+
+// checkDirections moves every trained tensor along its gradient, so far that the loss should change by step to either side.
+func checkDirections(t *testing.T, e *Engine, ws []data.Window, step float64) {
+	t.Helper()
 	e.Reset()
 	if _, err := e.Step(ws, 1); err != nil {
 		t.Fatal(err)
 	}
-	for i, f := range e.factors {
+	for i, f := range e.params {
 		if strings.HasSuffix(f.name, ".dual_c") || strings.HasSuffix(f.name, ".dual_d") {
 			continue // sign has no useful derivative: TestTermEqualsPlainGo holds the rule against its surrogate
 		}
@@ -104,18 +110,18 @@ func makeSmooth(t *testing.T, nodes []ggml.Tensor) {
 }
 
 // lossAt is the loss with step·g added to the factor.
-func lossAt(t *testing.T, e *Engine, f factor, g []float32, step float64, ws []data.Window) float64 {
+func lossAt(t *testing.T, e *Engine, f param, g []float32, step float64, ws []data.Window) float64 {
 	t.Helper()
-	old := append([]float32(nil), f.mat.Data...)
+	old := append([]float32(nil), f.data...)
 	for i := range g {
-		f.mat.Data[i] += float32(step * float64(g[i]))
+		f.data[i] += float32(step * float64(g[i]))
 	}
 	e.Upload()
 	loss, err := e.Loss(ws)
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(f.mat.Data, old)
+	copy(f.data, old)
 	e.Upload()
 	return loss
 }
@@ -205,7 +211,10 @@ func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32,
 	out = append(append(out, back0), back...)
 	g := c.NewGraph(256)
 	for _, o := range out {
-		g.Expand(hold(o))
+		if root := o.ViewSrc(); !root.IsNil() {
+			root.SetOutput()
+		}
+		g.Expand(o.SetOutput())
 	}
 	alloc, err := cpu.Allocate(g)
 	if err != nil {

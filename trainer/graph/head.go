@@ -15,16 +15,17 @@ const headBytes = 64 << 20
 type head struct {
 	ctx     *ggml.Context
 	alloc   *ggml.Allocator
-	whole   ggml.Graph  // logits, loss and dh
-	loss    ggml.Graph  // its first part: logits and loss
-	scores  ggml.Graph  // its first part: logits
-	rows    int         // C, rows in a chunk
-	h       ggml.Tensor // [n_embd, C] hidden states
-	targets ggml.Tensor // I32 [C]
-	weights ggml.Tensor // F32 [C]
-	nll     ggml.Tensor // F32 [C], −log p(target)
-	logits  ggml.Tensor // [V, C]
-	dh      ggml.Tensor // [n_embd, C], Σ weight·d(nll)/dh
+	whole   ggml.Graph           // logits, loss and dh
+	loss    ggml.Graph           // its first part: logits and loss
+	scores  ggml.Graph           // its first part: logits
+	rows    int                  // C, rows in a chunk
+	h       ggml.Tensor          // [n_embd, C] hidden states
+	targets ggml.Tensor          // I32 [C]
+	weights ggml.Tensor          // F32 [C]
+	nll     ggml.Tensor          // F32 [C], −log p(target)
+	logits  ggml.Tensor          // [V, C]
+	dh      ggml.Tensor          // [n_embd, C], Σ weight·d(nll)/dh
+	reached map[ggml.Tensor]bool // trained leaves that a gradient reaches: the output matrix
 }
 
 // splitHead finds where the body ends: the product with the output matrix, the last one with a weight. Its operand is
@@ -46,12 +47,12 @@ func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 }
 
 // newHead repeats the traced nodes of the head for chunks of rows. hidden is the traced hidden state.
-func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Tensor, hidden ggml.Tensor, maxRows int) (_ *head, err error) {
+func newHead(backend *ggml.Backend, with products, what trained, arch string, nodes []ggml.Tensor, hidden ggml.Tensor, maxRows int) (_ *head, err error) {
 	ctx, err := ggml.NewContext(descriptors(len(nodes)), 3)
 	if err != nil {
 		return nil, err
 	}
-	hd := &head{ctx: ctx}
+	hd := &head{ctx: ctx, reached: map[ggml.Tensor]bool{}}
 	defer func() {
 		if err != nil {
 			hd.close()
@@ -65,7 +66,7 @@ func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Ten
 	hd.weights = ctx.NewTensor(ggml.F32, c).SetName("weights").SetInput()
 	hd.nll = ctx.NewTensor(ggml.F32, c).SetName("nll").SetInput().SetOutput()
 
-	r := newRewriter(arch, Shape{Ctx: hd.rows, Seqs: 1}, ctx, with, nil)
+	r := newRewriter(arch, Shape{Ctx: hd.rows, Seqs: 1}, ctx, with, what)
 	r.traced[hidden], r.needs[hd.h] = hd.h, true
 	if err := r.rewrite(nodes); err != nil {
 		return nil, err
@@ -73,6 +74,11 @@ func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Ten
 	hd.logits = r.traced[nodes[len(nodes)-1]]
 	dlogits := ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll, r.unreadBackward(hd.logits))
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{hd.logits: dlogits}}
+	var sums []ggml.Tensor
+	s.each = func(leaf, sum ggml.Tensor) {
+		hd.reached[leaf] = true
+		sums = append(sums, sum)
+	}
 	if err := s.backward(); err != nil {
 		return nil, err
 	}
@@ -84,6 +90,9 @@ func newHead(backend *ggml.Backend, with products, arch string, nodes []ggml.Ten
 	hd.whole.Expand(dlogits) // in the memory of the logits
 	lossNodes := hd.whole.Len()
 	hd.whole.Expand(hd.dh)
+	for _, sum := range sums {
+		hd.whole.Expand(sum)
+	}
 	hd.scores = ctx.Part(hd.whole, 0, scoreNodes)
 	hd.loss = ctx.Part(hd.whole, 0, lossNodes)
 	hd.alloc, err = backend.Allocate(hd.whole)

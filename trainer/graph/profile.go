@@ -19,7 +19,7 @@ type OpTime struct {
 }
 
 // Profile runs one step node by node and says where the time goes, the longest first. Starting every node by itself costs
-// some microseconds each, so the sum is above that of a step.
+// some microseconds each, so the sum is above that of a step. The summed gradients mean nothing until the next Reset.
 func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err

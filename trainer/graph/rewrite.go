@@ -17,8 +17,8 @@ type rewriter struct {
 	order  []ggml.Tensor               // our nodes, forward
 	needs  map[ggml.Tensor]bool        // our tensors that depend on a trained parameter
 	uses   map[ggml.Tensor]*use        // our node → the product with a weight that it is the result of
-	terms  map[string]term             // weight name → its adapted product
 	with   products
+	trained
 	inputs map[ggml.Tensor]*input      // traced leaf → input
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
 	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
@@ -29,20 +29,31 @@ type rewriter struct {
 	spans   map[ggml.Tensor]ggml.Tensor // our mask → its spans
 }
 
-// use is one product with a weight, y = (W + ΔW)·x; ΔW is zero for a frozen one.
+// use is one product with a weight, y = (W + ΔW)·x; ΔW is zero for one without an adapter.
 type use struct {
 	term term
 	w, x ggml.Tensor // W [n_in, n_out], x [n_in, N]
 }
 
-func newRewriter(arch string, shape Shape, ctx *ggml.Context, with products, terms map[string]term) *rewriter {
-	return &rewriter{
-		arch: arch, shape: shape, ctx: ctx, with: with, terms: terms,
+// trained is what a graph trains: factors beside weights of the base, or tensors of the base themselves.
+type trained struct {
+	terms   map[string]term             // weight name → its adapted product
+	masters map[string]ggml.Tensor      // tensor name → the leaf that stands in for it
+	totals  map[ggml.Tensor]ggml.Tensor // leaf that is trained → the one in which its gradient is summed
+}
+
+func newRewriter(arch string, shape Shape, ctx *ggml.Context, with products, what trained) *rewriter {
+	r := &rewriter{
+		arch: arch, shape: shape, ctx: ctx, with: with, trained: what,
 		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, uses: map[ggml.Tensor]*use{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
 		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
 		readers: map[ggml.Tensor]int{}, tables: map[angles]ggml.Tensor{}, spans: map[ggml.Tensor]ggml.Tensor{},
 	}
+	for leaf := range what.totals {
+		r.needs[leaf] = true
+	}
+	return r
 }
 
 // add appends one of our nodes to the order.
@@ -124,8 +135,8 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 	if t, ok := r.fused(o, src); ok {
 		return t, nil
 	}
-	if o.Op() == "MUL_MAT" && isMatrix(src[0]) && src[1].Type() == ggml.F32 {
-		return r.product(&use{term: frozen{r.with}, w: src[0], x: src[1]}), nil
+	if o.Op() == "MUL_MAT" && isMatrix(o.Src(0)) && src[1].Type() == ggml.F32 {
+		return r.product(&use{term: plain{r.with}, w: src[0], x: src[1]}), nil
 	}
 	if o.Op() == "MUL_MAT" && r.with.native && src[0].Type() == ggml.F32 && src[1].Type() == ggml.F32 {
 		return r.add(r.ctx.BatchMul(src[0], src[1])), nil
@@ -159,7 +170,7 @@ func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
 	case isCache(src) && src.Op() == "VIEW":
 		t, err = r.cacheView(src)
 	case src.IsLeaf() && src.IsWeight():
-		t = src
+		t = r.weight(src)
 	case src.IsLeaf():
 		t, err = r.input(o, i, src)
 	default:
@@ -170,6 +181,14 @@ func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
 	}
 	r.traced[src] = t
 	return t, nil
+}
+
+// weight is a tensor of the base where it lies, or the leaf that is trained in its place.
+func (r *rewriter) weight(o ggml.Tensor) ggml.Tensor {
+	if master, ok := r.masters[o.Name()]; ok {
+		return master
+	}
+	return o
 }
 
 // cacheView stands in for a view of the cache: K [hd, n_head_kv, n_kv, S] or, transposed, V [n_kv, n_head_kv, hd, S].
@@ -259,16 +278,14 @@ func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
 	if err != nil {
 		return x, err
 	}
-	y := r.product(&use{term: r.terms[w], w: product.Src(0), x: x})
-	r.needs[y] = true
-	return y, nil
+	return r.product(&use{term: r.terms[w], w: product.Src(0), x: x}), nil
 }
 
 // product adds the node of a product with a weight.
 func (r *rewriter) product(u *use) ggml.Tensor {
 	y := u.term.forward(r.ctx, u.w, u.x)
 	r.uses[y] = u
-	if r.needs[u.x] {
+	if r.needs[u.x] || r.needs[u.w] || len(u.term.leaves()) > 0 {
 		r.needs[y] = true
 	}
 	r.order = append(r.order, y)

@@ -12,7 +12,7 @@ type term interface {
 	// forward is y = (W + ΔW)·x, [n_out, N], for x [n_in, N].
 	forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor
 	// backward returns, for dy [n_out, N], the gradient of each factor in the order of adapter.Factors.Mats, and
-	// dx [n_in, N] = (W + ΔW)ᵀ·dy unless it is not wanted.
+	// dx [n_in, N] = (W + ΔW)ᵀ·dy unless it is not wanted. That of W itself is the sweep's.
 	backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor)
 	// leaves are the factors' tensors, in that order.
 	leaves() []ggml.Tensor
@@ -49,16 +49,16 @@ func (p products) mulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
 	return mulTransposed(c, w, dy)
 }
 
-// frozen is y = W·x.
-type frozen struct{ products }
+// plain is y = W·x.
+type plain struct{ products }
 
-func (f frozen) leaves() []ggml.Tensor { return nil }
+func (p plain) leaves() []ggml.Tensor { return nil }
 
-func (f frozen) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor { return f.mul(c, w, x) }
+func (p plain) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor { return p.mul(c, w, x) }
 
-func (f frozen) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ []ggml.Tensor, dx ggml.Tensor) {
+func (p plain) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ []ggml.Tensor, dx ggml.Tensor) {
 	if wantDX {
-		dx = f.mulT(c, w, dy)
+		dx = p.mulT(c, w, dy)
 	}
 	return nil, dx
 }

@@ -77,6 +77,10 @@ var variants = []variant{
 		keys: map[string]any{"granite.logit_scale": float32(2), "granite.residual_scale": float32(0.5), "granite.embedding_scale": float32(3), "granite.attention.scale": float32(0.2)}},
 	{arch: "smollm3", of: testmodel.Spec{Arch: "llama", Layers: 4}}, // no rotation in every fourth layer
 	{arch: "internlm2", of: tinySpec("llama")},
+	{arch: "solar", of: tinySpec("llama"), // scalars, which are elements of a weight that all layers share
+		add: map[string][]int64{"bskcn_tv.weight": {2}},
+		keys: map[string]any{"solar.attention.block_skip_connection.0": []uint32{1, 0}, "solar.attention.block_skip_connection.1": []uint32{0, 0},
+			"solar.attention.block_skip_connection.2": []uint32{0, 1}, "solar.attention.block_skip_connection.3": []uint32{0, 0}}},
 	{arch: "xverse", of: tinySpec("llama")},
 	{arch: "minicpm3", of: testmodel.Spec{Arch: "llama", HeadsKV: 4}, // latent attention: REPEAT and CONCAT
 		drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight"},
@@ -203,7 +207,7 @@ func TestOperationWithoutRuleIsUnsupported(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ctx.Close()
-	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, products{}, nil)
+	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, products{}, trained{})
 	x := ctx.NewTensor(ggml.F32, 4)
 	r.needs[x] = true
 	y := r.add(ctx.Log(x).SetName("logarithm"))

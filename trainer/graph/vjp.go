@@ -10,8 +10,8 @@ type sweep struct {
 	// dropped are the forward nodes that are formed again when their value is needed, and again what was formed.
 	dropped map[ggml.Tensor]bool
 	again   map[ggml.Tensor]ggml.Tensor
-	// each is called with every adapted product's factor gradients, in backward order.
-	each func(u *use, grads []ggml.Tensor)
+	// each is called with every node that adds a gradient to the total of a trained leaf, in backward order.
+	each func(leaf, sum ggml.Tensor)
 }
 
 // nameOf is the operation of a node: ggml's name, or that of a kernel of ours.
@@ -77,6 +77,7 @@ var rules = map[string]rule{
 	"REPEAT":    vjpRepeat,
 	"SUM_ROWS":  vjpSumRows,
 	"MEAN":      vjpMean,
+	"GET_ROWS":  vjpGetRows,
 }
 
 // backward sweeps from the seeds, which are already in grads.
@@ -88,11 +89,7 @@ func (s *sweep) backward() error {
 			continue
 		}
 		if u, ok := s.uses[t]; ok {
-			grads, dx := u.term.backward(s.ctx, u.w, s.value(u.x), s.cont(dy), s.needs[u.x])
-			if len(grads) > 0 {
-				s.each(u, grads)
-			}
-			s.give(u.x, dx)
+			s.product(u, s.cont(dy))
 			continue
 		}
 		vjp, ok := rules[nameOf(t)]
@@ -106,9 +103,31 @@ func (s *sweep) backward() error {
 	return nil
 }
 
+// y = (W + ΔW)·x: the gradients of the factors, of W where it is trained itself, and of x.
+func (s *sweep) product(u *use, dy ggml.Tensor) {
+	x := s.value(u.x)
+	grads, dx := u.term.backward(s.ctx, u.w, x, dy, s.needs[u.x])
+	for i, leaf := range u.term.leaves() {
+		s.collect(leaf, grads[i])
+	}
+	if s.needs[u.w] {
+		s.giveOuter(u.w, x, dy)
+	}
+	s.give(u.x, dx)
+}
+
+// collect adds g to the total of a trained leaf.
+func (s *sweep) collect(leaf, g ggml.Tensor) {
+	s.each(leaf, s.ctx.AddInPlace(s.totals[leaf], s.cont(g)))
+}
+
 // give adds g to the gradient of x. A gradient has the shape of what it belongs to.
 func (s *sweep) give(x, g ggml.Tensor) {
 	if !s.needs[x] {
+		return
+	}
+	if _, ok := s.totals[x]; ok {
+		s.collect(x, g)
 		return
 	}
 	if old, ok := s.grads[x]; ok {
@@ -133,11 +152,59 @@ func (s *sweep) reduce(g, x ggml.Tensor) ggml.Tensor {
 	return s.ctx.RepeatBack(s.cont(g), x)
 }
 
+// giveOuter gives w [n_in, n_out] the gradient Σ x·dy over the tokens, for x [n_in, N] and dy [n_out, N].
+func (s *sweep) giveOuter(w, x, dy ggml.Tensor) {
+	total, ok := s.totals[w]
+	switch {
+	case !s.with.native:
+		s.give(w, s.ctx.MulMat(transposed(s.ctx, s.rows(x)), transposed(s.ctx, s.rows(dy))))
+	case ok:
+		s.each(w, s.ctx.AddOuter(total, x, dy))
+	default:
+		s.give(w, s.ctx.BatchOuter(x, dy, 1, 1))
+	}
+}
+
+// rows is t as a matrix, its higher dimensions one.
+func (s *sweep) rows(t ggml.Tensor) ggml.Tensor {
+	return s.ctx.Reshape(s.cont(t), t.NE()[0], t.Elements()/t.NE()[0])
+}
+
+// giveSum gives x the sum of dy ⊙ a over the dimensions in which x was broadcast; no a stands for 1.
+func (s *sweep) giveSum(x, dy, a ggml.Tensor) {
+	if total, ok := s.totals[x]; ok && s.with.native && isRow(x, dy) {
+		if !a.IsNil() {
+			a = s.cont(a)
+		}
+		s.each(x, s.ctx.AddSums(total, s.cont(dy), a))
+		return
+	}
+	if !a.IsNil() {
+		dy = s.ctx.Mul(dy, a)
+	}
+	s.give(x, s.reduce(dy, x))
+}
+
+// isRow reports whether t consists of repetitions of all of x one after the other.
+func isRow(x, t ggml.Tensor) bool {
+	a, b := x.NE(), t.NE()
+	i := 0
+	for i < 4 && a[i] == b[i] {
+		i++
+	}
+	for ; i < 4; i++ {
+		if a[i] != 1 {
+			return false
+		}
+	}
+	return true
+}
+
 // y = a + b, b broadcast: da = dy, db = Σ dy.
 func vjpAdd(s *sweep, t, dy ggml.Tensor) error {
 	s.give(t.Src(0), dy)
 	if b := t.Src(1); s.needs[b] {
-		s.give(b, s.reduce(dy, b))
+		s.giveSum(b, dy, ggml.Tensor{})
 	}
 	return nil
 }
@@ -149,7 +216,7 @@ func vjpMul(s *sweep, t, dy ggml.Tensor) error {
 		s.give(a, s.ctx.Mul(dy, s.value(b)))
 	}
 	if s.needs[b] {
-		s.give(b, s.reduce(s.ctx.Mul(dy, s.value(a)), b))
+		s.giveSum(b, dy, s.value(a))
 	}
 	return nil
 }
@@ -240,6 +307,9 @@ func vjpRope(s *sweep, t, dy ggml.Tensor) error {
 func vjpSoftMax(s *sweep, t, dy ggml.Tensor) error {
 	c, y := s.ctx, s.value(t)
 	dy = s.cont(dy)
+	if sinks := t.Src(2); s.needs[sinks] {
+		s.giveSinks(sinks, y, dy)
+	}
 	if s.with.native {
 		s.give(t.Src(0), c.SoftMaxBack(y, dy, t.ParamF(0)))
 		return nil

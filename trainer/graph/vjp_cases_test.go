@@ -19,9 +19,18 @@ type ruleCase struct {
 var ruleCases = []ruleCase{
 	{"ADD", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).Add)},
 	{"ADD broadcast", [][]int64{{6, 4}, {6}}, of2((*ggml.Context).Add)},
+	{"ADD broadcast over rows", [][]int64{{6, 4, 2}, {1, 4}}, of2((*ggml.Context).Add)},
 	{"ADD of itself", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Add(x[0], x[0])) }},
 	{"MUL", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).Mul)},
 	{"MUL broadcast", [][]int64{{6, 4, 2}, {6}}, of2((*ggml.Context).Mul)},
+	{"MUL broadcast by heads", [][]int64{{6, 4, 2, 3}, {6, 4}}, of2((*ggml.Context).Mul)},
+	{"MUL broadcast over rows", [][]int64{{6, 4, 2}, {1, 4}}, of2((*ggml.Context).Mul)},
+	{"MUL of a permuted tensor", [][]int64{{6, 4, 2}, {6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Mul(r.add(r.ctx.Permute(x[0], [4]int{0, 2, 1, 3})), x[1]))
+	}},
+	{"W·x", [][]int64{{8, 5}, {8, 3, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.product(&use{term: plain{r.with}, w: x[0], x: x[1]})
+	}},
 	{"SCALE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.ScaleBias(x[0], -1.5, 0.3)) }},
 	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, of2((*ggml.Context).MulMat)},
 	{"MUL_MAT grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2((*ggml.Context).MulMat)},
@@ -34,8 +43,8 @@ var ruleCases = []ruleCase{
 	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 8, 2)) }},
 	{"ROTATE neighbours", [][]int64{{10, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return rotation(r, x[0], 0) }},
 	{"ROTATE halves", [][]int64{{10, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return rotation(r, x[0], 2) }},
-	{"RMS_NORM_MUL", [][]int64{{19, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.RMSNormMul(x[0], r.ctx.Fill(r.ctx.NewTensor(ggml.F32, 19), 0.7), 0.1))
+	{"RMS_NORM_MUL", [][]int64{{19, 4}, {19}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.RMSNormMul(x[0], x[1], 0.1))
 	}},
 	{"ATTENTION grouped heads", [][]int64{{8, 5, 6, 2}, {8, 7, 2, 2}, {4, 7, 2, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		v := r.add(r.ctx.Transpose(x[2]))
@@ -45,6 +54,11 @@ var ruleCases = []ruleCase{
 	}},
 	{"SOFT_MAX", [][]int64{{5, 4, 3}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(r.ctx.SoftMaxExt(x[0], ggml.Tensor{}, 0.7, 0))
+	}},
+	{"SOFT_MAX with sinks", [][]int64{{5, 4, 3, 2}, {3}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		t := r.ctx.SoftMaxExt(x[0], ggml.Tensor{}, 0.7, 0)
+		r.ctx.SoftMaxAddSinks(t, x[1])
+		return r.add(t)
 	}},
 	{"SWIGLU split", [][]int64{{6, 4}, {6, 4}}, of2((*ggml.Context).SwigluSplit)},
 	{"SWIGLU fused", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Swiglu(x[0], false)) }},
@@ -114,6 +128,9 @@ var ruleCases = []ruleCase{
 	{"REPEAT", [][]int64{{6, 1, 4}, {6, 3, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(r.ctx.Mul(r.add(r.ctx.Repeat(x[0], x[1])), x[1]))
 	}},
+	{"GET_ROWS", [][]int64{{6, 5}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.GetRows(x[0], chosen(r, 2, 0, 2, 4, 2)))
+	}},
 	{"SUM_ROWS", [][]int64{{6, 4, 2}}, of1((*ggml.Context).SumRows)},
 	{"MEAN", [][]int64{{6, 4, 2}}, of1((*ggml.Context).Mean)},
 }
@@ -152,7 +169,12 @@ func rotation(r *rewriter, x ggml.Tensor, mode int) ggml.Tensor {
 }
 
 func rope(r *rewriter, x ggml.Tensor, dims int64, mode int) ggml.Tensor {
-	pos := r.ctx.NewTensor(ggml.I32, x.NE()[2]).SetName("pos").SetInput()
-	r.inputs[pos] = &input{role: rolePositions, leaf: pos, ints: []int32{0, 1, 2, 3}, sign: 1}
-	return r.ctx.Rope(x, pos, ggml.Tensor{}, int(dims), mode, 100)
+	return r.ctx.Rope(x, chosen(r, 0, 1, 2, 3), ggml.Tensor{}, int(dims), mode, 100)
+}
+
+// chosen is an input of these integers.
+func chosen(r *rewriter, ints ...int32) ggml.Tensor {
+	leaf := r.ctx.NewTensor(ggml.I32, int64(len(ints))).SetName("integers").SetInput()
+	r.inputs[leaf] = &input{role: rolePositions, leaf: leaf, ints: ints, sign: 1}
+	return leaf
 }

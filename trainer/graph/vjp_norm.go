@@ -25,6 +25,16 @@ func vjpNorm(s *sweep, t, dy ggml.Tensor) error {
 	return nil
 }
 
+// giveSinks gives attention sinks [n_head] their gradient. A sink takes part in the softmax of each row of its head and
+// gets the share y₀ = 1 − Σ y, which nobody reads: its gradient is −y₀·Σ dy ⊙ y, for y and dy [n_kv, T, n_head, S].
+func (s *sweep) giveSinks(sinks, y, dy ggml.Tensor) {
+	c, ne := s.ctx, y.NE()
+	share := c.ScaleBias(c.SumRows(y), -1, 1)
+	d := c.Neg(c.Mul(c.SumRows(c.Mul(dy, y)), share))
+	heads := c.SumRows(c.Reshape(d, ne[1], ne[2]*ne[3]))
+	s.giveSum(sinks, c.Reshape(heads, ne[2], ne[3]), ggml.Tensor{})
+}
+
 // y = x/r by rows, r = max(‖x‖, ε): dx = (dy − y·Σ dy ⊙ y)/r, and dy/r where ε is the larger one, a constant.
 func vjpL2Norm(s *sweep, t, dy ggml.Tensor) error {
 	x := t.Src(0)

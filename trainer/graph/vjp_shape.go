@@ -34,6 +34,11 @@ func vjpView(s *sweep, t, dy ggml.Tensor) error {
 	if !x.IsContiguous() || x.Type() != ggml.F32 || t.NB()[0] != 4 {
 		return s.unsupported(t, "a view of scattered elements has no derivative rule")
 	}
+	if total, ok := s.totals[x]; ok {
+		window := s.ctx.View(total, t.NE(), t.NB(), offsetIn(t, x))
+		s.each(x, s.ctx.AddInPlace(window, s.cont(dy)))
+		return nil
+	}
 	if x.Elements() == t.Elements() && t.IsContiguous() {
 		s.giveReshaped(x, dy)
 		return nil
@@ -92,6 +97,24 @@ func vjpSumRows(s *sweep, t, dy ggml.Tensor) error {
 	if x := t.Src(0); s.needs[x] {
 		s.give(x, s.ctx.Repeat(s.cont(dy), x))
 	}
+	return nil
+}
+
+// y [n, N] is the rows ids of a table x [n, m]: row ids[i] of dx is Σ dy[i]. It is for tables that are trained.
+func vjpGetRows(s *sweep, t, dy ggml.Tensor) error {
+	x, ids := t.Src(0), t.Src(1)
+	if !s.needs[x] {
+		return nil
+	}
+	if ne := x.NE(); ne[2] != 1 || ne[3] != 1 {
+		return s.unsupported(t, "rows of several tables have no derivative rule")
+	}
+	dy = s.cont(dy)
+	if total, ok := s.totals[x]; ok && s.with.native {
+		s.each(x, s.ctx.AddRows(total, dy, ids))
+		return nil
+	}
+	s.give(x, s.ctx.GetRowsBack(dy, ids, x))
 	return nil
 }
 

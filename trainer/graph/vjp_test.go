@@ -40,11 +40,13 @@ func TestEveryRuleEqualsFiniteDifferences(t *testing.T) {
 	for _, c := range ruleCases {
 		for _, keepAll := range []bool{false, true} {
 			for _, native := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s keepAll=%v native=%v", c.name, keepAll, native), func(t *testing.T) {
-					for op := range checkRule(t, c, keepAll, products{native}) {
-						tested[op] = true
-					}
-				})
+				for _, totals := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%s keepAll=%v native=%v totals=%v", c.name, keepAll, native, totals), func(t *testing.T) {
+						for op := range checkRule(t, c, keepAll, products{native}, totals) {
+							tested[op] = true
+						}
+					})
+				}
 			}
 		}
 	}
@@ -56,8 +58,8 @@ func TestEveryRuleEqualsFiniteDifferences(t *testing.T) {
 }
 
 // checkRule compares the gradients of L = Σ dy ⊙ y with central differences, for every element of every leaf. It returns
-// the operations that were swept.
-func checkRule(t *testing.T, c ruleCase, keepAll bool, with products) map[string]bool {
+// the operations that were swept. With totals the gradients are added where those of trained tensors are.
+func checkRule(t *testing.T, c ruleCase, keepAll bool, with products, totals bool) map[string]bool {
 	cpu, err := ggml.NewCPU(1)
 	if err != nil {
 		t.Fatal(err)
@@ -73,18 +75,26 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products) map[string
 		t.Fatal(err)
 	}
 	defer ctx.Close()
-	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, with, nil)
 	var leaves []ggml.Tensor
+	what := trained{totals: map[ggml.Tensor]ggml.Tensor{}}
 	for i, ne := range c.shapes {
 		leaf := ctx.NewTensor(ggml.F32, ne...).SetName(fmt.Sprint("x", i)).SetInput()
-		r.needs[leaf] = true
 		leaves = append(leaves, leaf)
+		if totals {
+			what.totals[leaf] = ctx.NewTensor(ggml.F32, ne...).SetInput().SetOutput()
+		}
+	}
+	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, with, what)
+	for _, leaf := range leaves {
+		r.needs[leaf] = true
 	}
 	y := c.build(r, leaves)
 	y.SetOutput()
 	ne := y.NE()
 	dy := ctx.NewTensor(ggml.F32, ne[:]...).SetName("dy").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{y: dy}}
+	var sums []ggml.Tensor
+	s.each = func(_, sum ggml.Tensor) { sums = append(sums, sum) }
 	if err := s.backward(); err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +105,15 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products) map[string
 	g := ctx.NewGraph(512)
 	g.Expand(y)
 	forward := g.Len()
+	for _, sum := range sums {
+		g.Expand(sum)
+	}
 	var grads []ggml.Tensor
 	for _, leaf := range leaves {
+		if totals {
+			grads = append(grads, what.totals[leaf])
+			continue
+		}
 		grad := s.cont(s.grads[leaf]).SetOutput()
 		if grad.NE() != leaf.NE() {
 			t.Fatalf("gradient of shape %v, want %v", grad.NE(), leaf.NE())
@@ -126,9 +143,12 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products) map[string
 			leaf.SetFloats(values[i])
 		}
 		dy.SetFloats(seed)
+		for _, total := range what.totals {
+			clear(total.Floats())
+		}
 		for _, in := range r.inputs {
-			for i := range in.leaf.Ints() {
-				in.leaf.Ints()[i] = in.sign * int32(i)
+			for i, n := range in.ints {
+				in.leaf.Ints()[i] = in.sign * n
 			}
 		}
 		if err := on.Compute(g); err != nil {

@@ -69,6 +69,7 @@ size_t ggml_quantize_chunk(int type, const float *src, void *dst, int64_t start,
 
 // element-wise and reductions
 tensor ggml_add(ggml_object, tensor, tensor);
+tensor ggml_add_inplace(ggml_object, tensor, tensor);
 tensor ggml_sub(ggml_object, tensor, tensor);
 tensor ggml_mul(ggml_object, tensor, tensor);
 tensor ggml_div(ggml_object, tensor, tensor);
@@ -116,6 +117,7 @@ tensor ggml_soft_max_ext_back(ggml_object, tensor, tensor, float scale, float ma
 tensor ggml_rope_ext(ggml_object, tensor, tensor pos, tensor factors, int n_dims, int mode, int n_ctx_orig,
 	float freq_base, float freq_scale, float ext_factor, float attn_factor, float beta_fast, float beta_slow);
 tensor ggml_get_rows(ggml_object, tensor, tensor);
+tensor ggml_get_rows_back(ggml_object, tensor, tensor ids, tensor like);
 tensor ggml_set_rows(ggml_object, tensor, tensor, tensor);
 
 // shape

@@ -34,6 +34,7 @@ struct batch {
 	tensor dst;
 	const struct ggml_tensor *left, *right;
 	int left_sum, right_sum; // the dimension, 0 or 1, over which the sum runs
+	bool add;                // to what is in dst
 	int64_t m, n, k;         // of one head
 	int64_t kc, kb, nc;      // steps in a panel of L, steps (a multiple of kc) and columns in a block of R
 	float *packed, *rest;
@@ -156,7 +157,7 @@ static void multiply_head(struct batch *b, int64_t head, int64_t i0, int64_t i1)
 			for (int64_t k = 0; k < b->k; k += b->kb) {
 				const int64_t j1 = ft_min(b->n, j + b->nc), k1 = ft_min(b->k, k + b->kb);
 				pack_right(b, r, j, j1, k, k1);
-				multiply_block(b, l, i0, i1, j, j1, k, k1, c, g > 0 || k > 0);
+				multiply_block(b, l, i0, i1, j, j1, k, k1, c, b->add || g > 0 || k > 0);
 			}
 		}
 }
@@ -197,4 +198,10 @@ void ft_batch_mul_t(tensor dst, int ith, int nth, void *userdata) {
 void ft_batch_outer(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	multiply((struct batch){ .dst = dst, .left = dst->src[1], .left_sum = 1, .right = dst->src[0], .right_sum = 1 }, ith, nth);
+}
+
+// src: dst, b [k, m, P, Q], dy [n, m, P, Q]. dst: [k, n, p, q], to which the product is added.
+void ft_batch_outer_add(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	multiply((struct batch){ .dst = dst, .left = dst->src[2], .left_sum = 1, .right = dst->src[1], .right_sum = 1, .add = true }, ith, nth);
 }

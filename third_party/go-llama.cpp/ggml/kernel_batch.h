@@ -8,6 +8,7 @@
 void ft_batch_mul(tensor dst, int ith, int nth, void *userdata);
 void ft_batch_mul_t(tensor dst, int ith, int nth, void *userdata);
 void ft_batch_outer(tensor dst, int ith, int nth, void *userdata);
+void ft_batch_outer_add(tensor dst, int ith, int nth, void *userdata);
 
 // What goes with the struct ft_simd of the same name: kernel_batch_simd.h and kernel_lora_simd.h.
 struct ft_batch_simd {

@@ -98,3 +98,19 @@ func BenchmarkLoRA(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkWeightGradient reports the gradient of a whole weight, x·dyᵀ summed over the tokens.
+func BenchmarkWeightGradient(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		for _, shape := range [][2]int64{{64, 172}, {256, 256}, {256, 1500}, {384, 1024}, {1024, 384}, {1024, 1024}, {2048, 5632}} {
+			for _, tokens := range []int64{512, 4096} {
+				nIn, nOut := shape[0], shape[1]
+				b.Run(fmt.Sprintf("%dx%d/N=%d/threads=%d", nIn, nOut, tokens, threads), func(b *testing.B) {
+					k := newBench(b, 64, threads)
+					x, dy := k.leaf("x", ggml.F32, nIn, tokens), k.leaf("dy", ggml.F32, nOut, tokens)
+					benchRate(b, k.graph(k.ctx.BatchOuter(x, dy, 1, 1)), 2*float64(nIn*nOut*tokens), threads)
+				})
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ package ggml
 #include <string.h>
 #include "kernel_attention.h"
 #include "kernel_lora.h"
+#include "kernel_total.h"
 
 // ggml keeps the function of a custom operation in the first word of its parameters.
 static ft_kernel ft_kernel_of(tensor t) {
@@ -23,6 +24,9 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_attention_back) return "ATTENTION back";
 	if (f == ft_attention_sum) return "ATTENTION back, sums";
 	if (f == ft_mask_spans) return "mask spans";
+	if (f == ft_batch_outer_add) return "weight gradient";
+	if (f == ft_add_rows) return "GET_ROWS back";
+	if (f == ft_add_sums) return "sums over tokens";
 	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
 	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
 	if (f == ft_lora_mul_mat) return "(W+s·B·A)·x";

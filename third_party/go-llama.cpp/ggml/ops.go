@@ -39,6 +39,9 @@ func (c *Context) Xielu(a Tensor, alphaN, alphaP, beta, eps float32) Tensor {
 	return Tensor{C.ggml_xielu(c.p, a.p, C.float(alphaN), C.float(alphaP), C.float(beta), C.float(eps))}
 }
 
+// AddInPlace is Add in the memory of a, which has the shape of b.
+func (c *Context) AddInPlace(a, b Tensor) Tensor { return Tensor{C.ggml_add_inplace(c.p, a.p, b.p)} }
+
 // Step is 1 where a > 0 and 0 elsewhere.
 func (c *Context) Step(a Tensor) Tensor { return Tensor{C.ggml_step(c.p, a.p)} }
 
@@ -131,6 +134,11 @@ func (c *Context) L2Norm(a Tensor, eps float32) Tensor {
 func (c *Context) GetRows(a, ids Tensor) Tensor { return Tensor{C.ggml_get_rows(c.p, a.p, ids.p)} }
 func (c *Context) SetRows(a, b, ids Tensor) Tensor {
 	return Tensor{C.ggml_set_rows(c.p, a.p, b.p, ids.p)}
+}
+
+// GetRowsBack is zeros in the shape of like, [n, m], with row i of dy [n, k] added to its row ids[i] (I32).
+func (c *Context) GetRowsBack(dy, ids, like Tensor) Tensor {
+	return Tensor{C.ggml_get_rows_back(c.p, dy.p, ids.p, like.p)}
 }
 
 // Matrices and attention.

@@ -5,6 +5,7 @@
 //		testdata/kernel_check.c gemm*.c kernel*.c cross_entropy.c -lm -lpthread -o kernel_check && ./kernel_check
 //
 // Operands lie in heap blocks of exactly their size. Results are compared with plain sums in double.
+#include "kernel_total.h"
 #include "kernel_weight.h"
 
 #include <math.h>
@@ -189,6 +190,31 @@ static void check_cross_entropy(int64_t n, int nth) {
 	drop(x), drop(d), drop(targets), drop(weights), drop(nll);
 }
 
+static void check_totals(int64_t n, int nth) {
+	enum { ROWS = 300, TABLE = 4 };
+	tensor total = new_tensor(F32, n, 1), table = new_tensor(F32, n, TABLE), a = new_tensor(F32, n, ROWS), b = new_tensor(F32, n, ROWS), ids = new_tensor(F32, ROWS, 1);
+	double *want = calloc((size_t)n * (1 + TABLE), sizeof *want);
+	for (int64_t i = 0; i < n; i++) {
+		want[i] = at(total, i, 0);
+		for (int r = 0; r < TABLE; r++) want[(1 + r) * n + i] = at(table, i, r);
+	}
+	for (int r = 0; r < ROWS; r++) {
+		const int32_t id = ((int32_t *)ids->data)[r] = draw(TABLE);
+		for (int64_t i = 0; i < n; i++) want[i] += at(a, i, r) * at(b, i, r) + at(a, i, r), want[(1 + id) * n + i] += at(a, i, r);
+	}
+	total->src[0] = total, total->src[1] = a, total->src[2] = b;
+	run(total, ft_add_sums, 0, nth);
+	total->src[2] = NULL;
+	run(total, ft_add_sums, 0, nth);
+	table->src[0] = table, table->src[1] = a, table->src[2] = ids;
+	run(table, ft_add_rows, 0, nth);
+	for (int64_t i = 0; i < n; i++) {
+		expect("sum", at(total, i, 0), want[i], ROWS);
+		for (int r = 0; r < TABLE; r++) expect("table", at(table, i, r), want[(1 + r) * n + i], ROWS);
+	}
+	free(want), drop(total), drop(table), drop(a), drop(b), drop(ids);
+}
+
 int main(void) {
 	static const char *sets[] = { "avx512", "avx2", "neon", "portable" };
 	static const int64_t sizes[][5] = { // n_in, n_out, N, r1, r2
@@ -212,7 +238,7 @@ int main(void) {
 					for (int i = 0; i < 4; i++) drop(f[i]);
 				}
 		for (int64_t n = 1; n < 1100; n = n * 3 + 1)
-			for (int nth = 1; nth <= 3; nth++) check_rows(n, nth), check_cross_entropy(n, nth);
+			for (int nth = 1; nth <= 3; nth++) check_rows(n, nth), check_cross_entropy(n, nth), check_totals(n, nth);
 	}
 	if (failures) fprintf(stderr, "%d values are wrong\n", failures);
 	return failures != 0;

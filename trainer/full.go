@@ -1,0 +1,173 @@
+package trainer
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+
+	"finetune/adapter"
+	"finetune/gguf"
+	"finetune/internal/hint"
+	"finetune/quant"
+	"finetune/trainer/graph"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// MethodFull trains every tensor of the base itself rather than an adapter. The base has to be F32, F16 or BF16.
+const MethodFull = "full"
+
+// full trains masters in F32 of all tensors of a base, which stays open for what is not trained.
+type full struct {
+	file    *gguf.File
+	hash    string
+	masters []graph.Master
+}
+
+func newFull(c Config) (*full, error) {
+	f, err := OpenBase(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	if err := enoughForAll(f, c); err != nil {
+		f.Close()
+		return nil, err
+	}
+	masters, err := Masters(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	base, err := adapter.ReadBase(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &full{f, base.Hash, masters}, nil
+}
+
+// enoughForAll refuses a memory limit that the weights alone are above, before they are read.
+func enoughForAll(f *gguf.File, c Config) error {
+	var bytes, numbers int64
+	for _, t := range f.Tensors() {
+		bytes, numbers = bytes+t.Bytes(), numbers+t.Elements()
+	}
+	need := fixedBytes(bytes, int(numbers))
+	if limit := c.MaxMemoryBytes(); limit == 0 || need < limit {
+		return nil
+	}
+	return hint.With(fmt.Errorf("trainer: max-memory %s: to train all of %q takes %d MiB, activations not counted", c.MaxMemory, f.Path(), need>>20),
+		"an adapter takes far less: --method lora")
+}
+
+// Masters returns copies in F32 of the tensors of a base that can be trained: all but constants. A base with tensors of
+// other types than F32, F16 and BF16 is an error, and so is a weight that is no number.
+func Masters(f *gguf.File) (masters []graph.Master, err error) {
+	tensors := f.Tensors()
+	for _, t := range tensors {
+		if !isConstant(t.Name) && !isFloat(t.Type) {
+			return nil, hint.With(fmt.Errorf("trainer: model %q: tensor %q is %s: only models in F32, F16 or BF16 can be trained whole", f.Path(), t.Name, t.Type),
+				"--method dual-lora and --method lora train an adapter over a quantized model")
+		}
+	}
+	for _, t := range tensors {
+		if isConstant(t.Name) {
+			continue
+		}
+		m := graph.Master{Name: t.Name, Shape: t.Shape, Data: make([]float32, t.Elements())}
+		raw, err := f.Data(t.Name)
+		if err == nil {
+			err = quant.Decode(t.Type, raw, m.Data)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range m.Data {
+			if !Loss(v).Measured() {
+				return nil, fmt.Errorf("trainer: model %q: tensor %q: element %d is %v", f.Path(), t.Name, i, v)
+			}
+		}
+		masters = append(masters, m)
+	}
+	return masters, nil
+}
+
+// isConstant tells tensors that describe the rotation of positions: they are computed, not learned.
+func isConstant(name string) bool { return strings.Contains(name, "rope_") }
+
+func isFloat(t gguf.Type) bool { return t == gguf.TypeF32 || t == gguf.TypeF16 || t == gguf.TypeBF16 }
+
+// params leaves out of the weight decay what is no matrix, and the tables of embeddings: a row that no token of a step
+// reads gets no gradient, and would only shrink.
+func (f *full) params() (params []Param, values [][]float32) {
+	for _, m := range f.masters {
+		decays := len(m.Shape) > 1 && !strings.Contains(m.Name, "norm") && !strings.Contains(m.Name, "_embd")
+		params = append(params, Param{Name: m.Name, Len: len(m.Data), LRScale: 1, NoDecay: !decays})
+		values = append(values, m.Data)
+	}
+	return params, values
+}
+
+func (f *full) engine(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+	return graph.NewFull(m, f.masters, o)
+}
+
+func (f *full) size() (tensors, numbers int) {
+	for _, m := range f.masters {
+		numbers += len(m.Data)
+	}
+	return len(f.masters), numbers
+}
+
+func (f *full) unreached(param string) error {
+	return fmt.Errorf("trainer: model %q: tensor %q is not used by the model's graph in a way that can be trained", f.file.Path(), param)
+}
+
+func (f *full) leaner() string {
+	return "a shorter --ctx needs less, an adapter (--method lora) far less"
+}
+
+func (f *full) base() string { return f.hash }
+
+func (f *full) close() error { return f.file.Close() }
+
+// save writes the model: the base's file with other numbers in it, each rounded to the type of its tensor.
+func (f *full) save(path string) error {
+	b := gguf.NewBuilder()
+	b.SetAll(f.file.KVs())
+	masters := map[string][]float32{}
+	for _, m := range f.masters {
+		masters[m.Name] = m.Data
+	}
+	for _, t := range f.file.Tensors() {
+		data, ok := masters[t.Name]
+		if !ok {
+			b.CopyTensor(f.file, t.Name)
+			continue
+		}
+		b.AddTensorFunc(t.Name, t.Type, t.Shape, func(w io.Writer) error {
+			raw, err := encode(t, data)
+			if err != nil {
+				return err
+			}
+			_, err = w.Write(raw)
+			return err
+		})
+	}
+	return b.WriteFile(path)
+}
+
+// largestF16 is the largest number that F16 holds.
+const largestF16 = 65504
+
+func encode(t gguf.Tensor, data []float32) ([]byte, error) {
+	if t.Type == gguf.TypeF16 {
+		for i, v := range data {
+			if math.Abs(float64(v)) > largestF16 {
+				return nil, hint.With(fmt.Errorf("element %d is %v, F16 holds %d at most", i, v, largestF16), divergedHint)
+			}
+		}
+	}
+	return quant.Encode(t.Type, data, int(t.Shape[0]), nil)
+}

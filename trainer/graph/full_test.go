@@ -1,0 +1,144 @@
+package graph
+
+import (
+	"fmt"
+	"testing"
+
+	"finetune/gguf"
+	"finetune/internal/testmodel"
+	"finetune/quant"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// readMasters are copies of all tensors of a model file.
+func readMasters(t *testing.T, path string) (masters []Master) {
+	t.Helper()
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, tensor := range f.Tensors() {
+		raw, err := f.Data(tensor.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := Master{Name: tensor.Name, Shape: tensor.Shape, Data: make([]float32, tensor.Elements())}
+		if err := quant.Decode(tensor.Type, raw, m.Data); err != nil {
+			t.Fatal(err)
+		}
+		masters = append(masters, m)
+	}
+	return masters
+}
+
+func newFull(t *testing.T, m *llama.Model, masters []Master, o Options) *Engine {
+	t.Helper()
+	e, err := NewFull(m, masters, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e
+}
+
+// checkWhole compares the gradient of every tensor of a model with the change of the loss along it.
+func checkWhole(t *testing.T, path string, keepAll, composed bool) {
+	t.Helper()
+	m := loadModel(t, path)
+	shape := Shape{Ctx: 16, Seqs: 2}
+	e := newFull(t, m, readMasters(t, path), Options{Shape: shape, Threads: 1, KeepAll: keepAll, Composed: composed})
+	if names := e.Unreached(); len(names) > 0 {
+		t.Fatalf("no gradient reaches %v", names)
+	}
+	makeSmooth(t, tableNodes(e))
+	checkDirections(t, e, windows(shape, m.Vocab().NTokens()), lossStep)
+}
+
+func TestGradientsOfWholeTinyModels(t *testing.T) {
+	specs := []testmodel.Spec{{Arch: "llama", Tied: true}, {Arch: "gpt2", Tied: true}}
+	for _, arch := range testmodel.Architectures() {
+		specs = append(specs, tinySpec(arch))
+	}
+	for _, spec := range specs {
+		path := testmodel.Path(t, spec)
+		for _, keepAll := range []bool{false, true} {
+			for _, composed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s tied=%v keepAll=%v composed=%v", spec.Arch, spec.Tied, keepAll, composed), func(t *testing.T) {
+					checkWhole(t, path, keepAll, composed)
+				})
+			}
+		}
+	}
+}
+
+func TestGradientsOfWholeTrainedModel(t *testing.T) {
+	for _, keepAll := range []bool{false, true} {
+		checkWhole(t, shared(t, "models/stories260K-f32.gguf"), keepAll, false)
+	}
+}
+
+func TestGradientsOfWholeVariants(t *testing.T) {
+	for _, v := range variants {
+		t.Run(v.arch, func(t *testing.T) { checkWhole(t, v.write(t), false, false) })
+	}
+}
+
+// typeTolerance is by the type of the base: for F16 and BF16 llama.cpp rounds activations to eleven and eight bits before it
+// multiplies, which the engine does not.
+var typeTolerance = map[gguf.Type]float64{gguf.TypeF32: logitsTolerance, gguf.TypeF16: 2e-3, gguf.TypeBF16: 2e-2}
+
+func TestFreshMastersChangeNoLogit(t *testing.T) {
+	shape := Shape{Ctx: 24, Seqs: 2}
+	for _, arch := range testmodel.Architectures() {
+		for typ, tolerance := range typeTolerance {
+			path := testmodel.Path(t, testmodel.Spec{Arch: arch, Ctx: 32, Type: typ})
+			m := loadModel(t, path)
+			ws := windows(shape, m.Vocab().NTokens())
+			want, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).Logits(ws)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := newFull(t, m, readMasters(t, path), Options{Shape: shape, Threads: 1}).Logits(ws)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := largestDifference(got, want); d != 0 {
+				t.Errorf("%s in %s: fresh masters change a logit by %v", arch, typ, d)
+			}
+			llama := decode(t, m, shape, ws)
+			if d, top := largestDifference(got, llama), largest(llama); !(d <= tolerance*top) {
+				t.Errorf("%s in %s: logits differ by %v of %v from llama.cpp's, want within %v of it", arch, typ, d, top, tolerance)
+			} else {
+				t.Logf("%s in %s: logits differ by %.2g of the largest from llama.cpp's", arch, typ, d/top)
+			}
+		}
+	}
+}
+
+func TestWholeModelByKernelsEqualsComposedGraph(t *testing.T) {
+	path := shared(t, "models/stories260K-f32.gguf")
+	m := loadModel(t, path)
+	run := func(o Options) (float64, []Gradient) {
+		o.Shape, o.Threads = Shape{Ctx: 32, Seqs: 2}, max(1, o.Threads)
+		e := newFull(t, m, readMasters(t, path), o)
+		loss, err := e.Step(windows(o.Shape, m.Vocab().NTokens()), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return loss, e.Gradients()
+	}
+	wantLoss, want := run(Options{Composed: true})
+	for _, o := range []Options{{}, {Threads: 2}, {Recompute: RecomputeNothing}, {Recompute: 3}, {Recompute: RecomputeAll}} {
+		loss, got := run(o)
+		if far := largestDifference([]float32{float32(loss)}, []float32{float32(wantLoss)}); far > kernelTolerance*wantLoss {
+			t.Errorf("%+v: loss %v, composed %v", o, loss, wantLoss)
+		}
+		for i := range want {
+			if d, top := largestDifference(got[i].Data, want[i].Data), largest(want[i].Data); d > kernelTolerance*top {
+				t.Errorf("%+v: the gradient of %s differs by %v of %v", o, want[i].Name, d, top)
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package trainer
+
+import (
+	"fmt"
+
+	"finetune/adapter"
+	"finetune/trainer/graph"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// learner is what a run trains: an adapter over the base, or the base's own tensors.
+type learner interface {
+	// params describes the trained tensors to the optimizer and to checkpoints; values are their data, which the engine
+	// reads too.
+	params() (params []Param, values [][]float32)
+	// engine builds the training graph. The model has to stay open as long as the engine.
+	engine(m *llama.Model, o graph.Options) (*graph.Engine, error)
+	// size is how many tensors of the base are trained, and how many numbers that takes.
+	size() (tensors, numbers int)
+	// unreached is what is wrong where no gradient reaches one of the params.
+	unreached(param string) error
+	// leaner is a hint for who has too little memory.
+	leaner() string
+	// base identifies the model.
+	base() string
+	// save writes the result of the run, atomically.
+	save(path string) error
+	// close frees what is held of the base. The values stay.
+	close() error
+}
+
+// newLearner reads the base's header, and with MethodFull its weights.
+func newLearner(c Config) (learner, error) {
+	if c.Method == MethodFull {
+		f, err := newFull(c)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	a, err := newAdapter(c)
+	if err != nil {
+		return nil, err
+	}
+	return &factors{a, c.Targets}, nil
+}
+
+// factors trains an adapter.
+type factors struct {
+	*adapter.Adapter
+	targets string // as the user wrote them
+}
+
+// newAdapter reads the base's header and starts the factors.
+func newAdapter(c Config) (*adapter.Adapter, error) {
+	f, err := OpenBase(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	base, err := adapter.ReadBase(f)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := adapter.ParseTargets(c.Targets)
+	if err != nil {
+		return nil, err
+	}
+	selected, err := targets.Select(f.Tensors())
+	if err != nil {
+		return nil, err
+	}
+	a, err := adapter.Build(adapter.Method(c.Method), c.Rank, float32(c.Alpha), selected)
+	if err != nil {
+		return nil, err
+	}
+	a.Architecture, a.BaseName, a.BaseHash = base.Architecture, base.Name, base.Hash
+	a.Init(c.Seed)
+	return a, nil
+}
+
+func (f *factors) params() (params []Param, values [][]float32) {
+	for _, t := range f.Tensors() {
+		params = append(params, Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1})
+		values = append(values, t.Mat.Data)
+	}
+	return params, values
+}
+
+func (f *factors) engine(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+	return graph.New(m, f.Weights, o)
+}
+
+func (f *factors) size() (tensors, numbers int) { return len(f.Weights), f.Parameters() }
+
+func (f *factors) unreached(param string) error {
+	return fmt.Errorf("trainer: targets %q: %q is not used by the model's graph in a way that can be trained", f.targets, param)
+}
+
+func (f *factors) leaner() string {
+	return "a shorter --ctx, fewer --targets or a smaller --rank need less"
+}
+
+func (f *factors) base() string { return f.BaseHash }
+
+func (f *factors) save(path string) error { return f.Save(path) }
+
+func (f *factors) close() error { return nil }

@@ -8,6 +8,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/trainer"
+	"finetune/trainer/data"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/spf13/cobra"
@@ -100,13 +101,9 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	if err != nil {
 		return nil, err
 	}
-	var ngrams *ngramReport
-	if f.ngram != "" {
-		loss, err := trainer.NGramLoss(model, c, f.ngram, f.order, windows)
-		if err != nil {
-			return nil, err
-		}
-		ngrams = &ngramReport{f.order, loss, loss.Perplexity()}
+	ngrams, err := countNGrams(f, model, c, windows)
+	if err != nil {
+		return nil, err
 	}
 	e, err := trainer.NewEvaluator(model, c.Ctx, f.threads)
 	if err != nil {
@@ -126,6 +123,18 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	}
 	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().Trained),
 		Windows: windows.Len(), Ctx: c.Ctx, NGram: ngrams}, nil
+}
+
+// countNGrams measures an n-gram model on the same windows, if one was asked for.
+func countNGrams(f evalFlags, m *llama.Model, c trainer.Config, windows *data.Windows) (*ngramReport, error) {
+	if f.ngram == "" {
+		return nil, nil
+	}
+	loss, err := trainer.NGramLoss(m, c, f.ngram, f.order, windows)
+	if err != nil {
+		return nil, err
+	}
+	return &ngramReport{f.order, loss, loss.Perplexity()}, nil
 }
 
 // contextOf is the context that was asked for, that of the run that is evaluated, or 512 if the model takes so many.

@@ -8,6 +8,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/trainer"
+	"finetune/trainer/data"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/spf13/cobra"
@@ -22,6 +23,9 @@ type evalFlags struct {
 	heldOut  float64
 	seed     uint64
 	threads  int
+
+	ngram string // text to count
+	order int
 }
 
 // evalReport is what finetune eval prints.
@@ -31,6 +35,14 @@ type evalReport struct {
 	Tokens     int64        `json:"tokens"` // that were predicted
 	Windows    int          `json:"windows"`
 	Ctx        int          `json:"ctx"`
+	NGram      *ngramReport `json:"ngram,omitempty"`
+}
+
+// ngramReport is what counting alone reaches on the same tokens.
+type ngramReport struct {
+	Order      int          `json:"order"`
+	Loss       trainer.Loss `json:"loss"`
+	Perplexity float64      `json:"perplexity"`
 }
 
 func evalCommand(u *ui) *cobra.Command {
@@ -39,9 +51,11 @@ func evalCommand(u *ui) *cobra.Command {
 		Use:   "eval --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] --data FILE",
 		Short: "measure the loss of a model on a text or on records",
 		Long: "Eval measures the mean loss over the tokens that training would learn, computed by\n" +
-			"llama.cpp through its own LoRA path, as an app would.",
-		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json",
-		Args:    exactly(),
+			"llama.cpp through its own LoRA path, as an app would. With --ngram it says beside it\n" +
+			"what counting alone reaches on the same tokens.",
+		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json\n" +
+			"  finetune eval --model base.gguf --data val.txt --ngram train.txt",
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			startEngine(u)
 			r, err := evaluate(cmd.Context(), u, f)
@@ -53,6 +67,10 @@ func evalCommand(u *ui) *cobra.Command {
 			}
 			fmt.Fprintf(u.results(), "loss %.4f, perplexity %.2f over %s tokens in %s of %d\n", float64(r.Loss), r.Perplexity,
 				thousands(r.Tokens), count(r.Windows, "window"), r.Ctx)
+			if n := r.NGram; n != nil {
+				fmt.Fprintf(u.results(), "loss %.4f, perplexity %.2f by counting alone: an n-gram model of order %d of %s\n",
+					float64(n.Loss), n.Perplexity, n.Order, plain(f.ngram))
+			}
 			return nil
 		},
 	}
@@ -64,6 +82,8 @@ func evalCommand(u *ui) *cobra.Command {
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many")
 	flags.Float64Var(&f.heldOut, "val-fraction", 0, "measure only the part of --data that train holds out; 0 is all")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the split of records, as in train")
+	flags.StringVar(&f.ngram, "ngram", "", "text or records the model learned, to count for comparison; of --data itself what train does not hold out")
+	flags.IntVar(&f.order, "ngram-order", 3, "tokens of the n-grams that --ngram counts")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one a physical core")
 	required(cmd, "model", "data")
 	return cmd
@@ -78,6 +98,10 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	c := trainer.DefaultConfig()
 	c.Data, c.ValFraction, c.Seed, c.Ctx = f.data, f.heldOut, f.seed, contextOf(f, model)
 	windows, err := trainer.LoadWindows(model, c)
+	if err != nil {
+		return nil, err
+	}
+	ngrams, err := countNGrams(f, model, c, windows)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +122,19 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 		return nil, err
 	}
 	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().Trained),
-		Windows: windows.Len(), Ctx: c.Ctx}, nil
+		Windows: windows.Len(), Ctx: c.Ctx, NGram: ngrams}, nil
+}
+
+// countNGrams measures an n-gram model on the same windows, if one was asked for.
+func countNGrams(f evalFlags, m *llama.Model, c trainer.Config, windows *data.Windows) (*ngramReport, error) {
+	if f.ngram == "" {
+		return nil, nil
+	}
+	loss, err := trainer.NGramLoss(m, c, f.ngram, f.order, windows)
+	if err != nil {
+		return nil, err
+	}
+	return &ngramReport{f.order, loss, loss.Perplexity()}, nil
 }
 
 // contextOf is the context that was asked for, that of the run that is evaluated, or 512 if the model takes so many.

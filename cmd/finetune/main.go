@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 
+	"finetune/base"
 	"finetune/trainer"
 )
 
@@ -49,10 +50,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 func exitCode(ctx context.Context, err error) int {
 	var usage *usageError
 	var setting *trainer.ConfigError
+	var spec *base.SpecError
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage), errors.As(err, &setting):
+	case errors.As(err, &usage), errors.As(err, &setting), errors.As(err, &spec):
 		return exitUsage
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, trainer.ErrInterrupted)):
 		return exitInterrupted

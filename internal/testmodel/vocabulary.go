@@ -5,17 +5,49 @@ import (
 	"slices"
 	"strings"
 
+	"finetune/base"
 	"finetune/gguf"
 )
 
-// Kinds of tokens, as tokenizer.ggml.token_type has them.
-const (
-	tokenNormal  int32 = 1
-	tokenUnknown int32 = 2
-	tokenControl int32 = 3
-	tokenUnused  int32 = 5
-	tokenByte    int32 = 6
+// architecture is what a test model adds to an architecture of package base: a tokenizer
+// like that of the models which are known by its name.
+type architecture struct {
+	pre       string   // tokenizer.ggml.pre of a BPE tokenizer; empty for a SentencePiece one
+	chat      []string // control tokens of chat templates, the last one ends a turn
+	neverTied bool
+}
+
+var (
+	chatML = []string{"<|im_start|>", "<|im_end|>"}
+	// llama.cpp asks for <|endoftext|> in every model whose general.name says phi3.
+	chatPhi3  = []string{"<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"}
+	chatGemma = []string{"<start_of_turn>", "<end_of_turn>"}
 )
+
+var architectures = func() map[string]architecture {
+	all := map[string]architecture{
+		"llama":      {chat: chatML},
+		"qwen2":      {pre: "qwen2", chat: chatML},
+		"qwen3":      {pre: "qwen2", chat: chatML},
+		"phi3":       {chat: chatPhi3},
+		"gemma":      {chat: chatGemma},
+		"gemma2":     {chat: chatGemma},
+		"gemma3":     {chat: chatGemma},
+		"gpt2":       {pre: "gpt-2", chat: chatML},
+		"phi2":       {pre: "phi-2", chat: chatML},
+		"stablelm":   {pre: "stablelm2", chat: chatML},
+		"falcon":     {pre: "falcon", chat: chatML},
+		"starcoder2": {pre: "starcoder", chat: chatML},
+	}
+	for name, a := range all {
+		a.neverTied = !base.CanTie(name)
+		all[name] = a
+	}
+	return all
+}()
+
+// Architectures returns the names that Spec.Arch may have.
+func Architectures() []string { return base.Architectures() }
 
 // words become tokens of their own, with a space before them.
 var words = strings.Fields(`
@@ -55,17 +87,17 @@ func (a architecture) vocabulary() *vocabulary {
 // each beginning of a word is a piece too.
 func sentencePiece(chat []string) *vocabulary {
 	v := &vocabulary{}
-	v.add("<unk>", tokenUnknown, 0)
-	v.bos = v.add("<s>", tokenControl, 0)
-	v.eos = v.add("</s>", tokenControl, 0)
+	v.add("<unk>", base.TokenUnknown, 0)
+	v.bos = v.add("<s>", base.TokenControl, 0)
+	v.eos = v.add("</s>", base.TokenControl, 0)
 	for i := range 256 {
-		v.add(fmt.Sprintf("<0x%02X>", i), tokenByte, 0)
+		v.add(fmt.Sprintf("<0x%02X>", i), base.TokenByte, 0)
 	}
 	seen := map[string]bool{}
 	piece := func(s string) {
 		if !seen[s] {
 			seen[s] = true
-			v.add(s, tokenNormal, -float32(len(seen)))
+			v.add(s, base.TokenNormal, -float32(len(seen)))
 		}
 	}
 	for _, word := range words {
@@ -78,7 +110,7 @@ func sentencePiece(chat []string) *vocabulary {
 		piece(string(c))
 	}
 	for _, token := range chat {
-		v.eot = v.add(token, tokenControl, 0)
+		v.eot = v.add(token, base.TokenControl, 0)
 	}
 	return v
 }
@@ -88,63 +120,54 @@ func sentencePiece(chat []string) *vocabulary {
 func bytePairs(pre string, chat []string) *vocabulary {
 	v := &vocabulary{pre: pre}
 	for b := range 256 {
-		v.add(byteCharacter(byte(b)), tokenNormal, 0)
+		v.add(string(base.ByteRune(byte(b))), base.TokenNormal, 0)
 	}
-	space := byteCharacter(' ')
+	space := string(base.ByteRune(' '))
 	for _, word := range words {
 		left := space
 		for _, c := range word {
 			joined := left + string(c)
 			if !slices.Contains(v.tokens, joined) {
-				v.add(joined, tokenNormal, 0)
+				v.add(joined, base.TokenNormal, 0)
 				v.merges = append(v.merges, left+" "+string(c))
 			}
 			left = joined
 		}
 	}
-	v.eos = v.add("<|endoftext|>", tokenControl, 0)
+	v.eos = v.add("<|endoftext|>", base.TokenControl, 0)
 	v.bos = v.eos
 	for _, token := range chat {
-		v.eot = v.add(token, tokenControl, 0)
+		v.eot = v.add(token, base.TokenControl, 0)
 	}
 	return v
 }
 
-// byteCharacter is how GPT-2's tokenizer writes a byte: Latin-1 characters that can be
-// seen stand for themselves, the others are counted off from U+0100 on.
-func byteCharacter(b byte) string {
-	visible := func(c int) bool { return c >= '!' && c <= '~' || c >= '¡' && c <= '¬' || c >= '®' && c <= 'ÿ' }
-	if visible(int(b)) {
-		return string(rune(b))
-	}
-	n := 0
-	for c := range int(b) {
-		if !visible(c) {
-			n++
-		}
-	}
-	return string(rune(0x100 + n))
-}
-
-// setMetadata sets the keys of the tokenizer, filled up to size tokens.
-func (v *vocabulary) setMetadata(b *gguf.Builder, size int) {
+// build fills the tokenizer up to size tokens and puts it as a file has it.
+func (v *vocabulary) build(size int, chatTemplate string) (*base.Vocabulary, error) {
 	for i := len(v.tokens); i < size; i++ {
-		v.add(fmt.Sprintf("<unused%d>", i), tokenUnused, 0)
+		v.add(fmt.Sprintf("<unused%d>", i), base.TokenUnused, 0)
 	}
-	key := func(name string) string { return "tokenizer.ggml." + name }
+	var kvs []gguf.KV
+	set := func(name string, value any) {
+		kvs = append(kvs, gguf.KV{Key: "tokenizer." + name, Value: value})
+	}
 	if v.pre == "" {
-		b.Set(key("model"), "llama")
-		b.Set(key("scores"), v.scores)
-		b.Set(key("unknown_token_id"), uint32(0))
+		set("ggml.model", "llama")
+		set("ggml.scores", v.scores)
+		set("ggml.unknown_token_id", uint32(0))
 	} else {
-		b.Set(key("model"), "gpt2")
-		b.Set(key("pre"), v.pre)
-		b.Set(key("merges"), v.merges)
+		set("ggml.model", "gpt2")
+		set("ggml.pre", v.pre)
+		set("ggml.merges", v.merges)
 	}
-	b.Set(key("tokens"), v.tokens)
-	b.Set(key("token_type"), v.kinds)
-	b.Set(key("bos_token_id"), uint32(v.bos))
-	b.Set(key("eos_token_id"), uint32(v.eos))
-	b.Set(key("eot_token_id"), uint32(v.eot))
-	b.Set(key("add_bos_token"), v.pre == "")
+	set("ggml.tokens", v.tokens)
+	set("ggml.token_type", v.kinds)
+	set("ggml.bos_token_id", uint32(v.bos))
+	set("ggml.eos_token_id", uint32(v.eos))
+	set("ggml.eot_token_id", uint32(v.eot))
+	set("ggml.add_bos_token", v.pre == "")
+	if chatTemplate != "" {
+		set("chat_template", chatTemplate)
+	}
+	return base.NewVocabulary(kvs)
 }

@@ -1,8 +1,8 @@
-package testmodel
+package base
 
 // architectures is the tensors that llama.cpp's loader asks for, one table each.
 var architectures = map[string]architecture{
-	"llama": {epsilon: rms, rotated: 1, freeHeadDim: true, chat: chatML, tensors: `
+	"llama": {epsilon: rms, rotated: 1, freeHeadDim: true, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_q.weight        embd q
@@ -16,7 +16,7 @@ var architectures = map[string]architecture{
 		output_norm.weight         embd
 		output.weight              embd vocab`},
 
-	"qwen2": {epsilon: rms, rotated: 1, pre: "qwen2", chat: chatML, tensors: `
+	"qwen2": {epsilon: rms, rotated: 1, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_q.weight        embd q
@@ -33,7 +33,7 @@ var architectures = map[string]architecture{
 		output_norm.weight         embd
 		output.weight              embd vocab`},
 
-	"qwen3": {epsilon: rms, rotated: 1, freeHeadDim: true, pre: "qwen2", chat: chatML, tensors: `
+	"qwen3": {epsilon: rms, rotated: 1, freeHeadDim: true, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_q.weight        embd q
@@ -49,7 +49,7 @@ var architectures = map[string]architecture{
 		output_norm.weight         embd
 		output.weight              embd vocab`},
 
-	"phi3": {epsilon: rms, rotated: 1, chat: chatPhi3, tensors: `
+	"phi3": {epsilon: rms, rotated: 1, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_qkv.weight      embd qkv
@@ -60,7 +60,7 @@ var architectures = map[string]architecture{
 		output_norm.weight         embd
 		output.weight              embd vocab`},
 
-	"gemma": {epsilon: rms, rotated: 1, freeHeadDim: true, chat: chatGemma, tensors: `
+	"gemma": {epsilon: rms, rotated: 1, freeHeadDim: true, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_q.weight        embd q
@@ -73,7 +73,7 @@ var architectures = map[string]architecture{
 		blk.*.ffn_down.weight      ff embd
 		output_norm.weight         embd`},
 
-	"gemma2": {epsilon: rms, rotated: 1, freeHeadDim: true, chat: chatGemma, softcap: true, tensors: `
+	"gemma2": {epsilon: rms, rotated: 1, freeHeadDim: true, softcap: true, tensors: `
 		token_embd.weight                  embd vocab
 		blk.*.attn_norm.weight             embd
 		blk.*.attn_q.weight                embd q
@@ -88,7 +88,25 @@ var architectures = map[string]architecture{
 		blk.*.post_ffw_norm.weight         embd
 		output_norm.weight                 embd`},
 
-	"gpt2": {epsilon: ln, pre: "gpt-2", chat: chatML, tensors: `
+	// Without attention.sliding_window every layer sees the whole context, where the published models have windows.
+	"gemma3": {epsilon: rms, rotated: 1, freeHeadDim: true, tensors: `
+		token_embd.weight                  embd vocab
+		blk.*.attn_norm.weight             embd
+		blk.*.attn_q.weight                embd q
+		blk.*.attn_q_norm.weight           head
+		blk.*.attn_k.weight                embd kv
+		blk.*.attn_k_norm.weight           head
+		blk.*.attn_v.weight                embd kv
+		blk.*.attn_output.weight           q embd
+		blk.*.post_attention_norm.weight   embd
+		blk.*.ffn_norm.weight              embd
+		blk.*.ffn_gate.weight              embd ff
+		blk.*.ffn_up.weight                embd ff
+		blk.*.ffn_down.weight              ff embd
+		blk.*.post_ffw_norm.weight         embd
+		output_norm.weight                 embd`},
+
+	"gpt2": {epsilon: ln, tensors: `
 		token_embd.weight          embd vocab
 		position_embd.weight       embd ctx
 		blk.*.attn_norm.weight     embd
@@ -107,7 +125,7 @@ var architectures = map[string]architecture{
 		output_norm.bias           embd
 		output.weight              embd vocab`},
 
-	"phi2": {epsilon: ln, rotated: 0.5, neverTied: true, pre: "phi-2", chat: chatML, tensors: `
+	"phi2": {epsilon: ln, rotated: 0.5, neverTied: true, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_norm.bias       embd
@@ -124,7 +142,7 @@ var architectures = map[string]architecture{
 		output.weight              embd vocab
 		output.bias                vocab`},
 
-	"stablelm": {epsilon: ln, rotated: 0.5, neverTied: true, pre: "stablelm2", chat: chatML, tensors: `
+	"stablelm": {epsilon: ln, rotated: 0.5, neverTied: true, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_norm.bias       embd
@@ -144,7 +162,7 @@ var architectures = map[string]architecture{
 		output_norm.bias           embd
 		output.weight              embd vocab`},
 
-	"falcon": {epsilon: ln, rotated: 1, pre: "falcon", chat: chatML, tensors: `
+	"falcon": {epsilon: ln, rotated: 1, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_norm.bias       embd
@@ -156,7 +174,7 @@ var architectures = map[string]architecture{
 		output_norm.bias           embd
 		output.weight              embd vocab`},
 
-	"starcoder2": {epsilon: ln, rotated: 1, pre: "starcoder", chat: chatML, tensors: `
+	"starcoder2": {epsilon: ln, rotated: 1, tensors: `
 		token_embd.weight          embd vocab
 		blk.*.attn_norm.weight     embd
 		blk.*.attn_norm.bias       embd

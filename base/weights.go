@@ -1,11 +1,9 @@
-package testmodel
+package base
 
 import (
 	"encoding/binary"
-	"hash/fnv"
 	"io"
 	"math"
-	"math/rand/v2"
 
 	"finetune/gguf"
 )
@@ -18,23 +16,15 @@ var fileTypes = map[gguf.Type]uint32{
 	gguf.TypeF32: 0, gguf.TypeF16: 1, gguf.TypeQ4_0: 2, gguf.TypeQ8_0: 7, gguf.TypeBF16: 32,
 }
 
-// write draws the tensor's numbers and writes them, row by row. They depend on the seed
-// and the tensor's name, so adding a tensor to a table changes no other.
-func (t tensor) write(w io.Writer, seed uint64) error {
-	name := fnv.New64a()
-	io.WriteString(name, t.name)
-	random := rand.New(rand.NewPCG(seed, name.Sum64()))
-	row := make([]float32, t.shape[0])
-	rows := int64(1)
-	for _, n := range t.shape[1:] {
-		rows *= n
-	}
+// write writes the tensor's numbers from source, row by row.
+func (t Tensor) write(w io.Writer, source func() float64) error {
+	row := make([]float32, t.Shape[0])
 	var b []byte
-	for range rows {
+	for range t.Elements() / t.Shape[0] {
 		for i := range row {
-			row[i] = float32(t.mean + t.std*random.NormFloat64())
+			row[i] = float32(source())
 		}
-		b = encode(b[:0], t.typ, row)
+		b = encode(b[:0], t.Type, row)
 		if _, err := w.Write(b); err != nil {
 			return err
 		}
@@ -67,7 +57,7 @@ func encode(b []byte, typ gguf.Type, row []float32) []byte {
 			b = appendQ4_0(b, row[:32])
 		}
 	default:
-		panic("testmodel: internal error: no encoder for type " + typ.String())
+		panic("base: internal error: no encoder for type " + typ.String())
 	}
 	return b
 }
@@ -88,7 +78,7 @@ func appendQ8_0(b []byte, x []float32) []byte {
 func appendQ4_0(b []byte, x []float32) []byte {
 	d := farthest(x) / -8
 	b = binary.LittleEndian.AppendUint16(b, half(d))
-	q := func(v float32) byte { return byte(min(15, int(v*inverse(d)+8.5))) }
+	q := func(v float32) byte { return byte(min(15, int(float32(v*inverse(d))+8.5))) }
 	for i := range 16 {
 		b = append(b, q(x[i])|q(x[i+16])<<4)
 	}

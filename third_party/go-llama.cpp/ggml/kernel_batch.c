@@ -20,7 +20,10 @@ const struct ft_batch_simd *ft_best_batch_simd(void) {
 	return &ft_batch_portable;
 }
 
-enum { NEIGHBOURS = 32 }; // panels of L that go together
+enum {
+	NEIGHBOURS = 32, // panels of L that go together
+	COPIED = 4,      // tiles of columns from which on a panel of L is copied
+};
 
 // A head of an operand: element (i, k) is data[i·line + k·step], k being what the sum runs over. One of the two is 1.
 struct matrix {
@@ -105,6 +108,20 @@ static struct matrix pad_rows(const struct batch *b, struct matrix l, int64_t i,
 	return (struct matrix){ b->rest, 1, FT_AK };
 }
 
+// Whole rows [i, i+mr) of L whose rows are contiguous, step after step: worth it where many columns of R meet them, since
+// a step of L where it lies touches two cache lines, and steps that are a power of two apart share few places in a cache.
+static struct matrix copy_rows(const struct batch *b, struct matrix l, int64_t i, int64_t k0, int64_t k) {
+	const float *from = l.data + k0 * l.step + i;
+	if (i + FT_AK <= b->m)
+		for (int64_t p = 0; p < k; p++) {
+			__builtin_prefetch(from + (p + 16) * l.step + FT_AK - 1);
+			memcpy(b->rest + p * FT_AK, from + p * l.step, FT_AK * 4); // a constant size is one move
+		}
+	else
+		for (int64_t p = 0; p < k; p++) memcpy(b->rest + p * FT_AK, from + p * l.step, (size_t)b->v->mr * 4);
+	return (struct matrix){ b->rest, 1, FT_AK };
+}
+
 static void tile(const struct batch *b, struct matrix l, int64_t k, const float *r, float *c, int64_t ldc, bool add) {
 	if (l.step == 1) b->tiles->tile_rows(k, l.data, l.line, r, c, ldc, add);
 	else b->tiles->tile_columns(k, l.data, l.step, r, c, ldc, add);
@@ -123,6 +140,7 @@ static void multiply_panel(const struct batch *b, struct matrix l, int64_t i, in
 	float *c, int64_t n, bool add) {
 	const struct ft_simd *v = b->v;
 	if (rows < v->mr) l = pad_rows(b, l, i, rows, k0, k);
+	else if (l.step != 1 && n > COPIED * v->nr) l = copy_rows(b, l, i, k0, k);
 	else l.data += i * l.line + k0 * l.step;
 	for (int64_t j = 0; j < n; j += v->nr) {
 		const int64_t cols = ft_min(v->nr, n - j);

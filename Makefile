@@ -51,7 +51,7 @@ test-sanitize: ## run the kernels under AddressSanitizer, UndefinedBehaviorSanit
 	$(call kernels,$(CC) -O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all,check_memory)
 	$(steady) bin/check_memory
 	@if $(call works,$(CC) -fsanitize=thread,$(steady)); then set -ex; \
-	  ($(call kernels,$(CC) -O2 -g -fsanitize=thread,check_threads)); $(steady) bin/check_threads; \
+	  ($(call kernels,$(CC) -O2 -g -fsanitize=thread,check_threads)); $(steady) bin/check_threads best; \
 	else echo "skipped: the kernels under ThreadSanitizer, which does not start here"; fi
 
 # On arm64 the compiler's own code, elsewhere in an emulator.
@@ -64,7 +64,7 @@ endif
 
 test-neon: ## run the kernels for arm64, on other machines with a cross compiler and an emulator
 	@if $(call works,$(NEON_CC),$(NEON_RUN)); then set -ex; \
-	  ($(call kernels,$(NEON_CC) -O2,check_neon)); $(NEON_RUN) bin/check_neon; \
+	  ($(call kernels,$(NEON_CC) -O2,check_neon)); $(NEON_RUN) bin/check_neon best; \
 	else echo "skipped: the kernels for arm64 ($(strip $(NEON_CC) $(NEON_RUN)): Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)"; fi
 
 # The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.

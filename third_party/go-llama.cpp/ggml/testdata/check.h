@@ -49,7 +49,8 @@ double at(const struct ggml_tensor *t, int64_t i0, int64_t i1, int64_t i2, int64
 // All elements in the order of the shape, wherever they lie.
 double *dense(const struct ggml_tensor *t);
 
-// What must come out: for each element the sum of its terms, and of their magnitudes, which the error is measured by.
+// What must come out: for each element the sum of its terms, and of their magnitudes, which the error is measured by. Where
+// the sum is NaN, and nowhere else, NaN must come out.
 struct want { int64_t n; double *sum, *abs; };
 struct want new_want(int64_t n);
 struct want want_like(const struct ggml_tensor *t);
@@ -66,8 +67,8 @@ struct result { const char *name; tensor t; struct want want; };
 void check_nodes(const char *what, const struct node *nodes, int n_nodes, const struct result *results, int n_results);
 // One share of a node's work.
 void compute_share(const struct node *n, int ith, int nth);
-// The names of all instruction sets, NULL after the last; ft_use_simd tells which the CPU has.
-extern const char *const instruction_sets[];
+// The names of the instruction sets to check, NULL after the last; ft_use_simd tells which the CPU has.
+extern const char *instruction_sets[];
 void expect(const char *what, const char *name, const float *got, struct want want); // got [want.n]
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 // A name for a case, valid until the next.

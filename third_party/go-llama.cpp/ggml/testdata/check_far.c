@@ -92,7 +92,7 @@ static bool check_large_product(const char *what, ft_kernel kernel, int64_t n0, 
 	tensor y = new_large(n0, n1, n2, 1);
 	if (!y) return false;
 	y->src[0] = left, y->src[1] = right;
-	for (const char *const *set = instruction_sets; *set; set++) {
+	for (const char **set = instruction_sets; *set; set++) {
 		if (!ft_use_simd(*set)) continue;
 		compute_share(&(struct node){ y, kernel, 0, NULL }, nth - 1, nth);
 		for (int64_t i = n0 - 3; i < n0; i++)
@@ -110,7 +110,7 @@ static bool check_large_rows(int64_t n, int64_t rows) {
 	tensor x = new_tensor(F32, n, 1), both = new_large(n, rows, 2, 1), d = new_large(n, 2 * rows, 1, 1);
 	tensor indices = new_large(2 * rows, 1, 1, 1), weights = new_large(2 * rows, 1, 1, 1), nll = new_large(2 * rows, 1, 1, 1);
 	const bool space = both && d && indices && weights && nll;
-	for (const char *const *set = instruction_sets; space && *set; set++) {
+	for (const char **set = instruction_sets; space && *set; set++) {
 		if (!ft_use_simd(*set)) continue;
 		x->ne[1] = rows, x->nb[1] = 0;
 		both->src[0] = both->src[1] = both->src[2] = x;

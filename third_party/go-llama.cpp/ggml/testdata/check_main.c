@@ -29,12 +29,17 @@ static void run(int i) {
 	fflush(stdout);
 }
 
-// The arguments are the checks to run, none for all.
+// The arguments are the checks to run, none for all. A first one "best" leaves out all instruction sets but the one that
+// the kernels choose by themselves.
 int main(int argc, char **argv) {
+	if (argc > 1 && strcmp(argv[1], "best") == 0) {
+		instruction_sets[0] = ft_best_simd()->name, instruction_sets[1] = NULL;
+		argc--, argv++;
+	}
 	for (int i = 1; i < argc; i++)
 		if (find(argv[i]) < 0) return fprintf(stderr, "kernels: no check \"%s\"\n", argv[i]), 2;
 	printf("kernels:");
-	for (const char *const *set = instruction_sets; *set; set++)
+	for (const char **set = instruction_sets; *set; set++)
 		if (ft_use_simd(*set)) printf(" %s", *set);
 	printf("\n");
 	for (int i = 0; argc < 2 && i < n_checks; i++) run(i);

@@ -27,7 +27,7 @@ native := third_party/go-llama.cpp
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build test test-fast test-sanitize lint bench bench-kernels env help
+.PHONY: build test test-fast test-sanitize test-neon lint bench bench-kernels env help
 
 build: ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -39,17 +39,45 @@ test: ## run every test of both modules
 test-fast: ## run the tests that need no native code, in seconds
 	CGO_ENABLED=0 go test $(pure)
 
-test-sanitize: ## run the kernels under AddressSanitizer and UndefinedBehaviorSanitizer
-	mkdir -p bin && cd $(native)/ggml && $(CC) -std=gnu11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. \
-	  testdata/kernel_check.c gemm*.c kernel_dual.c kernel_mul.c kernel_rows.c kernel_total.c kernel_weight.c cross_entropy.c \
-	  -lm -lpthread -o $(CURDIR)/bin/kernel_check && $(CURDIR)/bin/kernel_check
+# Every kernel with the checks that need neither Go nor ggml; gemm.c is a part of check_scratch.c.
+kernels = cd $(native)/ggml && $(1) -std=gnu11 -I. testdata/check_*.c gemm_*.c kernel_*.c cross_entropy.c -lm -lpthread -o $(CURDIR)/bin/$(2)
+# Whether $(1) makes programs that run with $(2).
+works   = mkdir -p bin && echo 'int main(void) { return 0; }' | $(1) -x c - -o bin/probe 2>/dev/null && $(2) bin/probe 2>/dev/null
+# Sanitizers want fixed places in memory, where the system may put something else at random.
+steady  = $(shell setarch $(machine) -R true 2>/dev/null && echo setarch $(machine) -R)
 
-lint: ## gofmt, go vet and staticcheck, over both modules
+test-sanitize: ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+	mkdir -p bin
+	$(call kernels,$(CC) -O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all,check_memory)
+	$(steady) bin/check_memory
+	@if $(call works,$(CC) -fsanitize=thread,$(steady)); then set -ex; \
+	  ($(call kernels,$(CC) -O2 -g -fsanitize=thread,check_threads)); $(steady) bin/check_threads best; \
+	else echo "skipped: the kernels under ThreadSanitizer, which does not start here"; fi
+
+# On arm64 the compiler's own code, elsewhere in an emulator.
+ifneq ($(filter aarch64 arm64,$(machine)),)
+  NEON_CC  ?= $(CC)
+else
+  NEON_CC  ?= aarch64-linux-gnu-gcc -static
+  NEON_RUN ?= $(shell command -v qemu-aarch64-static || echo qemu-aarch64)
+endif
+
+test-neon: ## run the kernels for arm64, on other machines with a cross compiler and an emulator
+	@if $(call works,$(NEON_CC),$(NEON_RUN)); then set -ex; \
+	  ($(call kernels,$(NEON_CC) -O2,check_neon)); $(NEON_RUN) bin/check_neon best; \
+	else echo "skipped: the kernels for arm64 ($(strip $(NEON_CC) $(NEON_RUN)): Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)"; fi
+
+# The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.
+compilers = $(foreach cc,$(CC) gcc-11 clang aarch64-linux-gnu-gcc,$(if $(shell command -v $(cc)),$(cc)))
+
+lint: ## gofmt, go vet and staticcheck, over both modules; warnings of C compilers
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt -w would change:" $$files >&2; exit 1; }
 	go vet ./...
 	cd $(native) && go vet ./...
 	go tool staticcheck ./...
 	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./...
+	cd $(native)/ggml && for cc in $(compilers); do for f in *.c testdata/*.c; do \
+	  $$cc -std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror -I. -c $$f -o /dev/null || exit 1; done; done
 
 bench: build ## measure training speed and memory: the table of docs/performance.md, some minutes and 5 GB in /tmp
 	bin/finetune bench --shape smol135 --type q8_0,q4_0,q4_k_m,f16

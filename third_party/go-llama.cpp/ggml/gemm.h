@@ -97,6 +97,16 @@ void ft_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const
 static inline int64_t ft_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t ft_up(int64_t a, int64_t to) { return (a + to - 1) / to * to; }
 
+// Elements of two vectors by number, and two vectors end to end as one of type `whole`. gcc has clang's builtin since
+// version 12; before, it shuffles into vectors of the same width only.
+#if defined(__clang__) || __GNUC__ >= 12
+#define FT_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define FT_CONCAT(whole, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define FT_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (int32_t __attribute__((vector_size(sizeof (a))))){ __VA_ARGS__ })
+#define FT_CONCAT(whole, a, b, ...) ((union { __typeof__((a) + (b)) half[2]; whole both; }){ .half = { a, b } }.both)
+#endif
+
 // Parameters of our nodes lie behind ggml's own (the function, its threads and its user data) in op_params.
 enum { FT_PARAM = 8 };
 static inline float ft_param(const struct ggml_tensor *t, int i) {

@@ -20,6 +20,7 @@
 typedef float vec __attribute__((vector_size(4 * FT_LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * FT_LANES)));
 typedef float vec4 __attribute__((vector_size(16)));
+typedef float vec8 __attribute__((vector_size(32)));
 // The same at any address of floats.
 typedef float uvec __attribute__((vector_size(4 * FT_LANES), aligned(4), may_alias));
 typedef float uvec4 __attribute__((vector_size(16), aligned(4), may_alias));
@@ -61,25 +62,25 @@ FT_FUNC void tile_steps(int64_t k, const float *a, const float *b, float *c, int
 
 // Part l of z_q (four floats each) is taken from row 4·l + q; transposing 4×4 inside every part then leaves the rows in order.
 #if FT_LANES == 16
-#define JOIN(p, s) __builtin_shufflevector(JOIN2(p, 4 * (s)), JOIN2((p) + 8 * (s), 4 * (s)), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-#define ZIP_LO(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
-#define ZIP_HI(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
-#define PAIR_LO(a, b) __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define PAIR_HI(a, b) __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define JOIN(p, s) FT_CONCAT(vec, JOIN2(p, 4 * (s)), JOIN2((p) + 8 * (s), 4 * (s)), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+#define ZIP_LO(a, b) FT_SHUFFLE(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define ZIP_HI(a, b) FT_SHUFFLE(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define PAIR_LO(a, b) FT_SHUFFLE(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define PAIR_HI(a, b) FT_SHUFFLE(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
 #elif FT_LANES == 8
 #define JOIN(p, s) JOIN2(p, 4 * (s))
-#define ZIP_LO(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
-#define ZIP_HI(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
-#define PAIR_LO(a, b) __builtin_shufflevector(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
-#define PAIR_HI(a, b) __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
+#define ZIP_LO(a, b) FT_SHUFFLE(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define ZIP_HI(a, b) FT_SHUFFLE(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+#define PAIR_LO(a, b) FT_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13)
+#define PAIR_HI(a, b) FT_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
 #else
 #define JOIN(p, s) LOAD(p)
-#define ZIP_LO(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define ZIP_HI(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define PAIR_LO(a, b) __builtin_shufflevector(a, b, 0, 1, 4, 5)
-#define PAIR_HI(a, b) __builtin_shufflevector(a, b, 2, 3, 6, 7)
+#define ZIP_LO(a, b) FT_SHUFFLE(a, b, 0, 4, 1, 5)
+#define ZIP_HI(a, b) FT_SHUFFLE(a, b, 2, 6, 3, 7)
+#define PAIR_LO(a, b) FT_SHUFFLE(a, b, 0, 1, 4, 5)
+#define PAIR_HI(a, b) FT_SHUFFLE(a, b, 2, 3, 6, 7)
 #endif
-#define JOIN2(p, s) __builtin_shufflevector(*(const uvec4 *)(p), *(const uvec4 *)((p) + (s)), 0, 1, 2, 3, 4, 5, 6, 7)
+#define JOIN2(p, s) FT_CONCAT(vec8, *(const uvec4 *)(p), *(const uvec4 *)((p) + (s)), 0, 1, 2, 3, 4, 5, 6, 7)
 
 FT_FUNC void columns(int64_t k, const float *rows, int64_t stride, float *out) {
 	int64_t p = 0;

@@ -120,6 +120,19 @@ func (k *bench) graph(results ...ggml.Tensor) func() {
 	}
 }
 
+// weightTypes are all types that a weight can have, without F32.
+func weightTypes() (types []ggml.Type) {
+	for typ := range ggml.Type(40) {
+		if typ != ggml.F32 && typ.BlockSize() > 0 && typ.CanDequantize() {
+			types = append(types, typ)
+		}
+	}
+	return types
+}
+
+// wideRow is the least number of elements in whole blocks above 512, the columns that a kernel takes at a time.
+func wideRow(typ ggml.Type) int64 { return (512/typ.BlockSize() + 1) * typ.BlockSize() }
+
 func typeNamed(name string) ggml.Type {
 	for t := range ggml.Type(40) {
 		if t.BlockSize() > 0 && t.String() == name {

@@ -16,10 +16,13 @@ FT_INLINE vec4 part_sum(vec v) {
 // The sums of the lanes of four vectors.
 FT_INLINE vec4 lane_sums(const vec v[4]) {
 	const vec4 a = part_sum(v[0]), b = part_sum(v[1]), c = part_sum(v[2]), d = part_sum(v[3]);
-	const vec4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
-	const vec4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
-	return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+	const vec4 ab = FT_SHUFFLE(a, b, 0, 4, 1, 5) + FT_SHUFFLE(a, b, 2, 6, 3, 7);
+	const vec4 cd = FT_SHUFFLE(c, d, 0, 4, 1, 5) + FT_SHUFFLE(c, d, 2, 6, 3, 7);
+	return FT_SHUFFLE(ab, cd, 0, 1, 4, 5) + FT_SHUFFLE(ab, cd, 2, 3, 6, 7);
 }
+
+// Counts to a constant: a compiler that unrolls before it knows G unrolls nothing.
+#define FT_EACH_TOKEN(g) FT_UNROLL for (int g = 0; g < FT_TOGETHER; g++) if (g < G)
 
 // G tokens and all ranks. The columns after the last whole vector of x are in rest, followed by zeros.
 FT_INLINE void dots_of(const int G, int64_t n, const float *x, int64_t ldx, const float *f, int64_t fs, int64_t ranks, float s,
@@ -33,21 +36,21 @@ FT_INLINE void dots_of(const int G, int64_t n, const float *x, int64_t ldx, cons
 	}
 	for (int64_t q = 0; q < ranks; q += 4, f += 4 * fs) {
 		vec acc[FT_TOGETHER][4], fv[4];
-		FT_UNROLL for (int g = 0; g < G; g++)
+		FT_EACH_TOKEN(g)
 			FT_UNROLL for (int r = 0; r < 4; r++) acc[g][r] = (vec){ 0 };
 		for (int64_t i = 0; i < whole; i += FT_LANES) {
 			FT_UNROLL for (int r = 0; r < 4; r++) fv[r] = LOAD(f + r * fs + i);
-			FT_UNROLL for (int g = 0; g < G; g++) {
+			FT_EACH_TOKEN(g) {
 				const vec xv = LOAD(x + g * ldx + i);
 				FT_UNROLL for (int r = 0; r < 4; r++) acc[g][r] += xv * fv[r];
 			}
 		}
 		if (whole < n) {
 			FT_UNROLL for (int r = 0; r < 4; r++) fv[r] = LOAD(f + r * fs + whole);
-			FT_UNROLL for (int g = 0; g < G; g++)
+			FT_EACH_TOKEN(g)
 				FT_UNROLL for (int r = 0; r < 4; r++) acc[g][r] += rest[g] * fv[r];
 		}
-		FT_UNROLL for (int g = 0; g < G; g++) {
+		FT_EACH_TOKEN(g) {
 			uvec4 *p = (uvec4 *)(out + g * ranks + q);
 			const vec4 sums = s * lane_sums(acc[g]);
 			if (add) *p += sums;

@@ -28,7 +28,8 @@ func (c productCase) String() string {
 	return s
 }
 
-// Sizes around the tiles (6, 14 rows; 8, 16, 32 columns) and the blocks (320 steps; 256, 512 columns) of the product.
+// Sizes around the tiles (6, 14 rows; 8, 16, 32 columns) and the blocks (320 steps; 256, 512 columns) of the product, and
+// of the gradients (768 columns, 1024 tokens); ranks above a tile.
 func productCases() []productCase {
 	cases := []productCase{
 		{ggml.F32, 1, 1, 1, 1, 1, false},
@@ -39,16 +40,30 @@ func productCases() []productCase {
 		{ggml.F32, 700, 47, 41, 8, 8, false},
 		{ggml.F32, 47, 700, 331, 4, 4, false},
 		{ggml.F32, 130, 66, 1100, 2, 2, false},
+		{ggml.F32, 1601, 15, 3, 2, 3, false},
+		{ggml.F32, 40, 29, 5, 33, 17, false},
 		{ggml.F32, 64, 96, 28, 4, 4, true},
 		{typeNamed("q8_0"), 576, 192, 30, 4, 4, true},
 	}
-	for typ := range ggml.Type(40) {
-		if typ.BlockSize() == 0 || !typ.CanDequantize() || typ == ggml.F32 {
-			continue
-		}
-		cases = append(cases, productCase{typ, 3 * typ.BlockSize(), 37, 17, 3, 2, false}, productCase{typ, typ.BlockSize(), 5, 1, 1, 1, false})
+	for _, typ := range weightTypes() {
+		cases = append(cases, productCase{typ, wideRow(typ), 37, 17, 3, 2, false}, productCase{typ, typ.BlockSize(), 5, 1, 1, 1, false})
 	}
 	return cases
+}
+
+// A type that ggml stops decoding would leave the tables above without a word.
+func TestEveryTypeOfAWeightIsMultiplied(t *testing.T) {
+	var got []string
+	for _, typ := range weightTypes() {
+		got = append(got, typ.String())
+	}
+	want := []string{
+		"f16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "iq2_xxs", "iq2_xs", "iq3_xxs",
+		"iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs", "iq1_m", "bf16", "tq1_0", "tq2_0", "mxfp4",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("types of weights are %q, want %q", got, want)
+	}
 }
 
 // product is a graph of every product kernel over the same operands.

@@ -1,12 +1,12 @@
 // The row operations of struct ft_simd, included by gemm_simd.h.
 
-// e^x for |x| ≤ 87, e^±87 beyond. x = n·ln 2 + r with |r| ≤ ln 2/2, ln 2 in two parts so that r is exact to 1e-9;
+// e^x for |x| ≤ 87, e^±87 beyond, NaN for NaN. x = n·ln 2 + r with |r| ≤ ln 2/2, ln 2 in two parts so that r is exact to 1e-9;
 // e^r by its Taylor polynomial of degree 7, whose remainder is below 5.3e-9. Relative error below 2e-7 (1.7 ulp).
 FT_INLINE vec vexp(vec x) {
 	const vec lo = (vec){ 0 } - 87.0f, hi = (vec){ 0 } + 87.0f;
 	ivec below = (ivec)(x < lo), above = (ivec)(x > hi);
 	x = (vec)(((ivec)x & ~below & ~above) | ((ivec)lo & below) | ((ivec)hi & above));
-	const vec shift = (vec){ 0 } + 12582912.0f; // 1.5·2^23: adding it rounds to an integer in the low bits
+	const vec shift = (vec){ 0 } + 12583039.0f; // 1.5·2^23 + 127: adding it leaves the bits of 2^n's exponent lowest
 	const vec t = x * 1.44269504f + shift;
 	const vec n = t - shift;
 	const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -16,7 +16,7 @@ FT_INLINE vec vexp(vec x) {
 	p = p * r + 1.0f / 6;
 	p = p * r + 0.5f;
 	p = p * (r * r) + r + 1.0f;
-	return (vec)((ivec)p + ((ivec)t << 23)); // times 2^n
+	return p * (vec)((ivec)t << 23); // times 2^n, not added to the exponent, so that NaN stays NaN
 }
 
 // Loads and stores n − i < FT_LANES floats; missing ones read as `fill`.
@@ -55,11 +55,12 @@ FT_FUNC double exp_sum(const float *x, int64_t n, float *max) {
 			sum *= exp((double)m - (double)block_max);
 			m = block_max;
 		}
+		const float shift = m == -INFINITY ? 0 : m; // −∞ less −∞ is no number
 		vec acc = (vec){ 0 };
-		for (int64_t i = 0; i < whole; i += FT_LANES) acc += vexp(LOAD(p + i) - m);
+		for (int64_t i = 0; i < whole; i += FT_LANES) acc += vexp(LOAD(p + i) - shift);
 		sum += lane_sum(acc);
 		if (whole < count) {
-			const vec e = vexp(load_tail(p + whole, count - whole, m) - m);
+			const vec e = vexp(load_tail(p + whole, count - whole, m) - shift);
 			for (int64_t i = 0; i < count - whole; i++) sum += e[i];
 		}
 	}

@@ -1,0 +1,91 @@
+// The derivatives that go by rows. Each operand has its own distance between rows.
+#include "check.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { ROWS = 5 };
+
+static void check_norm(const char *what, tensor x, tensor dy) {
+	const float eps = 1e-2f;
+	const int64_t n = x->ne[0];
+	tensor dx = new_result(n, ROWS, 1, 1);
+	struct want w = want_like(dx);
+	for (int64_t r = 0; r < ROWS; r++) {
+		double square = 0, dot = 0, abs = 0;
+		for (int64_t i = 0; i < n; i++) {
+			const double xi = at(x, i, r, 0, 0), di = at(dy, i, r, 0, 0);
+			square += xi * xi, dot += xi * di, abs += fabs(xi * di);
+		}
+		const double r2 = square / (double)n + (double)eps;
+		for (int64_t i = 0; i < n; i++) {
+			const double xi = at(x, i, r, 0, 0), di = at(dy, i, r, 0, 0);
+			set_want(&w, r * n + i, (di - xi * dot / ((double)n * r2)) / sqrt(r2), (fabs(di) + fabs(xi) * abs / ((double)n * r2)) / sqrt(r2));
+		}
+	}
+	dx->src[0] = x, dx->src[1] = dy;
+	check_nodes(what, &(struct node){ dx, ft_rms_norm_back, eps, NULL }, 1, &(struct result){ "norm dx", dx, w }, 1);
+	drop(dx), drop_want(w);
+}
+
+static void check_soft_max(const char *what, tensor y, tensor dy) {
+	const float scale = 0.25f;
+	const int64_t n = y->ne[0];
+	tensor dx = new_result(n, ROWS, 1, 1);
+	struct want w = want_like(dx);
+	for (int64_t r = 0; r < ROWS; r++) {
+		double dot = 0, abs = 0;
+		for (int64_t i = 0; i < n; i++) dot += at(y, i, r, 0, 0) * at(dy, i, r, 0, 0), abs += fabs(at(y, i, r, 0, 0) * at(dy, i, r, 0, 0));
+		for (int64_t i = 0; i < n; i++) {
+			const double yi = at(y, i, r, 0, 0), di = at(dy, i, r, 0, 0);
+			set_want(&w, r * n + i, scale * yi * (di - dot), scale * fabs(yi) * (fabs(di) + abs));
+		}
+	}
+	dx->src[0] = y, dx->src[1] = dy;
+	check_nodes(what, &(struct node){ dx, ft_soft_max_back, scale, NULL }, 1, &(struct result){ "softmax dx", dx, w }, 1);
+	drop(dx), drop_want(w);
+}
+
+// dg and du of silu(g)·u at places gi and ui of w.
+static void want_swiglu(struct want *w, int64_t gi, int64_t ui, double g, double u, double dy) {
+	const double s = 1 / (1 + exp(-g));
+	set_want(w, gi, dy * u * s * (1 + g * (1 - s)), fabs(dy * u));
+	set_want(w, ui, dy * g * s, fabs(dy * g));
+}
+
+static void check_swiglu(const char *what, tensor g, tensor u, tensor dy) {
+	const int64_t n = g->ne[0];
+	tensor both = new_result(n, ROWS, 2, 1);
+	struct want w = want_like(both);
+	for (int64_t r = 0; r < ROWS; r++)
+		for (int64_t i = 0; i < n; i++)
+			want_swiglu(&w, r * n + i, (ROWS + r) * n + i, at(g, i, r, 0, 0), at(u, i, r, 0, 0), at(dy, i, r, 0, 0));
+	both->src[0] = g, both->src[1] = u, both->src[2] = dy;
+	check_nodes(what, &(struct node){ both, ft_swiglu_back, 0, NULL }, 1, &(struct result){ "dg, du", both, w }, 1);
+	drop(both), drop_want(w);
+}
+
+static void check_swiglu_fused(const char *what, tensor x, tensor dy, bool swapped) {
+	const int64_t n = dy->ne[0], g = swapped ? n : 0, u = n - g;
+	tensor dx = new_result(2 * n, ROWS, 1, 1);
+	struct want w = want_like(dx);
+	for (int64_t r = 0; r < ROWS; r++)
+		for (int64_t i = 0; i < n; i++)
+			want_swiglu(&w, r * 2 * n + g + i, r * 2 * n + u + i, at(x, g + i, r, 0, 0), at(x, u + i, r, 0, 0), at(dy, i, r, 0, 0));
+	dx->src[0] = x, dx->src[1] = dy;
+	check_nodes(what, &(struct node){ dx, ft_swiglu_back_fused, swapped, NULL }, 1, &(struct result){ swapped ? "du, dg fused" : "dg, du fused", dx, w }, 1);
+	drop(dx), drop_want(w);
+}
+
+void check_rows(void) {
+	for (int64_t n = 1; n < 1100; n = n * 3 + 1) {
+		const char *what = label("rows of %lld", (long long)n);
+		tensor x = new_rows(F32, n, ROWS, 1), u = new_rows(F32, n, ROWS, 0), dy = new_rows(F32, n, ROWS, 3), wide = new_rows(F32, 2 * n, ROWS, 2);
+		check_norm(what, x, dy);
+		check_soft_max(what, x, dy);
+		check_swiglu(what, x, u, dy);
+		check_swiglu_fused(what, wide, dy, false);
+		check_swiglu_fused(what, wide, dy, true);
+		drop(x), drop(u), drop(dy), drop(wide);
+	}
+}

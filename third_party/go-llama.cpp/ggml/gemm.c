@@ -44,6 +44,9 @@ struct piece {
 	char padding[48];
 };
 static struct piece *pool;
+size_t ft_piece_bytes(size_t floats) {
+	return floats ? (sizeof(struct piece) + 4 * floats + 63) / 64 * 64 : 0;
+}
 static atomic_flag pool_lock = ATOMIC_FLAG_INIT;
 
 static void lock(void) { while (atomic_flag_test_and_set_explicit(&pool_lock, memory_order_acquire)) {} }
@@ -59,7 +62,7 @@ float *ft_scratch_take(size_t n) {
 		p = NULL;
 	}
 	if (!p) {
-		const size_t bytes = (sizeof(struct piece) + 4 * n + 63) / 64 * 64;
+		const size_t bytes = ft_piece_bytes(n);
 		if (posix_memalign((void **)&p, 64, bytes)) abort();
 		memset(p, 0, bytes);
 		p->floats = n;
@@ -73,6 +76,26 @@ void ft_scratch_give(float *data) {
 	p->next = pool;
 	pool = p;
 	unlock();
+}
+
+size_t ft_scratch_held(void) {
+	size_t bytes = 0;
+	lock();
+	for (struct piece *p = pool; p; p = p->next) bytes += ft_piece_bytes(p->floats);
+	unlock();
+	return bytes;
+}
+
+void ft_scratch_free(void) {
+	lock();
+	struct piece *p = pool;
+	pool = NULL;
+	unlock();
+	while (p) {
+		struct piece *next = p->next;
+		free(p);
+		p = next;
+	}
 }
 
 // Copies rows [i0, i0+rows) and steps [k0, k1) of A to a panel [MR][FT_KS]; missing rows are 0.
@@ -141,7 +164,7 @@ void ft_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const
 
 	const int64_t blocks = (k + FT_KC - 1) / FT_KC;
 	const int64_t kc = ft_min(FT_KC / b->k_align * b->k_align, ft_up((k + blocks - 1) / blocks, b->k_align));
-	float *packed = ft_scratch_take(v->nc * FT_KC + FT_MR_MAX * FT_KS + b->work);
+	float *packed = ft_scratch_take(ft_gemm_scratch(v, b));
 	float *panel = packed + v->nc * FT_KC, *work = panel + FT_MR_MAX * FT_KS;
 	for (int64_t j = j_from; j < j_to;) {
 		const int64_t next = ft_min(j_to, (j / v->nc + 1) * v->nc);

@@ -105,13 +105,17 @@ func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
 
 // leastMemory is what a run of c needs for so many sequences at once when all that can be is recomputed.
 func leastMemory(t *testing.T, c Config, seqs int) int64 {
-	s := opened(t, c)
-	e, err := graph.New(s.model, s.adapter.Weights, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1, Recompute: graph.RecomputeAll})
+	d := opened(t, c).demand()
+	d.MaxMemory = 1
+	e, err := graph.Prepare(d.Model, d.Adapter.Weights, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	return fixedBytes(int64(s.model.Bytes()), s.adapter.Parameters()) + e.WorkBytes()
+	if fits, err := d.fit(e); fits || err != nil {
+		t.Fatalf("fit to one byte = %v, %v", fits, err)
+	}
+	return d.plan(e).Total()
 }
 
 func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {

@@ -88,9 +88,10 @@ type trainProgress struct {
 func (p *trainProgress) event(e trainer.Event) {
 	switch e.Kind {
 	case "start":
-		p.say("%s over %q: %s trained numbers in %s, %s of work memory, %s", e.Method, e.Model, thousands(int64(e.Parameters)),
-			counted(e.Matrices, "matrix", "matrices"), mebibytes(e.WorkBytes), count(e.Threads, "thread"))
+		p.say("%s over %q: %s trained numbers in %s, %s", e.Method, e.Model, thousands(int64(e.Parameters)),
+			counted(e.Matrices, "matrix", "matrices"), count(e.Threads, "thread"))
 		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
+		p.sayPlan(e.Plan)
 		for _, note := range e.Notes {
 			p.warn(note)
 		}

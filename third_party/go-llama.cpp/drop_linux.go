@@ -34,8 +34,8 @@ func sharedMappings() (found []span) {
 
 // dropPages takes the pages that hold data out of the process, if they are shared with a file: of other memory the same
 // order would lose what it holds.
-func dropPages(data []byte, mappings []span) bool {
-	pages, ok := pagesOf(data, mappings)
+func dropPages(data []byte, mappings []span, whole bool) bool {
+	pages, ok := pagesOf(data, mappings, whole)
 	if !ok {
 		return false
 	}

@@ -4,4 +4,4 @@ package llama
 
 func sharedMappings() []span { return nil }
 
-func dropPages([]byte, []span) bool { return false }
+func dropPages([]byte, []span, bool) bool { return false }

@@ -6,11 +6,14 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // resetPeakRSS begins a new measurement: the system forgets the process's largest resident size.
 func resetPeakRSS() {
 	debug.FreeOSMemory()
+	ggml.Trim()
 	os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // where that is not allowed the figure is that of the process
 }
 

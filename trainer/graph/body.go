@@ -2,18 +2,17 @@ package graph
 
 import "github.com/go-skynet/go-llama.cpp/ggml"
 
-// body is everything up to the hidden state, and the way back from it: two parts of one graph, so that memory is planned
-// over both.
+// body is everything up to the hidden state, and the way back from it: one graph, so that memory is planned over both.
 type body struct {
 	ctx       *ggml.Context // descriptors
 	whole     ggml.Graph
-	forward   ggml.Graph // embeddings to hidden
-	reverse   ggml.Graph // seed to the factors' gradients
+	ahead     int // nodes of the forward pass, embeddings to hidden; the others lead back from the seed to the gradients
 	inputs    []*input
-	hidden    ggml.Tensor                 // [n_embd, N]
-	seed      ggml.Tensor                 // [n_embd, N], dL/d(hidden)
-	grads     map[ggml.Tensor]ggml.Tensor // factor's tensor → its gradient
-	stretches int                         // of the forward pass between points where only the residual stream is alive
+	hidden    ggml.Tensor          // [n_embd, N]
+	seed      ggml.Tensor          // [n_embd, N], dL/d(hidden)
+	reached   map[ggml.Tensor]bool // factors' tensors that a gradient reaches
+	recompute Recompute            // what it was made with
+	stretches int                  // of the forward pass between points where only the residual stream is alive
 }
 
 // bodySpec is what a body is made from.
@@ -22,8 +21,9 @@ type bodySpec struct {
 	shape     Shape
 	with      products
 	terms     map[string]term
-	nodes     []ggml.Tensor // traced, up to the head
-	hidden    ggml.Tensor   // the traced hidden state
+	sums      map[ggml.Tensor]ggml.Tensor // first factor of a weight → the sum of its factors' gradients, one after the other
+	nodes     []ggml.Tensor               // traced, up to the head
+	hidden    ggml.Tensor                 // the traced hidden state
 	recompute Recompute
 }
 
@@ -32,11 +32,11 @@ func descriptors(n int) int { return 64*n + 256 }
 
 func newBody(spec bodySpec) (_ *body, err error) {
 	size := descriptors(len(spec.nodes))
-	ctx, err := ggml.NewContext(size, 3)
+	ctx, err := ggml.NewContext(size, 1)
 	if err != nil {
 		return nil, err
 	}
-	b := &body{ctx: ctx, grads: map[ggml.Tensor]ggml.Tensor{}}
+	b := &body{ctx: ctx, reached: map[ggml.Tensor]bool{}, recompute: spec.recompute}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -55,43 +55,47 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	b.hidden = hidden.SetOutput()
 	b.whole = ctx.NewGraph(size)
 	b.whole.Expand(b.hidden)
-	forwardNodes := b.whole.Len()
-	if err := b.sweep(r, spec.recompute); err != nil {
+	b.ahead = b.whole.Len()
+	if err := b.sweep(r, spec); err != nil {
 		return nil, err
 	}
 	for _, in := range r.inputs {
 		b.inputs = append(b.inputs, in)
 	}
-	b.forward = ctx.Part(b.whole, 0, forwardNodes)
-	b.reverse = ctx.Part(b.whole, forwardNodes, b.whole.Len())
 	return b, nil
 }
 
-// sweep adds the derivatives to the graph. Each product's factor gradients are appended as soon as they are known, so
-// that what only they need is freed before the sweep goes on.
-func (b *body) sweep(r *rewriter, recompute Recompute) error {
+// sweep adds the derivatives to the graph. Each product's factor gradients are added to their sums as soon as they are
+// known, so that they, and what only they need, are freed before the sweep goes on.
+func (b *body) sweep(r *rewriter, spec bodySpec) error {
 	ne := b.hidden.NE()
 	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}}
 	s.each = func(u *use, grads []ggml.Tensor) {
-		for i, leaf := range u.term.leaves() {
-			if sum, ok := b.grads[leaf]; ok {
-				grads[i] = b.ctx.Add(sum, grads[i]) // a weight that is used twice
-			}
-			b.grads[leaf] = hold(grads[i])
-			b.whole.Expand(b.grads[leaf])
+		leaves := u.term.leaves()
+		if len(leaves) == 0 {
+			return
 		}
+		for _, leaf := range leaves {
+			b.reached[leaf] = true
+		}
+		b.add(spec.sums[leaves[0]], grads)
 	}
-	b.stretches = s.drop(recompute)
+	b.stretches = s.drop(spec.recompute)
 	return s.backward()
 }
 
-// hold gives the memory of t, or of what t is a view of, to nobody else.
-func hold(t ggml.Tensor) ggml.Tensor {
-	if root := t.ViewSrc(); !root.IsNil() {
-		root.SetOutput()
+// add appends the addition of a weight's gradients to their sum. The kernels make them as one vector in the sum's order.
+func (b *body) add(sum ggml.Tensor, grads []ggml.Tensor) {
+	if all := grads[0].ViewSrc(); !all.IsNil() && all.Elements() == sum.Elements() && all.Op() == "CUSTOM" {
+		b.whole.Expand(b.ctx.AddTo(sum, b.ctx.Reshape(all, sum.Elements())))
+		return
 	}
-	return t.SetOutput()
+	var offset int64
+	for _, g := range grads {
+		b.whole.Expand(b.ctx.AddTo(b.ctx.View(sum, g.NE(), g.NB(), offset), g))
+		offset += g.Bytes()
+	}
 }
 
 // holdAll does so for every node.

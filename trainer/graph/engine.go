@@ -19,29 +19,43 @@ type target struct {
 
 // Engine computes losses and gradients of an adapter over a base model, for batches of one shape. It does not change the
 // factors: between steps the caller does, and calls Upload. One goroutine at a time.
+//
+// It comes to be in two steps. Prepare traces and differentiates, and measures what the result needs; Fit and LetGo then
+// choose between memory and work. Allocate takes the memory, and from there on the engine computes.
 type Engine struct {
 	shape   Shape
 	with    products
+	model   *llama.Model
 	backend *ggml.Backend
-	params  *ggml.Context // the factors' tensors
+	params  *ggml.Context // the tensors of the factors and of their gradients
 	home    *ggml.Buffer  // and their memory
 	factors []factor
 	*body
 	alloc *ggml.Allocator // the body's memory
 	head  *head
 
+	trace    *trace // until Allocate
+	make     func(Recompute) (*body, error)
+	held     bool  // the body is not to be made again
+	canDrop  bool  // the weights are mapped and can leave memory
+	resident int64 // bytes of weights that stay in memory at once; 0: all
+	forward  []run
+	reverse  []run
+	drops    []ggml.Tensor // weights that are let go behind the head
+
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
 	weights []float32 // scratch: [N]
 }
 
-// factor is one trained matrix: where the caller keeps it, where the graph reads it, where its gradient appears.
+// factor is one trained matrix: where the caller keeps it, where the graph reads it, where its gradients are summed.
 type factor struct {
 	name  string
 	mat   adapter.Mat
 	leaf  ggml.Tensor
-	grad  ggml.Tensor // none if no gradient reaches it
-	total []float32   // gradient summed over the calls of Step since Reset
+	sums  ggml.Tensor // the sums of all factors of its weight
+	from  int         // its first element there
+	total []float32   // the part of it that is its own, over the calls of Step since Reset
 }
 
 // Options of an Engine.
@@ -50,8 +64,7 @@ type Options struct {
 	Threads int
 	// Recompute says what the backward pass forms again rather than finds in memory, at least.
 	Recompute Recompute
-	// Limit is the most work memory in bytes; the engine recomputes more to stay below, and is above if even
-	// RecomputeAll needs more. 0 = no limit.
+	// Limit is the most work memory in bytes, as for Fit; 0 = no limit.
 	Limit int64
 	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
 	KeepAll bool
@@ -59,13 +72,32 @@ type Options struct {
 	Composed bool
 }
 
-// New builds the training graph of a model for the given adapted weights. It returns an *UnsupportedError for an
-// architecture that has no way through the engine. The model has to stay open as long as the Engine.
-func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, err error) {
+// New is Prepare, Fit to the limit if there is one, and Allocate.
+func New(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
+	e, err := Prepare(model, weights, o)
+	if err != nil {
+		return nil, err
+	}
+	if o.Limit > 0 {
+		err = e.Fit(o.Limit)
+	}
+	if err == nil {
+		err = e.Allocate()
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
+// an *UnsupportedError for an architecture that has no way through the engine. The model has to stay open as long as the
+// Engine, and its weights leave the process's memory until they are read.
+func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, err error) {
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, with: products{native: !o.Composed}}
+	e := &Engine{shape: o.Shape, model: model, with: products{native: !o.Composed}}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -74,56 +106,58 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (_ *Engine, er
 	if e.backend, err = ggml.NewCPU(o.Threads); err != nil {
 		return nil, err
 	}
-	terms, targets, err := e.newParams(weights)
+	terms, sums, targets, err := e.newParams(weights)
 	if err != nil {
 		return nil, err
 	}
-	t, err := newTrace(model, o.Shape, targets)
-	if err != nil {
+	if e.trace, err = newTrace(model, o.Shape, targets); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, t.close()) }()
-	if err := e.build(model.Arch(), t.nodes, terms, o); err != nil {
-		return nil, err
-	}
-	return e, nil
+	return e, e.build(terms, sums, o)
 }
 
-// newParams makes a tensor for every factor, in a buffer that no allocator touches.
-func (e *Engine) newParams(weights []adapter.Weight) (map[string]term, []target, error) {
+// newParams makes a tensor for every factor and one for the gradients of each weight's factors, in a buffer that no
+// allocator touches and that nothing is written to yet.
+func (e *Engine) newParams(weights []adapter.Weight) (terms map[string]term, sums map[ggml.Tensor]ggml.Tensor, targets []target, err error) {
 	n := 1
 	for _, w := range weights {
-		n += len(w.Factors.Mats())
+		n += len(w.Factors.Mats()) + 1
 	}
-	var err error
 	if e.params, err = ggml.NewContext(n, 0); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	terms := map[string]term{}
-	var targets []target
+	terms, sums = map[string]term{}, map[ggml.Tensor]ggml.Tensor{}
 	for _, w := range weights {
-		var leaves []ggml.Tensor
-		for _, m := range w.Factors.Mats() {
-			name := w.Name + "." + m.Suffix
-			leaf := e.params.NewTensor(ggml.F32, int64(m.Mat.NE[0]), int64(m.Mat.NE[1])).SetName(name)
-			leaves = append(leaves, leaf)
-			e.factors = append(e.factors, factor{name: name, mat: m.Mat, leaf: leaf, total: make([]float32, len(m.Mat.Data))})
-		}
-		nIn, nOut := w.Factors.Shape()
+		leaves := e.addFactors(w)
+		sums[leaves[0]] = e.factors[len(e.factors)-1].sums // the same for all factors of the weight
 		terms[w.Name] = e.with.newTerm(w.Factors, leaves)
+		nIn, nOut := w.Factors.Shape()
 		targets = append(targets, target{w.Name, nIn, nOut})
 	}
 	if len(weights) > 0 {
-		if e.home, err = e.backend.AllocateAll(e.params); err != nil {
-			return nil, nil, err
-		}
-		e.Upload()
+		e.home, err = e.backend.AllocateAll(e.params)
 	}
-	return terms, targets, nil
+	return terms, sums, targets, err
+}
+
+// addFactors makes the tensors of one weight.
+func (e *Engine) addFactors(w adapter.Weight) (leaves []ggml.Tensor) {
+	mats := w.Factors.Mats()
+	sums := e.params.NewTensor(ggml.F32, int64(adapter.Parameters(w.Factors))).SetName(w.Name + ".gradients")
+	from := 0
+	for _, m := range mats {
+		name := w.Name + "." + m.Suffix
+		leaf := e.params.NewTensor(ggml.F32, int64(m.Mat.NE[0]), int64(m.Mat.NE[1])).SetName(name)
+		leaves = append(leaves, leaf)
+		e.factors = append(e.factors, factor{name: name, mat: m.Mat, leaf: leaf, sums: sums, from: from})
+		from += len(m.Mat.Data)
+	}
+	return leaves
 }
 
 // build makes the body (forward, backward) and the head from the traced nodes.
-func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, o Options) (err error) {
+func (e *Engine) build(terms map[string]term, sums map[ggml.Tensor]ggml.Tensor, o Options) (err error) {
+	arch, nodes := e.model.Arch(), e.trace.nodes
 	split, err := splitHead(arch, nodes)
 	if err != nil {
 		return err
@@ -133,61 +167,60 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, terms map[string]term, 
 	if err != nil {
 		return err
 	}
-	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
-	make := func(r Recompute) (*body, error) {
-		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, terms: terms, nodes: nodes[:split], hidden: hidden, recompute: r})
+	e.make = func(r Recompute) (*body, error) {
+		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, terms: terms, sums: sums, nodes: nodes[:split], hidden: hidden, recompute: r})
 	}
-	if e.body, err = e.fit(make, o); err != nil {
+	if e.body, err = e.make(o.Recompute); err != nil {
 		return err
 	}
-	if o.KeepAll {
-		e.body.holdAll()
+	if e.held = o.KeepAll; e.held {
+		e.holdAll()
 	}
+	e.canDrop = e.model.DropFiles(e.allOf())
+	return nil
+}
+
+// Allocate takes the memory that Sizes says, and gives back that of the trace. After it the engine computes.
+func (e *Engine) Allocate() (err error) {
+	if err := e.closeTrace(); err != nil {
+		return err
+	}
+	if e.alloc, err = e.backend.Allocate(e.body.whole); err != nil {
+		return err
+	}
+	if err := e.head.allocate(e.backend); err != nil {
+		return err
+	}
+	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
 	for i := range e.factors {
-		e.factors[i].grad = e.body.grads[e.factors[i].leaf]
+		f := &e.factors[i]
+		f.total = f.sums.Floats()[f.from:][:len(f.mat.Data)]
 	}
-	e.alloc, err = e.backend.Allocate(e.body.whole)
+	e.Upload()
+	e.Reset()
+	return e.arrange()
+}
+
+func (e *Engine) closeTrace() error {
+	if e.trace == nil {
+		return nil
+	}
+	err := e.trace.close()
+	e.trace, e.make = nil, nil
 	return err
 }
 
-// fit makes the body that recomputes as little as the limit on work memory allows.
-func (e *Engine) fit(make func(Recompute) (*body, error), o Options) (*body, error) {
-	best, err := make(o.Recompute)
-	if err != nil || o.Limit == 0 || e.size(best) <= o.Limit {
-		return best, err
-	}
-	most := best.stretches
-	for low, high := int(o.Recompute)+1, most; low <= high; {
-		n := (low + high) / 2
-		b, err := make(Recompute(n))
-		if err != nil {
-			best.close()
-			return nil, err
-		}
-		if fits := e.size(b) <= o.Limit; fits || n == most {
-			best.close()
-			best = b
-			if fits {
-				high = n - 1
-				continue
-			}
-		} else {
-			b.close()
-		}
-		low = n + 1
-	}
-	return best, nil
-}
-
-// size is the work memory of the engine with this body.
-func (e *Engine) size(b *body) int64 { return e.backend.Measure(b.whole) + e.head.alloc.Bytes() }
-
 // Close frees everything but the model. It may be called twice.
 func (e *Engine) Close() error {
+	err := e.closeTrace()
 	if e.head != nil {
 		e.head.close()
 		e.head = nil
 	}
+	for _, r := range append(e.forward, e.reverse...) {
+		r.close()
+	}
+	e.forward, e.reverse = nil, nil
 	if e.alloc != nil {
 		e.alloc.Close()
 	}
@@ -201,9 +234,9 @@ func (e *Engine) Close() error {
 		e.home.Close()
 	}
 	if e.backend != nil {
-		return e.backend.Close()
+		err = errors.Join(err, e.backend.Close())
 	}
-	return nil
+	return err
 }
 
 // Shape is that of the batches.
@@ -219,7 +252,7 @@ func (e *Engine) Upload() {
 // Gradient is the gradient of one factor, summed over the calls of Step since the last Reset.
 type Gradient struct {
 	Name string    // "<weight>.<suffix>"
-	Data []float32 // in the order of the factor's elements; the Engine's own memory
+	Data []float32 // in the order of the factor's elements; the Engine's own memory, gone with it
 }
 
 // Gradients lists those of all factors, in the order of the weights and of Factors.Mats. The slices stay the same.
@@ -235,7 +268,7 @@ func (e *Engine) Gradients() []Gradient {
 func (e *Engine) Unreached() []string {
 	var names []string
 	for _, f := range e.factors {
-		if f.grad.IsNil() {
+		if !e.reached[f.leaf] {
 			names = append(names, f.name)
 		}
 	}
@@ -258,18 +291,7 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 	if err != nil || len(e.rows) == 0 {
 		return loss, err
 	}
-	if err := e.backend.Compute(e.reverse); err != nil {
-		return 0, err
-	}
-	for _, f := range e.factors {
-		if f.grad.IsNil() {
-			continue
-		}
-		for i, g := range f.grad.Floats() {
-			f.total[i] += g
-		}
-	}
-	return loss, nil
+	return loss, e.compute(e.reverse)
 }
 
 // Loss is Σ weight·nll over the windows, as Step returns it, without gradients.
@@ -280,10 +302,12 @@ func (e *Engine) run(windows []data.Window, seed []float32, scale float32) (floa
 	if err := e.load(windows); err != nil {
 		return 0, err
 	}
-	if err := e.backend.Compute(e.forward); err != nil {
+	if err := e.compute(e.forward); err != nil {
 		return 0, err
 	}
-	return e.head.run(e.backend, e.hidden.Floats(), seed, e.rows, e.targets, e.weights, scale)
+	loss, err := e.head.run(e.backend, e.hidden.Floats(), seed, e.rows, e.targets, e.weights, scale)
+	e.model.DropWeights(e.drops)
+	return loss, err
 }
 
 // load writes a batch into the leaves and lists its trained rows.
@@ -317,7 +341,7 @@ func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
 	}
-	if err := e.backend.Compute(e.forward); err != nil {
+	if err := e.compute(e.forward); err != nil {
 		return nil, err
 	}
 	var logits []float32
@@ -337,6 +361,3 @@ func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
 	}
 	return logits, nil
 }
-
-// WorkBytes is the memory of the body's and the head's activations and gradients.
-func (e *Engine) WorkBytes() int64 { return e.alloc.Bytes() + e.head.alloc.Bytes() }

@@ -62,9 +62,3 @@ func (t Tensor) Scratch() int64 {
 	}
 	return int64(C.ft_piece_bytes(C.ft_scratch_of(t.p)))
 }
-
-// ScratchHeld is the memory in bytes that the kernels' pool holds: each piece has grown to the largest that was asked of
-// it. FreeScratch gives back what no kernel is using.
-func ScratchHeld() int64 { return int64(C.ft_scratch_held()) }
-
-func FreeScratch() { C.ft_scratch_free() }

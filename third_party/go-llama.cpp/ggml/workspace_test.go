@@ -35,7 +35,7 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 				nodes["(W+s·B·A)ᵀ·dy"], nodes["heads"], nodes["norm"])()
 			for name, node := range nodes {
 				g := k.graphOf(node)
-				ggml.FreeScratch()
+				ggml.Trim()
 				if err := k.cpu.Compute(g); err != nil {
 					t.Fatal(err)
 				}

@@ -117,10 +117,10 @@ const leastResident = 64 << 20
 const leastWork = 640 << 20
 
 // automaticWeights is how much of the base stays in memory without a limit: nine bits a weight, what it takes in 8-bit
-// blocks with their scales and a few tensors in F32. Quantized bases stay whole; one of twice the size is not worth twice
-// the memory, since what was let go comes back from the file cache.
+// blocks with their scales and a few tensors in F32. Small and quantized bases stay whole; one of twice the size is not
+// worth twice the memory, since what was let go comes back from the file cache.
 func (d Demand) automaticWeights() int64 {
-	return min(int64(d.Model.Bytes()), int64(d.Model.NParams())*9/8)
+	return min(int64(d.Model.Bytes()), max(leastResident, int64(d.Model.NParams())*9/8))
 }
 
 // plan adds up what the engine takes and what stands around it.

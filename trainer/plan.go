@@ -50,12 +50,16 @@ func (p Plan) Total() (n int64) {
 	return n
 }
 
-// notes warn of a plan that the machine cannot keep.
-func (p Plan) notes() []string {
-	if machine := machineMemory(); machine > 0 && p.Total() > machine {
-		return []string{fmt.Sprintf("the run needs more than the %d MiB of this machine's memory; --max-memory would keep it below", mebibytes(machine))}
+// notes warn of what a plan cannot promise. opening is the process's peak before training: a text is tokenized whole, which
+// takes some forty times its size for the moment.
+func (p Plan) notes(opening int64) (lines []string) {
+	if p.Limit > 0 && opening > p.Limit {
+		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", mebibytes(opening)))
 	}
-	return nil
+	if machine := machineMemory(); machine > 0 && p.Total() > machine {
+		lines = append(lines, fmt.Sprintf("the run needs more than the %d MiB of this machine's memory; --max-memory keeps it below", mebibytes(machine)))
+	}
+	return lines
 }
 
 // String is the plan on one line, in MiB.

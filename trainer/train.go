@@ -182,10 +182,11 @@ func (l *loop) restore(resume bool) error {
 
 // tellPlan tells what will be done, and the memory that it will take.
 func (l *loop) tellPlan() error {
+	opening := PeakMemory()
 	return l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: len(l.adapter.Weights),
 		Parameters: l.adapter.Parameters(), Windows: l.train.Len(), ValWindows: length(l.val), TotalSteps: l.total,
-		Threads: l.config.threads(), WorkBytes: l.plan.Activations + l.plan.Head, Planned: l.plan.Total(), Plan: &l.plan, MicroBatch: l.seqs,
-		Step: l.step, Notes: append(notes(l.train.Stats(), l.config), l.plan.notes()...)})
+		Threads: l.config.threads(), WorkBytes: l.plan.Activations + l.plan.Head, Planned: l.plan.Total(), Plan: &l.plan, Opening: opening,
+		MicroBatch: l.seqs, Step: l.step, Notes: append(notes(l.train.Stats(), l.config), l.plan.notes(opening)...)})
 }
 
 // takeMemory is the moment when the memory of the plan is taken. What was read to get here is given back first: the header
@@ -344,7 +345,7 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 		Steps: l.step, BaseValLoss: Loss(l.totals.BaseValLoss), ValLoss: loss, TrainLoss: l.recentLoss(),
 		TrainedTokens: l.totals.TrainedTokens, RawTokens: l.totals.RawTokens, Seconds: l.totals.Seconds,
 		TrainedRate: float64(l.totals.TrainedTokens) / seconds, RawRate: float64(l.totals.RawTokens) / seconds,
-		PeakMemory: peakMemory(), Run: l.run.Dir(), Adapter: path,
+		PeakMemory: PeakMemory(), Run: l.run.Dir(), Adapter: path,
 	}
 	return s, l.tell(Event{Kind: "done", TokensPerSecond: s.TrainedRate, RawPerSecond: s.RawRate, Summary: s})
 }

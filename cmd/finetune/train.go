@@ -91,7 +91,7 @@ func (p *trainProgress) event(e trainer.Event) {
 		p.say("%s over %q: %s trained numbers in %s, %s", e.Method, e.Model, thousands(int64(e.Parameters)),
 			counted(e.Matrices, "matrix", "matrices"), count(e.Threads, "thread"))
 		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
-		p.sayPlan(e.Plan)
+		p.sayPlan(e.Plan, e.Opening)
 		for _, note := range e.Notes {
 			p.warn(note)
 		}

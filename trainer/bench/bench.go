@@ -103,7 +103,7 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 
 // measure times whole optimizer-less steps: forward, loss, backward.
 func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method) (_ *Case, err error) {
-	resetPeakRSS()
+	resetPeak()
 	model, err := trainer.LoadBase(o.Model)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func measure(ctx context.Context, o Options, f *gguf.File, method adapter.Method
 	seconds := median(times)
 	c := &Case{Model: name(o), Type: typeName(o, f), Method: string(method), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
 		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
-		PeakRSS: peakRSS(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
+		PeakRSS: trainer.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
 	if o.Profile {
 		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
 	}

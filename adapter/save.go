@@ -65,7 +65,14 @@ func (a *Adapter) Save(path string) error {
 // writer adds the keys and the factors of an adapter to a GGUF.
 type writer struct {
 	*gguf.Builder
-	t gguf.Type
+	t    gguf.Type
+	room *room
+}
+
+// room is the memory in which rows are made and encoded, one tensor after the other.
+type room struct {
+	tile []float32
+	data []byte
 }
 
 // newWriter starts a file of the kind of method m.
@@ -94,7 +101,7 @@ func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (wri
 			b.Set(key, a.Meta[key])
 		}
 	}
-	return writer{b, t}, b.Err()
+	return writer{b, t, new(room)}, b.Err()
 }
 
 // typeFor is the file's type where a row is a whole number of its blocks, else F16.
@@ -119,20 +126,19 @@ func (w writer) mat(name string, m Mat, scale float32) {
 func (w writer) tiled(name string, t gguf.Type, ne [2]int, rows func(dst []float32, row0, row1 int)) {
 	shape := []int64{int64(ne[0]), int64(ne[1])}
 	w.AddTensorFunc(name, t, shape, func(out io.Writer) error {
-		tile := make([]float32, ne[0]*min(tileRows, ne[1]))
-		var data []byte
+		w.room.tile = slices.Grow(w.room.tile[:0], ne[0]*min(tileRows, ne[1]))
 		for row0 := 0; row0 < ne[1]; row0 += tileRows {
 			row1 := min(row0+tileRows, ne[1])
-			part := tile[:(row1-row0)*ne[0]]
+			part := w.room.tile[:(row1-row0)*ne[0]]
 			rows(part, row0, row1)
 			if i, bad := firstNotFinite(part); bad {
 				return fmt.Errorf("element %d is %v", row0*ne[0]+i, part[i])
 			}
 			var err error
-			if data, err = plain.Append(data[:0], t, part); err != nil {
+			if w.room.data, err = plain.Append(w.room.data[:0], t, part); err != nil {
 				return err
 			}
-			if _, err := out.Write(data); err != nil {
+			if _, err := out.Write(w.room.data); err != nil {
 				return err
 			}
 		}

@@ -21,7 +21,10 @@ type Event struct {
 	ValWindows int      `json:"val_windows,omitempty"`
 	TotalSteps int      `json:"total_steps,omitempty"`
 	Threads    int      `json:"threads,omitempty"`
-	WorkBytes  int64    `json:"work_bytes,omitempty"` // activations and gradients of a forward pass
+	WorkBytes  int64    `json:"work_bytes,omitempty"`    // activations and gradients of a forward pass
+	Planned    int64    `json:"planned_bytes,omitempty"` // memory at most, the plan's total
+	Plan       *Plan    `json:"plan,omitempty"`
+	Opening    int64    `json:"opening_bytes,omitempty"` // the process's peak so far: opening the base, reading the data
 	MicroBatch int      `json:"micro_batch,omitempty"`
 	Notes      []string `json:"notes,omitempty"` // what happened to the data: records cut, skipped, padding
 

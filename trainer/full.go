@@ -53,12 +53,11 @@ func enoughForAll(f *gguf.File, c Config) error {
 	for _, t := range f.Tensors() {
 		bytes, numbers = bytes+t.Bytes(), numbers+t.Elements()
 	}
-	need := fixedBytes(bytes, int(numbers))
-	if limit := c.MaxMemoryBytes(); limit == 0 || need < limit {
-		return nil
+	p := Plan{Weights: bytes, Adapter: 8 * numbers, Gradients: 4 * numbers, Optimizer: 8 * numbers, Vocabulary: VocabBytes(f), Program: programBytes}
+	if limit := c.MaxMemoryBytes(); limit > 0 && p.Total() > limit {
+		return hint.With(&MemoryError{What: "training all of the base", Plan: p, MaxMemory: limit}, "an adapter takes far less: --method lora")
 	}
-	return hint.With(fmt.Errorf("trainer: max-memory %s: to train all of %q takes %d MiB, activations not counted", c.MaxMemory, f.Path(), need>>20),
-		"an adapter takes far less: --method lora")
+	return nil
 }
 
 // Masters returns copies in F32 of the tensors of a base that can be trained: all but constants. A base with tensors of
@@ -109,8 +108,8 @@ func (f *full) params() (params []Param, values [][]float32) {
 	return params, values
 }
 
-func (f *full) engine(m *llama.Model, o graph.Options) (*graph.Engine, error) {
-	return graph.NewFull(m, f.masters, o)
+func (f *full) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+	return graph.PrepareFull(m, f.masters, o)
 }
 
 func (f *full) size() (tensors, numbers int) {
@@ -125,7 +124,7 @@ func (f *full) unreached(param string) error {
 }
 
 func (f *full) leaner() string {
-	return "a shorter --ctx needs less, an adapter (--method lora) far less"
+	return "an adapter (--method lora) needs far less"
 }
 
 func (f *full) base() string { return f.hash }

@@ -192,7 +192,7 @@ func loaded(t testing.TB, c Config) *llama.Model {
 	return m
 }
 
-// opened is the setup of a configuration, closed at the end of the test.
+// opened is the setup of a configuration with its memory taken, closed at the end of the test.
 func opened(t testing.TB, c Config) *setup {
 	t.Helper()
 	s, err := newSetup(c)
@@ -200,6 +200,9 @@ func opened(t testing.TB, c Config) *setup {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.close() })
+	if err := s.engine.Allocate(); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 

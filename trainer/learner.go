@@ -14,8 +14,8 @@ type learner interface {
 	// params describes the trained tensors to the optimizer and to checkpoints; values are their data, which the engine
 	// reads too.
 	params() (params []Param, values [][]float32)
-	// engine builds the training graph. The model has to stay open as long as the engine.
-	engine(m *llama.Model, o graph.Options) (*graph.Engine, error)
+	// prepare builds the training graph, which takes no memory yet. The model has to stay open as long as the engine.
+	prepare(m *llama.Model, o graph.Options) (*graph.Engine, error)
 	// size is how many tensors of the base are trained, and how many numbers that takes.
 	size() (tensors, numbers int)
 	// unreached is what is wrong where no gradient reaches one of the params.
@@ -88,8 +88,8 @@ func (f *factors) params() (params []Param, values [][]float32) {
 	return params, values
 }
 
-func (f *factors) engine(m *llama.Model, o graph.Options) (*graph.Engine, error) {
-	return graph.New(m, f.Weights, o)
+func (f *factors) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+	return graph.Prepare(m, f.Weights, o)
 }
 
 func (f *factors) size() (tensors, numbers int) { return len(f.Weights), f.Parameters() }
@@ -99,7 +99,7 @@ func (f *factors) unreached(param string) error {
 }
 
 func (f *factors) leaner() string {
-	return "a shorter --ctx, fewer --targets or a smaller --rank need less"
+	return "fewer --targets or a smaller --rank need less"
 }
 
 func (f *factors) base() string { return f.BaseHash }

@@ -1,26 +1,211 @@
 package trainer
 
-// What a run holds besides the engine's work memory, in bytes.
-const (
-	bytesAParameter = 5 * 4    // value, the copy that the graph reads, gradient, two moments
-	runtimeBytes    = 48 << 20 // the program, llama.cpp's tables and buffers, the data
+import (
+	"errors"
+	"fmt"
+	"runtime/metrics"
+
+	"finetune/gguf"
+	"finetune/internal/hint"
+	"finetune/trainer/graph"
+
+	llama "github.com/go-skynet/go-llama.cpp"
 )
+
+// Demand is what memory is planned for.
+type Demand struct {
+	Model      *llama.Model
+	Parameters int                                        // trained numbers
+	Prepare    func(graph.Options) (*graph.Engine, error) // graph.Prepare over the model, or PrepareFull
+	Leaner     string                                     // a hint for who has too little memory
+	Vocab      int64                                      // bytes of the vocabulary, VocabBytes
+	Data       int64                                      // bytes of the training data in memory
+	Optimizer  bool                                       // moments are kept
+	Ctx        int                                        // tokens a sequence
+	Batch      int                                        // sequences that are wanted in a forward pass
+	Threads    int
+	MaxMemory  int64 // the most that the process may take, in bytes; 0 = automatic
+}
+
+// mostSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
+const mostSequences = 256
+
+// Engine plans a training run and returns its engine, which has not taken any memory yet, and the plan. To stay below
+// MaxMemory it lets weights leave memory between their uses, then recomputes, then divides the batch; when all of that is
+// not enough the error is a *MemoryError. Without MaxMemory only what the machine does not have at all is refused.
+func (d Demand) Engine() (*graph.Engine, Plan, error) {
+	for seqs := min(d.Batch, mostSequences); ; seqs = (seqs + 1) / 2 {
+		e, p, err := d.engine(seqs)
+		if e != nil || err != nil {
+			return e, p, err
+		}
+		if seqs == 1 {
+			return nil, p, d.refusal(p)
+		}
+	}
+}
+
+// engine is that for a number of sequences at once; none, with the least plan there is, when it needs too much.
+func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
+	if p := d.atLeast(seqs); d.most() > 0 && p.Total() > d.most() {
+		return nil, p, nil
+	}
+	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads})
+	if err != nil {
+		return nil, Plan{}, err
+	}
+	fits, err := d.fit(e)
+	p := d.plan(e)
+	if err == nil && (fits || d.MaxMemory == 0 && seqs == 1) {
+		return e, p, nil
+	}
+	return nil, p, errors.Join(err, e.Close())
+}
+
+// most is what cannot be exceeded, in bytes: MaxMemory, or what the machine has; 0 = not known.
+func (d Demand) most() int64 {
+	if d.MaxMemory > 0 {
+		return d.MaxMemory
+	}
+	return machineMemory()
+}
+
+// atLeast is a plan from the header alone, for the question whether it is worth to go on: whatever is recomputed, the
+// residual stream between the blocks stays, and the mask of the attention. llama.cpp's cache while the graph is traced is
+// not larger.
+func (d Demand) atLeast(seqs int) Plan {
+	tokens := int64(d.Ctx) * int64(seqs)
+	p := d.around()
+	p.Activations = 4 * tokens * (int64(d.Model.NEmbd())*int64(d.Model.NLayer()) + int64(d.Ctx))
+	p.Weights, p.MicroBatch = min(leastResident, int64(d.Model.Bytes())), seqs
+	return p
+}
+
+// fit chooses between memory and work, and reports whether the result is within what d may take.
+func (d Demand) fit(e *graph.Engine) (bool, error) {
+	if d.MaxMemory == 0 {
+		resident := d.automaticWeights()
+		e.LetGo(resident)
+		limit := max(leastWork, resident)
+		err := e.Fit(limit)
+		return e.WorkBytes() <= limit, err
+	}
+	for range fitRounds {
+		p := d.plan(e)
+		if p.Total() <= d.MaxMemory {
+			return true, nil
+		}
+		s := e.Sizes()
+		room := d.MaxMemory - (p.Total() - s.Weights - s.Work()) // for weights and work
+		least := min(int64(d.Model.Bytes()), max(s.LeastWeights, leastResident))
+		if err := e.Fit(room - least); err != nil {
+			return false, err
+		}
+		e.LetGo(room - e.WorkBytes())
+	}
+	return d.plan(e).Total() <= d.MaxMemory, nil
+}
+
+// fitRounds: recomputing adds nodes to the graph, whose descriptors take memory in turn, a thousandth of what they save.
+const fitRounds = 3
+
+// leastResident is the least of the base's weights that is kept at once where there is a choice: pieces of a graph that
+// read less are so short that starting them shows.
+const leastResident = 64 << 20
 
 // leastWork is the work memory that is always taken where it helps: enough to keep all activations of a model of some
 // hundred million parameters at 512 tokens.
 const leastWork = 640 << 20
 
-// WorkLimit is the memory in bytes that the engine may use for activations and gradients. With a limit on the memory of
-// the whole run it is what the mapped base and the adapter leave, which may be nothing; without one (0) as much as the
-// base itself takes, at least leastWork: a run then needs some twice the size of its base.
-func WorkLimit(weights int64, parameters int, maxMemory int64) int64 {
-	if maxMemory == 0 {
-		return max(leastWork, weights)
-	}
-	return max(1, maxMemory-fixedBytes(weights, parameters))
+// automaticWeights is how much of the base stays in memory without a limit: nine bits a weight, what it takes in 8-bit
+// blocks with their scales and a few tensors in F32. Small and quantized bases stay whole; one of twice the size is not
+// worth twice the memory, since what was let go comes back from the file cache.
+func (d Demand) automaticWeights() int64 {
+	return min(int64(d.Model.Bytes()), max(leastResident, int64(d.Model.NParams())*9/8))
 }
 
-// fixedBytes is what a run holds whatever the batch.
-func fixedBytes(weights int64, parameters int) int64 {
-	return weights + bytesAParameter*int64(parameters) + runtimeBytes
+// plan adds up what the engine takes and what stands around it.
+func (d Demand) plan(e *graph.Engine) Plan {
+	s, p := e.Sizes(), d.around()
+	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace, e.Shape().Seqs
+	p.Recomputed, p.Stretches = e.Stretches()
+	return p
 }
+
+// around is the part of a plan that does not depend on the graph.
+func (d Demand) around() Plan {
+	n := int64(d.Parameters)
+	p := Plan{Adapter: 4*n + 4*n, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
+	if d.Optimizer {
+		p.Optimizer = 2 * 4 * n
+	}
+	p.Program = programBytes + slack(4*n+p.Optimizer+p.Data)
+	return p
+}
+
+// programBytes is what a run holds that does not depend on the model: code and tables of the program and of llama.cpp, Go's
+// runtime, stacks, buffers of files. Measured as the resident size of training runs over models of a megabyte, less all
+// other parts of their plans.
+const programBytes = 24 << 20
+
+// slack is what Go's collector lets the heap grow by before it looks for garbage: the percentage that is set (GOGC) of
+// what is in use.
+func slack(live int64) int64 {
+	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	percent := sample[0].Value.Uint64()
+	return int64(float64(live) * float64(min(percent, 100)) / 100)
+}
+
+// VocabBytes is what llama.cpp keeps of a model's vocabulary, from the header of its file: of a token its text three times
+// over, in an array and in the tables by text and by piece, and of a merge rule of BPE a node of a tree. The sizes are
+// those of the containers of C++ on a 64-bit system.
+func VocabBytes(f *gguf.File) int64 {
+	const (
+		token = 40 + 32 + 64 + 8 // its data, its piece, an entry of the table by text and that entry's place
+		merge = 112              // a node with two texts and a rank
+		short = 15               // bytes of a text that lie in its object; a longer one has a block of its own
+		block = 16               // that such a block takes at least beside its bytes
+	)
+	var n int64
+	tokens, _ := f.Strings("tokenizer.ggml.tokens")
+	for _, s := range tokens {
+		n += token
+		if len(s) > short {
+			n += 3 * int64(len(s)+block)
+		}
+	}
+	merges, _ := f.Strings("tokenizer.ggml.merges")
+	return n + merge*int64(len(merges))
+}
+
+// refusal says that one sequence needs p, and what would fit: the longest context, halved until it does, and the memory
+// that is enough where the plan is that of a whole graph.
+func (d Demand) refusal(p Plan) error {
+	var hints []string
+	for shorter := d; len(hints) == 0 && shorter.Ctx/2 >= leastCtx; {
+		shorter.Ctx /= 2
+		e, _, err := shorter.engine(1)
+		if err != nil {
+			return err
+		}
+		if e != nil {
+			e.Close()
+			hints = append(hints, fmt.Sprintf("--ctx %d fits", shorter.Ctx))
+		}
+	}
+	if len(hints) == 0 {
+		hints = append(hints, "no shorter --ctx fits; "+d.Leaner)
+	}
+	if p.Stretches > 0 {
+		const mebibyte = 1 << 20
+		hints = append(hints, fmt.Sprintf("--max-memory %dMiB is enough for %d tokens", (p.Total()+mebibyte-1)/mebibyte, d.Ctx))
+	}
+	return hint.With(&MemoryError{Plan: p, MaxMemory: d.most(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}, hints...)
+}
+
+// leastCtx is the shortest context that is worth a hint.
+const leastCtx = 16

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !linux
 
 package trainer
 
@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// peakMemory is the largest resident size of the process so far, in bytes; 0 where the system does not tell.
-func peakMemory() int64 {
+// PeakMemory is the largest resident size of the process so far, in bytes; 0 where the system does not tell.
+func PeakMemory() int64 {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
 		return 0

@@ -23,11 +23,15 @@ type setup struct {
 	train   *data.Windows
 	val     *data.Windows // nil: nothing is held out
 	blank   data.Window
+	weights int64 // bytes of the base's tensors
+	vocab   int64 // bytes of its vocabulary in memory
 	engine  *graph.Engine
+	plan    Plan
 	seqs    int // sequences in one forward pass: Batch, or a part of it when memory is short
 }
 
-// newSetup checks what is cheap first: the header of the base, the targets and the rank, then the data, then the graph.
+// newSetup checks what is cheap first: the header of the base, the targets and the rank, then the data, then the graph. The
+// memory of the run is planned when it returns, and nothing of it taken.
 func newSetup(c Config) (_ *setup, err error) {
 	s := &setup{config: c}
 	defer func() {
@@ -39,6 +43,12 @@ func newSetup(c Config) (_ *setup, err error) {
 		return nil, err
 	}
 	if s.learner, err = newLearner(c); err != nil {
+		return nil, err
+	}
+	if err = s.readHeader(); err != nil {
+		return nil, err
+	}
+	if err = s.checkOpening(); err != nil {
 		return nil, err
 	}
 	if s.model, err = LoadBase(c.Model); err != nil {
@@ -74,6 +84,32 @@ func checkDevice(device string) error {
 		return nil
 	}
 	return hint.With(fmt.Errorf("trainer: device %q: this build trains on the CPU only", device), "leave --device out")
+}
+
+// readHeader reads what the base's file says before any of it is loaded.
+func (s *setup) readHeader() error {
+	f, err := OpenBase(s.config.Model)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s.vocab = VocabBytes(f)
+	for _, t := range f.Tensors() {
+		s.weights += t.Bytes()
+	}
+	return nil
+}
+
+// checkOpening refuses a base that is above the limit on memory as soon as it is opened: llama.cpp maps the whole file at
+// once. What was mapped can be let go afterwards.
+func (s *setup) checkOpening() error {
+	most := s.config.MaxMemoryBytes()
+	_, parameters := s.learner.size()
+	p := Plan{Weights: s.weights, Adapter: 4 * int64(parameters), Vocabulary: s.vocab, Program: programBytes}
+	if most == 0 || p.Total() <= most {
+		return nil
+	}
+	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: most}, "a base of a type with fewer bits needs less")
 }
 
 // OpenBase opens the header of a base model. An adapter, or a file with a tokenizer and no weights, is an error.
@@ -113,43 +149,32 @@ func checkContext(m *llama.Model, ctx int) error {
 	return nil
 }
 
-// mostSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
-const mostSequences = 256
-
-// newEngine builds the training graph. Where memory is short it recomputes more, and when that is not enough the batch
-// goes through in smaller parts.
+// newEngine builds the training graph and plans the memory of the run. It takes none of it yet.
 func (s *setup) newEngine() (err error) {
-	_, parameters := s.learner.size()
-	limit := WorkLimit(int64(s.model.Bytes()), parameters, s.config.MaxMemoryBytes())
-	for s.seqs = min(s.config.Batch, mostSequences); ; s.seqs = (s.seqs + 1) / 2 {
-		s.engine, err = s.learner.engine(s.model, graph.Options{
-			Shape: graph.Shape{Ctx: s.config.Ctx, Seqs: s.seqs}, Threads: s.config.threads(), Limit: limit,
-		})
-		if err != nil {
-			return err
-		}
-		if s.engine.WorkBytes() <= limit || s.config.MaxMemory == "" && s.seqs == 1 {
-			break
-		}
-		if s.seqs == 1 {
-			return s.tooSmall()
-		}
-		s.engine.Close()
-		s.engine = nil
+	if s.engine, s.plan, err = s.demand().Engine(); err != nil {
+		return err
 	}
+	s.seqs = s.plan.MicroBatch
 	if names := s.engine.Unreached(); len(names) > 0 {
 		return s.learner.unreached(names[0])
 	}
 	return nil
 }
 
-// tooSmall says what one sequence needs when all that can be recomputed is.
-func (s *setup) tooSmall() error {
+func (s *setup) demand() Demand {
 	_, parameters := s.learner.size()
-	fixed := fixedBytes(int64(s.model.Bytes()), parameters)
-	return hint.With(fmt.Errorf("trainer: max-memory %s: one sequence of %d tokens needs %d MiB: %d for the base and what is trained, %d for activations",
-		s.config.MaxMemory, s.config.Ctx, (fixed+s.engine.WorkBytes())>>20, fixed>>20, s.engine.WorkBytes()>>20),
-		s.learner.leaner())
+	return Demand{Model: s.model, Parameters: parameters, Leaner: s.learner.leaner(), Vocab: s.vocab, Data: s.dataBytes(), Optimizer: true,
+		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.threads(), MaxMemory: s.config.MaxMemoryBytes(),
+		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.learner.prepare(s.model, o) }}
+}
+
+// dataBytes is what the training and validation data take.
+func (s *setup) dataBytes() int64 {
+	n := s.train.Bytes()
+	if s.val != nil {
+		n += s.val.Bytes()
+	}
+	return n
 }
 
 // threads is the number to compute with.

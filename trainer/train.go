@@ -8,11 +8,14 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"finetune/internal/hint"
 	"finetune/trainer/data"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // ErrInterrupted is what Train returns when its context was cancelled: the step under way was finished and a checkpoint
@@ -30,6 +33,7 @@ type loop struct {
 	*setup
 	run    *Run
 	id     [sha256.Size]byte // identity, for the checkpoints
+	params []Param
 	opt    *AdamW
 	values [][]float32
 	grads  [][]float32
@@ -76,7 +80,13 @@ func Train(ctx context.Context, c Config, resume bool, report func(Event)) (_ *S
 
 // proceed goes from where the loop stands to the end.
 func (l *loop) proceed(ctx context.Context) (*Summary, error) {
-	if err := l.begin(ctx); err != nil {
+	if err := l.tellPlan(); err != nil {
+		return nil, err
+	}
+	if err := l.takeMemory(); err != nil {
+		return nil, err
+	}
+	if err := l.measureBase(ctx); err != nil {
 		return nil, err
 	}
 	for l.step < l.total {
@@ -126,12 +136,7 @@ const otherRun = "resume with the settings in config.yaml, or start a new run in
 func newLoop(s *setup, run *Run, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, run: run, id: s.identity(), report: report, total: s.config.totalSteps(s.train.Len())}
 	l.totals.BaseValLoss = math.NaN()
-	params, values := s.learner.params()
-	l.values = values
-	l.opt = NewAdamW(params, s.config.WeightDecay)
-	for _, g := range s.engine.Gradients() {
-		l.grads = append(l.grads, g.Data)
-	}
+	l.params, l.values = s.learner.params()
 	var err error
 	l.rate, err = NewSchedule(s.config.Schedule, s.config.LR, s.config.MinLR, l.total, s.config.WarmupSteps(l.total))
 	l.deal = &dealer{windows: s.train, seed: s.config.Seed}
@@ -153,7 +158,7 @@ func (l *loop) restore(resume bool) error {
 	if err != nil {
 		return err
 	}
-	c, err := ReadCheckpoint(path, l.opt.Params())
+	c, err := ReadCheckpoint(path, l.params)
 	switch {
 	case errors.Is(err, ErrCheckpointCorrupt):
 		return hint.With(err, "without that file, --resume goes on from the checkpoint before it")
@@ -166,7 +171,7 @@ func (l *loop) restore(resume bool) error {
 	for i, v := range c.Values {
 		copy(l.values[i], v)
 	}
-	l.engine.Upload()
+	l.opt = NewAdamW(l.params, l.config.WeightDecay)
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses = c.Step, c.Totals, c.Losses
 	if l.deal.at = c.Cursor; c.Cursor.Index >= l.train.Len() || c.Step > l.total {
@@ -175,14 +180,37 @@ func (l *loop) restore(resume bool) error {
 	return l.run.TruncateLog(c.Step)
 }
 
-// begin tells what will be done and measures the base.
-func (l *loop) begin(ctx context.Context) error {
+// tellPlan tells what will be done, and the memory that it will take.
+func (l *loop) tellPlan() error {
 	tensors, parameters := l.learner.size()
-	err := l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: tensors,
+	opening := PeakMemory()
+	return l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: tensors,
 		Parameters: parameters, Windows: l.train.Len(), ValWindows: length(l.val), TotalSteps: l.total,
-		Threads: l.config.threads(), WorkBytes: l.engine.WorkBytes(), MicroBatch: l.seqs, Step: l.step, Notes: notes(l.train.Stats(), l.config)})
-	if err != nil || l.step > 0 || l.val == nil {
+		Threads: l.config.threads(), WorkBytes: l.plan.Activations + l.plan.Head, Planned: l.plan.Total(), Plan: &l.plan, Opening: opening,
+		MicroBatch: l.seqs, Step: l.step, Notes: append(notes(l.train.Stats(), l.config), l.plan.notes(opening)...)})
+}
+
+// takeMemory is the moment when the memory of the plan is taken. What was read to get here is given back first: the header
+// of the base, the text of the data, llama.cpp's graph and a checkpoint may together be larger than a part of the plan.
+func (l *loop) takeMemory() error {
+	debug.FreeOSMemory()
+	ggml.Trim()
+	if err := l.engine.Allocate(); err != nil {
 		return err
+	}
+	for _, g := range l.engine.Gradients() {
+		l.grads = append(l.grads, g.Data)
+	}
+	if l.opt == nil {
+		l.opt = NewAdamW(l.params, l.config.WeightDecay)
+	}
+	return nil
+}
+
+// measureBase is the validation loss before the first step.
+func (l *loop) measureBase(ctx context.Context) error {
+	if l.step > 0 || l.val == nil {
+		return nil
 	}
 	loss, err := l.validate(ctx) // the factors still change nothing
 	if err != nil {
@@ -318,7 +346,7 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 		Steps: l.step, BaseValLoss: Loss(l.totals.BaseValLoss), ValLoss: loss, TrainLoss: l.recentLoss(),
 		TrainedTokens: l.totals.TrainedTokens, RawTokens: l.totals.RawTokens, Seconds: l.totals.Seconds,
 		TrainedRate: float64(l.totals.TrainedTokens) / seconds, RawRate: float64(l.totals.RawTokens) / seconds,
-		PeakMemory: peakMemory(), Run: l.run.Dir(), Result: path,
+		PeakMemory: PeakMemory(), Run: l.run.Dir(), Result: path,
 	}
 	if l.config.Method != MethodFull {
 		s.Adapter = path

@@ -14,7 +14,6 @@ import (
 	"finetune/adapter"
 	"finetune/internal/hint"
 	"finetune/trainer/data"
-	"finetune/trainer/graph"
 )
 
 func TestSameSeedAndThreadsGiveTheSameRun(t *testing.T) {
@@ -106,63 +105,6 @@ func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
 		meanOfMeans += loss / totalWeight(w) / float64(n)
 	}
 	return sum / weight, meanOfMeans
-}
-
-// leastMemory is what a run of c needs for so many sequences at once when all that can be is recomputed.
-func leastMemory(t *testing.T, c Config, seqs int) int64 {
-	s := opened(t, c)
-	e, err := s.learner.engine(s.model, graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1, Recompute: graph.RecomputeAll})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	_, parameters := s.learner.size()
-	return fixedBytes(int64(s.model.Bytes()), parameters) + e.WorkBytes()
-}
-
-func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
-	for _, method := range []string{"dual-lora", MethodFull} {
-		t.Run(method, func(t *testing.T) { maxMemoryMakesTheMicroBatchSmaller(t, by(method, tiny(t))) })
-	}
-}
-
-func maxMemoryMakesTheMicroBatchSmaller(t *testing.T, c Config) {
-	c.Batch, c.LR = 4, 1e-3
-	whole, least := leastMemory(t, c, 4), leastMemory(t, c, 1)
-	_, want := mustTrain(t, c, false)
-
-	small := elsewhere(t, c)
-	small.MaxMemory = fmt.Sprintf("%dB", (whole+least)/2)
-	var micro int
-	var losses []float64
-	_, err := Train(context.Background(), small, false, func(e Event) {
-		micro = max(micro, e.MicroBatch)
-		if e.Kind == "step" {
-			losses = append(losses, float64(e.Loss))
-		}
-	})
-	if err != nil || micro < 1 || micro >= c.Batch {
-		t.Fatalf("Train below %s = %v with a micro-batch of %d, want 1 to %d", small.MaxMemory, err, micro, c.Batch-1)
-	}
-	for i := range want {
-		if far(losses[i], want[i], sameMathTolerance) {
-			t.Errorf("step %d: loss %v with a micro-batch of %d, want %v", i+1, losses[i], micro, want[i])
-		}
-	}
-
-	none := elsewhere(t, c)
-	none.MaxMemory = "1MiB"
-	_, err = Train(context.Background(), none, false, nil)
-	refusal := "one sequence of 16 tokens needs"
-	if c.Method == MethodFull {
-		refusal = "to train all of"
-	}
-	if err == nil || !strings.Contains(err.Error(), refusal) || len(hint.Of(err)) == 0 {
-		t.Errorf("Train below what one sequence needs = %v, hints %q, want it refused with a hint", err, hint.Of(err))
-	}
-	if exists(none.Out) {
-		t.Error("a refused run leaves its directory")
-	}
 }
 
 // llama.cpp knows at most 256 sequences at a time; a larger batch goes through in parts.
@@ -266,10 +208,21 @@ func TestEventsOfARun(t *testing.T) {
 	if got, want := done["val_loss"], float64(s.ValLoss); got != want {
 		t.Errorf("done event: val_loss is %v, want the summary's %v", got, want)
 	}
-	for _, field := range []string{"model", "method", "matrices", "parameters", "windows", "val_windows", "total_steps", "threads", "work_bytes", "micro_batch"} {
+	for _, field := range []string{"model", "method", "matrices", "parameters", "windows", "val_windows", "total_steps", "threads", "work_bytes", "micro_batch", "planned_bytes", "plan"} {
 		if events[0][field] == nil {
 			t.Errorf("start event has no %q", field)
 		}
+	}
+	var sum float64
+	plan, _ := events[0]["plan"].(map[string]any)
+	for _, part := range (Plan{}).Parts() {
+		bytes, ok := plan[part.Name].(float64)
+		if sum += bytes; !ok {
+			t.Errorf("the plan in the start event has no %q", part.Name)
+		}
+	}
+	if got := events[0]["planned_bytes"]; got != sum {
+		t.Errorf("planned_bytes are %v, the parts of the plan %v together", got, sum)
 	}
 	for _, field := range []string{"step", "loss", "lr", "grad_norm", "tokens_per_second", "raw_tokens_per_second"} {
 		if events[2][field] == nil {

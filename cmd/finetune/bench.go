@@ -80,6 +80,21 @@ func benchCommand(u *ui) *cobra.Command {
 	return cmd
 }
 
+// printPlans shows where each case's memory went, by part as it was planned, and the peak that was measured.
+func printPlans(w io.Writer, cases []bench.Case) {
+	fmt.Fprint(w, "\nMiB\t\t\tmeasured\tplanned")
+	for _, part := range (trainer.Plan{}).Parts() {
+		fmt.Fprint(w, "\t"+part.Name)
+	}
+	for _, c := range cases {
+		fmt.Fprintf(w, "\n%s\t%s\t%s\t%d\t%d", c.Model, c.Type, c.Method, toMebibytes(c.PeakRSS), toMebibytes(c.Planned))
+		for _, part := range c.Plan.Parts() {
+			fmt.Fprintf(w, "\t%d", toMebibytes(part.Bytes))
+		}
+	}
+	fmt.Fprintln(w)
+}
+
 func printBench(w io.Writer, r *bench.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "peak\t%.0f GFLOP/s on %s\n\n", r.PeakFlops/1e9, count(r.Threads, "thread"))
@@ -88,6 +103,7 @@ func printBench(w io.Writer, r *bench.Report) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%d × %d\t%.1f\t%.0f %%\t%.1f\t%.2f\t%s\n", c.Model, c.Type, c.Method, c.Seqs, c.Ctx,
 			c.TokensPerSecond, 100*c.UsefulShare, c.ForwardPerSecond, c.ForwardRatio, mebibytes(c.PeakRSS))
 	}
+	printPlans(t, r.Cases)
 	for _, c := range r.Cases {
 		if len(c.Profile) == 0 {
 			continue

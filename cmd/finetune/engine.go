@@ -5,11 +5,13 @@ import (
 	"sync"
 
 	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // startEngine is the first call of every command that runs a model: it warns
 // of a slow build, and with --verbose lets llama.cpp's log through.
 func startEngine(u *ui) {
+	ggml.ReturnBlocks()
 	if ok, cure := llama.FastBuild(); !ok {
 		u.warn("built without AVX2 and FMA, which this processor has: everything will be many times slower",
 			"make build sets the compiler flags; without make, "+cure)

@@ -101,9 +101,9 @@ func (p *trainProgress) event(e trainer.Event) {
 		if e.Method == trainer.MethodFull {
 			what, tensors = "all of", count(e.Matrices, "tensor")
 		}
-		p.say("%s %q: %s trained numbers in %s, %s of work memory, %s", what, e.Model, thousands(int64(e.Parameters)),
-			tensors, mebibytes(e.WorkBytes), count(e.Threads, "thread"))
+		p.say("%s %q: %s trained numbers in %s, %s", what, e.Model, thousands(int64(e.Parameters)), tensors, count(e.Threads, "thread"))
 		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
+		p.sayPlan(e.Plan, e.Opening)
 		for _, note := range e.Notes {
 			p.warn(note)
 		}

@@ -23,7 +23,9 @@ func clock(seconds float64) string {
 }
 
 // mebibytes is a size in bytes.
-func mebibytes(n int64) string { return thousands((n+1<<19)>>20) + " MiB" }
+func mebibytes(n int64) string { return thousands(toMebibytes(n)) + " MiB" }
+
+func toMebibytes(n int64) int64 { return (n + 1<<19) >> 20 }
 
 // counted is a number with its noun, for nouns whose plural is not made with an s.
 func counted(n int, one, many string) string {

@@ -47,6 +47,9 @@ type Model struct {
 
 	mu    sync.Mutex
 	users int // open contexts and adapters
+
+	findMappings sync.Once
+	mappings     []span // of files into memory, see DropWeights
 }
 
 // LoadModel loads the GGUF file at path, all parts of it when it is named -00001-of-0000N. The caller closes the Model. A

@@ -24,19 +24,18 @@ import (
 
 // Options say what is measured.
 type Options struct {
-	Model   string   // a GGUF, or empty: Shape and Type
-	Shape   string   // one of Shapes
-	Type    string   // "q8_0", "q4_k_m", …
-	Dir     string   // where models of a Shape are kept
-	Methods []string // of adapters, and trainer.MethodFull
-	Rank    int
-	Ctx     int // tokens a sequence
-	Seqs    int // sequences a step
-	Threads int // 0 = one a physical core
-	Repeat  int // steps that are timed; the median counts
-	// MaxMemory makes the engine recompute rather than keep, as train's does; 0 = no limit.
-	MaxMemory int64
-	Profile   bool // also say where the time goes
+	Model     string   // a GGUF, or empty: Shape and Type
+	Shape     string   // one of Shapes
+	Type      string   // "q8_0", "q4_k_m", …
+	Dir       string   // where models of a Shape are kept
+	Methods   []string // of adapters, and trainer.MethodFull
+	Rank      int
+	Ctx       int   // tokens a sequence
+	Seqs      int   // sequences a step
+	Threads   int   // 0 = one a physical core
+	Repeat    int   // steps that are timed; the median counts
+	MaxMemory int64 // as train's: the most memory, in bytes; 0 = no limit
+	Profile   bool  // also say where the time goes
 }
 
 // Report is one run: everything in it was measured side by side.
@@ -60,6 +59,8 @@ type Case struct {
 	ForwardPerSecond float64        `json:"forward_tokens_per_second"` // llama.cpp, logits for every token
 	ForwardRatio     float64        `json:"forward_ratio"`
 	PeakRSS          int64          `json:"peak_rss_bytes"`
+	Planned          int64          `json:"planned_bytes"` // the plan's total; train keeps the optimizer's moments besides
+	Plan             trainer.Plan   `json:"plan"`
 	WorkBytes        int64          `json:"work_bytes"`
 	StepSeconds      float64        `json:"step_seconds"`
 	Profile          []graph.OpTime `json:"profile,omitempty"` // by operation, node by node, the longest first
@@ -102,7 +103,7 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 
 // measure times whole optimizer-less steps: forward, loss, backward.
 func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Case, err error) {
-	resetPeakRSS()
+	resetPeak()
 	model, err := trainer.LoadBase(o.Model)
 	if err != nil {
 		return nil, err
@@ -116,12 +117,19 @@ func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Ca
 	if err != nil {
 		return nil, err
 	}
-	e, err := engine(o, f, model, method, selected)
+	d, err := demand(o, f, model, method, selected)
+	if err != nil {
+		return nil, err
+	}
+	windows := randomWindows(model, o)
+	e, plan, err := d.Engine()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	windows := randomWindows(model, o)
+	if err := e.Allocate(); err != nil {
+		return nil, err
+	}
 	var times []float64
 	for i := range o.Repeat + 1 {
 		if err := ctx.Err(); err != nil {
@@ -129,46 +137,58 @@ func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Ca
 		}
 		start := time.Now()
 		e.Reset()
-		if _, err := e.Step(windows, 1/float32(o.Ctx*o.Seqs)); err != nil {
+		if err := step(e, windows); err != nil {
 			return nil, err
 		}
 		if i > 0 { // the first step reads the weights from the disk
 			times = append(times, time.Since(start).Seconds())
 		}
 	}
-	step := median(times)
+	seconds := median(times)
 	c := &Case{Model: name(o), Type: typeName(o, f), Method: method, Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
-		TokensPerSecond: float64(o.Ctx*o.Seqs) / step, StepSeconds: step, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
-		PeakRSS: peakRSS(), WorkBytes: e.WorkBytes()}
+		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
+		PeakRSS: trainer.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
 	if o.Profile {
-		c.Profile, err = e.Profile(windows)
+		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
 	}
 	return c, err
 }
 
-// engine is that of train: over fresh factors on the selected weights, or over all weights themselves.
-func engine(o Options, f *gguf.File, model *llama.Model, method string, selected []gguf.Tensor) (*graph.Engine, error) {
-	options := func(parameters int) graph.Options {
-		return graph.Options{Shape: graph.Shape{Ctx: o.Ctx, Seqs: o.Seqs}, Threads: o.Threads,
-			Limit: trainer.WorkLimit(int64(model.Bytes()), parameters, o.MaxMemory)}
+// step goes through the windows in as many passes as the engine needs; the last one is filled up with the first window.
+func step(e *graph.Engine, windows []data.Window) error {
+	n, scale := e.Shape().Seqs, 1/float32(len(windows)*e.Shape().Ctx)
+	for at := 0; at < len(windows); at += n {
+		pass := slices.Clone(windows[at:min(at+n, len(windows))])
+		for len(pass) < n {
+			pass = append(pass, windows[0])
+		}
+		if _, err := e.Step(pass, scale); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// demand is that of train without an optimizer: over fresh factors on the selected weights, or over all weights.
+func demand(o Options, f *gguf.File, model *llama.Model, method string, selected []gguf.Tensor) (trainer.Demand, error) {
+	d := trainer.Demand{Model: model, Vocab: trainer.VocabBytes(f), Data: int64(20 * o.Ctx * o.Seqs),
+		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
 	if method == trainer.MethodFull {
 		masters, err := trainer.Masters(f)
-		if err != nil {
-			return nil, err
-		}
-		parameters := 0
 		for _, m := range masters {
-			parameters += len(m.Data)
+			d.Parameters += len(m.Data)
 		}
-		return graph.NewFull(model, masters, options(parameters))
+		d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.PrepareFull(model, masters, g) }
+		return d, err
 	}
 	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
 	if err != nil {
-		return nil, err
+		return d, err
 	}
 	a.Init(1)
-	return graph.New(model, a.Weights, options(a.Parameters()))
+	d.Parameters = a.Parameters()
+	d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.Prepare(model, a.Weights, g) }
+	return d, nil
 }
 
 // forward is llama.cpp's own speed on the same tokens, with logits for all of them.

@@ -2,8 +2,5 @@
 
 package bench
 
-// The largest resident size of one part of a process is known on Linux only.
-
-func resetPeakRSS() {}
-
-func peakRSS() int64 { return 0 }
+// resetPeak does nothing: the largest resident size of one part of a process is known on Linux only.
+func resetPeak() {}

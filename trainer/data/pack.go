@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+	"unsafe"
 )
 
 // Windows are a dataset packed to the context. They are built on demand from the tokens:
@@ -23,6 +24,20 @@ func (w *Windows) NCtx() int { return w.nCtx }
 
 // Stats are the counts of this part of the dataset.
 func (w *Windows) Stats() Stats { return w.stats }
+
+// Bytes is the memory that the dataset takes: its tokens, which windows are built from on demand.
+func (w *Windows) Bytes() int64 {
+	const list = 24 // bytes of a slice's header
+	n := int64(len(w.windows)) * list
+	var train *bool
+	for _, e := range w.examples {
+		n += 2*list + 4*int64(len(e.Tokens)) + 4 // and its number in a window
+		if first := unsafe.SliceData(e.Train); first != train {
+			train, n = first, n+int64(len(e.Train)) // pieces of a text share theirs
+		}
+	}
+	return n
+}
 
 // All builds every window at once: 20 bytes a place. Windows that are only looked at one by
 // one are cheaper by At.

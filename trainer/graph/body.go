@@ -2,17 +2,16 @@ package graph
 
 import "github.com/go-skynet/go-llama.cpp/ggml"
 
-// body is everything up to the hidden state, and the way back from it: two parts of one graph, so that memory is planned
-// over both.
+// body is everything up to the hidden state, and the way back from it: one graph, so that memory is planned over both.
 type body struct {
 	ctx       *ggml.Context // descriptors
 	whole     ggml.Graph
-	forward   ggml.Graph // embeddings to hidden
-	reverse   ggml.Graph // seed to the totals of the gradients
+	ahead     int // nodes of the forward pass, embeddings to hidden; the others lead back from the seed to the gradients
 	inputs    []*input
 	hidden    ggml.Tensor          // [n_embd, N]
 	seed      ggml.Tensor          // [n_embd, N], dL/d(hidden)
 	reached   map[ggml.Tensor]bool // trained leaves that a gradient reaches
+	recompute Recompute            // what it was made with
 	stretches int                  // of the forward pass between points where only the residual stream is alive
 }
 
@@ -32,11 +31,11 @@ func descriptors(n int) int { return 64*n + 256 }
 
 func newBody(spec bodySpec) (_ *body, err error) {
 	size := descriptors(len(spec.nodes))
-	ctx, err := ggml.NewContext(size, 3)
+	ctx, err := ggml.NewContext(size, 1)
 	if err != nil {
 		return nil, err
 	}
-	b := &body{ctx: ctx, reached: map[ggml.Tensor]bool{}}
+	b := &body{ctx: ctx, reached: map[ggml.Tensor]bool{}, recompute: spec.recompute}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -53,15 +52,13 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	b.hidden = hidden.SetOutput()
 	b.whole = ctx.NewGraph(size)
 	b.whole.Expand(b.hidden)
-	forwardNodes := b.whole.Len()
+	b.ahead = b.whole.Len()
 	if err := b.sweep(r, spec.recompute); err != nil {
 		return nil, err
 	}
 	for _, in := range r.inputs {
 		b.inputs = append(b.inputs, in)
 	}
-	b.forward = ctx.Part(b.whole, 0, forwardNodes)
-	b.reverse = ctx.Part(b.whole, forwardNodes, b.whole.Len())
 	return b, nil
 }
 
@@ -79,7 +76,7 @@ func (b *body) sweep(r *rewriter, recompute Recompute) error {
 	return s.backward()
 }
 
-// holdAll does so for every node.
+// holdAll gives the memory of every node to nobody else.
 func (b *body) holdAll() {
 	for i := range b.whole.Len() {
 		b.whole.Node(i).SetOutput()

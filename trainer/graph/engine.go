@@ -19,9 +19,13 @@ type target struct {
 
 // Engine computes losses and gradients of an adapter over a base model, or of the base's own tensors, for batches of one
 // shape. It does not change what is trained: between steps the caller does, and calls Upload. One goroutine at a time.
+//
+// It comes to be in two steps. Prepare traces and differentiates, and measures what the result needs; Fit and LetGo then
+// choose between memory and work. Allocate takes the memory, and from there on the engine computes.
 type Engine struct {
 	shape   Shape
 	with    products
+	model   *llama.Model
 	backend *ggml.Backend
 	leaves  *ggml.Context // the tensors of what is trained, and of its gradients
 	home    *ggml.Buffer  // and their memory
@@ -29,6 +33,15 @@ type Engine struct {
 	*body
 	alloc *ggml.Allocator // the body's memory
 	head  *head
+
+	trace    *trace // until Allocate
+	make     func(Recompute) (*body, error)
+	held     bool  // the body is not to be made again
+	canDrop  bool  // the weights are mapped and can leave memory
+	resident int64 // bytes of weights that stay in memory at once; 0: all
+	forward  []run
+	reverse  []run
+	drops    []ggml.Tensor // weights that are let go behind the head
 
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
@@ -57,8 +70,7 @@ type Options struct {
 	Threads int
 	// Recompute says what the backward pass forms again rather than finds in memory, at least.
 	Recompute Recompute
-	// Limit is the most work memory in bytes; the engine recomputes more to stay below, and is above if even
-	// RecomputeAll needs more. 0 = no limit.
+	// Limit is the most work memory in bytes, as for Fit; 0 = no limit.
 	Limit int64
 	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
 	KeepAll bool
@@ -66,9 +78,39 @@ type Options struct {
 	Composed bool
 }
 
-// New builds the training graph of a model for the given adapted weights. It returns an *UnsupportedError for an
-// architecture that has no way through the engine. The model has to stay open as long as the Engine.
+// New is Prepare, Fit to the limit if there is one, and Allocate.
 func New(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
+	e, err := Prepare(model, weights, o)
+	return e.ready(o, err)
+}
+
+// NewFull is New after PrepareFull.
+func NewFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
+	e, err := PrepareFull(model, masters, o)
+	return e.ready(o, err)
+}
+
+// ready is what follows Prepare.
+func (e *Engine) ready(o Options, err error) (*Engine, error) {
+	if err != nil {
+		return nil, err
+	}
+	if o.Limit > 0 {
+		err = e.Fit(o.Limit)
+	}
+	if err == nil {
+		err = e.Allocate()
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
+// an *UnsupportedError for an architecture that has no way through the engine. The model has to stay open as long as the
+// Engine, and its weights leave the process's memory until they are read.
+func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
 	var targets []target
 	var params []param
 	for _, w := range weights {
@@ -82,9 +124,9 @@ func New(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, erro
 	return open(model, params, targets, o, func(e *Engine) trained { return trained{terms: e.terms(weights)} })
 }
 
-// NewFull builds the training graph of a model whose own tensors are trained: where llama.cpp's graph reads one of them it
-// reads the master instead, whatever the tensor's type. Otherwise it is as New.
-func NewFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
+// PrepareFull builds the training graph of a model whose own tensors are trained: where llama.cpp's graph reads one of
+// them it reads the master instead, whatever the tensor's type. Otherwise it is as Prepare.
+func PrepareFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
 	var params []param
 	for _, m := range masters {
 		params = append(params, param{name: m.Name, ne: m.Shape, data: m.Data})
@@ -92,13 +134,13 @@ func NewFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
 	return open(model, params, nil, o, func(e *Engine) trained { return trained{masters: e.masters()} })
 }
 
-// open gives memory to the params, lets llama.cpp build its graph with adapters on the targets, and makes the training
+// open gives places to the params, lets llama.cpp build its graph with adapters on the targets, and makes the training
 // graph of it. what is asked when the leaves of the params are there.
 func open(model *llama.Model, params []param, targets []target, o Options, what func(*Engine) trained) (_ *Engine, err error) {
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, with: products{native: !o.Composed}, params: params}
+	e := &Engine{shape: o.Shape, model: model, with: products{native: !o.Composed}, params: params}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -110,18 +152,17 @@ func open(model *llama.Model, params []param, targets []target, o Options, what 
 	if err := e.newLeaves(); err != nil {
 		return nil, err
 	}
-	t, err := newTrace(model, o.Shape, targets)
-	if err != nil {
+	if e.trace, err = newTrace(model, o.Shape, targets); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, t.close()) }()
-	if err := e.build(model.Arch(), t.nodes, what(e), o); err != nil {
+	if err := e.build(what(e), o); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
-// newLeaves makes the tensors of the params and of their gradients, in a buffer that no allocator touches.
+// newLeaves makes the tensors of the params and of their gradients, in a buffer that no allocator touches and that nothing
+// is written to yet.
 func (e *Engine) newLeaves() (err error) {
 	if e.leaves, err = ggml.NewContext(2*len(e.params)+1, 0); err != nil || len(e.params) == 0 {
 		return err
@@ -131,12 +172,8 @@ func (e *Engine) newLeaves() (err error) {
 		p.leaf = e.leaves.NewTensor(ggml.F32, p.ne...).SetName(p.name)
 		p.total = e.leaves.NewTensor(ggml.F32, p.ne...)
 	}
-	if e.home, err = e.backend.AllocateAll(e.leaves); err != nil {
-		return err
-	}
-	e.Upload()
-	e.Reset()
-	return nil
+	e.home, err = e.backend.AllocateAll(e.leaves)
+	return err
 }
 
 // terms are the adapted products of the weights, whose factors are e.params.
@@ -162,11 +199,12 @@ func (e *Engine) masters() map[string]ggml.Tensor {
 }
 
 // build makes the body (forward, backward) and the head from the traced nodes.
-func (e *Engine) build(arch string, nodes []ggml.Tensor, what trained, o Options) (err error) {
+func (e *Engine) build(what trained, o Options) (err error) {
 	what.totals = map[ggml.Tensor]ggml.Tensor{}
 	for _, p := range e.params {
 		what.totals[p.leaf] = p.total
 	}
+	arch, nodes := e.model.Arch(), e.trace.nodes
 	split, err := splitHead(arch, nodes)
 	if err != nil {
 		return err
@@ -176,58 +214,56 @@ func (e *Engine) build(arch string, nodes []ggml.Tensor, what trained, o Options
 	if err != nil {
 		return err
 	}
-	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
-	make := func(r Recompute) (*body, error) {
+	e.make = func(r Recompute) (*body, error) {
 		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, trained: what, nodes: nodes[:split], hidden: hidden, recompute: r})
 	}
-	if e.body, err = e.fit(make, o); err != nil {
+	if e.body, err = e.make(o.Recompute); err != nil {
 		return err
 	}
-	if o.KeepAll {
-		e.body.holdAll()
+	if e.held = o.KeepAll; e.held {
+		e.holdAll()
 	}
-	e.alloc, err = e.backend.Allocate(e.body.whole)
+	e.canDrop = e.model.DropFiles(e.allOf())
+	return nil
+}
+
+// Allocate takes the memory that Sizes says, and gives back that of the trace. After it the engine computes.
+func (e *Engine) Allocate() (err error) {
+	if err := e.closeTrace(); err != nil {
+		return err
+	}
+	if e.alloc, err = e.backend.Allocate(e.body.whole); err != nil {
+		return err
+	}
+	if err := e.head.allocate(e.backend); err != nil {
+		return err
+	}
+	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
+	e.Upload()
+	e.Reset()
+	return e.arrange()
+}
+
+func (e *Engine) closeTrace() error {
+	if e.trace == nil {
+		return nil
+	}
+	err := e.trace.close()
+	e.trace, e.make = nil, nil
 	return err
 }
 
-// fit makes the body that recomputes as little as the limit on work memory allows.
-func (e *Engine) fit(make func(Recompute) (*body, error), o Options) (*body, error) {
-	best, err := make(o.Recompute)
-	if err != nil || o.Limit == 0 || e.size(best) <= o.Limit {
-		return best, err
-	}
-	most := best.stretches
-	for low, high := int(o.Recompute)+1, most; low <= high; {
-		n := (low + high) / 2
-		b, err := make(Recompute(n))
-		if err != nil {
-			best.close()
-			return nil, err
-		}
-		if fits := e.size(b) <= o.Limit; fits || n == most {
-			best.close()
-			best = b
-			if fits {
-				high = n - 1
-				continue
-			}
-		} else {
-			b.close()
-		}
-		low = n + 1
-	}
-	return best, nil
-}
-
-// size is the work memory of the engine with this body.
-func (e *Engine) size(b *body) int64 { return e.backend.Measure(b.whole) + e.head.alloc.Bytes() }
-
 // Close frees everything but the model. It may be called twice.
 func (e *Engine) Close() error {
+	err := e.closeTrace()
 	if e.head != nil {
 		e.head.close()
 		e.head = nil
 	}
+	for _, r := range append(e.forward, e.reverse...) {
+		r.close()
+	}
+	e.forward, e.reverse = nil, nil
 	if e.alloc != nil {
 		e.alloc.Close()
 	}
@@ -241,9 +277,9 @@ func (e *Engine) Close() error {
 		e.home.Close()
 	}
 	if e.backend != nil {
-		return e.backend.Close()
+		err = errors.Join(err, e.backend.Close())
 	}
-	return nil
+	return err
 }
 
 // Shape is that of the batches.
@@ -299,7 +335,7 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 	if err != nil || len(e.rows) == 0 {
 		return loss, err
 	}
-	return loss, e.backend.Compute(e.reverse)
+	return loss, e.compute(e.reverse)
 }
 
 // Loss is Σ weight·nll over the windows, as Step returns it, without gradients.
@@ -310,10 +346,12 @@ func (e *Engine) run(windows []data.Window, seed []float32, scale float32) (floa
 	if err := e.load(windows); err != nil {
 		return 0, err
 	}
-	if err := e.backend.Compute(e.forward); err != nil {
+	if err := e.compute(e.forward); err != nil {
 		return 0, err
 	}
-	return e.head.run(e.backend, e.hidden.Floats(), seed, e.rows, e.targets, e.weights, scale)
+	loss, err := e.head.run(e.backend, e.hidden.Floats(), seed, e.rows, e.targets, e.weights, scale)
+	e.model.DropWeights(e.drops)
+	return loss, err
 }
 
 // load writes a batch into the leaves and lists its trained rows.
@@ -347,7 +385,7 @@ func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
 	}
-	if err := e.backend.Compute(e.forward); err != nil {
+	if err := e.compute(e.forward); err != nil {
 		return nil, err
 	}
 	var logits []float32
@@ -367,6 +405,3 @@ func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
 	}
 	return logits, nil
 }
-
-// WorkBytes is the memory of the body's and the head's activations and gradients.
-func (e *Engine) WorkBytes() int64 { return e.alloc.Bytes() + e.head.alloc.Bytes() }

@@ -79,11 +79,9 @@ func checkDirections(t *testing.T, e *Engine, ws []data.Window, step float64) {
 // tableNodes are the nodes of an engine that read a table.
 func tableNodes(e *Engine) []ggml.Tensor {
 	var nodes []ggml.Tensor
-	for _, g := range []ggml.Graph{e.forward, e.reverse} {
-		for i := range g.Len() {
-			if slices.Contains(tableOps, g.Node(i).Op()) {
-				nodes = append(nodes, g.Node(i))
-			}
+	for i := range e.whole.Len() {
+		if node := e.whole.Node(i); slices.Contains(tableOps, node.Op()) {
+			nodes = append(nodes, node)
 		}
 	}
 	return nodes
@@ -211,9 +209,7 @@ func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32,
 	out = append(append(out, back0), back...)
 	g := c.NewGraph(256)
 	for _, o := range out {
-		if root := o.ViewSrc(); !root.IsNil() {
-			root.SetOutput()
-		}
+		root(o).SetOutput() // nobody else gets the memory
 		g.Expand(o.SetOutput())
 	}
 	alloc, err := cpu.Allocate(g)

@@ -14,10 +14,11 @@ const headBytes = 64 << 20
 // loss and its derivative. It works on a chunk of rows at a time, and only on rows that are trained.
 type head struct {
 	ctx     *ggml.Context
-	alloc   *ggml.Allocator
+	alloc   *ggml.Allocator      // nil until allocate
 	whole   ggml.Graph           // logits, loss and dh
 	loss    ggml.Graph           // its first part: logits and loss
 	scores  ggml.Graph           // its first part: logits
+	bytes   int64                // that its memory takes
 	rows    int                  // C, rows in a chunk
 	h       ggml.Tensor          // [n_embd, C] hidden states
 	targets ggml.Tensor          // I32 [C]
@@ -46,7 +47,7 @@ func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 	return 0, &UnsupportedError{Arch: arch, Op: "MUL_MAT", Node: "result_output", Why: "the graph has no output matrix"}
 }
 
-// newHead repeats the traced nodes of the head for chunks of rows. hidden is the traced hidden state.
+// newHead repeats the traced nodes of the head for chunks of rows, and measures them. hidden is the traced hidden state.
 func newHead(backend *ggml.Backend, with products, what trained, arch string, nodes []ggml.Tensor, hidden ggml.Tensor, maxRows int) (_ *head, err error) {
 	ctx, err := ggml.NewContext(descriptors(len(nodes)), 3)
 	if err != nil {
@@ -95,8 +96,14 @@ func newHead(backend *ggml.Backend, with products, what trained, arch string, no
 	}
 	hd.scores = ctx.Part(hd.whole, 0, scoreNodes)
 	hd.loss = ctx.Part(hd.whole, 0, lossNodes)
+	hd.bytes = backend.Measure(hd.whole)
+	return hd, nil
+}
+
+// allocate takes the memory.
+func (hd *head) allocate(backend *ggml.Backend) (err error) {
 	hd.alloc, err = backend.Allocate(hd.whole)
-	return hd, err
+	return err
 }
 
 // unreadBackward reports whether the derivative of t does without t's value, so that its memory is free.

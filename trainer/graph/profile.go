@@ -24,18 +24,18 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
 	}
-	times, err := e.profile("forward", e.forward, 1)
+	times, err := e.profile("forward", e.whole, 0, e.ahead, 1)
 	if err != nil {
 		return nil, err
 	}
 	chunk := e.rows[:min(len(e.rows), e.head.rows)]
 	e.head.load(e.hidden.Floats(), chunk, e.targets, e.weights, 1)
-	head, err := e.profile("head", e.head.whole, (len(e.rows)+e.head.rows-1)/e.head.rows)
+	head, err := e.profile("head", e.head.whole, 0, e.head.whole.Len(), (len(e.rows)+e.head.rows-1)/e.head.rows)
 	if err != nil {
 		return nil, err
 	}
 	clear(e.seed.Floats()) // the time does not depend on the values
-	reverse, err := e.profile("reverse", e.reverse, 1)
+	reverse, err := e.profile("reverse", e.whole, e.ahead, e.whole.Len(), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -44,14 +44,14 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 	return times, nil
 }
 
-func (e *Engine) profile(part string, g ggml.Graph, times int) ([]OpTime, error) {
-	ctx, err := ggml.NewContext(2, g.Len())
+func (e *Engine) profile(part string, g ggml.Graph, from, to, times int) ([]OpTime, error) {
+	ctx, err := ggml.NewContext(2, to-from)
 	if err != nil {
 		return nil, err
 	}
 	defer ctx.Close()
 	byOp := map[string]*OpTime{}
-	for i := range g.Len() {
+	for i := from; i < to; i++ {
 		node := ctx.Part(g, i, i+1)
 		start := time.Now()
 		if err := e.backend.Compute(node); err != nil {

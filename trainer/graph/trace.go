@@ -36,7 +36,7 @@ func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err 
 	if err := adaptable(model.Arch(), targets); err != nil {
 		return nil, err
 	}
-	f32 := ggml.F32
+	f32 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
 		NCtx: shape.Tokens(), NBatch: shape.Tokens(), NUBatch: shape.Tokens(), NSeqMax: shape.Seqs, Threads: 1,
 		TypeK: &f32, TypeV: &f32, Trace: true,

@@ -47,6 +47,7 @@ struct ggml_type_traits {
 ggml_object ggml_init(struct ggml_init_params);
 void ggml_free(ggml_object ctx);
 size_t ggml_tensor_overhead(void);
+size_t ggml_used_mem(ggml_object ctx);
 size_t ggml_graph_overhead_custom(size_t size, bool grads);
 tensor ggml_new_tensor(ggml_object, int type, int n_dims, const int64_t *ne);
 tensor ggml_dup_tensor(ggml_object, tensor);
@@ -146,6 +147,8 @@ void ggml_backend_cpu_set_n_threads(ggml_object, int n);
 ggml_object ggml_backend_get_default_buffer_type(ggml_object);
 void ggml_backend_free(ggml_object);
 int ggml_backend_graph_compute(ggml_object, ggml_object graph);
+struct ggml_cplan { size_t work_size; uint8_t *work_data; int n_threads; void *threadpool, *abort_callback, *abort_callback_data; };
+struct ggml_cplan ggml_graph_plan(ggml_object graph, int n_threads, ggml_object threadpool);
 bool ggml_backend_supports_op(ggml_object, tensor);
 ggml_object ggml_backend_alloc_ctx_tensors(ggml_object ctx, ggml_object backend);
 size_t ggml_backend_buffer_get_size(ggml_object);

@@ -8,7 +8,10 @@ import "C"
 import "fmt"
 
 // Backend runs graphs. One goroutine at a time.
-type Backend struct{ p C.ggml_object }
+type Backend struct {
+	p       C.ggml_object
+	threads int
+}
 
 // NewCPU makes a backend on the CPU with the given number of threads.
 func NewCPU(threads int) (*Backend, error) {
@@ -23,7 +26,7 @@ func NewCPU(threads int) (*Backend, error) {
 		return nil, fmt.Errorf("ggml: the CPU backend does not start")
 	}
 	C.ggml_backend_cpu_set_n_threads(p, C.int(threads))
-	return &Backend{p}, nil
+	return &Backend{p, threads}, nil
 }
 
 // Close frees the backend. It may be called twice.
@@ -41,6 +44,16 @@ func (b *Backend) Compute(g Graph) error {
 		return fmt.Errorf("ggml: graph of %d nodes: %s", g.Len(), C.GoString(C.ggml_status_to_string(status)))
 	}
 	return nil
+}
+
+// Workspace is the memory in bytes that Compute takes for g beside that of its tensors, and keeps: the scratch memory of
+// the kernels, a piece for each thread, and ggml's own, of which there is one at a time. It takes the largest of its nodes.
+func (b *Backend) Workspace(g Graph) int64 {
+	var scratch int64
+	for i := range g.Len() {
+		scratch = max(scratch, g.Node(i).Scratch())
+	}
+	return int64(b.threads)*scratch + int64(C.ggml_graph_plan(g.p, C.int(b.threads), nil).work_size)
 }
 
 // Supports reports whether the backend has a kernel for the node.

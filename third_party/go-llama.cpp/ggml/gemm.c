@@ -45,6 +45,9 @@ struct piece {
 	char padding[48];
 };
 static struct piece *pool;
+size_t ft_piece_bytes(size_t floats) {
+	return floats ? (sizeof(struct piece) + 4 * floats + 63) / 64 * 64 : 0;
+}
 static atomic_flag pool_lock = ATOMIC_FLAG_INIT;
 
 static void lock(void) { while (atomic_flag_test_and_set_explicit(&pool_lock, memory_order_acquire)) {} }
@@ -60,7 +63,7 @@ float *ft_scratch_take(size_t n) {
 		p = NULL;
 	}
 	if (!p) {
-		const size_t bytes = (sizeof(struct piece) + 4 * n + 63) / 64 * 64;
+		const size_t bytes = ft_piece_bytes(n);
 		if (posix_memalign((void **)&p, 64, bytes)) abort();
 		memset(p, 0, bytes);
 		p->floats = n;
@@ -74,6 +77,26 @@ void ft_scratch_give(float *data) {
 	p->next = pool;
 	pool = p;
 	unlock();
+}
+
+size_t ft_scratch_held(void) {
+	size_t bytes = 0;
+	lock();
+	for (struct piece *p = pool; p; p = p->next) bytes += ft_piece_bytes(p->floats);
+	unlock();
+	return bytes;
+}
+
+void ft_scratch_free(void) {
+	lock();
+	struct piece *p = pool;
+	pool = NULL;
+	unlock();
+	while (p) {
+		struct piece *next = p->next;
+		free(p);
+		p = next;
+	}
 }
 
 // Copies rows [i0, i0+rows) and steps [k0, k1) of A to a panel [MR][FT_KS]; missing rows are 0.
@@ -141,6 +164,10 @@ static int64_t block_columns(const struct ft_simd *v) {
 	return v->nc;
 }
 
+size_t ft_gemm_scratch(const struct ft_simd *v, const struct ft_source *b) {
+	return (size_t)(block_columns(v) * FT_KC + FT_MR_MAX * FT_KS) + b->work;
+}
+
 void ft_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const struct ft_source *b, float *c, int64_t ldc,
 	int ith, int nth) {
 	const struct ft_simd *v = ft_best_simd();
@@ -153,7 +180,7 @@ void ft_gemm(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const
 	const int64_t blocks = (k + FT_KC - 1) / FT_KC;
 	const int64_t kc = ft_min(FT_KC / b->k_align * b->k_align, ft_up((k + blocks - 1) / blocks, b->k_align));
 	const int64_t nc = block_columns(v);
-	float *packed = ft_scratch_take((size_t)(nc * FT_KC + FT_MR_MAX * FT_KS) + b->work);
+	float *packed = ft_scratch_take(ft_gemm_scratch(v, b));
 	float *panel = packed + nc * FT_KC, *work = panel + FT_MR_MAX * FT_KS;
 	for (int64_t j = j_from; j < j_to;) {
 		const int64_t next = ft_min(j_to, (j / nc + 1) * nc);

@@ -80,6 +80,10 @@ bool ft_use_simd(const char *name);
 // allocates nothing. NULL never: without memory the process stops, as it does inside ggml.
 float *ft_scratch_take(size_t n);
 void ft_scratch_give(float *p);
+// The bytes of a piece, those in the pool, and the pool given back to the system; neither knows of pieces that are in use.
+size_t ft_piece_bytes(size_t floats);
+size_t ft_scratch_held(void);
+void ft_scratch_free(void);
 
 // B as a function: writes columns [j0, j1) and steps [k0, k1) as panels [⌈(j1−j0)/NR⌉][k1−k0][NR] to out.
 struct ft_source {
@@ -88,6 +92,9 @@ struct ft_source {
 	int64_t k_align; // steps that belong together
 	size_t work;     // floats of scratch it wants
 };
+
+// The scratch that a thread of ft_gemm takes, in floats.
+size_t ft_gemm_scratch(const struct ft_simd *v, const struct ft_source *b);
 
 // Thread ith of nth computes its part of C [m rows, ldc apart; n columns] = A [m rows, lda apart, k contiguous]·B.
 // The result does not depend on nth.

@@ -66,7 +66,7 @@ static void pack_along(const struct ft_simd *v, const float *from, int64_t width
 	v->spread(rest, v->nr, tokens * v->nr, to + whole * tokens);
 }
 
-static struct attention prepare(tensor dst, float scale) {
+static struct attention prepare(const struct ggml_tensor *dst, float scale) {
 	struct attention a = { .v = ft_best_simd(), .tiles = ft_best_batch_simd(), .q = dst->src[0], .k = dst->src[1],
 		.values = dst->src[2], .mask = dst->src[3], .spans = dst->src[4], .scale = scale };
 	a.wide_k = a.q->ne[0], a.queries = a.q->ne[1], a.heads = a.q->ne[2];
@@ -78,19 +78,33 @@ static struct attention prepare(tensor dst, float scale) {
 	return a;
 }
 
-// Scratch for the forward pass and, after it, for the derivative.
-static float *take_scratch(struct attention *a, bool back) {
+// Places in one piece of scratch memory, for the forward pass or the derivative, if there is one; returns their floats.
+static size_t lay_out(struct attention *a, bool back, float *scratch) {
 	const int64_t keys = up(a->v, a->keys), scores = a->rows * a->ld, widest = a->wide_k > a->wide_v ? a->wide_k : a->wide_v;
-	const int64_t sizes[] = { keys * a->wide_k, keys * a->up_v, scores, a->rows * a->up_k, a->rows * a->up_v, a->v->lanes * widest,
-		back ? keys * a->up_k : 0, back ? keys * a->wide_v : 0, back ? scores : 0, back ? a->rows * a->up_k : 0,
-		back ? a->rows * a->up_v : 0, back ? a->rows * a->up_v : 0 };
-	float **const parts[] = { &a->across_k, &a->along_v, &a->scores, &a->query, &a->result, &a->rest,
-		&a->along_k, &a->across_v, &a->slopes, &a->query_pan, &a->dy, &a->dy_pan };
-	int64_t total = 0;
-	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) total += ft_up(sizes[i], FT_LANES_MAX);
-	float *scratch = ft_scratch_take((size_t)total), *p = scratch;
-	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) *parts[i] = p, p += ft_up(sizes[i], FT_LANES_MAX);
+	const struct { float **place; int64_t floats; } parts[] = {
+		{ &a->across_k, keys * a->wide_k }, { &a->scores, scores }, { &a->query, a->rows * a->up_k },
+		{ &a->result, a->rows * (back ? a->up_k : a->up_v) }, { &a->rest, a->v->lanes * widest },
+		{ &a->along_v, back ? 0 : keys * a->up_v }, { &a->along_k, back ? keys * a->up_k : 0 },
+		{ &a->across_v, back ? keys * a->wide_v : 0 }, { &a->slopes, back ? scores : 0 }, { &a->query_pan, back ? a->rows * a->up_k : 0 },
+		{ &a->dy, back ? a->rows * a->up_v : 0 }, { &a->dy_pan, back ? a->rows * a->up_v : 0 },
+	};
+	size_t total = 0;
+	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+		if (scratch) *parts[i].place = scratch + total;
+		total += (size_t)ft_up(parts[i].floats, FT_LANES_MAX);
+	}
+	return total;
+}
+
+static float *take_scratch(struct attention *a, bool back) {
+	float *scratch = ft_scratch_take(lay_out(a, back, NULL));
+	lay_out(a, back, scratch);
 	return scratch;
+}
+
+size_t ft_attention_scratch(const struct ggml_tensor *dst, bool back) {
+	struct attention a = prepare(dst, 0);
+	return lay_out(&a, back, NULL);
 }
 
 static void pack_head(struct attention *a, int64_t kv_head, int64_t seq, bool back) {

@@ -16,6 +16,9 @@ int64_t ft_attention_parts(const struct ggml_tensor *q, const struct ggml_tensor
 // Floats of one piece's sums.
 int64_t ft_attention_part(const struct ggml_tensor *k, const struct ggml_tensor *v);
 
+// The scratch memory that a thread takes for a node, in floats.
+size_t ft_attention_scratch(const struct ggml_tensor *dst, bool back);
+
 void ft_mask_spans(tensor dst, int ith, int nth, void *userdata);
 void ft_attention(tensor dst, int ith, int nth, void *userdata);
 void ft_attention_back(tensor dst, int ith, int nth, void *userdata);

@@ -180,14 +180,19 @@ static void multiply_head(struct batch *b, int64_t head, int64_t i0, int64_t i1)
 		}
 }
 
+// What R's block takes; the rest is for a panel at a border.
+static int64_t block_floats(const struct ft_simd *v) { return (int64_t)v->nc * FT_KC; }
+
+size_t ft_batch_scratch(void) { return (size_t)block_floats(ft_best_simd()) + FT_LANES_MAX * FT_KS; }
+
 static void multiply(struct batch b, int ith, int nth) {
 	b.v = ft_best_simd(), b.tiles = ft_best_batch_simd();
 	b.n = b.dst->ne[0], b.m = b.dst->ne[1], b.k = b.left->ne[b.left_sum];
-	const int64_t blocks = (b.k + FT_KC - 1) / FT_KC, room = (int64_t)b.v->nc * FT_KC;
+	const int64_t blocks = (b.k + FT_KC - 1) / FT_KC, room = block_floats(b.v);
 	b.kc = ft_min(FT_KC, ft_up((b.k + blocks - 1) / blocks, 16));
 	b.nc = ft_min(ft_up(b.n, b.v->nr), room / b.kc / b.v->nr * b.v->nr);
 	b.kb = room / b.nc / b.kc * b.kc;
-	b.packed = ft_scratch_take((size_t)(room + FT_LANES_MAX * FT_KS));
+	b.packed = ft_scratch_take(ft_batch_scratch());
 	b.rest = b.packed + room;
 
 	const int64_t panels = (b.m + b.v->mr - 1) / b.v->mr, all = panels * b.dst->ne[2] * b.dst->ne[3];

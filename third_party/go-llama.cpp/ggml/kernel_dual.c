@@ -152,6 +152,21 @@ static float *cut(float **rest, int64_t n) {
 	return p;
 }
 
+// The columns of x that go together.
+static int64_t columns_of(const struct ft_simd *v, int64_t n_in) {
+	const int64_t ranges = (n_in + COLUMNS - 1) / COLUMNS;
+	return ft_min(COLUMNS, ft_up((n_in + ranges - 1) / ranges, v->nr));
+}
+
+// From one strip of dy to the next.
+static int64_t strip_floats(int64_t tokens) { return tokens * FT_AK + 16; } // not a power of two
+
+size_t ft_dual_scratch(const struct ggml_tensor *dst) {
+	const int64_t n_in = dst->src[0]->ne[0], tokens = ft_min(rows_of(dst->src[0]), TOKENS), ranks = dst->src[2]->ne[1] + dst->src[4]->ne[1];
+	return (size_t)(columns_of(ft_best_simd(), n_in) * tokens + STRIPS * strip_floats(tokens) + (STRIPS + 1) * FT_MR_MAX * STRIDE +
+		ranks * 2 * (STRIDE + FT_AK) + 256);
+}
+
 // src: x, dy, a, b, c, d. dst: shares [parts][dA | dC], then dB, then dD.
 void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
@@ -160,12 +175,12 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	s.f = (struct ft_factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0) };
 	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + s.f.r2, n_tokens = rows_of(s.x), tokens = ft_min(n_tokens, TOKENS);
 	const int64_t parts = ft_dual_parts(n_in, s.n_out, ranks), strips = (s.n_out + s.v->mr - 1) / s.v->mr;
-	const int64_t ranges = (n_in + COLUMNS - 1) / COLUMNS, columns = ft_min(COLUMNS, ft_up((n_in + ranges - 1) / ranges, s.v->nr));
+	const int64_t columns = columns_of(s.v, n_in);
 	const int64_t from = parts * ith / nth, to = parts * (ith + 1) / nth, o_end = ft_min(s.n_out, strips * to / parts * s.v->mr);
 	float *shares = dst->data, *db = shares + parts * ranks * n_in, *dd = db + s.f.r1 * s.n_out;
 
-	s.apart = tokens * FT_AK + 16; // not a power of two
-	float *scratch = ft_scratch_take((size_t)(columns * tokens + STRIPS * s.apart + (STRIPS + 1) * FT_MR_MAX * STRIDE + ranks * 2 * (STRIDE + FT_AK) + 256));
+	s.apart = strip_floats(tokens);
+	float *scratch = ft_scratch_take(ft_dual_scratch(dst));
 	float *rest = scratch;
 	s.packed = cut(&rest, columns * tokens), s.steps = cut(&rest, STRIPS * s.apart);
 	s.g = cut(&rest, STRIPS * FT_MR_MAX * STRIDE), s.dn = cut(&rest, FT_MR_MAX * STRIDE);

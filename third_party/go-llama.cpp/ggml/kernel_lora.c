@@ -54,28 +54,39 @@ static void panels_with_term(const struct ft_source *source, const struct ft_sim
 		for (int64_t i = 0; i < k; i += v->mr) add_tile(v, r, left + i / v->mr * r * FT_AK, right, out + i * v->nr, ft_min(v->mr, k - i));
 }
 
-static void multiply(tensor dst, struct ft_weight w, bool transposed, int ith, int nth) {
+static struct lora adapted(const struct ggml_tensor *dst, bool transposed) {
 	const struct ft_simd *v = ft_best_simd();
-	const struct ggml_tensor *x = dst->src[1];
+	const struct ft_factors none = { 0 };
+	const struct ft_weight w = transposed ? ft_weight_columns(dst->src[0], none) : ft_weight_rows(dst->src[0], none);
 	const struct factor a = factor_a(dst->src[2]), b = factor_b(dst->src[3]);
 	const size_t panels = (size_t)((FT_KC / v->mr + 1) * FT_AK + FT_NC_MAX + v->nr) * (size_t)a.r;
-	const struct lora l = {
+	return (struct lora){
 		.source = { .panels = panels_with_term, .k_align = w.source.k_align, .work = (size_t)ft_up((int64_t)w.source.work, 16) + panels },
 		.w = w, .steps = transposed ? b : a, .columns = transposed ? a : b, .s = ft_param(dst, 0),
 	};
+}
+
+size_t ft_lora_mul_scratch(const struct ggml_tensor *dst, bool transposed) {
+	const struct lora l = adapted(dst, transposed);
+	return ft_gemm_scratch(ft_best_simd(), &l.source);
+}
+
+static void multiply(tensor dst, bool transposed, int ith, int nth) {
+	const struct ggml_tensor *x = dst->src[1];
+	const struct lora l = adapted(dst, transposed);
 	ft_gemm(rows_of(x), dst->ne[0], l.steps.n, x->data, (int64_t)(x->nb[1] / 4), &l.source, dst->data, (int64_t)(dst->nb[1] / 4), ith, nth);
 }
 
 // src: w [n_in, n_out], x [n_in, N], a, b. dst: [n_out, N].
 void ft_lora_mul_mat(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	multiply(dst, ft_weight_rows(dst->src[0], (struct ft_factors){ 0 }), false, ith, nth);
+	multiply(dst, false, ith, nth);
 }
 
 // src: w [n_in, n_out], dy [n_out, N], a, b. dst: [n_in, N].
 void ft_lora_mul_mat_t(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	multiply(dst, ft_weight_columns(dst->src[0], (struct ft_factors){ 0 }), true, ith, nth);
+	multiply(dst, true, ith, nth);
 }
 
 // The gradients, with t = s·A·x and dt = s·Bᵀ·dy, both [r, N]:
@@ -99,9 +110,15 @@ static void copy_factor(const struct factor *f, int64_t i0, int64_t i1, int64_t 
 		for (int64_t q = 0; q < f->r; q++) out[q * stride + i - i0] = f->data[i * f->line + q * f->rank];
 }
 
+static int64_t factor_width(int64_t ranks) { return ft_up(FACTOR_FLOATS / ranks + 1, 64); }
+
+size_t ft_lora_inner_scratch(const struct ggml_tensor *dst) {
+	return (size_t)(dst->ne[0] * (factor_width(dst->ne[0]) + FT_LANES_MAX));
+}
+
 // out [ranks, t1] = s·fᵀ·x for tokens [t0, t1).
 static void project(const struct ggml_tensor *x, const struct factor *f, float s, int64_t ranks, int64_t t0, int64_t t1, float *out) {
-	const int64_t width = ft_up(FACTOR_FLOATS / ranks + 1, 64), stride = width + FT_LANES_MAX, ldx = (int64_t)(x->nb[1] / 4);
+	const int64_t width = factor_width(ranks), stride = width + FT_LANES_MAX, ldx = (int64_t)(x->nb[1] / 4);
 	float *copy = ft_scratch_take((size_t)(ranks * stride));
 	for (int64_t i = 0; i < f->n; i += width) {
 		const int64_t n = ft_min(width, f->n - i);
@@ -142,6 +159,10 @@ static void strip(const struct ggml_tensor *x, const float *t, int64_t ranks, co
 	}
 }
 
+size_t ft_lora_outer_scratch(const struct ggml_tensor *dst) {
+	return (size_t)(dst->src[0]->ne[1] * ft_best_batch_simd()->wide);
+}
+
 // src: the node of ft_lora_inner, x, dy, a, b. dst: [dA | dB].
 void ft_lora_outer(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
@@ -150,7 +171,7 @@ void ft_lora_outer(tensor dst, int ith, int nth, void *userdata) {
 	const int64_t ranks = both->ne[0], tokens = both->ne[1], wide = ft_best_batch_simd()->wide;
 	const int64_t of_a = (a.n + wide - 1) / wide, all = of_a + (b.n + wide - 1) / wide;
 	const float *t = both->data, *dt = t + ranks * tokens;
-	float *da = dst->data, *db = da + a.r * a.n, *copy = ft_scratch_take((size_t)(tokens * wide));
+	float *da = dst->data, *db = da + a.r * a.n, *copy = ft_scratch_take(ft_lora_outer_scratch(dst));
 	for (int64_t p = all * ith / nth; p < all * (ith + 1) / nth; p++) {
 		if (p < of_a) strip(x, dt, ranks, &a, p * wide, da, copy);
 		else strip(dy, t, ranks, &b, (p - of_a) * wide, db, copy);

@@ -8,6 +8,11 @@ static struct ft_factors factors(const struct ggml_tensor *t, int first) {
 
 static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
 
+size_t ft_mul_scratch(const struct ggml_tensor *dst, bool adapted) {
+	const struct ft_weight w = ft_weight_rows(dst->src[0], adapted ? factors(dst, 2) : (struct ft_factors){ 0 });
+	return ft_gemm_scratch(ft_best_simd(), &w.source);
+}
+
 static void multiply(tensor dst, const struct ft_weight *w, int64_t steps, int ith, int nth) {
 	const struct ggml_tensor *x = dst->src[1];
 	ft_gemm(rows_of(x), dst->ne[0], steps, x->data, (int64_t)(x->nb[1] / 4), &w->source, dst->data,

@@ -41,6 +41,20 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_swiglu_back || f == ft_swiglu_back_fused) return "SWIGLU back";
 	return "";
 }
+// The scratch memory that a thread takes for a node of ours, in floats.
+static size_t ft_scratch_of(tensor t) {
+	ft_kernel f = ft_kernel_of(t);
+	if (f == ft_mul_mat || f == ft_mul_mat_t) return ft_mul_scratch(t, false);
+	if (f == ft_dual_mul_mat || f == ft_dual_mul_mat_t) return ft_mul_scratch(t, true);
+	if (f == ft_lora_mul_mat || f == ft_lora_mul_mat_t) return ft_lora_mul_scratch(t, f == ft_lora_mul_mat_t);
+	if (f == ft_batch_mul || f == ft_batch_mul_t || f == ft_batch_outer || f == ft_batch_outer_add) return ft_batch_scratch();
+	if (f == ft_attention || f == ft_attention_back) return ft_attention_scratch(t, f == ft_attention_back);
+	if (f == ft_rotate) return (size_t)(2 * t->src[1]->ne[0]);
+	if (f == ft_lora_inner) return ft_lora_inner_scratch(t);
+	if (f == ft_lora_outer) return ft_lora_outer_scratch(t);
+	if (f == ft_dual_grads) return ft_dual_scratch(t);
+	return 0;
+}
 */
 import "C"
 
@@ -50,4 +64,13 @@ func (t Tensor) Kernel() string {
 		return ""
 	}
 	return C.GoString(C.ft_kernel_name(t.p))
+}
+
+// Scratch is the memory in bytes that each thread takes from the kernels' pool to compute the node. Neither the node nor
+// its operands need memory for the answer.
+func (t Tensor) Scratch() int64 {
+	if t.p.op == 0 || t.Op() != "CUSTOM" {
+		return 0
+	}
+	return int64(C.ft_piece_bytes(C.ft_scratch_of(t.p)))
 }

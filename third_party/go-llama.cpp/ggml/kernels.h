@@ -33,4 +33,12 @@ void ft_soft_max_back(tensor dst, int ith, int nth, void *userdata);
 void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata);
 void ft_swiglu_back_fused(tensor dst, int ith, int nth, void *userdata);
 
+// The scratch memory that a thread takes for a node, in floats, which is known before the node has any memory of its own.
+size_t ft_mul_scratch(const struct ggml_tensor *dst, bool adapted);
+size_t ft_lora_mul_scratch(const struct ggml_tensor *dst, bool transposed);
+size_t ft_lora_inner_scratch(const struct ggml_tensor *dst);
+size_t ft_lora_outer_scratch(const struct ggml_tensor *dst);
+size_t ft_dual_scratch(const struct ggml_tensor *dst);
+size_t ft_batch_scratch(void);
+
 #endif

@@ -25,6 +25,9 @@ func (c *Context) Gelu(a Tensor) Tensor    { return Tensor{C.ggml_gelu(c.p, a.p)
 func (c *Context) Silu(a Tensor) Tensor    { return Tensor{C.ggml_silu(c.p, a.p)} }
 func (c *Context) Sigmoid(a Tensor) Tensor { return Tensor{C.ggml_sigmoid(c.p, a.p)} }
 
+// AddTo is sum + a, in the memory of sum.
+func (c *Context) AddTo(sum, a Tensor) Tensor { return Tensor{C.ggml_add_inplace(c.p, sum.p, a.p)} }
+
 // GeluErf is x·Φ(x), Gelu its approximation by tanh, GeluQuick that by a sigmoid. The CPU reads the latter two from a
 // table of half-precision numbers.
 func (c *Context) GeluErf(a Tensor) Tensor   { return Tensor{C.ggml_gelu_erf(c.p, a.p)} }

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"finetune/trainer"
+)
+
+// sayPlan shows the memory of a run before it is taken: what it is for, and what was given up for a limit.
+// opening is the peak before it.
+func (u *ui) sayPlan(p *trainer.Plan, opening int64) {
+	text := fmt.Sprintf("memory: %s at most", mebibytes(p.Total()))
+	if p.Limit > 0 {
+		text += fmt.Sprintf(" of --max-memory %s, %s left", mebibytes(p.Limit), mebibytes(p.Limit-p.Total()))
+	}
+	if opening > p.Total() {
+		text += fmt.Sprintf("; opening the base and reading the data took %s", mebibytes(opening))
+	}
+	u.say("%s", text)
+	for _, part := range p.Parts() {
+		if part.Bytes >= leastShown {
+			line := fmt.Sprintf("  %-12s %10s  %s", part.Name, mebibytes(part.Bytes), decided(p, part.Name))
+			u.say("%s", strings.TrimRight(line, " "))
+		}
+	}
+}
+
+// leastShown is the smallest part of a plan that has a line of its own.
+const leastShown = 1 << 19 // half a MiB
+
+// decided is what was given up for a part of a plan, nothing where nothing was.
+func decided(p *trainer.Plan, part string) string {
+	var given []string
+	switch {
+	case part == "weights" && p.Weights < p.Base:
+		given = append(given, fmt.Sprintf("of %s, the others let go between their uses", mebibytes(p.Base)))
+	case part == "activations" && p.Recomputed > 0:
+		given = append(given, fmt.Sprintf("%d of %d stretches formed again for the backward pass", p.Recomputed, p.Stretches))
+	}
+	if part == "activations" && p.MicroBatch < p.Batch {
+		given = append(given, fmt.Sprintf("%d of %d sequences at once", p.MicroBatch, p.Batch))
+	}
+	return strings.Join(given, ", ")
+}

@@ -1,0 +1,36 @@
+package ggml
+
+/*
+#include <stdlib.h>
+#include "gemm.h"
+
+// The system's allocator, where it can be told something.
+#if defined(__GLIBC__)
+#include <malloc.h>
+static void ft_trim(void) { malloc_trim(0); }
+static void ft_return_blocks(int bytes) { mallopt(M_MMAP_THRESHOLD, bytes); }
+#else
+static void ft_trim(void) {}
+static void ft_return_blocks(int bytes) { (void)bytes; }
+#endif
+*/
+import "C"
+
+// ScratchHeld is the memory in bytes that the kernels' pool holds: each piece has grown to the largest that was asked of
+// it.
+func ScratchHeld() int64 { return int64(C.ft_scratch_held()) }
+
+// Trim gives memory back to the system that nothing uses: the kernels' pool, and what the C library keeps of what was
+// freed, where it can be told to (glibc). What is in use is not touched; the next graph takes its scratch memory anew.
+func Trim() {
+	C.ft_scratch_free()
+	C.ft_trim()
+}
+
+// blockBytes is glibc's own bound at the start of a process, which it gives up at the first block of more that is freed.
+const blockBytes = 128 << 10
+
+// ReturnBlocks has every large block of C memory go back to the system when it is freed. By itself glibc keeps blocks of up
+// to 32 MiB once it has seen one freed, and a graph that is measured, thrown away and made again leaves its memory behind.
+// It is a setting of the whole process, for its main function to make; a library has no business there.
+func ReturnBlocks() { C.ft_return_blocks(blockBytes) }

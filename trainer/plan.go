@@ -1,0 +1,86 @@
+package trainer
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Plan is the memory of a run in bytes, by what it is for, and what was decided to make it so. It is made before any of
+// that memory is taken, from the header of the base, the sizes of the adapter and ggml's own layout of the graph.
+type Plan struct {
+	Weights     int64 `json:"weights"`     // of the base: what of its mapped file is in memory at once
+	Adapter     int64 `json:"adapter"`     // the factors, and the copy that the graph reads
+	Gradients   int64 `json:"gradients"`   // of the factors
+	Optimizer   int64 `json:"optimizer"`   // two moments of each
+	Activations int64 `json:"activations"` // of a forward and backward pass
+	Head        int64 `json:"head"`        // logits, a chunk at a time
+	Workspace   int64 `json:"workspace"`   // scratch memory of the kernels, descriptors of the graph
+	Vocabulary  int64 `json:"vocabulary"`
+	Data        int64 `json:"data"`    // tokens of the training data
+	Program     int64 `json:"program"` // everything else
+
+	Base       int64 `json:"base"`                 // bytes of all weights of the base
+	Limit      int64 `json:"max_memory,omitempty"` // 0: none
+	Recomputed int   `json:"recomputed"`           // stretches of the forward pass that are formed again
+	Stretches  int   `json:"stretches"`            // of so many
+	MicroBatch int   `json:"micro_batch"`          // sequences in one forward pass
+	Batch      int   `json:"batch"`                // of so many that were asked for
+}
+
+// Part is a line of a Plan.
+type Part struct {
+	Name  string
+	Bytes int64
+}
+
+// Parts lists the parts in the order in which people think of them.
+func (p Plan) Parts() []Part {
+	return []Part{
+		{"weights", p.Weights}, {"adapter", p.Adapter}, {"gradients", p.Gradients}, {"optimizer", p.Optimizer},
+		{"activations", p.Activations}, {"head", p.Head}, {"workspace", p.Workspace}, {"vocabulary", p.Vocabulary},
+		{"data", p.Data}, {"program", p.Program},
+	}
+}
+
+// Total is the sum of the parts: what the process is expected to take at most.
+func (p Plan) Total() (n int64) {
+	for _, part := range p.Parts() {
+		n += part.Bytes
+	}
+	return n
+}
+
+// notes warn of what a plan cannot promise. opening is the process's peak before training: a text is tokenized whole, which
+// takes some forty times its size for the moment.
+func (p Plan) notes(opening int64) (lines []string) {
+	if p.Limit > 0 && opening > p.Limit {
+		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", mebibytes(opening)))
+	}
+	if machine := machineMemory(); machine > 0 && p.Total() > machine {
+		lines = append(lines, fmt.Sprintf("the run needs more than the %d MiB of this machine's memory; --max-memory keeps it below", mebibytes(machine)))
+	}
+	return lines
+}
+
+// String is the plan on one line, in MiB.
+func (p Plan) String() string {
+	var parts []string
+	for _, part := range p.Parts() {
+		parts = append(parts, fmt.Sprintf("%s %d", part.Name, mebibytes(part.Bytes)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// MemoryError is the refusal of a run that needs more memory than it may take. It carries what would fit as a hint.
+type MemoryError struct {
+	What      string // that does not fit
+	Plan      Plan   // the least there is: one sequence at once, everything recomputed, weights let go
+	MaxMemory int64  // bytes
+}
+
+// Error shows the plan.
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", mebibytes(e.MaxMemory), e.What, mebibytes(e.Plan.Total()), e.Plan)
+}
+
+func mebibytes(n int64) int64 { return (n + 1<<19) >> 20 }

@@ -45,14 +45,13 @@ kernels = cd $(native)/ggml && $(1) -std=gnu11 -I. testdata/check_*.c gemm_*.c k
 works   = mkdir -p bin && echo 'int main(void) { return 0; }' | $(1) -x c - -o bin/probe 2>/dev/null && $(2) bin/probe 2>/dev/null
 # Sanitizers want fixed places in memory, where the system may put something else at random.
 steady  = $(shell setarch $(machine) -R true 2>/dev/null && echo setarch $(machine) -R)
+# The kernels built with flags $(1) as bin/$(2) and run with arguments $(3).
+checked = if $(call works,$(CC) $(1),$(steady)); then set -ex; ($(call kernels,$(CC) -g $(1),$(2))); $(steady) bin/$(2) $(3); \
+  else echo "skipped: the kernels under $(1), which does not start here"; fi
 
 test-sanitize: ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
-	mkdir -p bin
-	$(call kernels,$(CC) -O1 -g -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all,check_memory)
-	$(steady) bin/check_memory
-	@if $(call works,$(CC) -fsanitize=thread,$(steady)); then set -ex; \
-	  ($(call kernels,$(CC) -O2 -g -fsanitize=thread,check_threads)); $(steady) bin/check_threads best; \
-	else echo "skipped: the kernels under ThreadSanitizer, which does not start here"; fi
+	@$(call checked,-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all,check_memory)
+	@$(call checked,-O2 -fsanitize=thread,check_threads,best)
 
 # On arm64 the compiler's own code, elsewhere in an emulator.
 ifneq ($(filter aarch64 arm64,$(machine)),)

@@ -3,8 +3,8 @@
 // make test-neon.
 //
 // A check makes operands and nodes that compute something from them, works out in plain loops in double what must come
-// out, and hands both to check_nodes. A new kernel takes a file check_<kernel>.c with such a function, and a line here and
-// in check_main.c. Operands lie in heap blocks that end with their last element; what no kernel may look at, gaps between
+// out, and hands both to check_nodes. A new kernel takes a file check_<kernel>.c with a function of that name, and its name
+// in CHECKS. Operands lie in heap blocks that end with their last element; what no kernel may look at, gaps between
 // rows and memory not yet written, is NaN.
 #ifndef FINETUNE_CHECK_H
 #define FINETUNE_CHECK_H
@@ -12,18 +12,15 @@
 #include "kernel_batch.h"
 #include "kernel_lora.h"
 
-void check_scratch(void);
-void check_mul(void);
-void check_dual(void);
-void check_lora(void);
-void check_batch(void);
-void check_rows(void);
-void check_cross_entropy(void);
-void check_far(void);
+// Every check, in the order in which they run.
+#define CHECKS(X) X(scratch) X(mul) X(dual) X(masks) X(lora) X(batch) X(rows) X(cross_entropy) X(far)
+
+#define DECLARE(name) void check_##name(void);
+CHECKS(DECLARE)
 
 // Three types stand for all: F32, F16, which some sets decode by themselves, and Q8_0 with its blocks of 32 and a scale,
-// here always 1/64, for what ggml's to_float decodes in blocks. I32 is for indices.
-enum { F32 = 0, F16 = 1, Q8 = 8, I32 = 26, BLOCK = 32 };
+// here always 1/64, for what ggml's to_float decodes in blocks.
+enum { F32 = 0, F16 = 1, Q8 = 8, BLOCK = 32 };
 
 // How a tensor lies in memory: dimension i of the memory is dimension axes[i] of the tensor; the lines of the memory's
 // first dimension are followed by `gap` elements.

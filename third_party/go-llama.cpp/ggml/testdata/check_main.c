@@ -3,17 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct { const char *name; void (*run)(void); } checks[] = {
-	{ "scratch", check_scratch },
-	{ "mul", check_mul },
-	{ "dual", check_dual },
-	{ "lora", check_lora },
-	{ "batch", check_batch },
-	{ "rows", check_rows },
-	{ "cross_entropy", check_cross_entropy },
-	{ "far", check_far },
-};
-
+#define ENTRY(name) { #name, check_##name },
+static const struct { const char *name; void (*run)(void); } checks[] = { CHECKS(ENTRY) };
 static const int n_checks = sizeof checks / sizeof *checks;
 
 static int find(const char *name) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -142,17 +143,32 @@ func (f *File) Metadata() map[string]string { return f.metadata }
 // was closed is os.ErrClosed, one that was shortened meanwhile a *FormatError.
 func (f *File) Data(name string) ([]byte, error) {
 	i, ok := f.index[name]
+	if !ok {
+		return nil, f.noTensor(name)
+	}
+	return f.Part(name, 0, f.tensors[i].bytes)
+}
+
+// Part is Data for the bytes from start to end alone.
+func (f *File) Part(name string, start, end int64) ([]byte, error) {
+	i, ok := f.index[name]
 	switch {
 	case !ok:
-		return nil, withPath(formatErr("tensor %q: not in the file", name), f.path)
+		return nil, f.noTensor(name)
+	case start < 0 || end < start || end > f.tensors[i].bytes:
+		return nil, fmt.Errorf("safetensors: tensor %q: bytes %d to %d, it has %d", name, start, end, f.tensors[i].bytes)
 	case f.r == nil:
 		return nil, os.ErrClosed
 	}
-	b := make([]byte, f.tensors[i].bytes)
-	if n, err := f.r.ReadAt(b, f.start+f.tensors[i].offset); n < len(b) { // a full buffer may come with io.EOF
+	b := make([]byte, end-start)
+	if n, err := f.r.ReadAt(b, f.start+f.tensors[i].offset+start); n < len(b) { // a full buffer may come with io.EOF
 		return nil, withPath(cut(err), f.path)
 	}
 	return b, nil
+}
+
+func (f *File) noTensor(name string) error {
+	return withPath(formatErr("tensor %q: not in the file", name), f.path)
 }
 
 // cut says that the file is shorter than it was when it was opened.

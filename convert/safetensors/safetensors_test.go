@@ -201,3 +201,19 @@ func TestBuilderRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestPart(t *testing.T) {
+	f, err := decode(file(sample, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Part("a<b>", 8, 12)
+	if want := []byte{8, 9, 10, 11}; err != nil || !bytes.Equal(got, want) {
+		t.Errorf("Part = %v, %v, want %v", got, err, want)
+	}
+	for _, r := range [][2]int64{{-1, 2}, {4, 2}, {0, 25}} {
+		if _, err := f.Part("a<b>", r[0], r[1]); err == nil {
+			t.Errorf("Part(%d, %d) of 24 bytes: no error", r[0], r[1])
+		}
+	}
+}

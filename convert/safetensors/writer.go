@@ -88,7 +88,7 @@ func (b *Builder) WriteTo(w io.Writer) (int64, error) {
 		}
 		var data []byte
 		if data, err = t.data(); err != nil {
-			return total, err
+			return total, fmt.Errorf("safetensors: tensor %q: %w", t.Name, err)
 		}
 		if int64(len(data)) != t.bytes {
 			return total, fmt.Errorf("safetensors: tensor %q: %d bytes of data, %s of shape %v has %d", t.Name, len(data), t.DType, t.Shape, t.bytes)

@@ -57,7 +57,10 @@ func parseConfig(path string, text []byte) (*config, error) {
 func (c *config) fail(key, want string) {
 	if c.err == nil {
 		got := string(c.values[key])
-		if len(got) > 60 {
+		switch {
+		case got == "":
+			got = "missing"
+		case len(got) > 60:
 			got = got[:60] + "…"
 		}
 		c.err = &FormatError{c.path, fmt.Sprintf("%s is %s, want %s", key, got, want)}

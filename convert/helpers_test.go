@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"finetune/convert/safetensors"
@@ -19,23 +20,43 @@ import (
 	"finetune/quant/plain"
 )
 
-// tinyModels writes a model of every architecture that there is, and returns the
-// paths by name.
-func tinyModels(t *testing.T) map[string]string {
-	t.Helper()
-	dir := t.TempDir()
+// tinyModels writes a model of every architecture that there is, once for all tests,
+// and returns the paths by name.
+var tinyModels = sync.OnceValues(func() (map[string]string, error) {
 	paths := map[string]string{}
 	for _, arch := range testmodel.Architectures() {
-		paths[arch] = filepath.Join(dir, arch+".gguf")
+		paths[arch] = filepath.Join(models, arch+".gguf")
 		if err := testmodel.Write(paths[arch], testmodel.Spec{Arch: arch}); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
 	for i, v := range testmodel.Variants() {
-		paths[v.Name] = filepath.Join(dir, fmt.Sprintf("variant%d.gguf", i))
+		paths[v.Name] = filepath.Join(models, fmt.Sprintf("variant%d.gguf", i))
 		if err := v.Write(paths[v.Name]); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
+	}
+	return paths, nil
+})
+
+// models is the folder of tinyModels.
+var models string
+
+func TestMain(m *testing.M) {
+	var err error
+	if models, err = os.MkdirTemp("", "convert"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(models)
+	os.Exit(code)
+}
+
+func everyModel(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := tinyModels()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return paths
 }

@@ -326,7 +326,7 @@ func TestFoldingNotesThatLie(t *testing.T) {
 // A head that shares the embeddings' weights.
 func TestTiedHead(t *testing.T) {
 	for _, arch := range []string{"gemma", "command-r"} {
-		model := tinyModels(t)[arch]
+		model := everyModel(t)[arch]
 		m := mustModel(t, model)
 		for _, module := range []string{"lm_head", "model.embed_tokens"} {
 			f := peftFolder(m, 4, func(s site) bool { return s.layer == 0 })

@@ -52,7 +52,7 @@ func TestEveryMatrixHasAName(t *testing.T) {
 		t.Fatal(err)
 	}
 	covered := map[string]bool{}
-	for name, path := range tinyModels(t) {
+	for name, path := range everyModel(t) {
 		m := mustModel(t, path)
 		covered[m.Architecture] = true
 		for _, tensor := range m.Tensors {

@@ -17,7 +17,7 @@ import (
 // An adapter on every module of every architecture comes back from GGUF and from MLX
 // with the same file, byte for byte, and the ways between them agree.
 func TestRoundTrips(t *testing.T) {
-	for name, model := range tinyModels(t) {
+	for name, model := range everyModel(t) {
 		t.Run(name, func(t *testing.T) {
 			m := mustModel(t, model)
 			f := peftFolder(m, 4, everySite)

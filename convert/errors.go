@@ -19,3 +19,6 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string { return fmt.Sprintf("convert: %q: %s", e.Path, e.Msg) }
+
+// otherBase is the hint for an adapter that does not fit the model.
+const otherBase = "give the base that the adapter was trained on"

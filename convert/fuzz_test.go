@@ -90,7 +90,7 @@ func FuzzPEFT(f *testing.F) {
 		if err != nil {
 			return nil, err
 		}
-		return (&peftReader{f: file, m: m, config: config, factors: map[string][2]matrix{}}).lora(&Report{})
+		return (&peftReader{f: file, m: m, r: &Report{}, config: config, factors: map[string][2]matrix{}}).lora()
 	}
 	if _, err := read([]byte(goodPEFT), good.Bytes()); err != nil {
 		f.Fatal(err)

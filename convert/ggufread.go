@@ -13,8 +13,8 @@ import (
 	"finetune/quant/plain"
 )
 
-// Keys of a GGUF LoRA. llama.cpp reads the first five; the finetune.base.* ones are
-// those of package adapter, and the last are for the way back.
+// Keys of a GGUF LoRA. llama.cpp reads the first five; the next three are those of
+// package adapter, and the last are for the way back.
 const (
 	keyType       = "general.type"
 	keyArch       = "general.architecture"
@@ -22,6 +22,7 @@ const (
 	keyAlpha      = "adapter.lora.alpha"
 	keyInvocation = "adapter.alora.invocation_tokens"
 
+	keyRank        = "finetune.rank"
 	keyBaseName    = "finetune.base.name"
 	keyBaseHash    = "finetune.base.hash"
 	keyHFModel     = "finetune.hf.model"      // base_model_name_or_path
@@ -56,6 +57,10 @@ func (g *ggufReader) format(format string, args ...any) error {
 	return &FormatError{g.f.Path(), fmt.Sprintf(format, args...)}
 }
 
+func (g *ggufReader) unsupported(format string, args ...any) error {
+	return &UnsupportedError{g.f.Path(), fmt.Sprintf(format, args...)}
+}
+
 func (g *ggufReader) lora() (*lora, error) {
 	if err := g.checkKind(); err != nil {
 		return nil, err
@@ -80,9 +85,14 @@ func (g *ggufReader) lora() (*lora, error) {
 	}
 	g.r.carried(c)
 	l := &lora{pairs: c.pairs}
-	l.baseName, _ = g.f.String(keyHFModel)
+	l.baseName = g.baseName()
 	if wrapper, _ := g.f.String(keyHFWrapper); wrapper == wrapperNew || wrapper == wrapperOld {
 		l.wrapper = wrapper
+	}
+	for _, key := range []string{"adapter.lora.task_name", "adapter.lora.prompt_prefix"} {
+		if text, err := g.f.String(key); err == nil && text != "" {
+			g.r.note("%s is left out: it is %q", key, text)
+		}
 	}
 	l.invocation, err = g.invocation()
 	return l, err
@@ -94,10 +104,10 @@ func (g *ggufReader) checkKind() error {
 	case general != "adapter":
 		return hint.With(g.format("general.type is %q, want \"adapter\"", general), "--from is the adapter, --model its base")
 	case kind == "dual_lora":
-		return hint.With(&UnsupportedError{g.f.Path(), "is a Dual LoRA as it is trained, which no other format can hold"},
+		return hint.With(g.unsupported("is a Dual LoRA as it is trained, which no other format can hold"),
 			"finetune export --run RUNDIR --out adapter.gguf makes a GGUF LoRA of it, which can be converted")
 	case kind != "lora":
-		return &UnsupportedError{g.f.Path(), fmt.Sprintf("adapter.type is %q, want \"lora\"", kind)}
+		return g.unsupported("adapter.type is %q, want \"lora\"", kind)
 	case g.f.Architecture() != g.m.Architecture:
 		return g.format("made for architecture %q, the model is %q", g.f.Architecture(), g.m.Architecture)
 	}
@@ -120,6 +130,16 @@ func (g *ggufReader) alpha() (float64, error) {
 		return 0, g.format("%s is %v", keyAlpha, alpha)
 	}
 	return alpha, nil
+}
+
+// baseName is the model in transformers: as writeGGUF noted it, or llama.cpp's converter.
+func (g *ggufReader) baseName() string {
+	if name, err := g.f.String(keyHFModel); err == nil {
+		return name
+	}
+	url, _ := g.f.String("general.base_model.0.repo_url")
+	name, _ := strings.CutPrefix(url, "https://huggingface.co/")
+	return name
 }
 
 // invocation reads the tokens that switch an aLoRA on.
@@ -169,9 +189,9 @@ func (g *ggufReader) split(t gguf.Tensor) (weight, suffix string, err error) {
 	case suffix != "lora_a" && suffix != "lora_b":
 		return "", "", g.format("tensor %q: want a name that ends in .lora_a or .lora_b", t.Name)
 	case g.m.shapes[weight] == nil:
-		return "", "", hint.With(g.format("tensor %q: the model has no %q", t.Name, weight), "give the base that the adapter was trained on")
+		return "", "", hint.With(g.format("tensor %q: the model has no %q", t.Name, weight), otherBase)
 	case !adaptable:
-		return "", "", &UnsupportedError{g.f.Path(), fmt.Sprintf("tensor %q: the module in transformers is not known", t.Name)}
+		return "", "", g.unsupported("tensor %q: the module in transformers is not known", t.Name)
 	case weight == "token_embd.weight" && g.m.tied:
 		return "", "", tiedError(g.f.Path(), t.Name)
 	}
@@ -180,7 +200,8 @@ func (g *ggufReader) split(t gguf.Tensor) (weight, suffix string, err error) {
 
 // tiedError refuses an adapter on a matrix that is embeddings and head at once.
 func tiedError(path, name string) error {
-	return hint.With(&UnsupportedError{path, fmt.Sprintf("%q: in this model the head is the embeddings, and the formats disagree on what an adapter there does", name)},
+	const why = "in this model the head is the embeddings, and the formats disagree on what an adapter there does"
+	return hint.With(&UnsupportedError{path, fmt.Sprintf("%q: %s", name, why)},
 		"train without the embeddings and the head, or merge the adapter into the model and convert that")
 }
 
@@ -192,7 +213,7 @@ func (g *ggufReader) matrices(t gguf.Tensor) ([]matrix, error) {
 		return nil, g.format("tensor %q: shape %v, want a matrix", t.Name, t.Shape)
 	}
 	if !plain.Supports(t.Type) {
-		return nil, &UnsupportedError{g.f.Path(), fmt.Sprintf("tensor %q: type %s, want f32, f16, bf16 or q8_0", t.Name, t.Type)}
+		return nil, g.unsupported("tensor %q: type %s, want f32, f16, bf16 or q8_0", t.Name, t.Type)
 	}
 	typ := t.Type
 	if typ == gguf.TypeQ8_0 {
@@ -238,9 +259,10 @@ func (g *ggufReader) pairs(alpha float64) (map[string]pair, error) {
 			shape[0], shape[1] = shape[1], shape[0]
 		}
 		for i := range as {
-			if len(as) != int(shape[2]) || len(bs) != len(as) || as[i].cols != int(shape[0]) || bs[i].rows != int(shape[1]) || as[i].rows != bs[i].cols {
-				return nil, hint.With(g.format("tensor %q: the factors are for other shapes than the model's %v", weight, g.m.shapes[weight]),
-					"give the base that the adapter was trained on")
+			if len(as) != int(shape[2]) || len(bs) != len(as) ||
+				as[i].cols != int(shape[0]) || bs[i].rows != int(shape[1]) || as[i].rows != bs[i].cols {
+				err := g.format("tensor %q: the factors are for other shapes than the model's %v", weight, g.m.shapes[weight])
+				return nil, hint.With(err, otherBase)
 			}
 			scale := 1.0
 			if alpha != 0 {

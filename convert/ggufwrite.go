@@ -35,6 +35,7 @@ func writeGGUF(path string, m *model, l *lora, r *Report) error {
 		b.Set(keyInvocation, l.invocation)
 	}
 	b.Set(adapter.KeyMethod, string(adapter.MethodLoRA))
+	b.Set(keyRank, uint32(r.RankMax))
 	b.Set(keyBaseName, m.Name)
 	b.Set(keyBaseHash, m.Hash)
 	if l.baseName != "" {

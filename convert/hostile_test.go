@@ -118,7 +118,8 @@ func TestPEFTSettingsThatPass(t *testing.T) {
 	f := peftFolder(m, 4, everySite)
 	maps.Copy(f.config, map[string]any{"bias": "none", "modules_to_save": []string{}, "use_dora": false, "target_parameters": nil, "loftq_config": map[string]any{},
 		"init_lora_weights": "gaussian", "fan_in_fan_out": true, "lora_dropout": 0.1, "target_modules": "all-linear", "r": 4.0, "something_new": true,
-		"layers_to_transform": nil, "layer_replication": nil, "eva_config": nil})
+		"layers_to_transform": nil, "layer_replication": nil, "eva_config": nil, "exclude_modules": []string{"vision_tower"}})
+	f.shapes[peftPrefix+"model.embed_tokens.base_layer.weight"] = []int64{8, 64} // of the base
 	got, _ := mustRun(t, f.write(t), GGUF, model)
 	sameTensors(t, got, want)
 }
@@ -149,7 +150,12 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 		"module of elsewhere": {func(f folder) { f.add("transformer.h.0.attn.c_attn", 4, m.sites[2]) }, damaged, "the model that an adapter can be on"},
 		"a way up":            {func(f folder) { f.add("../../../../etc/passwd", 4, m.sites[2]) }, damaged, "the model that an adapter can be on"},
 		"two names of one":    {func(f folder) { f.add(wrapperNew+"layers.0.self_attn.q_proj", 4, m.sites[2]) }, damaged, "other modules are called"},
-		"nothing at all":      {func(f folder) { clear(f.shapes) }, damaged, "has no factors"},
+		"two names of a head": {func(f folder) {
+			clear(f.shapes)
+			f.add("lm_head", 4, m.sites[1])
+			f.add("language_model.lm_head", 4, m.sites[1])
+		}, damaged, "comes twice"},
+		"nothing at all": {func(f folder) { clear(f.shapes) }, damaged, "has no factors"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := peftFolder(m, 4, everySite)

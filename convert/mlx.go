@@ -177,7 +177,9 @@ func (x *mlxReader) module(l *lora, name string) error {
 		if err := s.check(x.f.Path(), name, a, b); err != nil {
 			return err
 		}
-		l.pairs[s.name] = pair{a, b, x.config.scale}
+		if err := l.add(x.f.Path(), name, s, pair{a, b, x.config.scale}); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -69,14 +69,15 @@ func openModel(path string) (*model, error) {
 	}
 	defer f.Close()
 	if kind, _ := f.String("general.type"); kind == "adapter" {
-		return nil, hint.With(fmt.Errorf("convert: model %q: is an adapter, want a model", path), "--model is the base, --from the adapter")
+		err := fmt.Errorf("convert: model %q: is an adapter, want a model", path)
+		return nil, hint.With(err, "--model is the base, --from the adapter")
 	}
 	m := &model{tied: true, byName: map[string]int{}, byMLX: map[string][]int{}, byWeight: map[string]struct{}{},
 		shapes: map[string][]int64{}, rowsOfKey: map[string]int{}}
 	var known bool
 	if m.architecture, known = architectures[f.Architecture()]; !known {
-		return nil, hint.With(&UnsupportedError{path, fmt.Sprintf("the names of architecture %q in transformers are not known", f.Architecture())},
-			"known are "+strings.Join(slices.Sorted(maps.Keys(architectures)), ", "))
+		err := &UnsupportedError{path, fmt.Sprintf("the names of architecture %q in transformers are not known", f.Architecture())}
+		return nil, hint.With(err, "known are "+strings.Join(slices.Sorted(maps.Keys(architectures)), ", "))
 	}
 	if m.Base, err = adapter.ReadBase(f); err != nil {
 		return nil, err

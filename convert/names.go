@@ -53,7 +53,8 @@ var architectures = map[string]architecture{
 		blk.*.ffn_gate_exps   model.layers.*.block_sparse_moe.experts.#.w1
 		blk.*.ffn_up_exps     model.layers.*.block_sparse_moe.experts.#.w3
 		blk.*.ffn_down_exps   model.layers.*.block_sparse_moe.experts.#.w2`,
-		mlx: []string{"experts.#.w1", "switch_mlp.gate_proj", "experts.#.w3", "switch_mlp.up_proj", "experts.#.w2", "switch_mlp.down_proj"},
+		mlx: []string{
+			"experts.#.w1", "switch_mlp.gate_proj", "experts.#.w3", "switch_mlp.up_proj", "experts.#.w2", "switch_mlp.down_proj"},
 	},
 	"qwen2": {names: embeddings + attention + gatedFFN}, // Qwen2ForCausalLM
 	"qwen3": {names: embeddings + attention + gatedFFN}, // Qwen3ForCausalLM
@@ -67,7 +68,7 @@ var architectures = map[string]architecture{
 	},
 	"gemma":     {names: embeddings + attention + gatedFFN},                   // GemmaForCausalLM
 	"gemma2":    {names: embeddings + attention + gatedFFN},                   // Gemma2ForCausalLM
-	"gemma3":    {names: embeddings + attention + gatedFFN},                   // Gemma3ForCausalLM, and in Gemma3ForConditionalGeneration
+	"gemma3":    {names: embeddings + attention + gatedFFN},                   // Gemma3ForCausalLM, and within the one with images
 	"command-r": {names: embeddings + attention + gatedFFN},                   // CohereForCausalLM
 	"cohere2":   {names: embeddings + attention + gatedFFN},                   // Cohere2ForCausalLM
 	"olmo":      {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // OlmoForCausalLM

@@ -38,8 +38,8 @@ func readPEFT(dir string, m *model, r *Report) (*lora, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peftReader{f: f, m: m, config: config, factors: map[string][2]matrix{}}
-	l, err := p.lora(r)
+	p := &peftReader{f: f, m: m, r: r, config: config, factors: map[string][2]matrix{}}
+	l, err := p.lora()
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -51,6 +51,7 @@ func readPEFT(dir string, m *model, r *Report) (*lora, error) {
 type peftReader struct {
 	f       *safetensors.File
 	m       *model
+	r       *Report
 	config  *peftConfig
 	factors map[string][2]matrix // by module, as the file calls it
 }
@@ -59,7 +60,7 @@ func (p *peftReader) format(format string, args ...any) error {
 	return &FormatError{p.f.Path(), fmt.Sprintf(format, args...)}
 }
 
-func (p *peftReader) lora(r *Report) (*lora, error) {
+func (p *peftReader) lora() (*lora, error) {
 	for _, t := range p.f.Tensors() {
 		if err := p.tensor(t); err != nil {
 			return nil, err
@@ -75,7 +76,7 @@ func (p *peftReader) lora(r *Report) (*lora, error) {
 		return nil, p.format("has no factors")
 	}
 	if p.config.stabilized {
-		r.note("use_rslora: the scale is alpha/√rank")
+		p.r.note("use_rslora: the scale is alpha/√rank")
 	}
 	return l, nil
 }
@@ -104,6 +105,10 @@ func (p *peftReader) tensor(t safetensors.Tensor) error {
 			p.factors[module] = pair
 			return nil
 		}
+	}
+	if strings.HasSuffix(name, ".base_layer.weight") { // PEFT saves it with an adapter on the embeddings
+		p.r.note("tensor %q: left out, it is the weight of the base", t.Name)
+		return nil
 	}
 	return p.foreign(name, t)
 }
@@ -141,8 +146,7 @@ func (p *peftReader) module(l *lora, name string) error {
 	if rank != a.rows {
 		return p.format("module %q: factors of rank %d, %s says %d", name, a.rows, configFile, rank)
 	}
-	l.pairs[s.name] = pair{a, b, scale}
-	return nil
+	return l.add(p.f.Path(), name, s, pair{a, b, scale})
 }
 
 // find looks a module up by its name in transformers.
@@ -158,8 +162,8 @@ func (m *model) find(path, name string) (site, string, error) {
 	if plain == m.head {
 		return site{}, "", tiedError(path, name)
 	}
-	return site{}, "", hint.With(&FormatError{path, fmt.Sprintf("module %q: is no matrix of the model that an adapter can be on", name)},
-		fmt.Sprintf("the model has %d layers of architecture %q; give the base that the adapter was trained on", m.layers, m.Architecture))
+	err := &FormatError{path, fmt.Sprintf("module %q: is no matrix of the model that an adapter can be on", name)}
+	return site{}, "", hint.With(err, fmt.Sprintf("the model has %d layers of architecture %q; %s", m.layers, m.Architecture, otherBase))
 }
 
 // setWrapper notes how the language model is called, by its first module, and refuses
@@ -176,14 +180,23 @@ func (l *lora) setWrapper(path, name, wrapper string, s site) error {
 	return nil
 }
 
+// add adds a module, which two names of the file might mean.
+func (l *lora) add(path, name string, s site, p pair) error {
+	if _, twice := l.pairs[s.name]; twice {
+		return &FormatError{path, fmt.Sprintf("module %q: comes twice, by different names", name)}
+	}
+	l.pairs[s.name] = p
+	return nil
+}
+
 // check compares a pair with the weight it is for.
 func (s site) check(path, name string, a, b matrix) error {
 	switch {
 	case a.read == nil || b.read == nil:
 		return &FormatError{path, fmt.Sprintf("module %q: A or B is missing", name)}
 	case a.cols != s.in || b.rows != s.out || a.rows != b.cols:
-		return hint.With(&FormatError{path, fmt.Sprintf("module %q: A is [%d %d] and B [%d %d], want [rank %d] and [%d rank]", name, a.rows, a.cols, b.rows, b.cols, s.in, s.out)},
-			"give the base that the adapter was trained on")
+		return hint.With(&FormatError{path, fmt.Sprintf("module %q: A is [%d %d] and B [%d %d], want [rank %d] and [%d rank]",
+			name, a.rows, a.cols, b.rows, b.cols, s.in, s.out)}, otherBase)
 	}
 	return nil
 }
@@ -205,7 +218,7 @@ func writePEFT(path string, m *model, l *lora, r *Report) error {
 	config, alpha := peftSettings(m, l, sites)
 	r.Alpha = alpha
 	if l.baseName == "" {
-		r.note("base_model_name_or_path is not known: PeftModel.from_pretrained(model, folder) does without, AutoPeftModel does not")
+		r.note("base_model_name_or_path is not known: PeftModel does without it, AutoPeftModel does not")
 	}
 	return writeFolder(path, peftWeights, b, jsonText(config))
 }

@@ -20,9 +20,9 @@ type peftConfig struct {
 	ranks      []pattern // rank_pattern: the first that matches counts
 	alphas     []pattern // alpha_pattern
 	stabilized bool      // use_rslora: the scale is alpha/√rank, not alpha/rank
-	targets    []string  // nil if any module may be one
-	regexp     *regexp.Regexp
-	layers     []int // layers_to_transform; nil is all
+	targets    selection // target_modules
+	excluded   selection // exclude_modules
+	layers     []int     // layers_to_transform; nil is all
 	baseName   string
 	invocation []uint32
 }
@@ -31,6 +31,13 @@ type peftConfig struct {
 type pattern struct {
 	*regexp.Regexp
 	value float64
+}
+
+// selection is a list of names, or an expression for whole names. The zero value says
+// nothing.
+type selection struct {
+	names  []string
+	regexp *regexp.Regexp
 }
 
 const maxRank = 1 << 20
@@ -86,12 +93,13 @@ func (c *config) peft() (*peftConfig, error) {
 		ranks:      c.patterns("rank_pattern"),
 		alphas:     c.patterns("alpha_pattern"),
 		stabilized: c.boolean("use_rslora"),
+		targets:    c.selection("target_modules"),
+		excluded:   c.selection("exclude_modules"),
 		layers:     c.layerList("layers_to_transform"),
 		baseName:   c.text("base_model_name_or_path"),
 	}
 	c.boolean("fan_in_fan_out") // how W lies in memory; A and B are the same either way
 	c.as("alora_invocation_tokens", "a list of tokens", &p.invocation)
-	c.targets(p)
 	return p, c.err
 }
 
@@ -109,8 +117,8 @@ func (c *config) refuse() error {
 		}
 	}
 	if start := string(c.values["init_lora_weights"]); c.has("init_lora_weights") && !slices.Contains(plainStarts, start) {
-		return hint.With(&UnsupportedError{c.path, fmt.Sprintf("init_lora_weights is %.60s: the adapter is for a base that was changed at the start", start)},
-			"save_pretrained with path_initial_model_for_weight_conversion writes it for the base as it is")
+		err := &UnsupportedError{c.path, fmt.Sprintf("init_lora_weights is %.60s: the adapter is for a base that was changed at the start", start)}
+		return hint.With(err, "save_pretrained with path_initial_model_for_weight_conversion writes it for the base as it is")
 	}
 	return c.err
 }
@@ -142,19 +150,32 @@ func (c *config) layerList(key string) []int {
 	return list
 }
 
-// targets reads a list of names, or an expression for whole names. "all-linear" and
-// expressions that Go does not know are not checked: the tensors say which modules
-// there are.
-func (c *config) targets(p *peftConfig) {
-	const key = "target_modules"
+// selection reads names or an expression. "all-linear" and expressions that Go does
+// not know say nothing: the tensors show which modules there are.
+func (c *config) selection(key string) selection {
+	var s selection
 	var text string
 	switch {
 	case !c.has(key):
 	case json.Unmarshal(c.values[key], &text) != nil:
-		c.as(key, "a list of names or an expression", &p.targets)
+		c.as(key, "a list of names or an expression", &s.names)
 	case text != "all-linear":
-		p.regexp, _ = regexp.Compile(`^(?:` + text + `)$`)
+		s.regexp, _ = regexp.Compile(`^(?:` + text + `)$`)
 	}
+	return s
+}
+
+// holds tells whether the module is one of the selection, and if not said, otherwise.
+func (s selection) holds(module string, otherwise bool) bool {
+	switch {
+	case s.regexp != nil:
+		return s.regexp.MatchString(module)
+	case s.names == nil:
+		return otherwise
+	}
+	return slices.ContainsFunc(s.names, func(name string) bool {
+		return module == name || strings.HasSuffix(module, "."+name)
+	})
 }
 
 // targeted tells whether PEFT would put an adapter on the module: it passes over
@@ -163,12 +184,7 @@ func (p *peftConfig) targeted(module string, layer int) bool {
 	if p.layers != nil && !slices.Contains(p.layers, layer) {
 		return false
 	}
-	if p.regexp != nil {
-		return p.regexp.MatchString(module)
-	}
-	return p.targets == nil || slices.ContainsFunc(p.targets, func(t string) bool {
-		return module == t || strings.HasSuffix(module, "."+t)
-	})
+	return p.targets.holds(module, true) && !p.excluded.holds(module, false)
 }
 
 // scaleOf returns the rank that a module should have, and its scale.

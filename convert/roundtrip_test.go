@@ -212,8 +212,8 @@ func TestTargetsAreExact(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(config.targets, tt.names) {
-			t.Errorf("%s: target_modules %q, want %q", name, config.targets, tt.names)
+		if !slices.Equal(config.targets.names, tt.names) {
+			t.Errorf("%s: target_modules %q, want %q", name, config.targets.names, tt.names)
 		}
 		for _, s := range m.sites {
 			if got := config.targeted(s.name, s.layer); got != tt.want(s) {
@@ -240,8 +240,8 @@ func TestWrappedNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Contains(config.targets, wrap("model.layers.0.self_attn.q_proj", wrapper)) {
-			t.Errorf("target_modules %q, want whole names: what is beside the language model is not known", config.targets)
+		if !slices.Contains(config.targets.names, wrap("model.layers.0.self_attn.q_proj", wrapper)) {
+			t.Errorf("target_modules %q, want whole names: what is beside the language model is not known", config.targets.names)
 		}
 		mlx, _ := mustRun(t, peft, MLX, model)
 		if _, err := tensorOf(t, filepath.Join(mlx, mlxWeights), wrapperOld+"layers.0.self_attn.q_proj.lora_a"); err != nil {
@@ -315,5 +315,21 @@ func TestInvocationTokens(t *testing.T) {
 	}
 	if _, err := Run(Config{From: peft, To: MLX, Model: model, Out: filepath.Join(t.TempDir(), "x")}); err == nil {
 		t.Error("an aLoRA to MLX: no error")
+	}
+}
+
+// What llama.cpp's converter notes of the base, and what apps show of an adapter.
+func TestKeysOfOthers(t *testing.T) {
+	model := tinyLlama(t)
+	lora, _ := mustRun(t, peftFolder(mustModel(t, model), 4, everySite).write(t), GGUF, model)
+	other := ggufAdapter(t, lora, map[string]any{keyHFModel: nil, "general.base_model.0.repo_url": "https://huggingface.co/some/one",
+		"adapter.lora.prompt_prefix": "Answer: "}, nil)
+	back, r := mustRun(t, other, PEFT, model)
+	config, err := readPEFTConfig(back)
+	if err != nil || config.baseName != "some/one" {
+		t.Errorf("base_model_name_or_path = %q, %v, want some/one", config.baseName, err)
+	}
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], `prompt_prefix is left out: it is "Answer: "`) {
+		t.Errorf("notes %q, want one on prompt_prefix", r.Notes)
 	}
 }

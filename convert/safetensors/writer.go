@@ -91,7 +91,8 @@ func (b *Builder) WriteTo(w io.Writer) (int64, error) {
 			return total, fmt.Errorf("safetensors: tensor %q: %w", t.Name, err)
 		}
 		if int64(len(data)) != t.bytes {
-			return total, fmt.Errorf("safetensors: tensor %q: %d bytes of data, %s of shape %v has %d", t.Name, len(data), t.DType, t.Shape, t.bytes)
+			return total, fmt.Errorf("safetensors: tensor %q: %d bytes of data, %s of shape %v has %d",
+				t.Name, len(data), t.DType, t.Shape, t.bytes)
 		}
 		written, err = w.Write(data)
 		total += int64(written)
@@ -118,7 +119,8 @@ func (b *Builder) header() ([]byte, error) {
 	for i, t := range b.tensors {
 		comma(text, i+min(len(b.metadata), 1))
 		shape, _ := json.Marshal(t.Shape) // numbers always can be
-		fmt.Fprintf(text, `%s:{"dtype":"%s","shape":%s,"data_offsets":[%d,%d]}`, quote(t.Name), t.DType, shape, offset, offset+t.bytes)
+		fmt.Fprintf(text, `%s:{"dtype":"%s","shape":%s,"data_offsets":[%d,%d]}`,
+			quote(t.Name), t.DType, shape, offset, offset+t.bytes)
 		offset += t.bytes
 	}
 	text.WriteByte('}')

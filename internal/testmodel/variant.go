@@ -74,7 +74,8 @@ var variants = []Variant{
 		Keys: map[string]any{"command-r.attention.layer_norm_epsilon": float32(1e-5), "command-r.logit_scale": float32(0.5)}},
 	{Name: "cohere2", Arch: "cohere2", Of: Spec{Arch: "llama", Layers: 4}, // windows, but in every fourth layer
 		Drop: []string{"ffn_norm.weight", "output.weight"},
-		Keys: map[string]any{"cohere2.attention.layer_norm_epsilon": float32(1e-5), "cohere2.logit_scale": float32(0.5), "cohere2.attention.sliding_window": uint32(8)}},
+		Keys: map[string]any{"cohere2.attention.layer_norm_epsilon": float32(1e-5), "cohere2.logit_scale": float32(0.5),
+			"cohere2.attention.sliding_window": uint32(8)}},
 	{Name: "gemma3", Arch: "gemma3", Of: Spec{Arch: "gemma2", Layers: 6, Ctx: 32}, // windows, but in every sixth layer; norms of q and k
 		Add: map[string][]int64{"blk.*.attn_q_norm.weight": {16}, "blk.*.attn_k_norm.weight": {16}}},
 	{Name: "apertus", Arch: "apertus", Of: likeLlama, // xIELU
@@ -86,7 +87,8 @@ var variants = []Variant{
 		Add:  map[string][]int64{"output_norm.bias": {64}, "blk.*.attn_norm.bias": {64}, "blk.*.ffn_norm.bias": {64}},
 		Keys: map[string]any{"orion.attention.layer_norm_epsilon": float32(1e-5)}},
 	{Name: "granite", Arch: "granite", Of: likeLlama, // scaled residuals
-		Keys: map[string]any{"granite.logit_scale": float32(2), "granite.residual_scale": float32(0.5), "granite.embedding_scale": float32(3), "granite.attention.scale": float32(0.2)}},
+		Keys: map[string]any{"granite.logit_scale": float32(2), "granite.residual_scale": float32(0.5),
+			"granite.embedding_scale": float32(3), "granite.attention.scale": float32(0.2)}},
 	{Name: "smollm3", Arch: "smollm3", Of: Spec{Arch: "llama", Layers: 4}}, // no rotation in every fourth layer
 	{Name: "internlm2", Arch: "internlm2", Of: likeLlama},
 	{Name: "xverse", Arch: "xverse", Of: likeLlama},

@@ -32,6 +32,7 @@ var layers = []layer{
 	{"quant/plain", 2, false},
 	{"quant", 2, true},
 	{"adapter", 3, true},
+	{"convert", 4, false},
 	{"trainer", 4, true},
 	{"internal/inspect", 5, false},
 	{"cmd", 6, true},

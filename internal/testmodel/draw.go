@@ -27,7 +27,7 @@ func scale(t base.Tensor, s Spec) (mean, std float64) {
 		return 0, embdStd(s.Embd) / 2
 	case t.Name == "token_embd.weight":
 		return 0, embdStd(s.Embd)
-	case len(t.Shape) == 2: // keeps the size of what passes through
+	case len(t.Shape) > 1: // keeps the size of what passes through
 		return 0, 1 / math.Sqrt(float64(t.Shape[0]))
 	case strings.HasSuffix(t.Name, ".bias"):
 		return 0, 0.1

@@ -177,3 +177,25 @@ func TestChatTemplateIsStored(t *testing.T) {
 		}
 	}
 }
+
+func TestLlamaRunsEveryVariant(t *testing.T) {
+	for _, v := range Variants() {
+		t.Run(v.Name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "variant.gguf")
+			if err := v.Write(path); err != nil {
+				t.Fatal(err)
+			}
+			m := load(t, path)
+			tokens := tokenize(t, m, text)[:24] // gemma3's context is 32
+			got := logits(t, m, tokens)
+			// Also refuses NaN. Scales of their own make some flatter than a model of Write.
+			if d := deviation(got); !(d > leastDeviation/10 && d < 2*mostDeviation) {
+				t.Errorf("logits deviate by %v from their mean, want %v to %v", d, leastDeviation/10, 2*mostDeviation)
+			}
+			tokens[1]++
+			if slices.Equal(got, logits(t, m, tokens)) {
+				t.Error("logits do not depend on an earlier token")
+			}
+		})
+	}
+}

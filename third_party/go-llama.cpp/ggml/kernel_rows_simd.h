@@ -115,11 +115,11 @@ FT_FUNC void rms_norm_back(const float *x, const float *w, const float *dy, floa
 }
 
 #if FT_LANES == 16
-#define SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#define SWAP(v) FT_SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
 #elif FT_LANES == 8
-#define SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
+#define SWAP(v) FT_SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6)
 #else
-#define SWAP(v) __builtin_shufflevector(v, v, 1, 0, 3, 2)
+#define SWAP(v) FT_SHUFFLE(v, v, 1, 0, 3, 2)
 #endif
 
 // A rotation of the pairs (x[2i], x[2i+1]) or (x[i], x[i + n/2]): y = x ⊙ c + (x with its pairs exchanged) ⊙ s.

@@ -1,0 +1,161 @@
+// Package convert turns LoRA adapters into one another's files: PEFT's folder, the
+// GGUF LoRA of llama.cpp, and the folder of mlx-lm.
+//
+//	report, err := convert.Run(convert.Config{From: "peft/", To: convert.GGUF, Model: "base.gguf", Out: "adapter.gguf"})
+//
+// The three agree on ΔW = scale·B·A and on little else. What differs is undone
+// exactly, so that an adapter in F32 comes back from another format with the same
+// bytes:
+//
+//   - Names, by the architecture of the base (names.go).
+//   - The order of rows: where llama.cpp's converter moved rows of q and k, or of a
+//     fused qkv, B's rows are moved in the same way (rows.go); projections that are
+//     one matrix there and three here are divided and joined (pair.go).
+//   - The scale: GGUF has one alpha and MLX one scale for the file, PEFT a rule with
+//     patterns. What one number cannot say is folded into B (scale.go).
+//   - The layout: MLX stores transposed matrices, and experts in one tensor.
+//
+// Refused, with advice, is what the wanted format cannot hold: DoRA, whole modules
+// trained along, biases, adapted heads that share the embeddings' weights, and the
+// Dual LoRA of this project, which has to be exported first.
+//
+// Files come from elsewhere: nothing in them names a file, is allocated by an
+// unchecked count, or is written before all of it was read. PEFT's folder is
+// described at https://huggingface.co/docs/peft/developer_guides/checkpoint.
+package convert
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Format is one of the three forms of an adapter.
+type Format string
+
+// The formats, as --to has them.
+const (
+	GGUF Format = "gguf" // a file
+	PEFT Format = "peft" // a folder
+	MLX  Format = "mlx"  // a folder
+)
+
+// ParseFormat reads "gguf", "peft" or "mlx".
+func ParseFormat(s string) (Format, error) {
+	if f := Format(s); slices.Contains([]Format{GGUF, PEFT, MLX}, f) {
+		return f, nil
+	}
+	return "", fmt.Errorf("convert: format %q: want gguf, peft or mlx", s)
+}
+
+// Config says what to convert. All fields but Force are needed.
+type Config struct {
+	From  string // adapter: a GGUF LoRA, a PEFT folder or an MLX folder
+	To    Format
+	Model string // base of the adapter, a GGUF of any quantization
+	Out   string // file or folder to write
+
+	// Force replaces Out: a file, or a folder that holds nothing but an adapter.
+	Force bool
+}
+
+// lora is an adapter on modules of transformers, whichever file it comes from.
+type lora struct {
+	pairs map[string]pair // by module: the keys are names of sites
+
+	wrapper    string   // what the language model is called inside a larger one, see unwrap …
+	named      bool     // … once that is known
+	baseName   string   // of the model in transformers; may be empty
+	invocation []uint32 // tokens that switch an aLoRA on, else nil
+
+	close func() error // of the file that the pairs read
+}
+
+// Run converts an adapter and returns what was done. The output appears whole or not
+// at all. Errors are *FormatError and *UnsupportedError, those of packages gguf and
+// safetensors, and those of the file system; many carry a hint.
+func Run(c Config) (*Report, error) {
+	if _, err := ParseFormat(string(c.To)); err != nil {
+		return nil, err
+	}
+	from, err := formatOf(c.From)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkOut(from); err != nil {
+		return nil, err
+	}
+	m, err := openModel(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{From: c.From, FromFormat: from, ToFormat: c.To, File: c.Out, Architecture: m.Architecture,
+		Divided: []string{}, Joined: []string{}, Folded: []Folded{}, Notes: []string{}}
+	if (from == MLX || c.To == MLX) && slices.Equal(m.mlx, noMLX) {
+		return nil, &UnsupportedError{c.Model, fmt.Sprintf("mlx-lm has no model for architecture %q", m.Architecture)}
+	}
+	l, err := readers[from](c.From, m, r)
+	if err != nil {
+		return nil, err
+	}
+	defer l.close()
+	r.describe(l)
+	if err := writers[c.To](c.Out, m, l, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+var readers = map[Format]func(path string, m *model, r *Report) (*lora, error){
+	GGUF: readGGUF, PEFT: readPEFT, MLX: readMLX,
+}
+
+var writers = map[Format]func(path string, m *model, l *lora, r *Report) error{
+	GGUF: writeGGUF, PEFT: writePEFT, MLX: writeMLX,
+}
+
+// sorted lists the modules of the adapter in the order of the model.
+func (l *lora) sorted(m *model) []site {
+	var list []site
+	for _, s := range m.sites {
+		if _, ok := l.pairs[s.name]; ok {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// The ways that transformers and mlx-lm name a language model which is a part of a
+// larger one, with images say: "model." becomes one of these.
+const (
+	wrapperNew = "model.language_model." // transformers of today
+	wrapperOld = "language_model.model." // transformers of yesterday, mlx-lm
+)
+
+// unwrap returns a module's name in the language model by itself, and how it was
+// wrapped, which is "" if it was not.
+func unwrap(name string) (string, string) {
+	for _, wrapper := range []string{wrapperNew, wrapperOld} {
+		if rest, ok := strings.CutPrefix(name, wrapper); ok {
+			return "model." + rest, wrapper
+		}
+	}
+	if rest, ok := strings.CutPrefix(name, "language_model."); ok { // the head
+		return rest, wrapperOld
+	}
+	return name, ""
+}
+
+// wrap is the inverse.
+func wrap(name, wrapper string) string {
+	rest, inside := strings.CutPrefix(name, "model.")
+	switch {
+	case wrapper == "":
+		return name
+	case inside:
+		return wrapper + rest
+	case wrapper == wrapperOld:
+		return "language_model." + name
+	}
+	return name
+}

@@ -1,0 +1,121 @@
+package convert
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"finetune/adapter"
+)
+
+// Every line of the table can be read, and no architecture names a module twice.
+func TestNamesAreWellFormed(t *testing.T) {
+	for arch, a := range architectures {
+		seen := map[string]bool{}
+		for _, l := range a.lines() {
+			inLayer := strings.HasPrefix(l.tensor, "blk.*.")
+			if inLayer != strings.Contains(l.module, "*") || strings.HasSuffix(l.tensor, "_exps.weight") != strings.Contains(l.module, "#") {
+				t.Errorf("%s: %q and %q: layers or experts do not agree", arch, l.tensor, l.module)
+			}
+			if key := fmt.Sprint(l.tensor, l.module); seen[key] {
+				t.Errorf("%s: %q twice", arch, key)
+			} else {
+				seen[key] = true
+			}
+			if _, err := l.order.rows(96, heads{4, 4}); err != nil {
+				t.Errorf("%s: %q: order %q: %v", arch, l.tensor, l.order, err)
+			}
+		}
+		if slices.Equal(a.mlx, noMLX) {
+			continue
+		}
+		if len(a.mlx)%2 != 0 {
+			t.Fatalf("%s: mlx has %d words, want old and new in turns", arch, len(a.mlx))
+		}
+		if strings.Contains(strings.NewReplacer(a.mlx...).Replace(a.names), "#") {
+			t.Errorf("%s: experts have a name each in mlx-lm, want one for all", arch)
+		}
+	}
+}
+
+// Every matrix of every model that llama.cpp runs in these tests is a module, but for
+// what no adapter works on; what this project trains can be converted.
+func TestEveryMatrixHasAName(t *testing.T) {
+	all, err := adapter.ParseTargets("all-linear")
+	if err != nil {
+		t.Fatal(err)
+	}
+	covered := map[string]bool{}
+	for name, path := range everyModel(t) {
+		m := mustModel(t, path)
+		covered[m.Architecture] = true
+		for _, tensor := range m.Tensors {
+			_, known := m.byWeight[tensor.Name]
+			if matrix := len(tensor.Shape) > 1 && tensor.Name != "position_embd.weight"; known != matrix {
+				t.Errorf("%s: tensor %q: has a module: %v, want %v", name, tensor.Name, known, matrix)
+			}
+			if !known && all.Match(tensor.Name) && len(tensor.Shape) == 2 {
+				t.Errorf("%s: tensor %q can be trained, but not converted", name, tensor.Name)
+			}
+		}
+		for _, s := range m.sites {
+			if s.mlx == "" != slices.Equal(m.mlx, noMLX) {
+				t.Errorf("%s: module %q is %q in mlx-lm", name, s.name, s.mlx)
+			}
+		}
+	}
+	for arch := range architectures {
+		if !covered[arch] {
+			t.Errorf("architecture %q: no tiny model", arch)
+		}
+	}
+}
+
+// replacement is a line of the Go converter of ollama, which is beside llama.cpp's
+// sources in the module that they come from: a module's name, and the tensor's.
+var replacement = regexp.MustCompile(`"([a-z0-9_.]+)", "((?:attn|ffn|token_embd|output)[a-z_]*)"`)
+
+// Another converter's tables say the same of the architectures that it has.
+func TestNamesAgreeWithOllama(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/ollama/ollama").Output()
+	if err != nil {
+		t.Skip("go list: ", err)
+	}
+	for file, arch := range map[string]string{
+		"llama": "llama", "mixtral": "llama", "commandr": "command-r", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3",
+		"phi3": "phi3", "qwen2": "qwen2", "qwen3": "qwen3", "olmo": "olmo2",
+	} {
+		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "convert", "convert_"+file+".go"))
+		if err != nil {
+			t.Errorf("%s: %v", arch, err)
+			continue
+		}
+		theirs := map[string][]string{}
+		for _, match := range replacement.FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(match[2], "norm") {
+				theirs[match[2]] = append(theirs[match[2]], match[1])
+			}
+		}
+		compared := 0
+		for _, l := range architectures[arch].lines() {
+			tensor := strings.TrimSuffix(strings.TrimPrefix(l.tensor, "blk.*."), ".weight")
+			names, ok := theirs[tensor]
+			if !ok {
+				continue
+			}
+			compared++
+			if !slices.ContainsFunc(names, func(name string) bool { return l.module == name || strings.HasSuffix(l.module, "."+name) }) {
+				t.Errorf("%s: %q is %q, ollama has %q", arch, l.tensor, l.module, names)
+			}
+		}
+		if compared == 0 {
+			t.Errorf("%s: nothing to compare in %v", arch, slices.Sorted(maps.Keys(theirs)))
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package convert
+
+import "slices"
+
+// pair is a LoRA on one weight: ΔW = scale·B·A.
+type pair struct {
+	a     matrix // [rank][in]
+	b     matrix // [out][rank]
+	scale float64
+}
+
+func (p pair) rank() int { return p.a.rows }
+
+// widened has a rank of r, the added part of which is zero.
+func (p pair) widened(r int) pair {
+	if r == p.rank() {
+		return p
+	}
+	p.a = p.a.pickRows(padded(p.rank(), 0, r))
+	p.b = p.b.pickColumns(padded(p.rank(), 0, r))
+	return p
+}
+
+// padded lists 0 to n-1 from place at on, in r places, the others -1.
+func padded(n, at, r int) []int {
+	list := slices.Repeat([]int{-1}, r)
+	for i := range n {
+		list[at+i] = i
+	}
+	return list
+}
+
+// crossing says that rows of one weight are rows of another: row put[i] of the
+// second is row take[i] of the first. Nil is all rows in their order.
+type crossing struct {
+	from, to  string
+	take, put []int
+}
+
+// carried is what became of the pairs of one side on the other.
+type carried struct {
+	pairs     map[string]pair
+	joined    []string // were made of several
+	divided   []string // became several
+	reordered int      // pairs whose rows have another order
+}
+
+// carry takes pairs over crossings, which name every key of from. rows is the
+// number of rows of each weight on the other side.
+//
+// A weight whose rows go to several others shares A among them: B is cut by rows,
+// and that is exact. Several that go to one share A if they have the same one, as
+// those that were cut have. Else the ranks add up: A is stacked, and B has a block
+// for each, which is exact too, and taken apart again on the way back.
+func carry(from map[string]pair, crossings []crossing, rows map[string]int) (carried, error) {
+	c := carried{pairs: map[string]pair{}}
+	bySource := map[string][]crossing{}
+	for _, x := range crossings {
+		if _, ok := from[x.from]; ok {
+			bySource[x.from] = append(bySource[x.from], x)
+		}
+	}
+	parts := map[string][]part{}
+	var order []string
+	for _, x := range crossings {
+		group := bySource[x.from]
+		delete(bySource, x.from) // all of it at its first crossing
+		divided, err := divide(from[x.from], group)
+		if err != nil {
+			return c, err
+		}
+		if len(group) > 1 {
+			c.divided = append(c.divided, x.from)
+		}
+		for _, p := range divided {
+			if parts[p.to] == nil {
+				order = append(order, p.to)
+			}
+			parts[p.to] = append(parts[p.to], p)
+		}
+	}
+	for _, to := range order {
+		p, err := join(parts[to], rows[to])
+		if err != nil {
+			return c, err
+		}
+		if len(parts[to]) > 1 {
+			c.joined = append(c.joined, to)
+		}
+		if slices.ContainsFunc(parts[to], part.moves) {
+			c.reordered++
+		}
+		c.pairs[to] = p
+	}
+	return c, nil
+}
+
+// part is what one weight gives to another.
+type part struct {
+	pair
+	crossing
+}
+
+// moves tells whether the rows come in another order.
+func (p part) moves() bool { return !slices.IsSorted(p.take) || !slices.IsSorted(p.put) }
+
+// divide cuts a pair by the rows that its crossings take.
+func divide(p pair, group []crossing) ([]part, error) {
+	var parts []part
+	owners, err := ownersOfRank(p, group)
+	if err != nil {
+		return nil, err
+	}
+	for i, x := range group {
+		columns := owners.of(i)
+		if columns != nil && len(columns) == 0 {
+			continue // nothing of it is for these rows
+		}
+		cut := pair{p.a.pickRows(columns), p.b.pickRows(x.take).pickColumns(columns), p.scale}
+		parts = append(parts, part{cut, x})
+	}
+	return parts, nil
+}
+
+// owners says which crossing each of the rank's components is for; nil if they are
+// for all.
+type owners []int
+
+// of lists the components of the i-th crossing.
+func (o owners) of(i int) []int {
+	if o == nil {
+		return nil
+	}
+	list := []int{}
+	for component, owner := range o {
+		if owner == i {
+			list = append(list, component)
+		}
+	}
+	return list
+}
+
+// ownersOfRank finds out whether a pair was stacked from several: then each column of
+// B is zero but for the rows of one crossing. A column that is zero altogether goes
+// with the one before it.
+func ownersOfRank(p pair, group []crossing) (owners, error) {
+	if len(group) < 2 {
+		return nil, nil
+	}
+	b, err := p.b.floats()
+	if err != nil {
+		return nil, err
+	}
+	r := p.rank()
+	found := owners(slices.Repeat([]int{-1}, r))
+	for i, x := range group {
+		for _, row := range x.take {
+			for component, v := range b[row*r : (row+1)*r] {
+				if v == 0 {
+					continue
+				}
+				if found[component] >= 0 && found[component] != i {
+					return nil, nil
+				}
+				found[component] = i
+			}
+		}
+	}
+	first := slices.IndexFunc(found, func(owner int) bool { return owner >= 0 })
+	if first < 0 { // an adapter that was never trained
+		return nil, nil
+	}
+	last := found[first]
+	for component, owner := range found {
+		if owner < 0 {
+			found[component] = last
+		}
+		last = found[component]
+	}
+	return found, nil
+}
+
+// join makes the pair of a weight of n rows of what others give to it.
+func join(parts []part, n int) (pair, error) {
+	shared, err := sameA(parts)
+	if err != nil {
+		return pair{}, err
+	}
+	total := 0
+	for _, p := range parts {
+		total += p.rank()
+	}
+	var as, bs []matrix
+	rank := 0 // of the parts before
+	for _, p := range parts {
+		b := p.b
+		if p.scale != parts[0].scale {
+			b = b.scaled(p.scale / parts[0].scale)
+		}
+		if !shared {
+			b = b.pickColumns(padded(p.rank(), rank, total))
+		}
+		as, bs, rank = append(as, p.a), append(bs, b), rank+p.rank()
+	}
+	if shared {
+		as = as[:1]
+	}
+	joined := pair{stacked(sameType(as)), stacked(sameType(bs)), parts[0].scale}
+	joined.b = joined.b.pickRows(placed(parts, n))
+	return joined, nil
+}
+
+// sameA tells whether all parts have one A, so that their ranks need not add up.
+func sameA(parts []part) (bool, error) {
+	for _, p := range parts[1:] {
+		if same, err := p.a.equal(parts[0].a); err != nil || !same || p.scale != parts[0].scale {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// placed lists which row of the stacked B of the parts belongs in each of n rows, -1
+// for none. Nil is all as they are.
+func placed(parts []part, n int) []int {
+	if len(parts) == 1 && parts[0].put == nil {
+		return nil
+	}
+	rows := slices.Repeat([]int{-1}, n)
+	at := 0
+	for _, p := range parts {
+		for i := range p.b.rows {
+			to := i
+			if p.put != nil {
+				to = p.put[i]
+			}
+			rows[to] = at + i
+		}
+		at += p.b.rows
+	}
+	return rows
+}
+
+// stackOf gives the experts of a layer one type, one rank and one scale, that of the
+// first there is. Those that are missing are nil, and become zero.
+func stackOf(experts []*pair) []pair {
+	var as, bs []matrix
+	rank, scale := 0, 0.0
+	for _, p := range experts {
+		if p == nil {
+			continue
+		}
+		if scale == 0 {
+			scale = p.scale
+		}
+		b := p.b
+		if p.scale != scale {
+			b = b.scaled(p.scale / scale)
+		}
+		rank, as, bs = max(rank, p.rank()), append(as, p.a), append(bs, b)
+	}
+	as, bs = sameType(as), sameType(bs)
+	var all []pair
+	next := 0 // of as and bs
+	for _, p := range experts {
+		if p == nil {
+			all = append(all, pair{zeros(as[0].typ, rank, as[0].cols), zeros(bs[0].typ, bs[0].rows, rank), scale})
+			continue
+		}
+		all = append(all, pair{as[next], bs[next], scale}.widened(rank))
+		next++
+	}
+	return all
+}

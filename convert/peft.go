@@ -1,0 +1,306 @@
+package convert
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"finetune/convert/safetensors"
+	"finetune/internal/hint"
+)
+
+const peftPrefix = "base_model.model."
+
+// peftSuffixes are the ends of names, A and B of a matrix and of a table.
+var peftSuffixes = [2][2]string{{".lora_A.weight", ".lora_B.weight"}, {".lora_embedding_A", ".lora_embedding_B"}}
+
+// foreign are the ends of names of what is no factor of a LoRA.
+var foreign = []struct {
+	end, what string
+	named     bool // PEFT's own: "lora_" is in the name
+}{
+	{".lora_magnitude_vector", "is of DoRA", true},
+	{".lora_magnitude_vector.weight", "is of DoRA", true},
+	{".lora_B.bias", "is a bias of B", true},
+	{".weight", "is a whole weight that was trained along", false},
+	{".bias", "is a bias that was trained along", false},
+}
+
+// readPEFT reads a folder that PEFT's save_pretrained wrote.
+func readPEFT(dir string, m *model, r *Report) (*lora, error) {
+	config, err := readPEFTConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	f, err := safetensors.Open(filepath.Join(dir, peftWeights))
+	if err != nil {
+		return nil, err
+	}
+	p := &peftReader{f: f, m: m, r: r, config: config, factors: map[string][2]matrix{}}
+	l, err := p.lora()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	l.close = f.Close
+	return l, nil
+}
+
+type peftReader struct {
+	f       *safetensors.File
+	m       *model
+	r       *Report
+	config  *peftConfig
+	factors map[string][2]matrix // by module, as the file calls it
+}
+
+func (p *peftReader) format(format string, args ...any) error {
+	return &FormatError{p.f.Path(), fmt.Sprintf(format, args...)}
+}
+
+func (p *peftReader) lora() (*lora, error) {
+	for _, t := range p.f.Tensors() {
+		if err := p.tensor(t); err != nil {
+			return nil, err
+		}
+	}
+	l := &lora{pairs: map[string]pair{}, baseName: p.config.baseName, invocation: p.config.invocation}
+	for _, name := range slices.Sorted(maps.Keys(p.factors)) {
+		if err := p.module(l, name); err != nil {
+			return nil, err
+		}
+	}
+	if len(l.pairs) == 0 {
+		return nil, p.format("has no factors")
+	}
+	if p.config.stabilized {
+		p.r.note("use_rslora: the scale is alpha/√rank")
+	}
+	return l, nil
+}
+
+// tensor files a factor under its module.
+func (p *peftReader) tensor(t safetensors.Tensor) error {
+	name, ok := strings.CutPrefix(t.Name, peftPrefix)
+	if !ok {
+		return p.format("tensor %q: want a name that begins with %s", t.Name, peftPrefix)
+	}
+	for _, suffixes := range peftSuffixes {
+		for i, suffix := range suffixes {
+			module, ok := strings.CutSuffix(name, suffix)
+			if !ok {
+				continue
+			}
+			ms, err := tensorMatrices(p.f, t)
+			if err != nil {
+				return err
+			}
+			if len(t.Shape) != 2 {
+				return p.format("tensor %q: shape %v, want a matrix", t.Name, t.Shape)
+			}
+			pair := p.factors[module]
+			pair[i] = ms[0]
+			p.factors[module] = pair
+			return nil
+		}
+	}
+	if strings.HasSuffix(name, ".base_layer.weight") { // PEFT saves it with an adapter on the embeddings
+		p.r.note("tensor %q: left out, it is the weight of the base", t.Name)
+		return nil
+	}
+	return p.foreign(name, t)
+}
+
+// foreign refuses what is no factor.
+func (p *peftReader) foreign(name string, t safetensors.Tensor) error {
+	for _, f := range foreign {
+		if strings.HasSuffix(name, f.end) && (f.named || !strings.Contains(name, ".lora_")) {
+			return hint.With(&UnsupportedError{p.f.Path(), fmt.Sprintf("tensor %q: %s", t.Name, f.what)}, instead)
+		}
+	}
+	return p.format("tensor %q: want a name that ends in %s or %s", t.Name, peftSuffixes[0][0], peftSuffixes[0][1])
+}
+
+// module checks a pair against the base and the configuration, and adds it.
+func (p *peftReader) module(l *lora, name string) error {
+	s, wrapper, err := p.m.find(p.f.Path(), name)
+	if err != nil {
+		return err
+	}
+	if err := l.setWrapper(p.f.Path(), name, wrapper, s); err != nil {
+		return err
+	}
+	a, b := p.factors[name][0], p.factors[name][1]
+	if err := s.check(p.f.Path(), name, a, b); err != nil {
+		return err
+	}
+	if !p.config.targeted(name, s.layer) {
+		return p.format("module %q: has factors, but %s does not target it", name, configFile)
+	}
+	rank, scale, err := p.config.scaleOf(name)
+	if err != nil {
+		return err
+	}
+	if rank != a.rows {
+		return p.format("module %q: factors of rank %d, %s says %d", name, a.rows, configFile, rank)
+	}
+	return l.add(p.f.Path(), name, s, pair{a, b, scale})
+}
+
+// find looks a module up by its name in transformers.
+func (m *model) find(path, name string) (site, string, error) {
+	plain, wrapper := unwrap(name)
+	if i, ok := m.byName[plain]; ok {
+		s := m.sites[i]
+		if s.embedding && m.tied {
+			return site{}, "", tiedError(path, name)
+		}
+		return s, wrapper, nil
+	}
+	if plain == m.head {
+		return site{}, "", tiedError(path, name)
+	}
+	err := &FormatError{path, fmt.Sprintf("module %q: is no matrix of the model that an adapter can be on", name)}
+	return site{}, "", hint.With(err, fmt.Sprintf("the model has %d layers of architecture %q; %s", m.layers, m.Architecture, otherBase))
+}
+
+// setWrapper notes how the language model is called, by its first module, and refuses
+// another way. The head has the same name with and without the wrapper of today.
+func (l *lora) setWrapper(path, name, wrapper string, s site) error {
+	switch {
+	case s.layer < 0 && !s.embedding && wrapper == "":
+		return nil
+	case !l.named:
+		l.wrapper, l.named = wrapper, true
+	case l.wrapper != wrapper:
+		return &FormatError{path, fmt.Sprintf("module %q: other modules are called as in %q", name, wrap("model.layers", l.wrapper))}
+	}
+	return nil
+}
+
+// add adds a module, which two names of the file might mean.
+func (l *lora) add(path, name string, s site, p pair) error {
+	if _, twice := l.pairs[s.name]; twice {
+		return &FormatError{path, fmt.Sprintf("module %q: comes twice, by different names", name)}
+	}
+	l.pairs[s.name] = p
+	return nil
+}
+
+// check compares a pair with the weight it is for.
+func (s site) check(path, name string, a, b matrix) error {
+	switch {
+	case a.read == nil || b.read == nil:
+		return &FormatError{path, fmt.Sprintf("module %q: A or B is missing", name)}
+	case a.cols != s.in || b.rows != s.out || a.rows != b.cols:
+		return hint.With(&FormatError{path, fmt.Sprintf("module %q: A is [%d %d] and B [%d %d], want [rank %d] and [%d rank]",
+			name, a.rows, a.cols, b.rows, b.cols, s.in, s.out)}, otherBase)
+	}
+	return nil
+}
+
+// writePEFT writes a folder that PEFT's from_pretrained reads.
+func writePEFT(path string, m *model, l *lora, r *Report) error {
+	b := safetensors.NewBuilder(map[string]string{"format": "pt"})
+	sites := l.sorted(m)
+	for _, s := range sites {
+		p := l.pairs[s.name]
+		suffixes := peftSuffixes[0]
+		if s.embedding {
+			suffixes = peftSuffixes[1]
+		}
+		for i, f := range []matrix{p.a, p.b} {
+			addMatrices(b, peftPrefix+wrap(s.name, l.wrapper)+suffixes[i], []matrix{f}, false)
+		}
+	}
+	config, alpha := peftSettings(m, l, sites)
+	r.Alpha = alpha
+	if l.baseName == "" {
+		r.note("base_model_name_or_path is not known: PeftModel does without it, AutoPeftModel does not")
+	}
+	return writeFolder(path, peftWeights, b, jsonText(config))
+}
+
+// peftSettings are the keys of LoraConfig that decide what an adapter does; the
+// others have defaults.
+func peftSettings(m *model, l *lora, sites []site) (map[string]any, float64) {
+	ranks, alphas := map[string]int{}, map[string]float64{}
+	for _, s := range sites {
+		p := l.pairs[s.name]
+		ranks[s.name] = p.rank()
+		alphas[s.name] = tidy(p.scale * float64(p.rank()))
+	}
+	rank, alpha := most(slices.Collect(maps.Values(ranks))), most(slices.Collect(maps.Values(alphas)))
+	c := map[string]any{
+		"peft_type":               "LORA",
+		"task_type":               "CAUSAL_LM",
+		"base_model_name_or_path": nil,
+		"r":                       rank,
+		"lora_alpha":              wholeOrNot(alpha),
+		"lora_dropout":            0.0,
+		"target_modules":          targetNames(m, l, sites),
+		"rank_pattern":            deviations(m, l, ranks, rank, func(v int) any { return v }),
+		"alpha_pattern":           deviations(m, l, alphas, alpha, wholeOrNot),
+		"use_rslora":              false,
+		"use_dora":                false,
+		"fan_in_fan_out":          m.conv1D,
+		"bias":                    "none",
+		"inference_mode":          true,
+		"init_lora_weights":       true,
+		"layers_pattern":          nil,
+		"layers_to_transform":     nil,
+		"modules_to_save":         nil,
+		"revision":                nil,
+	}
+	if l.baseName != "" {
+		c["base_model_name_or_path"] = l.baseName
+	}
+	if len(l.invocation) > 0 {
+		c["alora_invocation_tokens"] = l.invocation
+	}
+	return c, alpha
+}
+
+// targetNames names exactly the modules of the adapter: by the last part of a name,
+// or the last two, where all modules of the model that end so have one, else in full.
+// What is beside a wrapped language model is not known, so there names are full.
+func targetNames(m *model, l *lora, sites []site) []string {
+	targets := map[string]bool{}
+	for _, s := range sites {
+		targets[m.shortest(s.name, l.wrapper, func(other string) bool { _, ok := l.pairs[other]; return ok })] = true
+	}
+	return slices.Sorted(maps.Keys(targets))
+}
+
+// shortest returns the shortest end of a name, of one or two parts, that stands only
+// for modules for which good holds; else all of it.
+func (m *model) shortest(name, wrapper string, good func(module string) bool) string {
+	parts := strings.Split(name, ".")
+	for n := 1; n <= 2 && n < len(parts) && wrapper == ""; n++ {
+		end := strings.Join(parts[len(parts)-n:], ".")
+		if !slices.ContainsFunc(m.sites, func(s site) bool {
+			return (s.name == end || strings.HasSuffix(s.name, "."+end)) && !good(s.name)
+		}) {
+			return end
+		}
+	}
+	return wrap(name, wrapper)
+}
+
+// deviations is a rank_pattern or an alpha_pattern: what is not the common value, by
+// names as targetNames has them.
+func deviations[T int | float64](m *model, l *lora, values map[string]T, common T, number func(T) any) map[string]any {
+	rules := map[string]any{}
+	for name, v := range values {
+		if v != common {
+			end := m.shortest(name, l.wrapper, func(other string) bool {
+				w, ok := values[other]
+				return !ok || w == v
+			})
+			rules[end] = number(v) // a regular expression, but PEFT too leaves the dots as they are
+		}
+	}
+	return rules
+}

@@ -1,0 +1,91 @@
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+)
+
+// WriteDir creates the folder path with what fill puts into the folder that it is
+// given, or replaces it: like [Write], under a temporary name beside it that becomes
+// path last. When anything fails, fill included, nothing is left and an old folder is
+// as it was. Errors of fill pass through untouched.
+//
+// A symbolic link keeps pointing, and the folder it points to is replaced, whatever
+// it holds. What is there and no folder is refused. fill is to write its files with
+// [Write], which syncs them.
+func WriteDir(path string, fill func(dir string) error) error {
+	path, old, err := targetDir(path)
+	if err != nil {
+		return err
+	}
+	temp, err := createTempDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp) // also when fill panics; gone when all went well
+	if old != nil {
+		if err := os.Chmod(temp, old.Mode().Perm()); err != nil {
+			return err
+		}
+	}
+	if err := fill(temp); err != nil {
+		return err
+	}
+	if err := replaceDir(temp, path, old != nil); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// targetDir follows path to the folder that it names, and returns what is known of
+// that folder, nil if it is not there yet.
+func targetDir(path string) (string, fs.FileInfo, error) {
+	path = filepath.Clean(path) // without a slash at its end
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil, nil
+	case err != nil:
+		return "", nil, err
+	case !info.IsDir():
+		return "", nil, fmt.Errorf("%q: is there and is no folder", path)
+	}
+	return path, info, nil
+}
+
+func createTempDir(parent string) (string, error) {
+	for {
+		dir := tempName(parent)
+		if err := os.Mkdir(dir, 0o777); !errors.Is(err, fs.ErrExist) {
+			return dir, err
+		}
+	}
+}
+
+// tempName is a hidden name in dir that most likely is free.
+func tempName(dir string) string {
+	return filepath.Join(dir, fmt.Sprintf(".finetune-%08x.tmp", rand.Uint32()))
+}
+
+// replaceDir gives the folder its name. A folder that holds something cannot be
+// renamed over, so the old one steps aside, and comes back if that was in vain.
+func replaceDir(temp, path string, exists bool) error {
+	if !exists {
+		return os.Rename(temp, path)
+	}
+	aside := tempName(filepath.Dir(path))
+	if err := os.Rename(path, aside); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, os.Rename(aside, path))
+	}
+	return os.RemoveAll(aside)
+}

@@ -1,0 +1,153 @@
+package testmodel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"finetune/base"
+	"finetune/gguf"
+)
+
+// Variant is an architecture whose tensors are nearly those of another one: a model of
+// the latter with tensors dropped, tensors added and keys added.
+type Variant struct {
+	Name string // for people and tests; one architecture can have several
+	Arch string // general.architecture
+	Of   Spec
+	Drop []string           // names, without "blk.N."
+	Add  map[string][]int64 // shapes, fastest dimension first; "blk.*" is every block. F32 always
+	Keys map[string]any
+}
+
+// Variants are architectures beside those of [Architectures], in a size of 64 wide,
+// with 4 heads that share 2 keys where the architecture can.
+func Variants() []Variant { return slices.Clone(variants) }
+
+var (
+	likeLlama = Spec{Arch: "llama"}
+	likeGPT2  = Spec{Arch: "gpt2", HeadsKV: 4}
+)
+
+// variants by what only they have.
+var variants = []Variant{
+	{Name: "mixtral", Arch: "llama", Of: likeLlama, // experts
+		Drop: []string{"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"},
+		Add: map[string][]int64{"blk.*.ffn_gate_inp.weight": {64, 4}, "blk.*.ffn_gate_exps.weight": {64, 96, 4},
+			"blk.*.ffn_up_exps.weight": {64, 96, 4}, "blk.*.ffn_down_exps.weight": {96, 64, 4}},
+		Keys: map[string]any{"llama.expert_count": uint32(4), "llama.expert_used_count": uint32(2)}},
+	{Name: "qwen3moe", Arch: "qwen3moe", Of: Spec{Arch: "qwen3"},
+		Drop: []string{"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"},
+		Add: map[string][]int64{"blk.*.ffn_gate_inp.weight": {64, 4}, "blk.*.ffn_gate_exps.weight": {64, 32, 4},
+			"blk.*.ffn_up_exps.weight": {64, 32, 4}, "blk.*.ffn_down_exps.weight": {32, 64, 4}},
+		Keys: map[string]any{"qwen3moe.expert_count": uint32(4), "qwen3moe.expert_used_count": uint32(2),
+			"qwen3moe.expert_feed_forward_length": uint32(32)}},
+	{Name: "phi2 with three projections", Arch: "phi2", Of: Spec{Arch: "phi2", HeadsKV: 4},
+		Drop: []string{"attn_qkv.weight", "attn_qkv.bias"},
+		Add: map[string][]int64{"blk.*.attn_q.weight": {64, 64}, "blk.*.attn_k.weight": {64, 64}, "blk.*.attn_v.weight": {64, 64},
+			"blk.*.attn_q.bias": {64}, "blk.*.attn_k.bias": {64}, "blk.*.attn_v.bias": {64}}},
+	{Name: "bloom", Arch: "bloom", Of: likeGPT2, // ALiBi, a norm of the embeddings
+		Drop: []string{"position_embd.weight"},
+		Add:  map[string][]int64{"token_embd_norm.weight": {64}, "token_embd_norm.bias": {64}}},
+	{Name: "mpt", Arch: "mpt", Of: likeGPT2, // ALiBi, clamped Q, K and V
+		Drop: []string{"position_embd.weight"},
+		Keys: map[string]any{"mpt.attention.clamp_kqv": float32(0.9), "mpt.attention.max_alibi_bias": float32(8)}},
+	{Name: "starcoder", Arch: "starcoder", Of: Spec{Arch: "gpt2", HeadsKV: 1}},
+	{Name: "gptneox", Arch: "gptneox", Of: likeGPT2, // both residuals at once, of different norms
+		Drop: []string{"position_embd.weight"},
+		Keys: map[string]any{"gptneox.use_parallel_residual": true, "gptneox.rope.dimension_count": uint32(8)}},
+	{Name: "nemotron", Arch: "nemotron", Of: Spec{Arch: "starcoder2"}},               // ReLU²
+	{Name: "arcee", Arch: "arcee", Of: likeLlama, Drop: []string{"ffn_gate.weight"}}, // ReLU² with RMSNorm
+	{Name: "olmo", Arch: "olmo", Of: likeLlama, // norms without weights
+		Drop: []string{"attn_norm.weight", "ffn_norm.weight", "output_norm.weight"},
+		Keys: map[string]any{"olmo.attention.layer_norm_epsilon": float32(1e-5), "olmo.attention.clamp_kqv": float32(0.9)}},
+	{Name: "olmo2", Arch: "olmo2", Of: Spec{Arch: "llama", HeadsKV: 4}, // norms after the blocks, and of all of q and k
+		Drop: []string{"attn_norm.weight", "ffn_norm.weight"},
+		Add: map[string][]int64{"blk.*.attn_q_norm.weight": {64}, "blk.*.attn_k_norm.weight": {64},
+			"blk.*.post_attention_norm.weight": {64}, "blk.*.post_ffw_norm.weight": {64}}},
+	{Name: "command-r", Arch: "command-r", Of: likeLlama, // scaled logits
+		Drop: []string{"ffn_norm.weight", "output.weight"},
+		Keys: map[string]any{"command-r.attention.layer_norm_epsilon": float32(1e-5), "command-r.logit_scale": float32(0.5)}},
+	{Name: "cohere2", Arch: "cohere2", Of: Spec{Arch: "llama", Layers: 4}, // windows, but in every fourth layer
+		Drop: []string{"ffn_norm.weight", "output.weight"},
+		Keys: map[string]any{"cohere2.attention.layer_norm_epsilon": float32(1e-5), "cohere2.logit_scale": float32(0.5),
+			"cohere2.attention.sliding_window": uint32(8)}},
+	{Name: "gemma3", Arch: "gemma3", Of: Spec{Arch: "gemma2", Layers: 6, Ctx: 32}, // windows, but in every sixth layer; norms of q and k
+		Add: map[string][]int64{"blk.*.attn_q_norm.weight": {16}, "blk.*.attn_k_norm.weight": {16}}},
+	{Name: "apertus", Arch: "apertus", Of: likeLlama, // xIELU
+		Drop: []string{"ffn_gate.weight"},
+		Add:  map[string][]int64{"blk.*.attn_q_norm.weight": {16}, "blk.*.attn_k_norm.weight": {16}},
+		Keys: map[string]any{"xielu.alpha_n": []float32{0.3, 0.4}, "xielu.alpha_p": []float32{0.8, 0.7},
+			"xielu.beta": []float32{0.5, 0.5}, "xielu.eps": []float32{-1e-6, -1e-6}}},
+	{Name: "orion", Arch: "orion", Of: likeLlama, // LayerNorm with SwiGLU
+		Add:  map[string][]int64{"output_norm.bias": {64}, "blk.*.attn_norm.bias": {64}, "blk.*.ffn_norm.bias": {64}},
+		Keys: map[string]any{"orion.attention.layer_norm_epsilon": float32(1e-5)}},
+	{Name: "granite", Arch: "granite", Of: likeLlama, // scaled residuals
+		Keys: map[string]any{"granite.logit_scale": float32(2), "granite.residual_scale": float32(0.5),
+			"granite.embedding_scale": float32(3), "granite.attention.scale": float32(0.2)}},
+	{Name: "smollm3", Arch: "smollm3", Of: Spec{Arch: "llama", Layers: 4}}, // no rotation in every fourth layer
+	{Name: "internlm2", Arch: "internlm2", Of: likeLlama},
+	{Name: "xverse", Arch: "xverse", Of: likeLlama},
+}
+
+// Write writes the variant to path.
+func (v Variant) Write(path string) error {
+	dir, err := os.MkdirTemp("", "testmodel")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	of := v.Of.withDefaults()
+	plain := filepath.Join(dir, "of.gguf")
+	if err := Write(plain, of); err != nil {
+		return err
+	}
+	f, err := gguf.Open(plain)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := gguf.NewBuilder()
+	for _, kv := range f.KVs() {
+		if name, ok := strings.CutPrefix(kv.Key, of.Arch+"."); ok {
+			kv.Key = v.Arch + "." + name
+		}
+		b.Set(kv.Key, kv.Value)
+	}
+	b.Set("general.architecture", v.Arch)
+	b.Set("general.name", "testmodel "+v.Name)
+	for _, name := range slices.Sorted(maps.Keys(v.Keys)) {
+		b.Set(name, v.Keys[name])
+	}
+	for _, t := range f.Tensors() {
+		if !slices.ContainsFunc(v.Drop, func(end string) bool { return strings.HasSuffix("."+t.Name, "."+end) }) {
+			b.CopyTensor(f, t.Name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.Add)) {
+		v.add(b, name, of)
+	}
+	return b.WriteFile(path)
+}
+
+// add adds a tensor, or one for each block, with the numbers of any other of that name and shape.
+func (v Variant) add(b *gguf.Builder, name string, of Spec) {
+	for i := range of.Layers {
+		t := base.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: v.Add[name]}
+		b.AddTensorFunc(t.Name, t.Type, t.Shape, func(w io.Writer) error {
+			next, values := draw(t, of), make([]float32, t.Elements())
+			for i := range values {
+				values[i] = float32(next())
+			}
+			return binary.Write(w, binary.LittleEndian, values)
+		})
+		if t.Name == name {
+			return
+		}
+	}
+}

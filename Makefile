@@ -27,10 +27,13 @@ native := third_party/go-llama.cpp
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build test test-fast test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build demo base test test-fast test-sanitize test-neon lint bench bench-kernels env help
 
 build: ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
+
+demo: build ## show the whole job on a small model and task that come with the program
+	bin/finetune demo
 
 test: ## run every test of both modules
 	cd $(native) && go test -timeout 30m ./...
@@ -85,6 +88,19 @@ bench: build ## measure training speed and memory: the table of docs/performance
 
 bench-kernels: ## measure the kernels by themselves, as a share of the multiply-add peak
 	cd $(native) && go test -run '^$$' -bench . ./ggml
+
+# The texts that the demo's base model learns (demo/base.md), and where it is made.
+DATA ?= ../shared/data
+WORK ?= /tmp/finetune-base
+
+base: build ## make the demo's base model again from the texts in DATA, an hour
+	go run ./cmd/makebase corpus $(DATA) $(WORK)
+	cd $(WORK) && $(CURDIR)/bin/finetune init-model --name finetune-demo-base --layers 5 --embd 256 --heads 4 --heads-kv 2 --ff 768 \
+	  --ctx 512 --vocab-size 1536 --type f32 --train-bpe train.jsonl --out untrained.gguf
+	cd $(WORK) && $(CURDIR)/bin/finetune train --method full --model untrained.gguf --data train.jsonl --val val.jsonl \
+	  --ctx 256 --batch 16 --steps 2200 --lr 2e-3 --weight-decay 0.1 --checkpoint-every 200 --out run
+	cd $(WORK) && $(CURDIR)/bin/finetune eval --model run/model.gguf --data val.jsonl --ngram train.jsonl
+	go run ./cmd/makebase ship $(WORK)/run/model.gguf demo/base.gguf
 
 env: ## print the flags for a shell: eval "$(make env)"
 	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)"'

@@ -35,6 +35,7 @@ var layers = []layer{
 	{"convert", 4, false},
 	{"trainer", 4, true},
 	{"internal/inspect", 5, false},
+	{"demo", 5, true},
 	{"cmd", 6, true},
 }
 

@@ -28,6 +28,62 @@ static void check_norm(const char *what, tensor x, tensor dy) {
 	drop(dx), drop_want(w);
 }
 
+// The norm with its weight, forward and back.
+static void check_norm_mul(const char *what, tensor x, tensor weight, tensor dy) {
+	const float eps = 1e-2f;
+	const int64_t n = x->ne[0];
+	tensor y = new_result(n, ROWS, 1, 1), dx = new_result(n, ROWS, 1, 1);
+	struct want wy = want_like(y), wdx = want_like(dx);
+	for (int64_t r = 0; r < ROWS; r++) {
+		double square = 0, dot = 0, abs = 0;
+		for (int64_t i = 0; i < n; i++) {
+			const double xi = at(x, i, r, 0, 0), g = at(dy, i, r, 0, 0) * at(weight, i, 0, 0, 0);
+			square += xi * xi, dot += xi * g, abs += fabs(xi * g);
+		}
+		const double r2 = square / (double)n + (double)eps;
+		for (int64_t i = 0; i < n; i++) {
+			const double xi = at(x, i, r, 0, 0), wi = at(weight, i, 0, 0, 0), g = at(dy, i, r, 0, 0) * wi;
+			set_want(&wy, r * n + i, wi * xi / sqrt(r2), fabs(wi * xi) / sqrt(r2));
+			set_want(&wdx, r * n + i, (g - xi * dot / ((double)n * r2)) / sqrt(r2), (fabs(g) + fabs(xi) * abs / ((double)n * r2)) / sqrt(r2));
+		}
+	}
+	y->src[0] = dx->src[0] = x, y->src[1] = dx->src[2] = weight, dx->src[1] = dy;
+	check_nodes(what, &(struct node){ y, ft_rms_norm_mul, eps, NULL }, 1, &(struct result){ "norm with weight", y, wy }, 1);
+	check_nodes(what, &(struct node){ dx, ft_rms_norm_back, eps, NULL }, 1, &(struct result){ "norm with weight, dx", dx, wdx }, 1);
+	drop(y), drop(dx), drop_want(wy), drop_want(wdx);
+}
+
+// Rotations by a table of what ones became: pairs of neighbours or of halves, there and back.
+static void check_rotate(int64_t n, int64_t d, int64_t heads, int64_t tokens, bool part) {
+	const struct layout whole = { "plain", { 0, 1, 2, 3 }, 0 }, of_row = { "part of a row", { 0, 1, 2, 3 }, 5 };
+	tensor x = new_view(part ? &of_row : &whole, n, heads, tokens, 1), table = new_result(d, 1, tokens, 1);
+	for (int back = 0; back < 2; back++)
+		for (int halves = 0; halves < 2; halves++) {
+			tensor y = new_result(n, heads, tokens, 1);
+			struct want w = want_like(y);
+			const int64_t step = halves ? d / 2 : 1;
+			for (int64_t t = 0; t < tokens; t++)
+				for (int64_t h = 0; h < heads; h++)
+					for (int64_t i = 0; i < n; i++) {
+						const int64_t pair = halves ? i % (d / 2) : i / 2 * 2, to = (t * heads + h) * n + i;
+						const double v = at(x, i, h, t, 0);
+						if (i >= d) {
+							set_want(&w, to, v, fabs(v));
+							continue;
+						}
+						const double a = at(table, pair, 0, t, 0), b = at(table, pair + step, 0, t, 0), c = (a + b) / 2, s = (b - a) / 2 * (back ? -1 : 1);
+						const double x0 = at(x, pair, h, t, 0), x1 = at(x, pair + step, h, t, 0);
+						set_want(&w, to, i == pair ? x0 * c - x1 * s : x0 * s + x1 * c, (fabs(x0) + fabs(x1)) * (fabs(a) + fabs(b)));
+					}
+			y->src[0] = x, y->src[1] = table;
+			ft_set_param(y, 1, (float)halves);
+			check_nodes(label("rotation of %lld in %lld (halves %d, back %d)", (long long)d, (long long)n, halves, back),
+				&(struct node){ y, ft_rotate, (float)back, NULL }, 1, &(struct result){ "y", y, w }, 1);
+			drop(y), drop_want(w);
+		}
+	drop(x), drop(table);
+}
+
 static void check_soft_max(const char *what, tensor y, tensor dy) {
 	const float scale = 0.25f;
 	const int64_t n = y->ne[0];
@@ -81,11 +137,15 @@ void check_rows(void) {
 	for (int64_t n = 1; n < 1100; n = n * 3 + 1) {
 		const char *what = label("rows of %lld", (long long)n);
 		tensor x = new_rows(F32, n, ROWS, 1), u = new_rows(F32, n, ROWS, 0), dy = new_rows(F32, n, ROWS, 3), wide = new_rows(F32, 2 * n, ROWS, 2);
+		tensor weight = new_rows(F32, n, 1, 0);
 		check_norm(what, x, dy);
+		check_norm_mul(what, x, weight, dy);
+		drop(weight);
 		check_soft_max(what, x, dy);
 		check_swiglu(what, x, u, dy);
 		check_swiglu_fused(what, wide, dy, false);
 		check_swiglu_fused(what, wide, dy, true);
 		drop(x), drop(u), drop(dy), drop(wide);
 	}
+	check_rotate(2, 2, 1, 1, false), check_rotate(10, 8, 3, 5, true), check_rotate(64, 64, 9, 7, false), check_rotate(80, 66, 2, 3, true);
 }

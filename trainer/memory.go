@@ -47,7 +47,7 @@ func (d Demand) Engine() (*graph.Engine, Plan, error) {
 
 // engine is that for a number of sequences at once; none, with the least plan there is, when it needs too much.
 func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
-	if p := d.atLeast(seqs); d.most() > 0 && p.Total() > d.most() {
+	if p := d.atLeast(seqs); d.most() > 0 && p.Total() > keepable(d.most()) {
 		return nil, p, nil
 	}
 	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads})
@@ -90,21 +90,28 @@ func (d Demand) fit(e *graph.Engine) (bool, error) {
 		err := e.Fit(limit)
 		return e.WorkBytes() <= limit, err
 	}
+	limit := keepable(d.MaxMemory)
 	for range fitRounds {
 		p := d.plan(e)
-		if p.Total() <= d.MaxMemory {
+		if p.Total() <= limit {
 			return true, nil
 		}
 		s := e.Sizes()
-		room := d.MaxMemory - (p.Total() - s.Weights - s.Work()) // for weights and work
+		room := limit - (p.Total() - s.Weights - s.Work()) // for weights and work
 		least := min(int64(d.Model.Bytes()), max(s.LeastWeights, leastResident))
 		if err := e.Fit(room - least); err != nil {
 			return false, err
 		}
 		e.LetGo(room - e.WorkBytes())
 	}
-	return d.plan(e).Total() <= d.MaxMemory, nil
+	return d.plan(e).Total() <= limit, nil
 }
+
+// keepable is how much may be planned under a limit: all but a fiftieth, which is for what no plan knows, how an allocator
+// rounds and how the system counts. enough is the limit that a plan wants.
+func keepable(limit int64) int64 { return limit - limit/50 }
+
+func enough(planned int64) int64 { return planned + planned/49 + 1 }
 
 // fitRounds: recomputing adds nodes to the graph, whose descriptors take memory in turn, a thousandth of what they save.
 const fitRounds = 3
@@ -200,11 +207,11 @@ func (d Demand) refusal(p Plan) error {
 	if len(hints) == 0 {
 		hints = append(hints, "no shorter --ctx fits; "+d.Leaner)
 	}
+	err := &MemoryError{Plan: p, MaxMemory: d.most(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}
 	if p.Stretches > 0 {
-		const mebibyte = 1 << 20
-		hints = append(hints, fmt.Sprintf("--max-memory %dMiB is enough for %d tokens", (p.Total()+mebibyte-1)/mebibyte, d.Ctx))
+		hints = append(hints, fmt.Sprintf("--max-memory %dMiB is enough for %d tokens", err.Enough(), d.Ctx))
 	}
-	return hint.With(&MemoryError{Plan: p, MaxMemory: d.most(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}, hints...)
+	return hint.With(err, hints...)
 }
 
 // leastCtx is the shortest context that is worth a hint.

@@ -80,7 +80,13 @@ type MemoryError struct {
 
 // Error shows the plan.
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", mebibytes(e.MaxMemory), e.What, mebibytes(e.Plan.Total()), e.Plan)
+	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", mebibytes(e.MaxMemory), e.What, e.Enough(), e.Plan)
+}
+
+// Enough is the limit that the plan wants, in MiB.
+func (e *MemoryError) Enough() int64 {
+	const mebibyte = 1 << 20
+	return (enough(e.Plan.Total()) + mebibyte - 1) / mebibyte
 }
 
 func mebibytes(n int64) int64 { return (n + 1<<19) >> 20 }

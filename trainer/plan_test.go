@@ -107,7 +107,7 @@ func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
 	_, want := mustTrain(t, c, false)
 
 	small := elsewhere(t, c)
-	small.MaxMemory = fmt.Sprintf("%dB", (whole+least)/2)
+	small.MaxMemory = fmt.Sprintf("%dB", enough((whole+least)/2))
 	var micro int
 	var losses []float64
 	_, err := Train(context.Background(), small, false, func(e Event) {

@@ -106,7 +106,7 @@ func (s *setup) checkOpening() error {
 	most := s.config.MaxMemoryBytes()
 	_, parameters := s.learner.size()
 	p := Plan{Weights: s.weights, Adapter: 4 * int64(parameters), Vocabulary: s.vocab, Program: programBytes}
-	if most == 0 || p.Total() <= most {
+	if most == 0 || p.Total() <= keepable(most) {
 		return nil
 	}
 	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: most}, "a base of a type with fewer bits needs less")

@@ -10,8 +10,11 @@ import (
 type span struct{ start, end uintptr }
 
 // faultAround is what Linux maps of a file when one page of it is touched, as far as it is in the file cache: the 64 KiB
-// around it, at a multiple of that (mm/memory.c, fault_around_bytes). No page is larger.
+// around it, at a multiple of that (mm/memory.c, fault_around_bytes).
 const faultAround = 64 << 10
+
+// WindowBytes is what is mapped instead where the file cache holds the file in huge pages; one of them goes as a whole, too.
+const WindowBytes = 2 << 20
 
 // DropWeights tells the system that the pages of these weights need not stay in the process's memory, and reports whether
 // it could, for all of them. Nothing is lost by it: who reads them next gets the pages from the system's file cache, or
@@ -34,29 +37,24 @@ func (m *Model) drop(weights []ggml.Tensor, whole bool) bool {
 	return all
 }
 
-// WeightPages is the most memory that reading the whole of a mapped weight takes, in bytes: what lies around it comes with
-// it, and DropWeights drops it too.
-func WeightPages(w ggml.Tensor) int64 {
-	s := around(w.Raw())
-	return int64(s.end - s.start)
+// WeightWindows are the windows of WindowBytes that reading a mapped weight may bring into memory, by their number in the
+// address space: first up to but not including end.
+func WeightWindows(w ggml.Tensor) (first, end uintptr) {
+	s := around(w.Raw(), WindowBytes)
+	return s.start / WindowBytes, s.end / WindowBytes
 }
 
-// RowPages is the most memory that reading any one row of a mapped weight takes.
-func RowPages(w ggml.Tensor) int64 {
-	return (w.NB()[1]+faultAround-1)/faultAround*faultAround + faultAround
-}
-
-// around is the span that data is mapped with.
-func around(data []byte) span {
+// around is the span of whole units that data lies in.
+func around(data []byte, unit uintptr) span {
 	from := uintptr(unsafe.Pointer(unsafe.SliceData(data)))
 	to := from + uintptr(len(data))
-	return span{from / faultAround * faultAround, (to + faultAround - 1) / faultAround * faultAround}
+	return span{from / unit * unit, (to + unit - 1) / unit * unit}
 }
 
 // pagesOf is the span that data is mapped with, cut to the mapping that holds it, or the whole of that mapping; false if
 // none holds it.
 func pagesOf(data []byte, mappings []span, whole bool) (span, bool) {
-	s, from := around(data), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
+	s, from := around(data, faultAround), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
 	for _, m := range mappings {
 		switch {
 		case from < m.start || m.end < from+uintptr(len(data)):

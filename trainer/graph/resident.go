@@ -17,46 +17,70 @@ import (
 type piece struct {
 	from, to int
 	weights  []ggml.Tensor
-	bytes    int64 // that reading them maps
+	windows  map[uintptr]bool // that reading them may bring into memory
 }
+
+func newPiece(from, to int) piece { return piece{from: from, to: to, windows: map[uintptr]bool{}} }
+
+// bytes is the most memory that the weights of the piece take.
+func (p *piece) bytes() int64 { return int64(len(p.windows)) * llama.WindowBytes }
 
 // pieces cuts nodes [from, to) of a graph where the weights read since the last cut would be above the limit; those of a
 // single node may be. 0 = no limit.
 func pieces(g ggml.Graph, from, to int, limit int64) []piece {
 	var all []piece
-	p := piece{from: from, to: to}
+	p := newPiece(from, to)
 	for i := from; i < to; i++ {
-		weights, bytes := p.reads(g.Node(i))
-		if limit > 0 && p.bytes > 0 && p.bytes+bytes > limit {
+		weights := weightsOf(g.Node(i))
+		if limit > 0 && len(p.weights) > 0 && p.with(weights) > limit {
 			p.to = i
 			all = append(all, p)
-			p = piece{from: i, to: to}
-			weights, bytes = p.reads(g.Node(i))
+			p = newPiece(i, to)
 		}
-		p.weights, p.bytes = append(p.weights, weights...), p.bytes+bytes
+		p.add(weights)
 	}
 	return append(all, p)
 }
 
-// reads are the weights that a node reads and that are not in the piece yet, and the memory that this maps. Of a table
-// whose rows are looked up it is the pages of each row.
-func (p *piece) reads(node ggml.Tensor) (weights []ggml.Tensor, bytes int64) {
+// weightsOf are the weights that a node reads.
+func weightsOf(node ggml.Tensor) (weights []ggml.Tensor) {
 	for i := range ggml.MaxSrc {
 		src := node.Src(i)
 		if src.IsNil() {
 			continue
 		}
-		w := root(src)
-		if !w.IsLeaf() || !w.IsWeight() || slices.Contains(p.weights, w) || slices.Contains(weights, w) {
+		if w := root(src); w.IsLeaf() && w.IsWeight() && !slices.Contains(weights, w) {
+			weights = append(weights, w)
+		}
+	}
+	return weights
+}
+
+// with is what bytes would be with these weights besides.
+func (p *piece) with(weights []ggml.Tensor) int64 {
+	more := map[uintptr]bool{}
+	for _, w := range weights {
+		first, end := llama.WeightWindows(w)
+		for i := first; i < end; i++ {
+			if !p.windows[i] {
+				more[i] = true
+			}
+		}
+	}
+	return p.bytes() + int64(len(more))*llama.WindowBytes
+}
+
+func (p *piece) add(weights []ggml.Tensor) {
+	for _, w := range weights {
+		if slices.Contains(p.weights, w) {
 			continue
 		}
-		pages := llama.WeightPages(w)
-		if node.Op() == "GET_ROWS" {
-			pages = min(pages, node.Elements()/node.NE()[0]*llama.RowPages(w))
+		p.weights = append(p.weights, w)
+		first, end := llama.WeightWindows(w)
+		for i := first; i < end; i++ {
+			p.windows[i] = true
 		}
-		weights, bytes = append(weights, w), bytes+pages
 	}
-	return weights, bytes
 }
 
 // cuts are the pieces of a step: of the body's two passes, and the head, which is one.
@@ -68,7 +92,7 @@ func (e *Engine) cuts(limit int64) (forward, head, reverse []piece) {
 func (e *Engine) mostOf(limit int64) (most int64) {
 	forward, head, reverse := e.cuts(limit)
 	for _, p := range slices.Concat(forward, head, reverse) {
-		most = max(most, p.bytes)
+		most = max(most, p.bytes())
 	}
 	return most
 }

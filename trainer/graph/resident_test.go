@@ -42,7 +42,7 @@ func TestLettingGoChangesNothingButMemory(t *testing.T) {
 		t.Skip("weights are let go on Linux only")
 	}
 	for _, arch := range []string{"llama", "gpt2", "gemma2", "falcon"} {
-		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4, Embd: 128, FF: 256})
+		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4, Embd: 512, FF: 1024})
 		shape := Shape{Ctx: 32, Seqs: 2}
 		wantLoss, want := stepWith(t, planned(t, path, adapter.MethodDual, shape), func() {})
 		for _, part := range []int64{1, 2, 5} {
@@ -67,7 +67,7 @@ func TestLettingGoChangesNothingButMemory(t *testing.T) {
 }
 
 func TestPiecesCoverTheGraph(t *testing.T) {
-	e := planned(t, testmodel.Path(t, testmodel.Spec{Layers: 6, Embd: 128, FF: 256}), adapter.MethodLoRA, Shape{Ctx: 16, Seqs: 1})
+	e := planned(t, testmodel.Path(t, testmodel.Spec{Layers: 6, Embd: 512, FF: 1024}), adapter.MethodLoRA, Shape{Ctx: 16, Seqs: 1})
 	least := e.Sizes().LeastWeights
 	for _, limit := range []int64{0, 1, least, 3 * least, 1 << 40} {
 		at, reads := 0, 0
@@ -75,8 +75,8 @@ func TestPiecesCoverTheGraph(t *testing.T) {
 			if p.from != at || p.to <= p.from {
 				t.Fatalf("limit %d: a piece from %d to %d behind %d", limit, p.from, p.to, at)
 			}
-			if limit >= least && p.bytes > limit {
-				t.Errorf("limit %d: a piece reads %d bytes", limit, p.bytes)
+			if limit >= least && p.bytes() > limit {
+				t.Errorf("limit %d: a piece reads %d bytes", limit, p.bytes())
 			}
 			at, reads = p.to, reads+len(p.weights)
 		}

@@ -52,7 +52,7 @@ func printDemo(w io.Writer, r *demo.Result, took time.Duration) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "held-out sentence\tbefore\tafter")
 	for _, a := range r.Answers {
-		fmt.Fprintf(t, "%s\t%s\t%s\n", a.Sentence, shortened(a.Before), shortened(a.After))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", a.Sentence, shortened(a.Before, 30), shortened(a.After, 60))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -73,9 +73,8 @@ func printDemo(w io.Writer, r *demo.Result, took time.Duration) error {
 	return err
 }
 
-// shortened is the first words of an answer, on one line.
-func shortened(s string) string {
-	const most = 44
+// shortened is the beginning of an answer, on one line of that many characters.
+func shortened(s string, most int) string {
 	runes := []rune(strings.Join(strings.Fields(s), " "))
 	if len(runes) > most {
 		return string(runes[:most-1]) + "…"

@@ -43,7 +43,7 @@ test-fast: ## run the tests that need no native code, in seconds
 	CGO_ENABLED=0 go test $(pure)
 
 # Every kernel with the checks that need neither Go nor ggml; gemm.c is a part of check_scratch.c.
-kernels = cd $(native)/ggml && $(1) -std=gnu11 -I. testdata/check_*.c gemm_*.c kernel_*.c cross_entropy.c -lm -lpthread -o $(CURDIR)/bin/$(2)
+kernels = cd $(native)/ggml && $(1) -std=gnu11 -I. testdata/check_*.c gemm_*.c kernel_*.c cross_entropy.c distill.c -lm -lpthread -o $(CURDIR)/bin/$(2)
 # Whether $(1) makes programs that run with $(2).
 works   = mkdir -p bin && echo 'int main(void) { return 0; }' | $(1) -x c - -o bin/probe 2>/dev/null && $(2) bin/probe 2>/dev/null
 # Sanitizers want fixed places in memory, where the system may put something else at random.

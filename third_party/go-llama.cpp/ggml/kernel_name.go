@@ -15,6 +15,7 @@ static ft_kernel ft_kernel_of(tensor t) {
 static const char *ft_kernel_name(tensor t) {
 	ft_kernel f = ft_kernel_of(t);
 	if (f == ft_cross_entropy) return "cross entropy";
+	if (f == ft_distill) return "distillation";
 	if (f == ft_mul_mat) return "W·x";
 	if (f == ft_mul_mat_t) return "Wᵀ·dy";
 	if (f == ft_batch_mul) return "BATCH_MUL";
@@ -27,6 +28,7 @@ static const char *ft_kernel_name(tensor t) {
 	if (f == ft_batch_outer_add) return "weight gradient";
 	if (f == ft_add_rows) return "GET_ROWS back";
 	if (f == ft_add_sums) return "sums over tokens";
+	if (f == ft_add_squares) return "squares of inputs";
 	if (f == ft_dual_mul_mat) return "(W+ΔW)·x";
 	if (f == ft_dual_mul_mat_t) return "(W+ΔW)ᵀ·dy";
 	if (f == ft_lora_mul_mat) return "(W+s·B·A)·x";

@@ -16,10 +16,14 @@ static tensor ft_new_add_sums(ggml_object ctx, tensor total, tensor a, tensor b)
 	tensor args[2] = { a, b };
 	return ggml_custom_inplace(ctx, total, args, b ? 2 : 1, ft_add_sums, -1, NULL);
 }
+static tensor ft_new_add_squares(ggml_object ctx, tensor total, tensor x, tensor weights) {
+	tensor args[2] = { x, weights };
+	return ggml_custom_inplace(ctx, total, args, 2, ft_add_squares, -1, NULL);
+}
 */
 import "C"
 
-// The gradients of whole weights are added to a total, F32 and contiguous, in its own memory: that of a step is formed
+// Gradients of whole weights and statistics are added to a total, F32 and contiguous, in its own memory: that of a step is formed
 // part by part, and a copy of a weight's size for each part would be as large as the weights. The nodes are views of the
 // total. They run on the CPU, on all threads; no result depends on their number.
 
@@ -59,6 +63,19 @@ func (c *Context) AddSums(total, a, b Tensor) Tensor {
 		misuse("AddSums", "b", b)
 	}
 	return Tensor{C.ft_new_add_sums(c.p, total.p, a.p, b.p)}
+}
+
+// AddSquares adds Σ weights[t]·x[i, t]² over the N tokens of x [n, N] to total [n], with weights F32 [N]: what a weight's
+// inputs are like, channel by channel.
+func (c *Context) AddSquares(total, x, weights Tensor) Tensor {
+	mustBeTotal("AddSquares", total)
+	if x.Type() != F32 || !x.IsContiguous() || total.Elements() != x.NE()[0] {
+		misuse("AddSquares", "x", x)
+	}
+	if weights.Type() != F32 || !weights.IsContiguous() || weights.Elements()*x.NE()[0] != x.Elements() {
+		misuse("AddSquares", "weights", weights)
+	}
+	return Tensor{C.ft_new_add_squares(c.p, total.p, x.p, weights.p)}
 }
 
 func mustBeTotal(op string, total Tensor) {

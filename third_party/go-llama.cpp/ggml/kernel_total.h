@@ -6,5 +6,6 @@
 
 void ft_add_rows(tensor dst, int ith, int nth, void *userdata);
 void ft_add_sums(tensor dst, int ith, int nth, void *userdata);
+void ft_add_squares(tensor dst, int ith, int nth, void *userdata);
 
 #endif

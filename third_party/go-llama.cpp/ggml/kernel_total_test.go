@@ -91,6 +91,31 @@ func TestAddRowsAddsEachRowToItsOwn(t *testing.T) {
 	}
 }
 
+func TestAddSquaresAddsWeightedSquares(t *testing.T) {
+	for _, ne := range [][2]int64{{1, 1}, {3, 5}, {64, 130}, {65, 300}, {1000, 7}} {
+		n, tokens := ne[0], ne[1]
+		var x ggml.Tensor
+		weight := func(token int) float64 { return float64(token%3) / 2 }
+		eachTotal(t, func(k *bench) (node, total ggml.Tensor) {
+			total, x = k.leaf("total", ggml.F32, n), k.leaf("x", ggml.F32, n, tokens)
+			weights := k.ctx.NewTensor(ggml.F32, tokens).SetInput().SetOutput()
+			k.home = append(k.home, func() {
+				for i := range weights.Floats() {
+					weights.Floats()[i] = float32(weight(i))
+				}
+			})
+			return k.ctx.AddSquares(total, x, weights), total
+		}, func() (want, scale []float64) {
+			want, scale = make([]float64, n), make([]float64, n)
+			for i, v := range values(x) {
+				want[i%int(n)] += weight(i/int(n)) * v * v
+				scale[i%int(n)] += weight(i/int(n)) * v * v
+			}
+			return want, scale
+		})
+	}
+}
+
 func TestAddSumsAddsTheRows(t *testing.T) {
 	for _, shape := range [][]int64{{1, 1}, {3, 5, 2}, {64, 130}, {65, 300}, {200, 3, 2, 5}} {
 		for _, weighted := range []bool{false, true} {

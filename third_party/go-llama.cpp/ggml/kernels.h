@@ -13,6 +13,7 @@ tensor ggml_custom_4d(ggml_object ctx, int type, int64_t ne0, int64_t ne1, int64
 tensor ggml_custom_inplace(ggml_object ctx, tensor a, tensor *args, int n_args, ft_kernel fun, int n_tasks, void *userdata);
 
 void ft_cross_entropy(tensor dst, int ith, int nth, void *userdata);
+void ft_distill(tensor dst, int ith, int nth, void *userdata);
 
 // Products with a weight of any type; gemm.h, kernel_mul.c.
 void ft_mul_mat(tensor dst, int ith, int nth, void *userdata);

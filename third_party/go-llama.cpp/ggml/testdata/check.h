@@ -13,7 +13,7 @@
 #include "kernel_lora.h"
 
 // Every check, in the order in which they run.
-#define CHECKS(X) X(scratch) X(mul) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(total) X(cross_entropy) X(far)
+#define CHECKS(X) X(scratch) X(mul) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(total) X(cross_entropy) X(distill) X(far)
 
 #define DECLARE(name) void check_##name(void);
 CHECKS(DECLARE)

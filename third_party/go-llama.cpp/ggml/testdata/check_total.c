@@ -3,6 +3,7 @@
 #include "kernel_total.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { ROWS = 300, TABLE = 4 };
 
@@ -24,17 +25,22 @@ void check_total(void) {
 		const char *what = label("totals of %lld", (long long)n);
 		tensor a = new_tensor(F32, n, ROWS), b = new_tensor(F32, n, ROWS), ids = new_tensor(F32, ROWS, 1);
 		tensor row = new_tensor(F32, n, 1), table = new_tensor(F32, n, TABLE);
-		struct want products = new_want(n), sums = new_want(n), rows = new_want(n * TABLE);
+		tensor weights = new_tensor(F32, ROWS, 1);
+		struct want products = new_want(n), sums = new_want(n), rows = new_want(n * TABLE), squares = new_want(n);
 		for (int r = 0; r < ROWS; r++) {
 			const int32_t id = ((int32_t *)ids->data)[r] = draw(TABLE);
+			const float weight = ((float *)weights->data)[r] = (float)(r % 3) / 2;
 			for (int64_t i = 0; i < n; i++) {
 				const double x = at(a, i, r, 0, 0);
 				add_term(&products, i, x * at(b, i, r, 0, 0)), add_term(&sums, i, x), add_term(&rows, id * n + i, x);
+				add_term(&squares, i, weight * x * x);
 			}
 		}
 		check_total_of(what, "sums of products", ft_add_sums, row, a, b, products);
 		check_total_of(what, "sums", ft_add_sums, row, a, NULL, sums);
 		check_total_of(what, "rows", ft_add_rows, table, a, ids, rows);
-		drop(a), drop(b), drop(ids), drop(row), drop(table);
+		for (int r = 0; r < ROWS; r += 3) memset((float *)a->data + r * n, 0xff, (size_t)n * 4); // of no weight: not read
+		check_total_of(what, "squares", ft_add_squares, row, a, weights, squares);
+		drop(a), drop(b), drop(weights), drop(ids), drop(row), drop(table);
 	}
 }

@@ -13,6 +13,8 @@ type body struct {
 	reached   map[ggml.Tensor]bool // trained leaves that a gradient reaches
 	recompute Recompute            // what it was made with
 	stretches int                  // of the forward pass between points where only the residual stream is alive
+
+	statistics *statistics // nil where none are gathered
 }
 
 // bodySpec is what a body is made from.
@@ -24,6 +26,8 @@ type bodySpec struct {
 	nodes     []ggml.Tensor // traced, up to the head
 	hidden    ggml.Tensor   // the traced hidden state
 	recompute Recompute
+	sums      map[string]ggml.Tensor // for the statistics of weights, by name
+	ahead     bool                   // there is no way back
 }
 
 // descriptors is room enough for the training graph of a forward graph of n nodes: no rule makes more than a few dozen.
@@ -53,8 +57,11 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	b.whole = ctx.NewGraph(size)
 	b.whole.Expand(b.hidden)
 	b.ahead = b.whole.Len()
-	if err := b.sweep(r, spec.recompute); err != nil {
-		return nil, err
+	if !spec.ahead {
+		b.statistics = r.newStatistics(spec.sums)
+		if err := b.sweep(r, spec.recompute); err != nil {
+			return nil, err
+		}
 	}
 	for _, in := range r.inputs {
 		b.inputs = append(b.inputs, in)
@@ -67,7 +74,7 @@ func newBody(spec bodySpec) (_ *body, err error) {
 func (b *body) sweep(r *rewriter, recompute Recompute) error {
 	ne := b.hidden.NE()
 	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
-	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}}
+	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}, statistics: b.statistics}
 	s.each = func(leaf, sum ggml.Tensor) {
 		b.reached[leaf] = true
 		b.whole.Expand(sum)

@@ -30,6 +30,8 @@ type Engine struct {
 	leaves  *ggml.Context // the tensors of what is trained, and of its gradients
 	home    *ggml.Buffer  // and their memory
 	params  []param
+	sums    map[string]ggml.Tensor // statistics of the inputs of weights, by name, see Squares
+	tokens  int64                  // that they are over
 	*body
 	alloc *ggml.Allocator // the body's memory
 	head  *head
@@ -76,6 +78,14 @@ type Options struct {
 	KeepAll bool
 	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
 	Composed bool
+	// Statistics gathers in Step what the inputs of the adapted weights are like, see Engine.Squares.
+	Statistics bool
+	// Ahead builds no way back: such an Engine has Hidden only, and takes the memory of that.
+	Ahead bool
+	// Teacher builds a head for StepToward, which takes the place of Step and Loss, with a share of the loss, from 0 to 1,
+	// for the windows' own targets.
+	Teacher bool
+	Share   float32
 }
 
 // New is Prepare, Fit to the limit if there is one, and Allocate.
@@ -149,7 +159,11 @@ func open(model *llama.Model, params []param, targets []target, o Options, what 
 	if e.backend, err = ggml.NewCPU(o.Threads); err != nil {
 		return nil, err
 	}
-	if err := e.newLeaves(); err != nil {
+	var observed []target
+	if o.Statistics {
+		observed = targets
+	}
+	if err := e.newLeaves(observed); err != nil {
 		return nil, err
 	}
 	if e.trace, err = newTrace(model, o.Shape, targets); err != nil {
@@ -161,11 +175,15 @@ func open(model *llama.Model, params []param, targets []target, o Options, what 
 	return e, nil
 }
 
-// newLeaves makes the tensors of the params and of their gradients, in a buffer that no allocator touches and that nothing
-// is written to yet.
-func (e *Engine) newLeaves() (err error) {
-	if e.leaves, err = ggml.NewContext(2*len(e.params)+1, 0); err != nil || len(e.params) == 0 {
+// newLeaves makes the tensors of the params, of their gradients and of the statistics of observed weights, in a buffer that
+// no allocator touches and that nothing is written to yet.
+func (e *Engine) newLeaves(observed []target) (err error) {
+	if e.leaves, err = ggml.NewContext(2*len(e.params)+len(observed)+1, 0); err != nil || len(e.params) == 0 {
 		return err
+	}
+	e.sums = map[string]ggml.Tensor{}
+	for _, t := range observed {
+		e.sums[t.name] = e.leaves.NewTensor(ggml.F32, int64(t.nIn))
 	}
 	for i := range e.params {
 		p := &e.params[i]
@@ -210,12 +228,13 @@ func (e *Engine) build(what trained, o Options) (err error) {
 		return err
 	}
 	hidden := nodes[split].Src(1)
-	e.head, err = newHead(e.backend, e.with, what, arch, nodes[split:], hidden, e.shape.Tokens())
+	e.head, err = newHead(e.backend, headSpec{arch: arch, with: e.with, trained: what, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.Tokens(), options: o})
 	if err != nil {
 		return err
 	}
 	e.make = func(r Recompute) (*body, error) {
-		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, trained: what, nodes: nodes[:split], hidden: hidden, recompute: r})
+		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, trained: what, nodes: nodes[:split], hidden: hidden,
+			recompute: r, sums: e.sums, ahead: o.Ahead})
 	}
 	if e.body, err = e.make(o.Recompute); err != nil {
 		return err
@@ -241,6 +260,9 @@ func (e *Engine) Allocate() (err error) {
 	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
 	e.Upload()
 	e.Reset()
+	for _, sum := range e.sums {
+		clear(sum.Floats())
+	}
 	return e.arrange()
 }
 
@@ -330,26 +352,44 @@ func (e *Engine) Reset() {
 // Σ weight·nll, not scaled. With scale = 1/Σ weight over all windows of an optimizer step, the sums are the gradient of
 // the mean loss over the trained tokens of that step, however many calls it takes.
 func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
+	return e.StepToward(windows, nil, scale)
+}
+
+// StepToward is Step for an Engine with Options.Teacher: with nll replaced by the loss of ggml.Context.Distill, against
+// the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
+func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale float32) (float64, error) {
 	clear(e.seed.Floats())
-	loss, err := e.run(windows, e.seed.Floats(), scale)
+	loss, err := e.run(windows, teacher, e.seed.Floats(), scale)
 	if err != nil || len(e.rows) == 0 {
 		return loss, err
 	}
+	e.count()
 	return loss, e.compute(e.reverse)
 }
 
 // Loss is Σ weight·nll over the windows, as Step returns it, without gradients.
-func (e *Engine) Loss(windows []data.Window) (float64, error) { return e.run(windows, nil, 1) }
+func (e *Engine) Loss(windows []data.Window) (float64, error) { return e.run(windows, nil, nil, 1) }
+
+// Hidden is the state that the output matrix reads, [n_embd, N], for every position of the windows: the Engine's own
+// memory, until the next call.
+func (e *Engine) Hidden(windows []data.Window) ([]float32, error) {
+	if err := e.load(windows); err != nil {
+		return nil, err
+	}
+	return e.hidden.Floats(), e.compute(e.forward)
+}
 
 // run is the forward pass and the head.
-func (e *Engine) run(windows []data.Window, seed []float32, scale float32) (float64, error) {
-	if err := e.load(windows); err != nil {
+func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float32) (float64, error) {
+	if (teacher != nil) == e.head.teacher.IsNil() {
+		panic("internal error: graph: a step with a teacher needs an engine for it, and the other way round")
+	}
+	hidden, err := e.Hidden(windows)
+	if err != nil {
 		return 0, err
 	}
-	if err := e.compute(e.forward); err != nil {
-		return 0, err
-	}
-	loss, err := e.head.run(e.backend, e.hidden.Floats(), seed, e.rows, e.targets, e.weights, scale)
+	in := headInput{hidden: hidden, teacher: teacher, rows: e.rows, targets: e.targets, weights: e.weights, scale: scale}
+	loss, err := e.head.run(e.backend, in, seed)
 	e.model.DropWeights(e.drops)
 	return loss, err
 }
@@ -380,23 +420,20 @@ func (e *Engine) load(windows []data.Window) error {
 	return nil
 }
 
-// Logits computes the logits [V, N] of every position of the windows: for tests, and for learning from a teacher.
+// Logits computes the logits [V, N] of every position of the windows: for tests.
 func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
-	if err := e.load(windows); err != nil {
-		return nil, err
-	}
-	if err := e.compute(e.forward); err != nil {
+	hidden, err := e.Hidden(windows)
+	if err != nil {
 		return nil, err
 	}
 	var logits []float32
-	zeros := make([]int32, e.shape.Tokens())
-	none := make([]float32, e.shape.Tokens())
+	in := headInput{hidden: hidden, targets: make([]int32, e.shape.Tokens()), weights: make([]float32, e.shape.Tokens())}
 	for row := 0; row < e.shape.Tokens(); row += e.head.rows {
 		var chunk []int
 		for i := row; i < min(row+e.head.rows, e.shape.Tokens()); i++ {
 			chunk = append(chunk, i)
 		}
-		e.head.load(e.hidden.Floats(), chunk, zeros, none, 1)
+		e.head.load(in, chunk)
 		if err := e.backend.Compute(e.head.scores); err != nil {
 			return nil, err
 		}

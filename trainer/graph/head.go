@@ -21,9 +21,10 @@ type head struct {
 	bytes   int64                // that its memory takes
 	rows    int                  // C, rows in a chunk
 	h       ggml.Tensor          // [n_embd, C] hidden states
+	teacher ggml.Tensor          // [n_embd, C] those of a teacher; none without
 	targets ggml.Tensor          // I32 [C]
 	weights ggml.Tensor          // F32 [C]
-	nll     ggml.Tensor          // F32 [C], −log p(target)
+	nll     ggml.Tensor          // F32 [C], −log p(target), or the loss against a teacher
 	logits  ggml.Tensor          // [V, C]
 	dh      ggml.Tensor          // [n_embd, C], Σ weight·d(nll)/dh
 	reached map[ggml.Tensor]bool // trained leaves that a gradient reaches: the output matrix
@@ -47,8 +48,20 @@ func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 	return 0, &UnsupportedError{Arch: arch, Op: "MUL_MAT", Node: "result_output", Why: "the graph has no output matrix"}
 }
 
-// newHead repeats the traced nodes of the head for chunks of rows, and measures them. hidden is the traced hidden state.
-func newHead(backend *ggml.Backend, with products, what trained, arch string, nodes []ggml.Tensor, hidden ggml.Tensor, maxRows int) (_ *head, err error) {
+// headSpec is what a head is made from.
+type headSpec struct {
+	arch    string
+	with    products
+	trained trained
+	nodes   []ggml.Tensor // traced, from the output matrix on
+	hidden  ggml.Tensor   // the traced hidden state
+	maxRows int           // tokens of a batch
+	options Options
+}
+
+// newHead repeats the traced nodes of the head for chunks of rows, and measures them.
+func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
+	nodes := spec.nodes
 	ctx, err := ggml.NewContext(descriptors(len(nodes)), 3)
 	if err != nil {
 		return nil, err
@@ -60,20 +73,22 @@ func newHead(backend *ggml.Backend, with products, what trained, arch string, no
 		}
 	}()
 	vocab := nodes[len(nodes)-1].NE()[0]
-	hd.rows = int(max(1, min(int64(maxRows), headBytes/(4*vocab))))
+	hd.rows = int(max(1, min(int64(spec.maxRows), headBytes/(4*vocab))))
 	c := int64(hd.rows)
-	hd.h = ctx.NewTensor(ggml.F32, hidden.NE()[0], c).SetName("hidden").SetInput()
+	hd.h = ctx.NewTensor(ggml.F32, spec.hidden.NE()[0], c).SetName("hidden").SetInput()
 	hd.targets = ctx.NewTensor(ggml.I32, c).SetName("targets").SetInput()
 	hd.weights = ctx.NewTensor(ggml.F32, c).SetName("weights").SetInput()
 	hd.nll = ctx.NewTensor(ggml.F32, c).SetName("nll").SetInput().SetOutput()
 
-	r := newRewriter(arch, Shape{Ctx: hd.rows, Seqs: 1}, ctx, with, what)
-	r.traced[hidden], r.needs[hd.h] = hd.h, true
-	if err := r.rewrite(nodes); err != nil {
+	r, err := hd.rewritten(spec, hd.h, spec.trained)
+	if err != nil {
 		return nil, err
 	}
 	hd.logits = r.traced[nodes[len(nodes)-1]]
-	dlogits := ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll, r.unreadBackward(hd.logits))
+	dlogits, err := hd.derivative(spec, r.unreadBackward(hd.logits))
+	if err != nil {
+		return nil, err
+	}
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{hd.logits: dlogits}}
 	var sums []ggml.Tensor
 	s.each = func(leaf, sum ggml.Tensor) {
@@ -96,12 +111,39 @@ func newHead(backend *ggml.Backend, with products, what trained, arch string, no
 	}
 	hd.scores = ctx.Part(hd.whole, 0, scoreNodes)
 	hd.loss = ctx.Part(hd.whole, 0, lossNodes)
-	hd.bytes = backend.Measure(hd.whole)
+	if !spec.options.Ahead {
+		hd.bytes = backend.Measure(hd.whole)
+	}
 	return hd, nil
 }
 
-// allocate takes the memory.
+// rewritten repeats the nodes over h, hidden states [n_embd, C].
+func (hd *head) rewritten(spec headSpec, h ggml.Tensor, what trained) (*rewriter, error) {
+	r := newRewriter(spec.arch, Shape{Ctx: hd.rows, Seqs: 1}, hd.ctx, spec.with, what)
+	r.traced[spec.hidden], r.needs[h] = h, true
+	return r, r.rewrite(spec.nodes)
+}
+
+// derivative is that of the loss for the logits, perhaps in their memory.
+func (hd *head) derivative(spec headSpec, inPlace bool) (ggml.Tensor, error) {
+	if !spec.options.Teacher {
+		return hd.ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll, inPlace), nil
+	}
+	ne := hd.h.NE()
+	hd.teacher = hd.ctx.NewTensor(ggml.F32, ne[:]...).SetName("teacher").SetInput()
+	r, err := hd.rewritten(spec, hd.teacher, trained{})
+	if err != nil {
+		return hd.teacher, err
+	}
+	logits := r.traced[spec.nodes[len(spec.nodes)-1]]
+	return hd.ctx.Distill(hd.logits, logits, hd.targets, hd.weights, hd.nll, spec.options.Share, inPlace), nil
+}
+
+// allocate takes the memory, if there is any to take.
 func (hd *head) allocate(backend *ggml.Backend) (err error) {
+	if hd.bytes == 0 {
+		return nil
+	}
 	hd.alloc, err = backend.Allocate(hd.whole)
 	return err
 }
@@ -119,16 +161,25 @@ func (hd *head) close() {
 	hd.ctx.Close()
 }
 
-// run works through the trained rows of a step. hidden [n_embd, N]; rows are the indices of the trained ones; targets
-// and weights, by index in N, say what each should have predicted and how much it counts. seed [n_embd, N] receives
-// dL/d(hidden) times scale in those rows; nil asks for the loss only. It returns Σ weight·nll, unscaled.
-func (hd *head) run(backend *ggml.Backend, hidden, seed []float32, rows []int, targets []int32, weights []float32, scale float32) (float64, error) {
+// headInput is what the rows of a step, N, are.
+type headInput struct {
+	hidden  []float32 // [n_embd, N]
+	teacher []float32 // [n_embd, N]; nil without a teacher
+	rows    []int     // the indices of the trained ones
+	targets []int32   // by index in N: what each should have predicted
+	weights []float32 // and how much it counts
+	scale   float32   // of all weights in the derivative
+}
+
+// run works through the trained rows of a step. seed [n_embd, N] receives dL/d(hidden) times scale in those rows; nil asks
+// for the loss only. It returns Σ weight·nll, unscaled.
+func (hd *head) run(backend *ggml.Backend, in headInput, seed []float32) (float64, error) {
 	n := int(hd.h.NE()[0])
 	var loss float64
-	for len(rows) > 0 {
+	for rows := in.rows; len(rows) > 0; {
 		chunk := rows[:min(hd.rows, len(rows))]
 		rows = rows[len(chunk):]
-		hd.load(hidden, chunk, targets, weights, scale)
+		hd.load(in, chunk)
 		g := hd.whole
 		if seed == nil {
 			g = hd.loss
@@ -138,7 +189,7 @@ func (hd *head) run(backend *ggml.Backend, hidden, seed []float32, rows []int, t
 		}
 		nll := hd.nll.Floats()
 		for i, row := range chunk {
-			loss += float64(weights[row]) * float64(nll[i])
+			loss += float64(in.weights[row]) * float64(nll[i])
 			if seed != nil {
 				copy(seed[row*n:(row+1)*n], hd.dh.Floats()[i*n:])
 			}
@@ -148,14 +199,24 @@ func (hd *head) run(backend *ggml.Backend, hidden, seed []float32, rows []int, t
 }
 
 // load fills the chunk's leaves; rows past the chunk's end weigh nothing.
-func (hd *head) load(hidden []float32, chunk []int, targets []int32, weights []float32, scale float32) {
-	n := int(hd.h.NE()[0])
-	h, ids, w := hd.h.Floats(), hd.targets.Ints(), hd.weights.Floats()
+func (hd *head) load(in headInput, chunk []int) {
+	fillRows(hd.h, in.hidden, chunk)
+	if in.teacher != nil {
+		fillRows(hd.teacher, in.teacher, chunk)
+	}
+	ids, w := hd.targets.Ints(), hd.weights.Floats()
 	clear(w)
 	clear(ids)
-	clear(h[len(chunk)*n:])
 	for i, row := range chunk {
-		copy(h[i*n:(i+1)*n], hidden[row*n:])
-		ids[i], w[i] = targets[row], weights[row]*scale
+		ids[i], w[i] = in.targets[row], in.weights[row]*in.scale
+	}
+}
+
+// fillRows writes the chosen rows of states [n_embd, N] into leaf [n_embd, C], and zeros behind them.
+func fillRows(leaf ggml.Tensor, states []float32, rows []int) {
+	n, to := int(leaf.NE()[0]), leaf.Floats()
+	clear(to[len(rows)*n:])
+	for i, row := range rows {
+		copy(to[i*n:(i+1)*n], states[row*n:])
 	}
 }

@@ -15,6 +15,7 @@ const (
 	roleTokens    role = iota // I32 [N], read by GET_ROWS of the token embedding
 	rolePositions             // I32 [N·k], read by ROPE or by GET_ROWS of a position embedding; k > 1 for M-RoPE
 	roleMask                  // F32 [T, T, 1, S], read by SOFT_MAX
+	roleCounted               // F32 [N], read by the statistics of inputs
 )
 
 // input is a leaf that every batch fills anew.
@@ -38,6 +39,8 @@ func (in *input) fill(shape Shape, windows []data.Window) {
 		in.fillPositions(shape, windows)
 	case roleMask:
 		in.fillMask(shape, windows)
+	case roleCounted:
+		in.fillCounted(shape, windows)
 	}
 }
 

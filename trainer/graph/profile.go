@@ -29,7 +29,7 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 		return nil, err
 	}
 	chunk := e.rows[:min(len(e.rows), e.head.rows)]
-	e.head.load(e.hidden.Floats(), chunk, e.targets, e.weights, 1)
+	e.head.load(headInput{hidden: e.hidden.Floats(), targets: e.targets, weights: e.weights, scale: 1}, chunk)
 	head, err := e.profile("head", e.head.whole, 0, e.head.whole.Len(), (len(e.rows)+e.head.rows-1)/e.head.rows)
 	if err != nil {
 		return nil, err

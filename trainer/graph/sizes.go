@@ -10,7 +10,7 @@ type Sizes struct {
 	Gradients    int64 // its sums
 	Activations  int64 // of the body, forward and backward
 	Head         int64 // a chunk of logits and what belongs to it
-	Workspace    int64 // beside the tensors: scratch memory, descriptors, templates of the inputs
+	Workspace    int64 // beside the tensors: scratch memory, descriptors, templates and statistics of the inputs
 	Trace        int64 // llama.cpp's graph and its cache: while the engine is made, not when it runs
 }
 
@@ -37,6 +37,9 @@ func (e *Engine) Sizes() Sizes {
 	}
 	if e.resident > 0 {
 		s.Weights = min(s.Weights, e.mostOf(e.resident))
+	}
+	for _, sum := range e.sums {
+		s.Workspace += sum.Bytes()
 	}
 	for _, p := range e.params {
 		s.Adapter += p.leaf.Bytes()

@@ -10,8 +10,10 @@ type sweep struct {
 	// dropped are the forward nodes that are formed again when their value is needed, and again what was formed.
 	dropped map[ggml.Tensor]bool
 	again   map[ggml.Tensor]ggml.Tensor
-	// each is called with every node that adds a gradient to the total of a trained leaf, in backward order.
+	// each is called with every node that adds to a leaf, a gradient or a statistic, in backward order.
 	each func(leaf, sum ggml.Tensor)
+
+	statistics *statistics // nil where none are gathered
 }
 
 // nameOf is the operation of a node: ggml's name, or that of a kernel of ours.
@@ -106,6 +108,7 @@ func (s *sweep) backward() error {
 // y = (W + ΔW)·x: the gradients of the factors, of W where it is trained itself, and of x.
 func (s *sweep) product(u *use, dy ggml.Tensor) {
 	x := s.value(u.x)
+	s.observe(u, x)
 	grads, dx := u.term.backward(s.ctx, u.w, x, dy, s.needs[u.x])
 	for i, leaf := range u.term.leaves() {
 		s.collect(leaf, grads[i])

@@ -16,6 +16,7 @@ type Base struct {
 	Name         string // general.name, may be empty
 	Hash         string // "sha256:" and 64 digits, see ReadBase
 	Tensors      []gguf.Tensor
+	Template     string // HashText of its chat template, empty if it has none
 }
 
 // ReadBase identifies the model in f. The hash is over the architecture and the
@@ -40,13 +41,23 @@ func ReadBase(f *gguf.File) (Base, error) {
 		sum.Write(data)
 	}
 	b.Hash = "sha256:" + hex.EncodeToString(sum.Sum(nil))
+	if template, err := f.String("tokenizer.chat_template"); err == nil {
+		b.Template = HashText(template)
+	}
 	return b, nil
+}
+
+// HashText is "sha256:" and the 64 digits of a text's hash.
+func HashText(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
 // CheckBase reports a base that the adapter cannot be used with: of another
 // architecture, without one of the weights, or with a weight of another shape. If
 // all of that fits but the hashes are known and differ, the error is
-// [ErrOtherBase]: such an adapter loads and talks nonsense.
+// [ErrOtherBase]: such an adapter loads and talks nonsense. So is that for a chat
+// template other than the one that it was trained with.
 func (a *Adapter) CheckBase(b Base) error {
 	if a.Architecture != b.Architecture {
 		return fmt.Errorf("adapter: made for architecture %q, the model is %q", a.Architecture, b.Architecture)
@@ -67,6 +78,9 @@ func (a *Adapter) CheckBase(b Base) error {
 	}
 	if a.BaseHash != "" && b.Hash != "" && a.BaseHash != b.Hash {
 		return fmt.Errorf("adapter: %w: %s, the model is %s", ErrOtherBase, title(a.BaseName, a.BaseHash), title(b.Name, b.Hash))
+	}
+	if template, _ := a.Meta[KeyTemplateHash].(string); template != "" && b.Template != "" && template != b.Template {
+		return fmt.Errorf("adapter: %w: with chat template %.15s, that of the model is %.15s", ErrOtherBase, template, b.Template)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func TestATrainedNormChangesTheHash(t *testing.T) {
 func TestCheckBase(t *testing.T) {
 	a := dualAdapter(t, 1, [2]int{20, 30})
 	fits := func() Base {
-		return Base{"llama", "toy", a.BaseHash, []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}}
+		return Base{"llama", "toy", a.BaseHash, []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}, ""}
 	}
 	if err := a.CheckBase(fits()); err != nil {
 		t.Errorf("CheckBase of its own base = %v", err)

@@ -14,11 +14,14 @@ type DecomposeOptions struct {
 	// MaxRank bounds the rank of each weight; 0 is twice the rank that Budget
 	// buys for all alike, and no bound for weights small enough to decompose whole.
 	MaxRank int
-	// Inputs holds, by the weight's name, the root mean square of each of its
-	// n_in input channels over the training data. With it the projection keeps
-	// what matters to the outputs, (ΔW − B·A)·diag(d), not to ΔW itself. Nil treats
-	// all channels alike; otherwise every weight has to be there.
-	Inputs map[string][]float32
+	// Inputs and Outputs hold, by the weight's name, the root mean squares over the
+	// training data of x, its n_in input channels, and of dL/dy, the derivatives of
+	// the loss by its n_out outputs. With them the projection keeps what matters to
+	// the loss, diag(g)·(ΔW − B·A)·diag(d), and ranks are worth the same in all
+	// weights: the squares are the diagonal of the Kronecker-factored curvature
+	// (K-FAC, arXiv 1503.05671). Nil treats all channels alike; otherwise every weight
+	// has to be there.
+	Inputs, Outputs map[string][]float32
 	// Seed starts the random directions in which big weights are searched.
 	Seed uint64
 	// Progress, if not nil, is called after each weight.
@@ -37,12 +40,12 @@ type Decomposition struct {
 // component, its singular value shared evenly between the two.
 type part struct {
 	spectrum
-	total float64 // the energy of the whole, ‖ΔW·diag(d)‖²
+	total float64 // the energy of the whole, ‖diag(g)·ΔW·diag(d)‖²
 	a     Mat     // [n_in, k]
 	b     Mat     // [k, n_out]
 }
 
-// channelFloor is the smallest d as a share of their root mean square. A channel
+// channelFloor is the smallest d or g as a share of their root mean square. A channel
 // that was never active on the training data must not be divided by zero, nor
 // make its factor too large for F16.
 const channelFloor = 1e-3
@@ -57,7 +60,7 @@ const roundingFloor = 1e-6
 //
 // It returns ctx's error when that is cancelled, and an error for a ΔW that is
 // not finite, for a budget below rank 1 everywhere, and for Inputs that are
-// missing, of the wrong length, negative or not finite.
+// missing, of the wrong length, negative or not finite. So it does for Outputs.
 func Decompose(ctx context.Context, a *Adapter, o DecomposeOptions) (*Decomposition, error) {
 	d := &Decomposition{source: a, budget: o.Budget}
 	if d.budget == 0 {
@@ -96,13 +99,18 @@ func (d *Decomposition) MinBudget() int {
 
 func (d *Decomposition) decompose(w Weight, o DecomposeOptions) (part, error) {
 	nIn, nOut := w.Shape()
-	channels, err := o.channels(w.Name, nIn)
+	in, err := channels("input", o.Inputs, w.Name, nIn)
+	if err != nil {
+		return part{}, err
+	}
+	out, err := channels("output", o.Outputs, w.Name, nOut)
 	if err != nil {
 		return part{}, err
 	}
 	delta := NewMat(nIn, nOut)
 	Delta(w, delta.Data)
-	scaleColumns(delta, channels)
+	scaleColumns(delta, in)
+	scaleRows(delta, out)
 	whole := norm(delta.Data)
 	if math.IsNaN(whole) || math.IsInf(whole, 0) {
 		return part{}, fmt.Errorf("adapter: tensor %q: its ΔW is not finite", w.Name)
@@ -115,30 +123,30 @@ func (d *Decomposition) decompose(w Weight, o DecomposeOptions) (part, error) {
 	if err != nil {
 		return part{}, err
 	}
-	p.fill(s, channels)
+	p.fill(s, in, out)
 	return p, nil
 }
 
-// channels returns d for one weight, none of it below the floor, or nil.
-func (o DecomposeOptions) channels(name string, nIn int) ([]float32, error) {
-	if o.Inputs == nil {
+// channels returns d or g for one weight of n channels, none of it below the floor, or nil. side says which in errors.
+func channels(side string, all map[string][]float32, name string, n int) ([]float32, error) {
+	if all == nil {
 		return nil, nil
 	}
-	in := o.Inputs[name]
-	if len(in) != nIn {
-		return nil, fmt.Errorf("adapter: tensor %q: inputs of %d channels, want %d", name, len(in), nIn)
+	rms := all[name]
+	if len(rms) != n {
+		return nil, fmt.Errorf("adapter: tensor %q: %ss of %d channels, want %d", name, side, len(rms), n)
 	}
-	for i, v := range in {
+	for i, v := range rms {
 		if v < 0 || !finite(v) {
-			return nil, fmt.Errorf("adapter: tensor %q: input channel %d has root mean square %v", name, i, v)
+			return nil, fmt.Errorf("adapter: tensor %q: %s channel %d has root mean square %v", name, side, i, v)
 		}
 	}
-	floor := float32(channelFloor * norm(in) / math.Sqrt(float64(nIn)))
+	floor := float32(channelFloor * norm(rms) / math.Sqrt(float64(n)))
 	if floor == 0 {
 		return nil, nil // no channel was ever active: all alike
 	}
-	d := make([]float32, nIn)
-	for i, v := range in {
+	d := make([]float32, n)
+	for i, v := range rms {
 		d[i] = max(v, floor)
 	}
 	return d, nil
@@ -154,8 +162,8 @@ func (d *Decomposition) maxRank(o DecomposeOptions, small int) int {
 	return min(2*d.budget/d.MinBudget(), small)
 }
 
-// fill shares the singular values between both factors and takes d out of A.
-func (p *part) fill(s svd, channels []float32) {
+// fill shares the singular values between both factors, and takes d out of A and g out of B.
+func (p *part) fill(s svd, in, out []float32) {
 	k := 1
 	for k < len(s.sigma) && s.sigma[k] > roundingFloor*s.sigma[0] {
 		k++
@@ -166,13 +174,16 @@ func (p *part) fill(s svd, channels []float32) {
 		p.energy[j] = s.sigma[j] * s.sigma[j]
 		root := float32(math.Sqrt(s.sigma[j]))
 		for i, v := range p.a.Row(j) {
-			if channels != nil {
-				v /= channels[i]
+			if in != nil {
+				v /= in[i]
 			}
 			p.a.Row(j)[i] = root * v
 		}
 		for i := range p.b.NE[1] {
 			p.b.Row(i)[j] *= root
+			if out != nil {
+				p.b.Row(i)[j] /= out[i]
+			}
 		}
 	}
 }
@@ -215,6 +226,19 @@ func scaleColumns(m Mat, d []float32) {
 		row := m.Row(j)
 		for i := range row {
 			row[i] *= d[i]
+		}
+	}
+}
+
+// scaleRows multiplies row j by g[j]; nil is ones.
+func scaleRows(m Mat, g []float32) {
+	if g == nil {
+		return
+	}
+	for j := range m.NE[1] {
+		row := m.Row(j)
+		for i := range row {
+			row[i] *= g[j]
 		}
 	}
 }

@@ -11,9 +11,9 @@ import (
 type Report struct {
 	Name   string
 	Rank   int
-	Total  float64 // ‖ΔW·diag(d)‖², d = 1 without Inputs
+	Total  float64 // ‖diag(g)·ΔW·diag(d)‖², d = 1 without Inputs, g = 1 without Outputs
 	Energy float64 // share of Total that the components kept carry, 0 to 1
-	Error  float64 // ‖ΔW − s·B·A‖/‖ΔW‖ as measured on the result, without d
+	Error  float64 // ‖ΔW − s·B·A‖/‖ΔW‖ as measured on the result, without d and g
 }
 
 // Allocate spreads a budget, in parameters, over the weights: at least rank 1 for

@@ -195,6 +195,36 @@ func TestWeightedProjectionWinsInTheWeightedNorm(t *testing.T) {
 	wantClose(t, "Report.Energy", reports[0].Energy, energy(sigma[:6])/energy(sigma), 1e-4)
 }
 
+// With weights on both sides the optimum is the truncated SVD of diag(g)·ΔW·diag(d).
+func TestProjectionWeightedOnBothSidesIsItsOptimum(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 5))
+	a := dualAdapter(t, 6, [2]int{40, 30})
+	draw := func(n int) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(math.Exp(rng.NormFloat64()))
+		}
+		return v
+	}
+	d, g := draw(40), draw(30)
+	name := a.Weights[0].Name
+	p, reports := project(t, a, DecomposeOptions{Inputs: map[string][]float32{name: d}, Outputs: map[string][]float32{name: g}}, 6)
+	rows := mat.NewDiagDense(30, nil)
+	for i, v := range g {
+		rows.SetDiag(i, float64(v))
+	}
+	both := func(w Weight) *mat.Dense {
+		var m mat.Dense
+		m.Mul(rows, deltaOf(w, d))
+		return &m
+	}
+	sigma := singularValues(t, both(a.Weights[0]))
+	var diff mat.Dense
+	diff.Sub(both(a.Weights[0]), both(p.Weights[0]))
+	wantClose(t, "weighted ‖g·(ΔW − B·A)·d‖", frobenius(&diff), math.Sqrt(energy(sigma[6:])), 1e-4)
+	wantClose(t, "Report.Total", reports[0].Total, energy(sigma), 1e-4)
+}
+
 func TestAllocationStaysInItsBudgetAndBeatsOneRankForAll(t *testing.T) {
 	a := dualAdapter(t, 7, [2]int{40, 30}, [2]int{30, 50}, [2]int{64, 64}, [2]int{20, 20})
 	d, err := Decompose(context.Background(), a, DecomposeOptions{})
@@ -373,6 +403,7 @@ func TestDecomposeRefuses(t *testing.T) {
 		{"budget", a, DecomposeOptions{Budget: 49}, "adapter: budget 49: rank 1 for each of the 1 weights takes 50 parameters"},
 		{"NaN factor", bad, DecomposeOptions{}, `adapter: tensor "blk.0.ffn_up.weight": its ΔW is not finite`},
 		{"missing inputs", a, DecomposeOptions{Inputs: map[string][]float32{}}, `adapter: tensor "blk.0.ffn_up.weight": inputs of 0 channels, want 20`},
+		{"missing outputs", a, DecomposeOptions{Outputs: map[string][]float32{}}, `adapter: tensor "blk.0.ffn_up.weight": outputs of 0 channels, want 30`},
 		{"negative input", a, DecomposeOptions{Inputs: channels(3, -1)}, `adapter: tensor "blk.0.ffn_up.weight": input channel 3 has root mean square -1`},
 		{"infinite input", a, DecomposeOptions{Inputs: channels(0, float32(math.Inf(1)))}, `adapter: tensor "blk.0.ffn_up.weight": input channel 0 has root mean square +Inf`},
 	} {

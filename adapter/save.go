@@ -23,10 +23,15 @@ const (
 	// KeyMethod is the [Method] that the adapter was trained with, which for an
 	// exported LoRA is not its own.
 	KeyMethod = "finetune.method"
-	// KeyExport says how a LoRA came from another adapter: "project" or "exact".
+	// KeyExport says how a LoRA came from another adapter: "project", "heal" or "exact".
 	KeyExport = "finetune.export"
-	// KeyVersion is for the version of the tool, which the caller knows.
-	KeyVersion = "finetune.version"
+
+	// Keys of where an adapter comes from, for the caller to put into Meta. Exports and conversions keep them.
+	KeyVersion      = "finetune.version"       // string, of the tool that trained it
+	KeyTrainedRank  = "finetune.trained.rank"  // uint32, as the user gave it
+	KeyTrainedAlpha = "finetune.trained.alpha" // float32, likewise
+	KeyDataHash     = "finetune.data.hash"     // string, "sha256:" and 64 digits, of the training data's file
+	KeyTemplateHash = "finetune.template.hash" // string, HashText of the chat template it was trained with
 )
 
 // reserved tells whether a key is written from the fields of an [Adapter].

@@ -22,6 +22,7 @@ const (
 	keyChunkSize = "imatrix.chunk_size"  // uint32
 	sumsSuffix   = ".in_sum2"
 	countsSuffix = ".counts"
+	gradsSuffix  = ".out_grad2" // our own
 )
 
 // Load reads a file. Tensors that are neither sums nor counts are passed over, as
@@ -133,12 +134,27 @@ func (r *reader) entry(weight string) error {
 	if err != nil {
 		return err
 	}
-	e := Entry{sums, count[0]}
+	e := Entry{Sum2: sums, Tokens: count[0]}
+	if e.Grad2, err = r.gradients(weight); err != nil {
+		return err
+	}
 	if err := e.check(weight); err != nil {
 		return r.format("%v", err)
 	}
 	r.m.Entries[weight] = e
 	return nil
+}
+
+// gradients reads what only our own files have.
+func (r *reader) gradients(weight string) ([]float32, error) {
+	t, ok := r.f.Tensor(weight + gradsSuffix)
+	switch {
+	case !ok:
+		return nil, nil
+	case t.Type != gguf.TypeF32 || t.Elements() == 0 || t.Elements() != t.Shape[0]:
+		return nil, r.format("weight %q: %s is %s of shape %v, want f32 [n_out]", weight, gradsSuffix, t.Type, t.Shape)
+	}
+	return r.floats(t.Name)
 }
 
 func (r *reader) floats(name string) ([]float32, error) {
@@ -179,6 +195,9 @@ func (m *Matrix) Save(path string) error {
 		}
 		b.AddTensor(weight+sumsSuffix, gguf.TypeF32, []int64{int64(len(e.Sum2))}, bytesOf(e.Sum2))
 		b.AddTensor(weight+countsSuffix, gguf.TypeF32, []int64{1}, bytesOf([]float32{e.Tokens}))
+		if len(e.Grad2) > 0 {
+			b.AddTensor(weight+gradsSuffix, gguf.TypeF32, []int64{int64(len(e.Grad2))}, bytesOf(e.Grad2))
+		}
 	}
 	return b.WriteFile(path)
 }

@@ -1,11 +1,12 @@
 // Package imatrix reads and writes importance matrices: how strongly the inputs of
-// each weight were driven by a text. Quantizers weigh their errors by it, and a
-// projection keeps what matters to it.
+// each weight were driven by a text, and how much a loss depended on its outputs.
+// Quantizers weigh their errors by it, and a projection keeps what matters to it.
 //
 // The files are llama.cpp's own (tools/imatrix/imatrix.cpp): a GGUF of general.type
 // "imatrix" with two tensors in F32 for each weight, NAME.in_sum2 [n_in] and
 // NAME.counts [1]. What llama-imatrix writes is read here, and the other way round.
-// Its older format, imatrix.dat, is refused.
+// A third tensor of our own, NAME.out_grad2 [n_out], is passed over there. The older
+// format, imatrix.dat, is refused.
 //
 //	m, err := imatrix.Load("imatrix.gguf")
 //	e, ok := m.Entries["blk.0.attn_q.weight"]
@@ -40,6 +41,7 @@ type Matrix struct {
 type Entry struct {
 	Sum2   []float32 // [n_in], Σ x² over the tokens
 	Tokens float32   // how many
+	Grad2  []float32 // [n_out], Σ (dL/dy)² over the tokens for a loss L and y = W·x; nil where it is not known
 }
 
 // MeanSquares returns the mean of x² [n_in], the importance that package quant takes.
@@ -65,6 +67,15 @@ func (e Entry) RMS() []float32 {
 	return rms
 }
 
+// GradRMS returns the root of the mean of (dL/dy)² [n_out], which package adapter
+// takes as the outputs of a decomposition; nil where it is not known.
+func (e Entry) GradRMS() []float32 {
+	if e.Grad2 == nil {
+		return nil
+	}
+	return Entry{Sum2: e.Grad2, Tokens: e.Tokens}.RMS()
+}
+
 // check reports what cannot be a sum of squares or a number of tokens.
 func (e Entry) check(weight string) error {
 	switch {
@@ -79,6 +90,11 @@ func (e Entry) check(weight string) error {
 		}
 		if e.Tokens > 0 && !valid(sum/e.Tokens) {
 			return fmt.Errorf("weight %q: the mean square of input %d is %v over %v tokens", weight, i, sum/e.Tokens, e.Tokens)
+		}
+	}
+	for i, sum := range e.Grad2 {
+		if !valid(sum) || e.Tokens > 0 && !valid(sum/e.Tokens) {
+			return fmt.Errorf("weight %q: the sum of squares of output gradient %d is %v over %v tokens", weight, i, sum, e.Tokens)
 		}
 	}
 	return nil

@@ -21,9 +21,9 @@ func sample() *Matrix {
 	return &Matrix{
 		Datasets: []string{"a.txt", "b.txt"}, Chunks: 3, ChunkSize: 512,
 		Entries: map[string]Entry{
-			"blk.0.attn_q.weight":    {[]float32{8, 0, 2}, 4},
-			"blk.10.ffn_down.weight": {[]float32{1}, 1536},
-			"blk.2.ffn_up.weight":    {[]float32{0, 0}, 0},
+			"blk.0.attn_q.weight":    {Sum2: []float32{8, 0, 2}, Tokens: 4},
+			"blk.10.ffn_down.weight": {[]float32{1}, 1536, []float32{0, 0.5}},
+			"blk.2.ffn_up.weight":    {Sum2: []float32{0, 0}},
 		},
 	}
 }
@@ -89,7 +89,7 @@ func TestFileIsLlamaCpps(t *testing.T) {
 	}
 	want := []string{
 		"blk.0.attn_q.weight.in_sum2 f32 [3]", "blk.0.attn_q.weight.counts f32 [1]",
-		"blk.10.ffn_down.weight.in_sum2 f32 [1]", "blk.10.ffn_down.weight.counts f32 [1]",
+		"blk.10.ffn_down.weight.in_sum2 f32 [1]", "blk.10.ffn_down.weight.counts f32 [1]", "blk.10.ffn_down.weight.out_grad2 f32 [2]",
 		"blk.2.ffn_up.weight.in_sum2 f32 [2]", "blk.2.ffn_up.weight.counts f32 [1]",
 	}
 	if !slices.Equal(got, want) {
@@ -206,8 +206,9 @@ func TestSaveRefuses(t *testing.T) {
 	}{
 		{"no entry", &Matrix{}, "imatrix: no weight to write"},
 		{"no inputs", entry("w", Entry{Tokens: 1}), `imatrix: weight "w": has no inputs`},
-		{"negative", entry("w", Entry{[]float32{-1}, 1}), `imatrix: weight "w": the sum of squares of input 0 is -1`},
-		{"long name", entry(strings.Repeat("n", 60), Entry{[]float32{1}, 1}), "at most 63"},
+		{"negative", entry("w", Entry{Sum2: []float32{-1}, Tokens: 1}), `imatrix: weight "w": the sum of squares of input 0 is -1`},
+		{"gradient", entry("w", Entry{[]float32{1}, 1, []float32{0, -1}}), `imatrix: weight "w": the sum of squares of output gradient 1 is -1 over 1 tokens`},
+		{"long name", entry(strings.Repeat("n", 60), Entry{Sum2: []float32{1}, Tokens: 1}), "at most 63"},
 		{"negative chunks", many, `imatrix: key "imatrix.chunk_count": -1, want 32 bits`},
 	} {
 		dir := t.TempDir()

@@ -51,9 +51,18 @@ type Checkpoint struct {
 	// The training loss of each step so far, Losses[Step-1] the last; only the
 	// newest maxLosses are kept.
 
-	Params []Param     // the layout of what follows; LRScale is not stored
+	Layout             // of what follows
 	Values [][]float32 // the factors, Params[i].Len elements each
 	M, V   [][]float32 // AdamW's moments, as Values
+
+	Tokens  int64       // that Squares are over
+	Squares [][]float32 // sums of squares, Observed[i].Len channels each
+}
+
+// Layout is the names and lengths of the tensors of a checkpoint.
+type Layout struct {
+	Params   []Param // what is trained; LRScale is not stored
+	Observed []Param // statistics of the adapted weights
 }
 
 // Cursor is a place in the training data.
@@ -76,12 +85,12 @@ func WriteCheckpoint(path string, c *Checkpoint) error {
 }
 
 // ReadCheckpoint reads the checkpoint at path, which must hold exactly the
-// given parameters by name, order and length; the Params of the result carry
-// their LRScale. What it allocates is bounded by params, whatever the file
+// tensors of the layout by name, order and length; the Params of the result carry
+// their LRScale. What it allocates is bounded by the layout, whatever the file
 // says. An error names the file and errors.Is ErrCheckpointCorrupt unless the
 // file could not be read, is of another version, or is a sound checkpoint of
 // other parameters.
-func ReadCheckpoint(path string, params []Param) (*Checkpoint, error) {
+func ReadCheckpoint(path string, layout Layout) (*Checkpoint, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -91,7 +100,7 @@ func ReadCheckpoint(path string, params []Param) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := decodeCheckpoint(f, info.Size(), params)
+	c, err := decodeCheckpoint(f, info.Size(), layout)
 	if err != nil {
 		return nil, fmt.Errorf("trainer: checkpoint %q: %w", path, err)
 	}
@@ -120,7 +129,7 @@ func encodeCheckpoint(w io.Writer, c *Checkpoint) error {
 }
 
 // decodeCheckpoint checks the footer, then decodes the payload.
-func decodeCheckpoint(r io.ReaderAt, size int64, params []Param) (*Checkpoint, error) {
+func decodeCheckpoint(r io.ReaderAt, size int64, layout Layout) (*Checkpoint, error) {
 	body := size - int64(footerBytes)
 	if body < 0 {
 		return nil, corrupt("%d bytes are too few", size)
@@ -134,7 +143,7 @@ func decodeCheckpoint(r io.ReaderAt, size int64, params []Param) (*Checkpoint, e
 		return nil, err
 	}
 	defer dec.Close()
-	c, err := readPayload(dec, params)
+	c, err := readPayload(dec, layout)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// tinyCheckpoint has two parameters of 3 and 5 elements and every field set.
+// tinyCheckpoint has two parameters of 3 and 5 elements, a statistic of 2 channels, and every field set.
 func tinyCheckpoint() *Checkpoint {
 	c := &Checkpoint{
 		ConfigHash: validConfig().Hash(),
@@ -25,7 +25,12 @@ func tinyCheckpoint() *Checkpoint {
 		Cursor:     Cursor{Epoch: 1, Index: 7},
 		Totals:     Totals{TrainedTokens: 1000, RawTokens: 1536, Seconds: 1.25, BaseValLoss: 5.27},
 		Losses:     []float64{5.2, math.Inf(1), 4.75},
-		Params:     []Param{{"blk.0.attn_q.weight.dual_a", 3, 1, false}, {"blk.0.attn_q.weight.dual_b", 5, 2, true}},
+		Layout: Layout{
+			Params:   []Param{{"blk.0.attn_q.weight.dual_a", 3, 1, false}, {"blk.0.attn_q.weight.dual_b", 5, 2, true}},
+			Observed: []Param{{Name: "blk.0.attn_q.weight.in_sum2", Len: 2}},
+		},
+		Tokens:  900,
+		Squares: [][]float32{{12.5, 0.25}},
 	}
 	for i, p := range c.Params {
 		for j, data := range []*[][]float32{&c.Values, &c.M, &c.V} {
@@ -49,8 +54,8 @@ func encoded(t *testing.T, c *Checkpoint) []byte {
 	return buf.Bytes()
 }
 
-func decoded(file []byte, params []Param) (*Checkpoint, error) {
-	return decodeCheckpoint(bytes.NewReader(file), int64(len(file)), params)
+func decoded(file []byte, layout Layout) (*Checkpoint, error) {
+	return decodeCheckpoint(bytes.NewReader(file), int64(len(file)), layout)
 }
 
 func TestCheckpointRoundTrip(t *testing.T) {
@@ -59,7 +64,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	if err := WriteCheckpoint(path, c); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadCheckpoint(path, c.Params)
+	got, err := ReadCheckpoint(path, c.Layout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +87,7 @@ func TestCheckpointKeepsNaN(t *testing.T) {
 	c := tinyCheckpoint()
 	c.Totals.BaseValLoss = math.NaN()
 	c.V[1][2] = math.Float32frombits(0x7fc00123)
-	got, err := decoded(encoded(t, c), c.Params)
+	got, err := decoded(encoded(t, c), c.Layout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +120,7 @@ func TestCheckpointCorruptAtEveryByte(t *testing.T) {
 		for _, flip := range []byte{0x01, 0x80, 0xff} {
 			bad := bytes.Clone(file)
 			bad[i] ^= flip
-			if _, err := decoded(bad, c.Params); !errors.Is(err, ErrCheckpointCorrupt) {
+			if _, err := decoded(bad, c.Layout); !errors.Is(err, ErrCheckpointCorrupt) {
 				t.Fatalf("byte %d ^ %#02x: error = %v, want ErrCheckpointCorrupt", i, flip, err)
 			}
 		}
@@ -126,7 +131,7 @@ func TestCheckpointTruncatedAtEveryByte(t *testing.T) {
 	c := tinyCheckpoint()
 	file := encoded(t, c)
 	for n := range file {
-		if _, err := decoded(file[:n], c.Params); !errors.Is(err, ErrCheckpointCorrupt) {
+		if _, err := decoded(file[:n], c.Layout); !errors.Is(err, ErrCheckpointCorrupt) {
 			t.Fatalf("first %d of %d bytes: error = %v, want ErrCheckpointCorrupt", n, len(file), err)
 		}
 	}
@@ -164,7 +169,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		return bad
 	}
 	version := bytes.Clone(payload)
-	version[8] = 2
+	version[8] = 3
 	for _, tt := range []struct {
 		name    string
 		payload []byte
@@ -172,7 +177,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		want    string
 	}{
 		{"other magic", append([]byte("FTCHKPX\n"), payload[8:]...), true, "payload is not a checkpoint's"},
-		{"newer version", version, false, "is of version 2, want 1"},
+		{"newer version", version, false, "is of version 3, want 2"},
 		{"empty", nil, true, "payload ends too early"},
 		{"negative step", set(stepAt, 1<<63), true, "a count is -9223372036854775808, want 0 to 1073741824"},
 		{"more losses than steps", set(lossesAt, 4), true, "a count is 4, want 0 to 3"},
@@ -181,7 +186,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		{"data after the end", append(bytes.Clone(payload), 0), true, "data goes on after the last tensor"},
 		{"ends inside a tensor", payload[:len(payload)-3], true, "payload ends too early"},
 	} {
-		_, err := decoded(sealed(t, tt.payload), c.Params)
+		_, err := decoded(sealed(t, tt.payload), c.Layout)
 		if err == nil || !strings.HasSuffix(err.Error(), tt.want) || errors.Is(err, ErrCheckpointCorrupt) != tt.corrupt {
 			t.Errorf("%s: error = %v, want …%s (corrupt: %t)", tt.name, err, tt.want, tt.corrupt)
 		}
@@ -202,7 +207,7 @@ func TestCheckpointOfOtherParameters(t *testing.T) {
 		{"renamed", renamed, `tensor "blk.0.attn_q.weight.dual_b": want "other"`},
 		{"resized", resized, `tensor "blk.0.attn_q.weight.dual_b": has 5 elements, want 6`},
 	} {
-		_, err := decoded(file, tt.params)
+		_, err := decoded(file, Layout{Params: tt.params, Observed: c.Observed})
 		if err == nil || err.Error() != tt.want || errors.Is(err, ErrCheckpointCorrupt) {
 			t.Errorf("%s: error = %v, want %s", tt.name, err, tt.want)
 		}
@@ -233,7 +238,7 @@ func TestCheckpointZipBombStaysSmall(t *testing.T) {
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	_, err = decoded(file, c.Params)
+	_, err = decoded(file, c.Layout)
 	runtime.ReadMemStats(&after)
 	if !errors.Is(err, ErrCheckpointCorrupt) {
 		t.Errorf("error = %v, want ErrCheckpointCorrupt", err)
@@ -246,14 +251,14 @@ func TestCheckpointZipBombStaysSmall(t *testing.T) {
 
 func TestReadCheckpointNamesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint-1.zst")
-	if _, err := ReadCheckpoint(path, nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ReadCheckpoint(path, Layout{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: error = %v, want fs.ErrNotExist", err)
 	}
 	if err := os.WriteFile(path, []byte("no checkpoint, but long enough"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	want := `trainer: checkpoint "` + path + `": corrupt checkpoint: no checksum at its end: cut short, or no checkpoint`
-	if _, err := ReadCheckpoint(path, nil); err == nil || err.Error() != want {
+	if _, err := ReadCheckpoint(path, Layout{}); err == nil || err.Error() != want {
 		t.Errorf("error = %v, want %s", err, want)
 	}
 }
@@ -267,7 +272,7 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 	f.Add(payload.Bytes())
 	f.Add(payload.Bytes()[:60])
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		got, err := readPayload(bytes.NewReader(payload), c.Params)
+		got, err := readPayload(bytes.NewReader(payload), c.Layout)
 		if err != nil {
 			return
 		}

@@ -3,13 +3,14 @@ package trainer
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/imatrix"
 	"finetune/internal/hint"
 	"finetune/trainer/data"
 
@@ -19,8 +20,17 @@ import (
 // Modes of Export.
 const (
 	ModeProject = "project" // the best low-rank products: small, not exact
+	ModeHeal    = "heal"    // those, trained for a while against the model with the adapter as it was trained
 	ModeExact   = "exact"   // ΔW at full rank: as large as the weights
 )
+
+// threads is the number to compute with.
+func (c ExportConfig) threads() int {
+	if c.Threads > 0 {
+		return c.Threads
+	}
+	return PhysicalCores()
+}
 
 // KeyRetention is the key of an exported file that holds the share of the gain it keeps, a float32.
 const KeyRetention = "finetune.retention"
@@ -29,9 +39,10 @@ const KeyRetention = "finetune.retention"
 type ExportConfig struct {
 	Run       string    // the run directory
 	Out       string    // the GGUF LoRA to write
-	Mode      string    // ModeProject or ModeExact
-	Rank      int       // project: this rank for every weight; 0 = a rank for each, as few as keep Retention
+	Mode      string    // ModeProject, ModeHeal or ModeExact
+	Rank      int       // project and heal: this rank for every weight; 0 = a rank for each, as few as keep Retention
 	Retention float64   // the share of the gain in validation loss that Rank 0 looks for, above 0 to 1
+	HealSteps int       // heal: optimizer steps for each projection; 0 = a quarter of the run's, 20 to 200
 	Type      gguf.Type // of the factors: F16, F32 or Q8_0
 	Model     string    // the base, if it is not where config.yaml says; else empty
 	Threads   int       // 0 = one a physical core
@@ -47,9 +58,10 @@ func (c ExportConfig) Validate() error {
 	return firstError(
 		needed("run", c.Run, "a run directory"),
 		needed("out", c.Out, "the file to write"),
-		oneOf("mode", c.Mode, []string{ModeProject, ModeExact}),
+		oneOf("mode", c.Mode, []string{ModeProject, ModeHeal, ModeExact}),
 		between("rank", c.Rank, 0, maxRank),
 		number("retention", c.Retention, c.Retention > 0 && c.Retention <= 1, "a share above 0, at most 1"),
+		between("heal-steps", c.HealSteps, 0, maxCount),
 		oneOf("type", c.Type.String(), []string{"f16", "f32", "q8_0"}),
 		between("threads", c.Threads, 0, maxCount),
 	)
@@ -78,15 +90,6 @@ type ExportTry struct {
 	Retention  Loss `json:"retention"`
 }
 
-// Budgets of the search, as multiples of the adapter's own parameters: doubled from the first until one keeps enough,
-// then narrowed between the last two.
-const (
-	firstBudget    = 1
-	lastBudget     = 8
-	unmeasured     = 2 // without validation data, or without a gain on it
-	narrowingSteps = 2
-)
-
 // exporter is an export under way.
 type exporter struct {
 	ExportConfig
@@ -94,7 +97,11 @@ type exporter struct {
 	adapter *adapter.Adapter
 	model   *llama.Model
 	eval    *Evaluator
+	train   *data.Windows
 	val     []data.Window
+	inputs  map[string][]float32 // root mean square of each weight's input channels; nil where the run did not observe them
+	outputs map[string][]float32 // that of the derivatives by its outputs
+	healer  *healer              // ModeHeal
 	scratch string
 	say     func(string)
 	result  ExportResult
@@ -114,11 +121,11 @@ func Export(ctx context.Context, c ExportConfig, say func(string)) (_ *ExportRes
 	if err := x.measureEnds(ctx); err != nil {
 		return nil, err
 	}
-	low, reports, err := x.shape(ctx)
+	best, err := x.shape(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return x.write(low, reports)
+	return x.write(best)
 }
 
 func (x *exporter) open() (err error) {
@@ -140,18 +147,47 @@ func (x *exporter) open() (err error) {
 	if x.model, err = LoadBase(x.run.Model); err != nil {
 		return err
 	}
-	val, err := LoadValidation(x.model, x.run)
+	train, val, err := loadData(x.model, x.run)
 	if err != nil {
 		return err
 	}
+	x.train = train
 	for i := range length(val) {
 		x.val = append(x.val, val.At(i))
 	}
 	if x.eval, err = NewEvaluator(x.model, x.run.Ctx, x.Threads); err != nil {
 		return err
 	}
+	if err := x.readStatistics(); err != nil {
+		return err
+	}
+	if x.Mode == ModeHeal {
+		x.healer = x.newHealer()
+	}
 	x.scratch, err = os.MkdirTemp("", "finetune-export-")
 	return err
+}
+
+// readStatistics reads what the run observed of the adapted weights; nothing where it has not kept that, or not of all.
+func (x *exporter) readStatistics() error {
+	m, err := imatrix.Load(filepath.Join(x.Run, ImatrixFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	inputs, outputs := map[string][]float32{}, map[string][]float32{}
+	for _, w := range x.adapter.Weights {
+		nIn, nOut := w.Shape()
+		e := m.Entries[w.Name]
+		if len(e.Sum2) != nIn || len(e.Grad2) != nOut || e.Tokens == 0 {
+			return nil
+		}
+		inputs[w.Name], outputs[w.Name] = e.RMS(), e.GradRMS()
+	}
+	x.inputs, x.outputs = inputs, outputs
+	return nil
 }
 
 // CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
@@ -183,6 +219,9 @@ func checkBase(a *adapter.Adapter, model string) error {
 
 func (x *exporter) close() error {
 	var errs []error
+	if x.healer != nil {
+		errs = append(errs, x.healer.close())
+	}
 	if x.eval != nil {
 		errs = append(errs, x.eval.Close())
 	}
@@ -220,128 +259,12 @@ func (x *exporter) lossWith(ctx context.Context, path string) (loss Loss, err er
 	return x.eval.Loss(ctx, x.val, nil)
 }
 
-// shape gives the adapter the form it will be written in, and measures that form. low is nil for the exact form.
-func (x *exporter) shape(ctx context.Context) (low *adapter.Adapter, reports []adapter.Report, err error) {
-	if x.Mode == ModeExact || x.adapter.Method() == adapter.MethodLoRA && x.Rank == 0 {
-		x.result.Mode = ModeExact // a LoRA is its own exact form
-		return nil, nil, x.measure(ctx, x.writeExact)
-	}
-	own := x.adapter.Parameters()
-	largest := lastBudget * own
-	x.say("decomposing ΔW")
-	d, err := adapter.Decompose(ctx, x.adapter, adapter.DecomposeOptions{Budget: x.largestBudget(largest), Seed: x.run.Seed})
-	if err != nil {
-		return nil, nil, err
-	}
-	if x.Rank > 0 {
-		ranks, err := d.Uniform(x.Rank)
-		if err != nil {
-			return nil, nil, err
-		}
-		return x.cut(ctx, d, ranks)
-	}
-	return x.search(ctx, d, max(own, d.MinBudget()))
-}
-
-// largestBudget is what the decomposition has to be good for.
-func (x *exporter) largestBudget(largest int) int {
-	if x.Rank == 0 {
-		return largest
-	}
-	sum := 0
-	for _, w := range x.adapter.Weights {
-		nIn, nOut := w.Shape()
-		sum += x.Rank * (nIn + nOut)
-	}
-	return sum
-}
-
-// search looks for the smallest budget that keeps the wanted share.
-func (x *exporter) search(ctx context.Context, d *adapter.Decomposition, own int) (*adapter.Adapter, []adapter.Report, error) {
-	if len(x.val) == 0 || x.result.BaseLoss <= x.result.DualLoss {
-		return x.budget(ctx, d, unmeasured*own)
-	}
-	try := func(budget int) (enough bool, low *adapter.Adapter, reports []adapter.Report, err error) {
-		if low, reports, err = x.budget(ctx, d, budget); err != nil {
-			return false, nil, nil, err
-		}
-		x.result.Tried = append(x.result.Tried, ExportTry{low.Parameters(), x.result.Retention})
-		return float64(x.result.Retention) >= x.Retention, low, reports, nil
-	}
-	tooSmall, budget := 0, firstBudget*own
-	enough, low, reports, err := try(budget)
-	for err == nil && !enough && 2*budget <= lastBudget*own {
-		tooSmall, budget = budget, 2*budget
-		enough, low, reports, err = try(budget)
-	}
-	if err != nil || !enough || tooSmall == 0 {
-		return low, reports, err
-	}
-	best := x.result
-	for range narrowingSteps {
-		middle := int(math.Sqrt(float64(tooSmall) * float64(budget)))
-		ok, l, r, err := try(middle)
-		if err != nil {
-			return nil, nil, err
-		}
-		if ok {
-			budget, low, reports, best = middle, l, r, x.result
-		} else {
-			tooSmall = middle
-		}
-	}
-	best.Tried = x.result.Tried
-	x.result = best
-	return low, reports, nil
-}
-
-func (x *exporter) budget(ctx context.Context, d *adapter.Decomposition, budget int) (*adapter.Adapter, []adapter.Report, error) {
-	ranks, err := d.Allocate(budget)
-	if err != nil {
-		return nil, nil, err
-	}
-	return x.cut(ctx, d, ranks)
-}
-
-// cut projects to the ranks and measures the result.
-func (x *exporter) cut(ctx context.Context, d *adapter.Decomposition, ranks []int) (*adapter.Adapter, []adapter.Report, error) {
-	low, reports, err := d.Project(ranks)
-	if err != nil {
-		return nil, nil, err
-	}
-	x.say(fmt.Sprintf("measuring a projection of %d parameters", low.Parameters()))
-	return low, reports, x.measure(ctx, func(path string) error { return low.WriteLoRA(path, adapter.LoRAOptions{Type: x.Type}) })
-}
-
-// measure writes a candidate to a scratch file and takes its loss as llama.cpp finds it.
-func (x *exporter) measure(ctx context.Context, write func(path string) error) error {
-	path := filepath.Join(x.scratch, "candidate.gguf")
-	if err := write(path); err != nil {
-		return err
-	}
-	if len(x.val) == 0 {
-		return nil
-	}
-	loss, err := x.lossWith(ctx, path)
-	if err != nil {
-		return err
-	}
-	x.result.ExportLoss = loss
-	if gain := x.result.BaseLoss - x.result.DualLoss; gain > 0 {
-		x.result.Retention = (x.result.BaseLoss - loss) / gain
-	}
-	return nil
-}
-
-func (x *exporter) writeExact(path string) error {
-	return x.adapter.WriteExact(path, adapter.LoRAOptions{Type: x.Type})
-}
-
 // write makes the file that stays: the measured one, and its figure as a key.
-func (x *exporter) write(low *adapter.Adapter, reports []adapter.Report) (*ExportResult, error) {
+func (x *exporter) write(c candidate) (*ExportResult, error) {
+	x.result.ExportLoss, x.result.Retention, x.result.Tensors = c.loss, c.retention, c.reports
 	a := x.adapter
-	if low != nil {
-		a = low
+	if c.low != nil {
+		a = c.low
 	}
 	if !math.IsNaN(float64(x.result.Retention)) {
 		if a.Meta == nil {
@@ -350,19 +273,19 @@ func (x *exporter) write(low *adapter.Adapter, reports []adapter.Report) (*Expor
 		a.Meta[KeyRetention] = float32(x.result.Retention)
 	}
 	var err error
-	if low != nil {
-		err = low.WriteLoRA(x.Out, adapter.LoRAOptions{Type: x.Type})
+	if c.low != nil {
+		err = c.low.WriteLoRA(x.Out, adapter.LoRAOptions{Type: x.Type})
 	} else {
 		err = x.writeExact(x.Out)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return x.describe(reports)
+	return x.describe()
 }
 
 // describe reads the written file back, through llama.cpp too.
-func (x *exporter) describe(reports []adapter.Report) (*ExportResult, error) {
+func (x *exporter) describe() (*ExportResult, error) {
 	detach, err := x.eval.Attach(x.Out, 1)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(x.Out))
@@ -375,7 +298,7 @@ func (x *exporter) describe(reports []adapter.Report) (*ExportResult, error) {
 		return nil, err
 	}
 	r := &x.result
-	r.Tensors, r.Parameters = reports, written.Parameters()
+	r.Parameters = written.Parameters()
 	for i, w := range written.Weights {
 		if rank := w.Rank(); i == 0 || rank < r.RankMin {
 			r.RankMin = rank

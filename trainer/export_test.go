@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -44,6 +45,7 @@ func TestExportedFileDoesWhatTheResultSays(t *testing.T) {
 			"auto":         func(*ExportConfig) {},
 			"auto, little": func(x *ExportConfig) { x.Retention, x.Type = 0.5, gguf.TypeF32 },
 			"q8_0":         func(x *ExportConfig) { x.Mode, x.Type = ModeExact, gguf.TypeQ8_0 },
+			"heal":         func(x *ExportConfig) { x.Mode, x.Rank, x.HealSteps = ModeHeal, 3, 10 },
 		} {
 			x, r := exported(t, c, change)
 			what := method + ", " + name
@@ -68,6 +70,9 @@ func TestExportedFileDoesWhatTheResultSays(t *testing.T) {
 				t.Errorf("%s: keeps %v after %+v", what, r.Retention, r.Tried)
 			}
 			checkFile(t, what, method, x, r)
+			if r.Mode != ModeExact {
+				checkOrigin(t, what, c, x)
+			}
 		}
 	}
 }
@@ -117,6 +122,27 @@ func checkFile(t *testing.T, what, method string, x ExportConfig, r *ExportResul
 	}
 }
 
+// checkOrigin looks for the keys that say where an adapter comes from.
+func checkOrigin(t *testing.T, what string, c Config, x ExportConfig) {
+	t.Helper()
+	a, err := adapter.Load(x.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := fileHash(c.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]gguf.Value{
+		adapter.KeyVersion: Version(), adapter.KeyTrainedRank: uint32(c.Rank), adapter.KeyTrainedAlpha: float32(c.Alpha),
+		adapter.KeyDataHash: data, adapter.KeyExport: x.Mode,
+	} {
+		if got := a.Meta[key]; got != want {
+			t.Errorf("%s: %s is %v, want %v", what, key, got, want)
+		}
+	}
+}
+
 // testBase is the base of the run that an export was made from.
 func testBase(t *testing.T, x ExportConfig) string {
 	t.Helper()
@@ -131,7 +157,7 @@ func TestExportWithoutValidationDataMeasuresNothing(t *testing.T) {
 	c := tiny(t)
 	c.ValFraction, c.Steps = 0, 5
 	mustTrain(t, c, false)
-	for _, mode := range []string{ModeProject, ModeExact} {
+	for _, mode := range []string{ModeProject, ModeHeal, ModeExact} {
 		x, r := exported(t, c, func(x *ExportConfig) { x.Mode = mode })
 		if r.Retention.Measured() || r.BaseLoss.Measured() || r.ExportLoss.Measured() {
 			t.Errorf("%s: losses %v, %v, retention %v, want none", mode, r.BaseLoss, r.ExportLoss, r.Retention)
@@ -163,6 +189,7 @@ func TestExportThatFailsLeavesNothing(t *testing.T) {
 		"no run":          {context.Background(), func(x *ExportConfig) { x.Run = t.TempDir() }},
 		"interrupted run": {context.Background(), func(x *ExportConfig) { x.Run = interrupted.Out }},
 		"cancelled":       {cancelled, func(*ExportConfig) {}},
+		"heal, cancelled": {cancelled, func(x *ExportConfig) { x.Mode = ModeHeal }},
 		"no such folder":  {context.Background(), func(x *ExportConfig) { x.Out = filepath.Join(x.Run, "none", "out.gguf") }},
 		"base is gone":    {context.Background(), func(x *ExportConfig) { x.Model = "none.gguf" }},
 		"another base": {context.Background(), func(x *ExportConfig) {
@@ -175,5 +202,28 @@ func TestExportThatFailsLeavesNothing(t *testing.T) {
 		if _, err := Export(tt.ctx, x, nil); err == nil || exists(x.Out) {
 			t.Errorf("%s: Export = %v, file left: %v, want an error and none", name, err, exists(x.Out))
 		}
+	}
+}
+
+// A run that has not kept what its inputs were like, as earlier versions made it, is projected without.
+func TestExportWithoutStatistics(t *testing.T) {
+	c := tiny(t)
+	c.Steps = 20
+	mustTrain(t, c, false)
+	_, with := exported(t, c, func(x *ExportConfig) { x.Rank = 2 })
+	if err := os.Remove(filepath.Join(c.Out, ImatrixFile)); err != nil {
+		t.Fatal(err)
+	}
+	_, without := exported(t, c, func(x *ExportConfig) { x.Rank = 2 })
+	if with.ExportLoss == without.ExportLoss || far(float64(with.Retention), float64(without.Retention), 0.5) {
+		t.Errorf("retention %v with statistics, %v without", with.Retention, without.Retention)
+	}
+	if err := os.WriteFile(filepath.Join(c.Out, ImatrixFile), []byte("no imatrix"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	x := DefaultExportConfig()
+	x.Run, x.Out, x.Threads = c.Out, filepath.Join(t.TempDir(), "out.gguf"), 1
+	if _, err := Export(context.Background(), x, nil); err == nil || exists(x.Out) {
+		t.Errorf("Export with a damaged %s = %v, want an error", ImatrixFile, err)
 	}
 }

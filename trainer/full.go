@@ -112,6 +112,8 @@ func (f *full) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
 	return graph.PrepareFull(m, f.masters, o)
 }
 
+func (f *full) observed() []Param { return nil }
+
 func (f *full) size() (tensors, numbers int) {
 	for _, m := range f.masters {
 		numbers += len(m.Data)
@@ -132,7 +134,7 @@ func (f *full) base() string { return f.hash }
 func (f *full) close() error { return f.file.Close() }
 
 // save writes the model: the base's file with other numbers in it, each rounded to the type of its tensor.
-func (f *full) save(path string) error {
+func (f *full) save(path string, _ map[string]gguf.Value) error {
 	b := gguf.NewBuilder()
 	b.SetAll(f.file.KVs())
 	masters := map[string][]float32{}

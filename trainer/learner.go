@@ -2,8 +2,10 @@ package trainer
 
 import (
 	"fmt"
+	"maps"
 
 	"finetune/adapter"
+	"finetune/gguf"
 	"finetune/trainer/graph"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -16,6 +18,8 @@ type learner interface {
 	params() (params []Param, values [][]float32)
 	// prepare builds the training graph, which takes no memory yet. The model has to stay open as long as the engine.
 	prepare(m *llama.Model, o graph.Options) (*graph.Engine, error)
+	// observed are the statistics that the engine gathers, see graph.Engine.Squares.
+	observed() []Param
 	// size is how many tensors of the base are trained, and how many numbers that takes.
 	size() (tensors, numbers int)
 	// unreached is what is wrong where no gradient reaches one of the params.
@@ -24,8 +28,8 @@ type learner interface {
 	leaner() string
 	// base identifies the model.
 	base() string
-	// save writes the result of the run, atomically.
-	save(path string) error
+	// save writes the result of the run, atomically, with its origin where the result has a place for it.
+	save(path string, origin map[string]gguf.Value) error
 	// close frees what is held of the base. The values stay.
 	close() error
 }
@@ -92,6 +96,14 @@ func (f *factors) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error
 	return graph.Prepare(m, f.Weights, o)
 }
 
+func (f *factors) observed() (all []Param) {
+	for _, w := range f.Weights {
+		nIn, nOut := w.Shape()
+		all = append(all, Param{Name: w.Name + graph.SuffixInputs, Len: nIn}, Param{Name: w.Name + graph.SuffixOutputs, Len: nOut})
+	}
+	return all
+}
+
 func (f *factors) size() (tensors, numbers int) { return len(f.Weights), f.Parameters() }
 
 func (f *factors) unreached(param string) error {
@@ -104,6 +116,9 @@ func (f *factors) leaner() string {
 
 func (f *factors) base() string { return f.BaseHash }
 
-func (f *factors) save(path string) error { return f.Save(path) }
+func (f *factors) save(path string, origin map[string]gguf.Value) error {
+	maps.Copy(f.Meta, origin)
+	return f.Save(path)
+}
 
 func (f *factors) close() error { return nil }

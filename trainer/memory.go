@@ -50,7 +50,7 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	if p := d.atLeast(seqs); d.most() > 0 && p.Total() > keepable(d.most()) {
 		return nil, p, nil
 	}
-	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads})
+	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, Statistics: true})
 	if err != nil {
 		return nil, Plan{}, err
 	}

@@ -21,9 +21,12 @@ import (
 //	params     int count, then for each:
 //	           int length of the name, the name, int elements,
 //	           values, first moments, second moments: a float32 an element
+//	observed tokens              int
+//	statistics int count, then for each:
+//	           int length of the name, the name, int channels, a float32 a channel
 const (
 	payloadMagic   = "FTCHKPT\n"
-	payloadVersion = 1
+	payloadVersion = 2
 
 	// maxLosses bounds the history that a checkpoint carries, to 8 MiB;
 	// log.jsonl has the whole of it.
@@ -32,11 +35,12 @@ const (
 
 var order = binary.LittleEndian
 
-// writePayload encodes c. Its slices must agree with c.Params.
+// writePayload encodes c. Its slices must agree with its layout.
 func writePayload(w io.Writer, c *Checkpoint) error {
 	mustMatch(c.Params, c.Values)
 	mustMatch(c.Params, c.M)
 	mustMatch(c.Params, c.V)
+	mustMatch(c.Observed, c.Squares)
 	e := &encoder{w: bufio.NewWriterSize(w, 64<<10)}
 	e.bytes([]byte(payloadMagic))
 	e.bytes(order.AppendUint32(nil, payloadVersion))
@@ -53,19 +57,23 @@ func writePayload(w io.Writer, c *Checkpoint) error {
 	}
 	e.int(int64(len(c.Params)))
 	for i, p := range c.Params {
-		e.int(int64(len(p.Name)))
-		e.bytes([]byte(p.Name))
-		e.int(int64(p.Len))
+		e.header(p)
 		for _, data := range [][]float32{c.Values[i], c.M[i], c.V[i]} {
 			e.floats(data)
 		}
+	}
+	e.int(c.Tokens)
+	e.int(int64(len(c.Observed)))
+	for i, p := range c.Observed {
+		e.header(p)
+		e.floats(c.Squares[i])
 	}
 	return e.flush()
 }
 
 // readPayload decodes what writePayload wrote. No count of the stream is
-// trusted: names and lengths must equal those of params, the losses are few.
-func readPayload(r io.Reader, params []Param) (*Checkpoint, error) {
+// trusted: names and lengths must equal those of the layout, the losses are few.
+func readPayload(r io.Reader, layout Layout) (*Checkpoint, error) {
 	d := &decoder{r: r}
 	if string(d.bytes(len(payloadMagic))) != payloadMagic && d.err == nil {
 		return nil, corrupt("payload is not a checkpoint's")
@@ -73,7 +81,7 @@ func readPayload(r io.Reader, params []Param) (*Checkpoint, error) {
 	if version := d.uint32(); version != payloadVersion && d.err == nil {
 		return nil, fmt.Errorf("is of version %d, want %d", version, payloadVersion)
 	}
-	c := &Checkpoint{Params: params, ConfigHash: [32]byte(d.bytes(32))}
+	c := &Checkpoint{Layout: layout, ConfigHash: [32]byte(d.bytes(32))}
 	c.Step, c.Cursor.Epoch, c.Cursor.Index = d.count(maxCount), d.count(maxCount), d.count(math.MaxInt)
 	c.Totals.TrainedTokens, c.Totals.RawTokens = int64(d.count(math.MaxInt)), int64(d.count(math.MaxInt))
 	c.Totals.Seconds, c.Totals.BaseValLoss = d.float(), d.float()
@@ -83,18 +91,15 @@ func readPayload(r io.Reader, params []Param) (*Checkpoint, error) {
 			return nil, d.err
 		}
 	}
-	if n := d.count(math.MaxInt); n != len(params) && d.err == nil {
-		return nil, fmt.Errorf("holds %d tensors, want %d", n, len(params))
+	if err := d.tensors(layout.Params, func(n int) {
+		c.Values = append(c.Values, d.floats(n))
+		c.M = append(c.M, d.floats(n))
+		c.V = append(c.V, d.floats(n))
+	}); err != nil {
+		return nil, err
 	}
-	for _, p := range params {
-		if err := d.header(p); err != nil {
-			return nil, err
-		}
-		c.Values = append(c.Values, d.floats(p.Len))
-		c.M = append(c.M, d.floats(p.Len))
-		c.V = append(c.V, d.floats(p.Len))
-	}
-	return c, d.err
+	c.Tokens = int64(d.count(math.MaxInt))
+	return c, d.tensors(layout.Observed, func(n int) { c.Squares = append(c.Squares, d.floats(n)) })
 }
 
 // encoder writes the fields and keeps the first error.
@@ -119,6 +124,13 @@ func (e *encoder) floats(data []float32) {
 		}
 		_, e.err = e.w.Write(order.AppendUint32(e.w.AvailableBuffer(), math.Float32bits(x)))
 	}
+}
+
+// header writes name and length of a tensor.
+func (e *encoder) header(p Param) {
+	e.int(int64(len(p.Name)))
+	e.bytes([]byte(p.Name))
+	e.int(int64(p.Len))
 }
 
 func (e *encoder) flush() error {
@@ -173,6 +185,20 @@ func (d *decoder) count(limit int) int {
 		return 0
 	}
 	return int(n)
+}
+
+// tensors reads as many tensors as there are in want, each by read after its header.
+func (d *decoder) tensors(want []Param, read func(n int)) error {
+	if n := d.count(math.MaxInt); n != len(want) && d.err == nil {
+		return fmt.Errorf("holds %d tensors, want %d", n, len(want))
+	}
+	for _, p := range want {
+		if err := d.header(p); err != nil {
+			return err
+		}
+		read(p.Len)
+	}
+	return d.err
 }
 
 // header reads name and length of a tensor and compares them with p's.

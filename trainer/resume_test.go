@@ -45,6 +45,9 @@ func sameResult(t *testing.T, what, whole, resumed string, n int) {
 	if !bytes.Equal(resultOf(t, whole), resultOf(t, resumed)) {
 		t.Errorf("%s: the result differs from that of a run that never stopped", what)
 	}
+	if a, b := filepath.Join(whole, ImatrixFile), filepath.Join(resumed, ImatrixFile); exists(a) && !bytes.Equal(readFile(t, a), readFile(t, b)) {
+		t.Errorf("%s: %s differs from that of a run that never stopped", what, ImatrixFile)
+	}
 	if got := loggedSteps(t, resumed); !slices.Equal(got, countTo(n)) {
 		t.Errorf("%s: log.jsonl has the steps %v, want each of %d once", what, got, n)
 	}

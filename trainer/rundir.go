@@ -22,6 +22,7 @@ const (
 	ConfigFile  = "config.yaml"  // every setting, effective
 	AdapterFile = "adapter.gguf" // the trained factors, once a run is done
 	ModelFile   = "model.gguf"   // with MethodFull the trained model, once a run is done
+	ImatrixFile = "imatrix.gguf" // of an adapter's run: what the inputs of the adapted weights were like, in llama.cpp's format
 	LogFile     = "log.jsonl"    // one event a line
 
 	checkpointPrefix = "checkpoint-"

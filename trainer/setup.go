@@ -228,9 +228,12 @@ func (s *setup) validate(ctx context.Context) (Loss, error) {
 }
 
 // fill adds blank windows, of which nothing is trained, up to the engine's number of sequences.
-func (s *setup) fill(windows []data.Window) []data.Window {
-	for len(windows) < s.seqs {
-		windows = append(windows[:len(windows):len(windows)], s.blank)
+func (s *setup) fill(windows []data.Window) []data.Window { return fill(windows, s.seqs, s.blank) }
+
+// fill adds blank windows up to n.
+func fill(windows []data.Window, n int, blank data.Window) []data.Window {
+	for len(windows) < n {
+		windows = append(windows[:len(windows):len(windows)], blank)
 	}
 	return windows
 }

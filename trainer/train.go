@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"finetune/adapter"
+	"finetune/imatrix"
 	"finetune/internal/hint"
 	"finetune/trainer/data"
+	"finetune/trainer/graph"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
@@ -37,6 +40,9 @@ type loop struct {
 	opt    *AdamW
 	values [][]float32
 	grads  [][]float32
+	seen   []Param     // statistics of the adapted weights
+	square [][]float32 // their sums, in the engine's memory; until it has any, what a checkpoint held
+	tokens int64       // that those of the checkpoint are over
 	rate   Schedule
 	total  int
 	deal   *dealer
@@ -137,6 +143,7 @@ func newLoop(s *setup, run *Run, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, run: run, id: s.identity(), report: report, total: s.config.totalSteps(s.train.Len())}
 	l.totals.BaseValLoss = math.NaN()
 	l.params, l.values = s.learner.params()
+	l.seen = s.learner.observed()
 	var err error
 	l.rate, err = NewSchedule(s.config.Schedule, s.config.LR, s.config.MinLR, l.total, s.config.WarmupSteps(l.total))
 	l.deal = &dealer{windows: s.train, seed: s.config.Seed}
@@ -158,7 +165,7 @@ func (l *loop) restore(resume bool) error {
 	if err != nil {
 		return err
 	}
-	c, err := ReadCheckpoint(path, l.params)
+	c, err := ReadCheckpoint(path, l.layout())
 	switch {
 	case errors.Is(err, ErrCheckpointCorrupt):
 		return hint.With(err, "without that file, --resume goes on from the checkpoint before it")
@@ -174,6 +181,7 @@ func (l *loop) restore(resume bool) error {
 	l.opt = NewAdamW(l.params, l.config.WeightDecay)
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses = c.Step, c.Totals, c.Losses
+	l.square, l.tokens = c.Squares, c.Tokens
 	if l.deal.at = c.Cursor; c.Cursor.Index >= l.train.Len() || c.Step > l.total {
 		return fmt.Errorf("trainer: checkpoint %q: at step %d and window %d of %d and %d", path, c.Step, c.Cursor.Index, l.total, l.train.Len())
 	}
@@ -201,11 +209,28 @@ func (l *loop) takeMemory() error {
 	for _, g := range l.engine.Gradients() {
 		l.grads = append(l.grads, g.Data)
 	}
+	l.observe()
 	if l.opt == nil {
 		l.opt = NewAdamW(l.params, l.config.WeightDecay)
 	}
 	return nil
 }
+
+// observe finds the statistics in the engine, and puts those of a checkpoint there.
+func (l *loop) observe() {
+	earlier, all := l.square, l.engine.Squares()
+	l.square = nil
+	for i, p := range l.seen {
+		l.square = append(l.square, all[p.Name])
+		if earlier != nil {
+			copy(l.square[i], earlier[i])
+		}
+	}
+	l.engine.AddTokens(l.tokens)
+}
+
+// layout is that of the run's checkpoints.
+func (l *loop) layout() Layout { return Layout{l.params, l.seen} }
 
 // measureBase is the validation loss before the first step.
 func (l *loop) measureBase(ctx context.Context) error {
@@ -291,7 +316,7 @@ func (l *loop) checkpoint(at Cursor) error {
 	m, v := l.opt.Moments()
 	path := l.run.CheckpointPath(l.step)
 	err := WriteCheckpoint(path, &Checkpoint{ConfigHash: l.id, Step: l.step, Cursor: at, Totals: l.totals,
-		Losses: l.losses, Params: l.opt.Params(), Values: l.values, M: m, V: v})
+		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Squares: l.square})
 	if err != nil {
 		return err
 	}
@@ -337,8 +362,8 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	if err := l.checkpoint(l.deal.at); err != nil {
 		return nil, err
 	}
-	path := l.run.Path(l.config.ResultFile())
-	if err := l.learner.save(path); err != nil {
+	path, err := l.save()
+	if err != nil {
 		return nil, err
 	}
 	seconds := max(l.totals.Seconds, 1e-9)
@@ -352,6 +377,35 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 		s.Adapter = path
 	}
 	return s, l.tell(Event{Kind: "done", TokensPerSecond: s.TrainedRate, RawPerSecond: s.RawRate, Summary: s})
+}
+
+// save writes what the run has made, the result last: it says that the run is done.
+func (l *loop) save() (result string, err error) {
+	origin, err := l.origin()
+	if err != nil {
+		return "", err
+	}
+	data, _ := origin[adapter.KeyDataHash].(string)
+	if err := l.saveStatistics(data); err != nil {
+		return "", err
+	}
+	result = l.run.Path(l.config.ResultFile())
+	return result, l.learner.save(result, origin)
+}
+
+// saveStatistics writes what the inputs and outputs of the adapted weights were like on the data of a hash.
+func (l *loop) saveStatistics(data string) error {
+	if len(l.seen) == 0 {
+		return nil
+	}
+	m := imatrix.Matrix{Datasets: []string{data}, Chunks: int(l.engine.Tokens()) / l.config.Ctx,
+		ChunkSize: l.config.Ctx, Entries: map[string]imatrix.Entry{}}
+	for i, p := range l.seen {
+		if weight, ok := strings.CutSuffix(p.Name, graph.SuffixInputs); ok {
+			m.Entries[weight] = imatrix.Entry{Sum2: l.square[i], Grad2: l.square[i+1], Tokens: float32(l.engine.Tokens())}
+		}
+	}
+	return m.Save(l.run.Path(ImatrixFile))
 }
 
 // recentLoss is the mean training loss of the last tenth of the steps, at least one.

@@ -144,8 +144,9 @@ func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 		if exists(c.Out, c.ResultFile()) {
 			t.Errorf("learning rate %g: a diverged run has a %s", rate, c.ResultFile())
 		}
-		params, _ := opened(t, c).learner.params()
-		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), params)
+		learner := opened(t, c).learner
+		params, _ := learner.params()
+		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), Layout{params, learner.observed()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,9 +20,10 @@ func exportCommand(u *ui) *cobra.Command {
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
 		Long: "Export writes a GGUF LoRA, loads it in llama.cpp and measures what it keeps of the\n" +
 			"gain in validation loss. A Dual LoRA has a high rank: project takes the best\n" +
-			"low-rank products, exact the whole change. A run with --method full needs none: its\n" +
-			"model.gguf is the result.",
-		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact",
+			"low-rank products, heal trains those for a while against the model as it was trained,\n" +
+			"on the run's data; exact takes the whole change. A run with --method full needs none:\n" +
+			"its model.gguf is the result.",
+		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --mode heal --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if c.Rank, err = exportRank(rank); err != nil {
@@ -53,9 +54,10 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&c.Run, "run", "", "run directory of finetune train")
 	flags.StringVar(&c.Out, "out", "", "GGUF LoRA to write")
-	flags.StringVar(&c.Mode, "mode", c.Mode, "project or exact")
-	flags.StringVar(&rank, "rank", "auto", "project: auto, or one rank for every matrix")
+	flags.StringVar(&c.Mode, "mode", c.Mode, "project, heal or exact")
+	flags.StringVar(&rank, "rank", "auto", "project and heal: auto, or one rank for every matrix")
 	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto has to keep")
+	flags.IntVar(&c.HealSteps, "heal-steps", 0, "heal: steps to train a projection; 0 is a quarter of the run's, 20 to 200")
 	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
 	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
 	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one a physical core")
@@ -102,7 +104,7 @@ func printExport(w io.Writer, c trainer.ExportConfig, r *trainer.ExportResult) e
 	for _, m := range r.Tensors {
 		fmt.Fprintf(t, "%s\t%d\t%.1f %%\n", plain(m.Name), m.Rank, 100*m.Energy)
 	}
-	if r.Mode == trainer.ModeProject && c.Rank == 0 && float64(r.Retention) < c.Retention {
+	if r.Mode != trainer.ModeExact && c.Rank == 0 && float64(r.Retention) < c.Retention {
 		fmt.Fprintf(t, "\n%.1f %% was asked for; --mode exact keeps all of it\n", 100*c.Retention)
 	}
 	return t.Flush()

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"finetune/trainer"
+
 	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/spf13/cobra"
 )
@@ -43,7 +45,7 @@ func versionCommand(u *ui) *cobra.Command {
 // newVersionReport collects what the binary knows about itself.
 func newVersionReport() versionReport {
 	r := versionReport{
-		Version:  "(devel)",
+		Version:  trainer.Version(),
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Backends: llama.BuildInfo(),
@@ -52,9 +54,6 @@ func newVersionReport() versionReport {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return r
-	}
-	if info.Main.Version != "" {
-		r.Version = info.Main.Version
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {

@@ -30,7 +30,7 @@ type Engine struct {
 	leaves  *ggml.Context // the tensors of what is trained, and of its gradients
 	home    *ggml.Buffer  // and their memory
 	params  []param
-	sums    map[string]ggml.Tensor // statistics of the inputs of weights, by name, see Squares
+	sums    map[string]ggml.Tensor // statistics of weights, by name, see Squares
 	tokens  int64                  // that they are over
 	*body
 	alloc *ggml.Allocator // the body's memory
@@ -78,7 +78,7 @@ type Options struct {
 	KeepAll bool
 	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
 	Composed bool
-	// Statistics gathers in Step what the inputs of the adapted weights are like, see Engine.Squares.
+	// Statistics gathers in Step what the inputs and outputs of the adapted weights are like, see Engine.Squares.
 	Statistics bool
 	// Ahead builds no way back: such an Engine has Hidden only, and takes the memory of that.
 	Ahead bool
@@ -178,12 +178,13 @@ func open(model *llama.Model, params []param, targets []target, o Options, what 
 // newLeaves makes the tensors of the params, of their gradients and of the statistics of observed weights, in a buffer that
 // no allocator touches and that nothing is written to yet.
 func (e *Engine) newLeaves(observed []target) (err error) {
-	if e.leaves, err = ggml.NewContext(2*len(e.params)+len(observed)+1, 0); err != nil || len(e.params) == 0 {
+	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(observed))+1, 0); err != nil || len(e.params) == 0 {
 		return err
 	}
 	e.sums = map[string]ggml.Tensor{}
 	for _, t := range observed {
-		e.sums[t.name] = e.leaves.NewTensor(ggml.F32, int64(t.nIn))
+		e.sums[t.name+SuffixInputs] = e.leaves.NewTensor(ggml.F32, int64(t.nIn))
+		e.sums[t.name+SuffixOutputs] = e.leaves.NewTensor(ggml.F32, int64(t.nOut))
 	}
 	for i := range e.params {
 		p := &e.params[i]

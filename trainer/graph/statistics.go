@@ -6,16 +6,23 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// What the inputs of the adapted weights are like is gathered on the way back, where they are at hand for the gradients:
-// for x [n_in, N] the sums of squares Σ_t x[i, t]² of its channels, over the tokens of documents of which something is
-// learned. Weights that read the same x (q, k and v) share one sum.
+// What the inputs of the adapted weights are like, and how much the loss depends on their outputs, is gathered on the way
+// back, where both are at hand for the gradients: for x [n_in, N] and dy [n_out, N] the sums of squares by channel,
+// Σ_t x[i, t]² and Σ_t dy[i, t]², over the tokens of documents of which something is learned. Weights that read the same x
+// (q, k and v) share one sum.
+
+// Suffixes of the sums' names behind that of the weight.
+const (
+	SuffixInputs  = ".in_sum2"   // Σ x², [n_in]
+	SuffixOutputs = ".out_grad2" // Σ dy², [n_out]
+)
 
 // statistics is where the sums of a graph are.
 type statistics struct {
-	tokens ggml.Tensor            // F32 [N], 1 for a token that counts
-	sums   map[string]ggml.Tensor // by weight: F32 [n_in]
-	of     map[ggml.Tensor]string // activations → the weight whose sum has them
-	shared map[string]ggml.Tensor // by weight: the sum that has its inputs, its own or another's
+	tokens ggml.Tensor                 // F32 [N], 1 for a token that counts
+	sums   map[string]ggml.Tensor      // by name: F32 [n_in] or [n_out]
+	of     map[ggml.Tensor]ggml.Tensor // activations → the sum that has them
+	used   map[string]ggml.Tensor      // by name: the sum that has them, its own or that of another weight
 }
 
 // newStatistics adds the leaf of the tokens that count. sums is none where nothing is gathered.
@@ -25,32 +32,32 @@ func (r *rewriter) newStatistics(sums map[string]ggml.Tensor) *statistics {
 	}
 	leaf := r.ctx.NewTensor(ggml.F32, int64(r.shape.Tokens())).SetName("tokens that count").SetInput()
 	r.inputs[leaf] = &input{role: roleCounted, leaf: leaf}
-	return &statistics{tokens: leaf, sums: sums, of: map[ggml.Tensor]string{}, shared: map[string]ggml.Tensor{}}
+	return &statistics{tokens: leaf, sums: sums, of: map[ggml.Tensor]ggml.Tensor{}, used: map[string]ggml.Tensor{}}
 }
 
-// observe adds the squares of x, the inputs of a product, to the sum of its weight. x is the value of u.x.
-func (s *sweep) observe(u *use, x ggml.Tensor) {
-	name := u.w.Name()
-	if s.statistics == nil || s.statistics.sums[name].IsNil() {
+// observe adds the squares of x, the inputs of a product, and of dy to the sums of its weight. x is the value of u.x.
+func (s *sweep) observe(u *use, x, dy ggml.Tensor) {
+	st, name := s.statistics, u.w.Name()
+	if st == nil || st.sums[name+SuffixInputs].IsNil() {
 		return
 	}
-	st := s.statistics
-	if other, ok := st.of[u.x]; ok {
-		st.shared[name] = st.shared[other]
-		return
+	if _, ok := st.of[u.x]; !ok {
+		st.of[u.x] = st.sums[name+SuffixInputs]
+		s.square(st.of[u.x], x)
 	}
-	sum := st.sums[name]
-	st.of[u.x], st.shared[name] = name, sum
-	s.each(sum, s.with.addSquares(s.ctx, sum, s.rows(x), st.tokens))
+	st.used[name+SuffixInputs], st.used[name+SuffixOutputs] = st.of[u.x], st.sums[name+SuffixOutputs]
+	s.square(st.sums[name+SuffixOutputs], dy)
 }
 
-// addSquares is Σ_t tokens[t]·x[i, t]², added to sum [n_in], for x [n_in, N].
-func (p products) addSquares(c *ggml.Context, sum, x, tokens ggml.Tensor) ggml.Tensor {
-	if p.native {
-		return c.AddSquares(sum, x, tokens)
+// square is Σ_t tokens[t]·x[i, t]², added to sum [n], for x [n, N].
+func (s *sweep) square(sum, x ggml.Tensor) {
+	c, tokens := s.ctx, s.statistics.tokens
+	if x = s.rows(x); s.with.native {
+		s.each(sum, c.AddSquares(sum, x, tokens))
+		return
 	}
 	weighted := c.Mul(c.Sqr(x), c.Reshape(tokens, 1, tokens.Elements()))
-	return c.AddInPlace(sum, c.RepeatBack(weighted, sum))
+	s.each(sum, c.AddInPlace(sum, c.RepeatBack(weighted, sum)))
 }
 
 // fillCounted marks the tokens of documents of which something is learned: not padding.
@@ -72,13 +79,14 @@ func (in *input) fillCounted(shape Shape, windows []data.Window) {
 	}
 }
 
-// Squares are the sums Σ_t x[i, t]² of the inputs of each adapted weight, [n_in], over the tokens that the calls of Step
-// have counted so far; none without Options.Statistics. The slices are the Engine's own memory, until Close, and may be
-// written between steps, to go on from earlier sums with AddTokens. Weights with the same inputs share a slice.
+// Squares are the sums of squares of the inputs of each adapted weight, and of the loss's derivatives by its outputs, over
+// the tokens that the calls of Step have counted so far, by the weight's name and suffix; none without Options.Statistics.
+// The derivatives are those of the scaled loss. The slices are the Engine's own memory, until Close, and may be written
+// between steps, to go on from earlier sums with AddTokens. Weights with the same inputs share a slice.
 func (e *Engine) Squares() map[string][]float32 {
 	squares := map[string][]float32{}
 	if e.statistics != nil {
-		for name, sum := range e.statistics.shared {
+		for name, sum := range e.statistics.used {
 			squares[name] = sum.Floats()
 		}
 	}

@@ -108,7 +108,7 @@ func (s *sweep) backward() error {
 // y = (W + ΔW)·x: the gradients of the factors, of W where it is trained itself, and of x.
 func (s *sweep) product(u *use, dy ggml.Tensor) {
 	x := s.value(u.x)
-	s.observe(u, x)
+	s.observe(u, x, dy)
 	grads, dx := u.term.backward(s.ctx, u.w, x, dy, s.needs[u.x])
 	for i, leaf := range u.term.leaves() {
 		s.collect(leaf, grads[i])

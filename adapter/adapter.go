@@ -39,6 +39,10 @@ type Adapter struct {
 	BaseHash     string   // [Base.Hash] of the base; empty if not known
 	Weights      []Weight // by block, then by name; never two of one name, all of one method
 
+	// Type is that of the factors in the file that was read, as LoRAOptions has it;
+	// F32 if they were of several. In memory all are float32.
+	Type gguf.Type
+
 	// Meta are further keys for the file, such as "finetune.version". Keys that
 	// the fields above are written under are ignored.
 	Meta map[string]gguf.Value

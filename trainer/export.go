@@ -22,9 +22,6 @@ const (
 	ModeExact   = "exact"   // ΔW at full rank: as large as the weights
 )
 
-// KeyRetention is the key of an exported file that holds the share of the gain it keeps, a float32.
-const KeyRetention = "finetune.retention"
-
 // ExportConfig says what becomes of a run.
 type ExportConfig struct {
 	Run       string    // the run directory
@@ -157,7 +154,7 @@ func (x *exporter) open() (err error) {
 // CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
 // for another base is an adapter.ErrOtherBase.
 func CheckAdapter(path, model string) error {
-	file, err := adapterFile(path)
+	file, err := AdapterPath(path)
 	if err != nil {
 		return err
 	}
@@ -347,7 +344,7 @@ func (x *exporter) write(low *adapter.Adapter, reports []adapter.Report) (*Expor
 		if a.Meta == nil {
 			a.Meta = map[string]gguf.Value{}
 		}
-		a.Meta[KeyRetention] = float32(x.result.Retention)
+		a.Meta[adapter.KeyRetention] = float32(x.result.Retention)
 	}
 	var err error
 	if low != nil {

@@ -57,7 +57,7 @@ func alphaFor(alpha float32, rank int, factor float32) (float32, error) {
 func normal(alpha float64) (float32, error) {
 	const least = 0x1p-126
 	if size := math.Abs(alpha); !(size >= least && size <= math.MaxFloat32) {
-		return 0, fmt.Errorf("alpha would be %g, which float32 cannot hold", alpha)
+		return 0, fmt.Errorf("alpha would be %.3g, which float32 cannot hold", alpha)
 	}
 	return float32(alpha), nil
 }

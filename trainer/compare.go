@@ -21,8 +21,8 @@ type Comparison struct {
 	Tokens         int64   `json:"tokens"`
 }
 
-// Compare measures b against a. Both have to be of one model and with contexts of one size; each has its own goroutine's
-// time after the other. progress, if not nil, is told how many windows are done.
+// Compare measures b against a, which have to be of one model, with contexts of one size. Every part of a window is decoded
+// by both, so that no more than its logits are held twice. progress, if not nil, is told how many windows are done.
 func Compare(ctx context.Context, a, b *Evaluator, windows []data.Window, progress func(done int)) (*Comparison, error) {
 	if a.model != b.model || a.ctx.NBatch() != b.ctx.NBatch() {
 		return nil, errors.New("trainer: internal error: comparing evaluators of two models or contexts")

@@ -98,9 +98,12 @@ func (o Output) typeOf(result *adapter.Adapter, inputs []*adapter.Adapter, lossl
 func (o Output) write(a *adapter.Adapter, t gguf.Type, r *Report) error {
 	a.Meta[adapter.KeyHistory] = history(a.Meta[adapter.KeyHistory], r.Operation+" "+r.How)
 	var err error
-	if a.Method() == adapter.MethodLoRA {
+	switch {
+	case a.Method() == adapter.MethodLoRA:
 		err = a.WriteLoRA(o.Out, adapter.LoRAOptions{Type: t})
-	} else {
+	case o.Type != nil && t != gguf.TypeF32:
+		err = fmt.Errorf("toolbox: type %s: a Dual LoRA is kept in f32", t)
+	default:
 		t, err = gguf.TypeF32, a.Save(o.Out)
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
 
 	"finetune/adapter"
@@ -39,10 +40,14 @@ func scaleCommand(u *ui) *cobra.Command {
 		Example: "  finetune adapter scale --in adapter.gguf --by 0.5 --out half.gguf",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if by == 0 {
-				return wrongUsage(cmd, "--by: want a number other than 0, got 0")
+			if !isFactor(by) {
+				return wrongUsage(cmd, "--by: want a number other than 0, got %v", by)
 			}
-			path, o, err := out.files(cmd, in)
+			o, err := out.output(cmd)
+			if err != nil {
+				return err
+			}
+			path, err := trainer.AdapterPath(in)
 			if err != nil {
 				return err
 			}
@@ -75,7 +80,11 @@ func rerankCommand(u *ui) *cobra.Command {
 			if err := cut.Check(); err != nil {
 				return wrongUsage(cmd, "%v", err)
 			}
-			path, output, err := out.files(cmd, in)
+			output, err := out.output(cmd)
+			if err != nil {
+				return err
+			}
+			path, err := trainer.AdapterPath(in)
 			if err != nil {
 				return err
 			}
@@ -118,11 +127,11 @@ func combineCommand(u *ui) *cobra.Command {
 			if err := o.Check(); err != nil {
 				return wrongUsage(cmd, "%v", err)
 			}
-			from, err := sources(args)
+			output, err := out.output(cmd)
 			if err != nil {
 				return err
 			}
-			_, output, err := out.files(cmd, args[0])
+			from, err := sources(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -173,27 +182,33 @@ func (f *outFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.force, "force", false, "replace --out, if it is there")
 }
 
-// files finds the adapter's file in a run directory, and turns the flags into an output.
-func (f *outFlags) files(cmd *cobra.Command, in string) (string, toolbox.Output, error) {
+// output turns the flags into what the library takes.
+func (f *outFlags) output(cmd *cobra.Command) (toolbox.Output, error) {
 	o := toolbox.Output{Out: f.out, Force: f.force}
-	if f.kind != "auto" {
-		t, err := gguf.ParseType(f.kind)
-		if err != nil || !adapter.Storable(t) {
-			return "", o, wrongUsage(cmd, "--type: want auto, f32, f16, bf16 or q8_0, got %q", f.kind)
-		}
-		o.Type = &t
+	if f.kind == "auto" {
+		return o, nil
 	}
-	path, err := trainer.AdapterPath(in)
-	return path, o, err
+	t, err := gguf.ParseType(f.kind)
+	if err != nil || !adapter.Storable(t) {
+		return o, wrongUsage(cmd, "--type: want auto, f32, f16, bf16 or q8_0, got %q", f.kind)
+	}
+	o.Type = &t
+	return o, nil
 }
 
-// sources reads adapters with their weights.
-func sources(args []string) ([]toolbox.Source, error) {
+// sources reads the adapters and weights of a command line.
+func sources(cmd *cobra.Command, args []string) ([]toolbox.Source, error) {
 	var all []toolbox.Source
 	for _, arg := range args {
+		if arg == "" {
+			return nil, wrongUsage(cmd, `want an adapter, got ""`)
+		}
 		s, err := parseScaled(arg)
 		if err != nil {
 			return nil, err
+		}
+		if !isFactor(s.scale) {
+			return nil, wrongUsage(cmd, "%q: want a weight other than 0, got %v", s.path, s.scale)
 		}
 		path, err := trainer.AdapterPath(s.path)
 		if err != nil {
@@ -202,6 +217,12 @@ func sources(args []string) ([]toolbox.Source, error) {
 		all = append(all, toolbox.Source{File: path, Weight: float64(s.scale)})
 	}
 	return all, nil
+}
+
+// isFactor tells whether an effect can be multiplied by v.
+func isFactor(v float32) bool {
+	size := math.Abs(float64(v))
+	return size > 0 && size <= math.MaxFloat32
 }
 
 // matrices tells how far a job is that goes matrix by matrix.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"finetune/adapter"
+	"finetune/internal/hint"
 )
 
 // Scale writes the adapter in with factor times its effect. Only alpha changes, and the factors stay as they are to the
@@ -58,6 +59,10 @@ func Combine(ctx context.Context, from []Source, o adapter.CombineOptions, out O
 		a, err := adapter.Load(s.File)
 		if err != nil {
 			return nil, err
+		}
+		if o.Method == adapter.CombineCat && a.Method() != adapter.MethodLoRA {
+			return nil, hint.With(fmt.Errorf("toolbox: %q: a Dual LoRA has no factors to put beside others", s.File),
+				"--method linear adds its ΔW to the others and cuts the sum to a rank")
 		}
 		inputs = append(inputs, a)
 		all = append(all, adapter.Ingredient{Adapter: a, Weight: float32(s.Weight)})

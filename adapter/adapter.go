@@ -16,6 +16,9 @@
 //	a.Init(1)
 //	err = a.Save("adapter.gguf") // and Load, Decompose, WriteLoRA, WriteExact
 //
+// [Adapter.Scaled], [Rerank] and [Combine] make adapters of adapters, [Diff] and
+// [SpectrumOf] say what is in them; package toolbox does all of that to files.
+//
 // A file that is damaged is a [*FormatError], one that is valid but not handled a
 // [*UnsupportedError]; errors of package gguf and of the file system pass through.
 package adapter

@@ -69,7 +69,7 @@ func wantBest(t *testing.T, what string, got, source Factors, r Report) {
 }
 
 func TestRerankKeepsTheBestOfEveryRank(t *testing.T) {
-	a := loraAdapter(t, 1, 12, [3]int{40, 30, 6}, [3]int{20, 70, 5}, [3]int{7, 9, 12}, [3]int{50, 50, 1})
+	a := loraAdapter(t, 1, 12, [3]int{40, 30, 6}, [3]int{20, 70, 5}, [3]int{7, 9, 12}, [3]int{50, 50, 1}, [3]int{30, 20, coreLimit + 1})
 	deficient(a.Weights[1].Factors.(*LoRA))
 	for _, source := range []*Adapter{a, dualAdapter(t, 1, [2]int{40, 30}, [2]int{20, 70})} {
 		for _, rank := range []int{1, 3, 5, 100} {
@@ -80,7 +80,7 @@ func TestRerankKeepsTheBestOfEveryRank(t *testing.T) {
 		}
 	}
 	p, _ := rerank(t, a, Cut{Rank: 100})
-	for i, want := range []int{6, 4, 7, 1} {
+	for i, want := range []int{6, 4, 7, 1, 20} {
 		if got := p.Weights[i].Rank(); got != want {
 			t.Errorf("%s: rank %d at most, want %d", p.Weights[i].Name, got, want)
 		}
@@ -321,4 +321,59 @@ func minus(v, w []float64) []float64 {
 		d[i] -= x
 	}
 	return d
+}
+
+// Numbers at the ends of float32 give figures that are numbers, or an error.
+func TestExtremeFactors(t *testing.T) {
+	rng := rand.New(rand.NewPCG(14, 31))
+	extremes := []float32{0, 1, -1, math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32, 1e-20, 1e19, -1e-38}
+	refused := 0
+	for range 300 {
+		a := loraAdapter(t, 1, extremes[rng.IntN(len(extremes))], [3]int{6, 5, 1 + rng.IntN(7)})
+		if rng.IntN(2) == 0 {
+			a = dualAdapter(t, 1, [2]int{6, 5})
+		}
+		few := extremes[:2+rng.IntN(len(extremes)-2)]
+		for _, m := range a.Tensors() {
+			for i := range m.Mat.Data {
+				m.Mat.Data[i] = few[rng.IntN(len(few))]
+			}
+		}
+		figures := map[string]float64{}
+		note := func(what string, err error, values ...float64) {
+			if err != nil {
+				refused++
+				return
+			}
+			for i, v := range values {
+				figures[fmt.Sprint(what, i)] = v
+			}
+		}
+		n, err := Norm(a.Weights[0])
+		note("norm", err, n)
+		s, err := SpectrumOf(a.Weights[0], 3, 1)
+		note("spectrum", err, append(s.Sigma, s.StableRank, s.EffectiveRank)...)
+		_, r, err := Rerank(context.Background(), a, Cut{Energy: 0.9}, CutOptions{})
+		if err == nil {
+			note("rerank", nil, r[0].Energy, r[0].Error, r[0].Total)
+		}
+		d, err := Diff(context.Background(), a, loraAdapter(t, 2, 8, [3]int{6, 5, 2}))
+		if err == nil {
+			note("diff", nil, d[0].NormA, d[0].NormB, d[0].Distance, d[0].Inner)
+		}
+		for _, m := range []CombineMethod{CombineLinear, CombineTIES} {
+			_, r, err := Combine(context.Background(), []Ingredient{{a, 1}, {a, -3}}, CombineOptions{Method: m})
+			if err == nil {
+				note(string(m), nil, r[0].Energy, r[0].Error, r[0].Total)
+			}
+		}
+		for what, v := range figures {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				t.Errorf("%s = %v of %s with factors %v", what, v, a.Method(), a.Tensors()[0].Mat.Data)
+			}
+		}
+	}
+	if refused < 20 || refused > 580 {
+		t.Errorf("%d of 600 refused: too few or too many to tell", refused)
+	}
 }

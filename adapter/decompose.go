@@ -163,7 +163,7 @@ func (w named) components(channels []float32, most int, o DecomposeOptions) (s s
 	form(w.change, delta.Data)
 	scaleColumns(delta, channels)
 	whole := norm(delta.Data)
-	if math.IsNaN(whole) || math.IsInf(whole, 0) {
+	if !(whole <= math.MaxFloat32) {
 		return svd{}, 0, w.notFinite()
 	}
 	if whole == 0 {

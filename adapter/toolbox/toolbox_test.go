@@ -158,7 +158,7 @@ func TestHistoryAndReport(t *testing.T) {
 		t.Errorf("report %+v", r)
 	}
 	o.Force = true
-	if r, err = Rerank(context.Background(), o.Out, adapter.Cut{Energy: 0.9}, adapter.CutOptions{}, o); err != nil {
+	if _, err = Rerank(context.Background(), o.Out, adapter.Cut{Energy: 0.9}, adapter.CutOptions{}, o); err != nil {
 		t.Fatal(err)
 	}
 	if r, err = Scale(o.Out, 2, o); err != nil {

@@ -340,6 +340,18 @@ func TestCombineOfZeros(t *testing.T) {
 	}
 }
 
+// An adapter and its opposite leave nothing, and no noise that is taken for something.
+func TestCombineOfOpposites(t *testing.T) {
+	for _, in := range []*Adapter{loraAdapter(t, 38, 8, [3]int{24, 18, 4}), dualAdapter(t, 39, [2]int{24, 18})} {
+		for _, weight := range []float32{1, 0.3} {
+			a, reports := combine(t, []Ingredient{{in, weight}, {in, -weight}}, CombineOptions{Method: CombineLinear})
+			if n := length(a.Weights[0].reference()); n != 0 || a.Rank() != 1 || reports[0].Energy != 1 || reports[0].Error != 0 {
+				t.Errorf("%s: ‖ΔW‖ %v, rank %d, report %+v", in.Method(), n, a.Rank(), reports[0])
+			}
+		}
+	}
+}
+
 func TestCombineKeepsWhatAllHaveInCommon(t *testing.T) {
 	x, y := loraAdapter(t, 29, 8, [3]int{10, 6, 4}), loraAdapter(t, 30, 8, [3]int{10, 6, 2})
 	x.Meta["a"], y.Meta["a"] = gguf.ArrayOf("p", "q"), gguf.ArrayOf("p", "q")

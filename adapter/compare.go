@@ -24,7 +24,7 @@ func compare(w, v change) products {
 	l, isLoRA := w.(*LoRA)
 	m, both := v.(*LoRA)
 	if isLoRA && both {
-		p := products{ww: l.inner(l), vv: m.inner(m), wv: l.inner(m)}
+		p := products{ww: max(l.inner(l), 0), vv: max(m.inner(m), 0), wv: l.inner(m)}
 		p.difference = max(p.ww+p.vv-2*p.wv, 0)
 		return p
 	}

@@ -71,6 +71,11 @@ const channelFloor = 1e-3
 // there is only the rounding of a float32 ΔW.
 const roundingFloor = 1e-6
 
+// cancelled is ‖ΔW‖ of a LoRA as a share of s·‖A‖·‖B‖ below which its components
+// cancel one another out, as those of an adapter and its opposite do, and what is
+// left is rounding.
+const cancelled = 1e-12
+
 // Decompose finds the singular components of every ΔW. It forms one ΔW at a
 // time, and none of a LoRA, whose factors say it all. It keeps no more components
 // than a projection within the budget can use, so that the memory is that of one
@@ -153,6 +158,9 @@ func (w named) components(channels []float32, most int, o DecomposeOptions) (s s
 			return svd{}, 0, err
 		}
 		total = sumOfSquares(s.sigma)
+		if math.Sqrt(total) <= cancelled*math.Abs(float64(l.Scale()))*norm(l.A.Data)*norm(l.B.Data) {
+			return svd{}, 0, nil
+		}
 		if !(total <= math.MaxFloat32*math.MaxFloat32) {
 			return svd{}, 0, w.notFinite()
 		}

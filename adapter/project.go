@@ -107,7 +107,9 @@ func (p part) report(w named, l *LoRA) Report {
 	}
 	r.Energy = min(kept/p.total, 1)
 	difference, whole := distance(w.change, l)
-	r.Error = difference / whole
+	if r.Error = difference / whole; whole == 0 {
+		r.Error = 0 // a ΔW that Gram matrices cannot tell from zero
+	}
 	return r
 }
 

@@ -48,8 +48,11 @@ func optional(v *float64) string {
 }
 
 func valuesText(vs []float64) string {
-	if vs == nil {
+	switch {
+	case vs == nil:
 		return "–"
+	case len(vs) == 0:
+		return "0"
 	}
 	var parts []string
 	for _, v := range vs {

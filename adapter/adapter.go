@@ -16,6 +16,9 @@
 //	a.Init(1)
 //	err = a.Save("adapter.gguf") // and Load, Decompose, WriteLoRA, WriteExact
 //
+// [Adapter.Scaled], [Rerank] and [Combine] make adapters of adapters, [Diff] and
+// [SpectrumOf] say what is in them; package toolbox does all of that to files.
+//
 // A file that is damaged is a [*FormatError], one that is valid but not handled a
 // [*UnsupportedError]; errors of package gguf and of the file system pass through.
 package adapter
@@ -38,6 +41,10 @@ type Adapter struct {
 	BaseName     string   // general.name of the base, for people; may be empty
 	BaseHash     string   // [Base.Hash] of the base; empty if not known
 	Weights      []Weight // by block, then by name; never two of one name, all of one method
+
+	// Type is that of the factors in the file that was read, as LoRAOptions has it;
+	// F32 if they were of several. In memory all are float32.
+	Type gguf.Type
 
 	// Meta are further keys for the file, such as "finetune.version". Keys that
 	// the fields above are written under are ignored.

@@ -22,6 +22,10 @@ type DecomposeOptions struct {
 	// (K-FAC, arXiv 1503.05671). Nil treats all channels alike; otherwise every weight
 	// has to be there.
 	Inputs, Outputs map[string][]float32
+	// Energy, if above 0, asks for as few components of each weight as carry that
+	// share of ‖diag(g)·ΔW·diag(d)‖², 1 at most, instead of for a Budget;
+	// [Decomposition.Whole] then are their ranks.
+	Energy float64
 	// Seed starts the random directions in which big weights are searched.
 	Seed uint64
 	// Progress, if not nil, is called after each weight.
@@ -31,9 +35,25 @@ type DecomposeOptions struct {
 // Decomposition holds the leading singular components of the ΔW of every weight,
 // ready to be cut to any ranks. It may be read by several goroutines at once.
 type Decomposition struct {
-	source *Adapter
-	budget int
-	parts  []part // one for each weight of source
+	source  *Adapter // whose identity a projection gets
+	weights []named  // what is decomposed
+	budget  int
+	parts   []part // one for each weight
+}
+
+// named is the change of one weight.
+type named struct {
+	name string
+	change
+}
+
+// changes are those of the adapter's weights.
+func (a *Adapter) changes() []named {
+	var all []named
+	for _, w := range a.Weights {
+		all = append(all, named{w.Name, w.Factors})
+	}
+	return all
 }
 
 // part is one weight: ΔW ≈ B·A, row k of A and column k of B being the k-th
@@ -54,23 +74,32 @@ const channelFloor = 1e-3
 // there is only the rounding of a float32 ΔW.
 const roundingFloor = 1e-6
 
+// cancelled is ‖ΔW‖ of a LoRA as a share of s·‖A‖·‖B‖ below which its components
+// cancel one another out, as those of an adapter and its opposite do, and what is
+// left is rounding.
+const cancelled = 1e-12
+
 // Decompose finds the singular components of every ΔW. It forms one ΔW at a
-// time and keeps no more components than a projection within the budget can use,
-// so that the memory is that of one weight and of a few times the result.
+// time, and none of a LoRA, whose factors say it all. It keeps no more components
+// than a projection within the budget can use, so that the memory is that of one
+// weight and of a few times the result.
 //
 // It returns ctx's error when that is cancelled, and an error for a ΔW that is
 // not finite, for a budget below rank 1 everywhere, and for Inputs that are
 // missing, of the wrong length, negative or not finite. So it does for Outputs.
 func Decompose(ctx context.Context, a *Adapter, o DecomposeOptions) (*Decomposition, error) {
-	d := &Decomposition{source: a, budget: o.Budget}
-	if d.budget == 0 {
-		d.budget = 4 * a.Parameters()
+	if o.Budget == 0 {
+		o.Budget = 4 * a.Parameters()
 	}
-	least := d.MinBudget()
-	if d.budget < least {
-		return nil, fmt.Errorf("adapter: budget %d: rank 1 for each of the %d weights takes %d parameters", d.budget, len(a.Weights), least)
+	return decompose(ctx, a, a.changes(), o)
+}
+
+func decompose(ctx context.Context, source *Adapter, weights []named, o DecomposeOptions) (*Decomposition, error) {
+	d := &Decomposition{source: source, weights: weights, budget: o.Budget}
+	if least := d.MinBudget(); d.budget < least && o.Energy == 0 {
+		return nil, fmt.Errorf("adapter: budget %d: rank 1 for each of the %d weights takes %d parameters", d.budget, len(weights), least)
 	}
-	for i, w := range a.Weights {
+	for i, w := range weights {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -79,9 +108,11 @@ func Decompose(ctx context.Context, a *Adapter, o DecomposeOptions) (*Decomposit
 			return nil, err
 		}
 		d.parts = append(d.parts, p)
-		d.trim()
+		if o.Energy == 0 {
+			d.trim()
+		}
 		if o.Progress != nil {
-			o.Progress(i+1, len(a.Weights))
+			o.Progress(i+1, len(weights))
 		}
 	}
 	return d, nil
@@ -90,41 +121,114 @@ func Decompose(ctx context.Context, a *Adapter, o DecomposeOptions) (*Decomposit
 // MinBudget is the parameters of rank 1 everywhere.
 func (d *Decomposition) MinBudget() int {
 	sum := 0
-	for _, w := range d.source.Weights {
+	for _, w := range d.weights {
 		nIn, nOut := w.Shape()
 		sum += nIn + nOut
 	}
 	return sum
 }
 
-func (d *Decomposition) decompose(w Weight, o DecomposeOptions) (part, error) {
+func (d *Decomposition) decompose(w named, o DecomposeOptions) (part, error) {
 	nIn, nOut := w.Shape()
-	in, err := channels("input", o.Inputs, w.Name, nIn)
+	in, err := channels("input", o.Inputs, w.name, nIn)
 	if err != nil {
 		return part{}, err
 	}
-	out, err := channels("output", o.Outputs, w.Name, nOut)
+	out, err := channels("output", o.Outputs, w.name, nOut)
 	if err != nil {
 		return part{}, err
 	}
-	delta := NewMat(nIn, nOut)
-	Delta(w, delta.Data)
-	scaleColumns(delta, in)
-	scaleRows(delta, out)
-	whole := norm(delta.Data)
-	if math.IsNaN(whole) || math.IsInf(whole, 0) {
-		return part{}, fmt.Errorf("adapter: tensor %q: its ΔW is not finite", w.Name)
+	most := d.maxRank(o, min(nIn, nOut))
+	s, total, err := w.components(in, out, most, o)
+	if err != nil {
+		return part{}, err
 	}
-	p := part{spectrum: spectrum{cost: nIn + nOut}, total: whole * whole, a: NewMat(nIn, 1), b: NewMat(1, nOut)}
-	if whole == 0 {
+	p := part{spectrum: spectrum{cost: nIn + nOut}, total: total, a: NewMat(nIn, 1), b: NewMat(1, nOut)}
+	if total == 0 {
 		return p, nil
 	}
-	s, err := truncatedSVD(delta, d.maxRank(o, min(nIn, nOut)), o.Seed)
-	if err != nil {
-		return part{}, err
+	s.sigma = s.sigma[:min(len(s.sigma), most)]
+	if o.Energy > 0 {
+		s.sigma = s.sigma[:enough(s.sigma, o.Energy*total)]
 	}
 	p.fill(s, in, out)
 	return p, nil
+}
+
+// components finds the largest singular components of diag(out)·ΔW·diag(in), and the energy of all of them.
+func (w named) components(in, out []float32, most int, o DecomposeOptions) (s svd, total float64, err error) {
+	if l, ok := w.change.(*LoRA); ok && l.Rank() <= coreLimit {
+		if !l.finite() {
+			return svd{}, 0, w.notFinite()
+		}
+		l = l.weighted(in, out)
+		if s, err = l.svd(); err != nil {
+			return svd{}, 0, err
+		}
+		total = sumOfSquares(s.sigma)
+		if math.Sqrt(total) <= cancelled*math.Abs(float64(l.Scale()))*norm(l.A.Data)*norm(l.B.Data) {
+			return svd{}, 0, nil
+		}
+		if !(total <= math.MaxFloat32*math.MaxFloat32) {
+			return svd{}, 0, w.notFinite()
+		}
+		return s, total, nil
+	}
+	nIn, nOut := w.Shape()
+	delta := NewMat(nIn, nOut)
+	form(w.change, delta.Data)
+	scaleColumns(delta, in)
+	scaleRows(delta, out)
+	whole := norm(delta.Data)
+	if !(whole <= math.MaxFloat32) {
+		return svd{}, 0, w.notFinite()
+	}
+	if whole == 0 {
+		return svd{}, 0, nil
+	}
+	s, err = search(delta, most, o.Energy*whole*whole, o.Seed)
+	return s, whole * whole, err
+}
+
+func (w named) notFinite() error {
+	return fmt.Errorf("adapter: tensor %q: its ΔW is not finite", w.name)
+}
+
+// search finds most components, or if an energy is wanted as many as carry it, more and more of them.
+func search(delta Mat, most int, wanted float64, seed uint64) (svd, error) {
+	if wanted == 0 {
+		return truncatedSVD(delta, most, seed)
+	}
+	small := min(delta.NE[0], delta.NE[1])
+	k := 64
+	if small <= directLimit {
+		k = small
+	}
+	for ; ; k *= 2 {
+		s, err := truncatedSVD(delta, k, seed)
+		if err != nil || len(s.sigma) == small || sumOfSquares(s.sigma) >= wanted {
+			return s, err
+		}
+	}
+}
+
+// enough is how many of the falling singular values carry an energy, and all if they do not.
+func enough(sigma []float64, wanted float64) int {
+	sum := 0.0
+	for k, v := range sigma {
+		if sum += v * v; sum >= wanted {
+			return k + 1
+		}
+	}
+	return len(sigma)
+}
+
+func sumOfSquares(vs []float64) float64 {
+	sum := 0.0
+	for _, v := range vs {
+		sum += v * v
+	}
+	return sum
 }
 
 // channels returns d or g for one weight of n channels, none of it below the floor, or nil. side says which in errors.
@@ -154,6 +258,8 @@ func channels(side string, all map[string][]float32, name string, n int) ([]floa
 
 func (d *Decomposition) maxRank(o DecomposeOptions, small int) int {
 	switch {
+	case o.Energy > 0:
+		return small
 	case o.MaxRank > 0:
 		return min(o.MaxRank, small)
 	case small <= directLimit:
@@ -200,7 +306,7 @@ func (d *Decomposition) trim() {
 		spectra[i] = p.spectrum
 		rest += p.cost
 	}
-	for _, w := range d.source.Weights {
+	for _, w := range d.weights {
 		nIn, nOut := w.Shape()
 		largest = max(largest, nIn+nOut)
 	}

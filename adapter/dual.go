@@ -45,27 +45,29 @@ func (d *Dual) Init(seed uint64, weight string) {
 	kaiming(d.D, seed, weight+".dual_d")
 }
 
-// DeltaRows forms M in dst and N beside it, a tile at a time, and joins them.
+// DeltaRows forms |s|·M in dst and N beside it, a tile at a time, and joins them. A
+// negative s turns every change around, after the ReLU.
 func (d *Dual) DeltaRows(dst []float32, row0, row1 int) {
 	nIn, _ := d.Shape()
 	scratch := NewMat(nIn, min(tileRows, row1-row0))
+	scale := d.Scale()
 	for row := row0; row < row1; row += tileRows {
 		end := min(row+tileRows, row1)
 		m := Mat{NE: [2]int{nIn, end - row}, Data: dst[(row-row0)*nIn : (end-row0)*nIn]}
 		n := scratch.rows(0, end-row)
-		blas32.Gemm(blas.NoTrans, blas.NoTrans, d.Scale(), d.B.rows(row, end), d.A.rows(0, d.A.NE[1]), 0, m.rows(0, end-row))
+		blas32.Gemm(blas.NoTrans, blas.NoTrans, max(scale, -scale), d.B.rows(row, end), d.A.rows(0, d.A.NE[1]), 0, m.rows(0, end-row))
 		blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, d.D.rows(row, end), d.C.rows(0, d.C.NE[1]), 0, n)
-		join(m.Data, n.Data)
+		join(m.Data, n.Data, scale < 0)
 	}
 }
 
-// join replaces each m by ReLU(m)·sign(n). A NaN stays one.
-func join(m, n []float32) {
+// join replaces each m by ReLU(m)·sign(n), or by the opposite. A NaN stays one.
+func join(m, n []float32, opposite bool) {
 	for i, v := range m {
 		switch {
 		case v <= 0:
 			m[i] = 0
-		case !(n[i] > 0):
+		case !(n[i] > 0) != opposite:
 			m[i] = -v
 		}
 	}

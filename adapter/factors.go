@@ -110,11 +110,13 @@ const tileRows = 64
 
 // Delta writes the dense ΔW [n_in, n_out] into dst, n_in*n_out long, with every
 // core busy. Each row is computed alike however the work is divided.
-func Delta(f Factors, dst []float32) {
-	nIn, nOut := f.Shape()
+func Delta(f Factors, dst []float32) { form(f, dst) }
+
+func form(c change, dst []float32) {
+	nIn, nOut := c.Shape()
 	Mat{NE: [2]int{nIn, nOut}, Data: dst}.check("ΔW", nIn, nOut)
 	tiles(nOut, func(row0, row1 int) {
-		f.DeltaRows(dst[row0*nIn:row1*nIn], row0, row1)
+		c.DeltaRows(dst[row0*nIn:row1*nIn], row0, row1)
 	})
 }
 

@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -418,8 +419,8 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// FuzzRead: no bytes make Read panic, and what it accepts survives a way through
-// a file.
+// FuzzRead: no bytes make Read panic, what it accepts survives a way through a
+// file, and no tool that works on it panics.
 func FuzzRead(f *testing.F) {
 	for _, m := range []Method{MethodLoRA, MethodDual} {
 		a := &Adapter{Architecture: "llama"}
@@ -448,5 +449,26 @@ func FuzzRead(f *testing.F) {
 		}
 		b := load(t, path)
 		wantSame(t, b, a)
+		work(a)
 	})
+}
+
+// work does to an adapter what the tools do. Its numbers may be too large for that, which is an error and nothing worse.
+func work(a *Adapter) {
+	ctx := context.Background()
+	for _, w := range a.Weights {
+		if nIn, nOut := w.Shape(); nIn*nOut*w.Rank() > 1<<20 {
+			return // takes a fuzzer's time
+		}
+		Norm(w)
+		SpectrumOf(w, 3, 1)
+	}
+	Rerank(ctx, a, Cut{Rank: 2}, CutOptions{})
+	Rerank(ctx, a, Cut{Energy: 0.5}, CutOptions{})
+	if half, err := a.Scaled(0.5); err == nil {
+		Diff(ctx, a, half)
+		for _, m := range CombineMethods() {
+			Combine(ctx, []Ingredient{{a, 1}, {half, -1}}, CombineOptions{Method: m})
+		}
+	}
 }

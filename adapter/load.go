@@ -166,6 +166,7 @@ func (l *loader) adapter(kind fileKind) (*Adapter, error) {
 			a.Meta[kv.Key] = kv.Value
 		}
 	}
+	a.Type = l.typeOf(kind)
 	for _, weight := range l.order {
 		f, err := l.weight(kind, weight)
 		if err != nil {
@@ -178,6 +179,20 @@ func (l *loader) adapter(kind fileKind) (*Adapter, error) {
 	}
 	a.sort()
 	return a, nil
+}
+
+// typeOf is the type that written again gives every factor the type it has, else F32.
+func (l *loader) typeOf(kind fileKind) gguf.Type {
+	for _, t := range []gguf.Type{gguf.TypeQ8_0, gguf.TypeF16, gguf.TypeBF16} {
+		other := func(tensor gguf.Tensor) bool {
+			dot := strings.LastIndexByte(tensor.Name, '.')
+			return slices.Contains(kind.suffixes, tensor.Name[dot+1:]) && tensor.Type != typeFor(t, int(tensor.Shape[0]))
+		}
+		if !slices.ContainsFunc(l.f.Tensors(), other) {
+			return t
+		}
+	}
+	return gguf.TypeF32
 }
 
 // weight joins the factors of one weight and checks that their shapes agree.

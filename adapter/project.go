@@ -2,7 +2,6 @@ package adapter
 
 import (
 	"fmt"
-	"math"
 
 	"finetune/gguf"
 )
@@ -44,8 +43,17 @@ func (d *Decomposition) Uniform(rank int) ([]int, error) {
 	return ranks, nil
 }
 
-// Project cuts each weight to its rank, from [Decomposition.Allocate] or
-// [Decomposition.Uniform]. The result is a LoRA whose scale is 1 and which belongs
+// Whole returns the rank of each weight with all of its components that were kept.
+func (d *Decomposition) Whole() []int {
+	ranks := make([]int, len(d.parts))
+	for i, p := range d.parts {
+		ranks[i] = p.a.NE[1]
+	}
+	return ranks
+}
+
+// Project cuts each weight to its rank, from [Decomposition.Allocate],
+// [Decomposition.Uniform] or [Decomposition.Whole]. The result is a LoRA whose scale is 1 and which belongs
 // to the same base; the reports are in the order of its weights. It shares memory
 // with nothing.
 func (d *Decomposition) Project(ranks []int) (*Adapter, []Report, error) {
@@ -57,13 +65,13 @@ func (d *Decomposition) Project(ranks []int) (*Adapter, []Report, error) {
 	result.Meta = projectedMeta(d.source)
 	alpha := alphaOfOne(ranks)
 	var reports []Report
-	for i, w := range d.source.Weights {
+	for i, w := range d.weights {
 		p := d.parts[i]
 		if ranks[i] < 1 || ranks[i] > p.a.NE[1] {
-			return nil, nil, fmt.Errorf("adapter: tensor %q: rank %d, decomposed for 1 to %d", w.Name, ranks[i], p.a.NE[1])
+			return nil, nil, fmt.Errorf("adapter: tensor %q: rank %d, decomposed for 1 to %d", w.name, ranks[i], p.a.NE[1])
 		}
 		l := &LoRA{A: p.a.firstRows(ranks[i]), B: p.b.firstColumns(ranks[i]), Alpha: alpha}
-		result.Weights = append(result.Weights, Weight{w.Name, l})
+		result.Weights = append(result.Weights, Weight{w.name, l})
 		reports = append(reports, p.report(w, l))
 	}
 	return &result, reports, nil
@@ -88,8 +96,8 @@ func projectedMeta(a *Adapter) map[string]gguf.Value {
 	return meta
 }
 
-func (p part) report(w Weight, l *LoRA) Report {
-	r := Report{Name: w.Name, Rank: l.Rank(), Total: p.total, Energy: 1}
+func (p part) report(w named, l *LoRA) Report {
+	r := Report{Name: w.name, Rank: l.Rank(), Total: p.total, Energy: 1}
 	if p.total == 0 {
 		return r
 	}
@@ -98,8 +106,10 @@ func (p part) report(w Weight, l *LoRA) Report {
 		kept += e
 	}
 	r.Energy = min(kept/p.total, 1)
-	difference, whole := Distance(w, l)
-	r.Error = difference / whole
+	difference, whole := distance(w.change, l)
+	if r.Error = difference / whole; whole == 0 {
+		r.Error = 0 // a ΔW that Gram matrices cannot tell from zero
+	}
 	return r
 }
 
@@ -114,26 +124,4 @@ func Captured(reports []Report) float64 {
 		return 1
 	}
 	return kept / total
-}
-
-// Distance returns ‖ΔW − ΔV‖ and ‖ΔW‖, Frobenius norms, for the changes w and v
-// of one weight. It forms both a tile at a time.
-func Distance(w, v Factors) (difference, whole float64) {
-	nIn, nOut := w.Shape()
-	sums := make([][2]float64, (nOut+tileRows-1)/tileRows) // one a tile, so that their order is fixed
-	tiles(nOut, func(row0, row1 int) {
-		dw, dv := make([]float32, (row1-row0)*nIn), make([]float32, (row1-row0)*nIn)
-		w.DeltaRows(dw, row0, row1)
-		v.DeltaRows(dv, row0, row1)
-		for i := range dw {
-			x, y := float64(dw[i]), float64(dv[i])
-			sums[row0/tileRows][0] += (x - y) * (x - y)
-			sums[row0/tileRows][1] += x * x
-		}
-	})
-	for _, s := range sums {
-		difference += s[0]
-		whole += s[1]
-	}
-	return math.Sqrt(difference), math.Sqrt(whole)
 }

@@ -324,7 +324,7 @@ func TestTrimmingChangesNoAllocation(t *testing.T) {
 		for range 4 {
 			nIn, nOut, k := 1+rng.IntN(6)*rng.IntN(6), 1, 1+rng.IntN(30)
 			f, _ := New(MethodLoRA, nIn, nOut, 1, 0)
-			whole.source.Weights = append(whole.source.Weights, Weight{Factors: f})
+			whole.weights = append(whole.weights, named{change: f})
 			p := part{spectrum: spectrum{cost: nIn + nOut}, a: NewMat(nIn, k), b: NewMat(k, nOut)}
 			strength, decay := 100*rng.Float64(), rng.Float64()
 			for i := range k {
@@ -333,7 +333,7 @@ func TestTrimmingChangesNoAllocation(t *testing.T) {
 			whole.parts = append(whole.parts, p)
 		}
 		budget := whole.MinBudget() + rng.IntN(100)
-		trimmed := &Decomposition{source: whole.source, budget: budget}
+		trimmed := &Decomposition{source: whole.source, weights: whole.weights, budget: budget}
 		for _, p := range whole.parts {
 			trimmed.parts = append(trimmed.parts, p)
 			trimmed.trim()

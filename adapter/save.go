@@ -25,6 +25,12 @@ const (
 	KeyMethod = "finetune.method"
 	// KeyExport says how a LoRA came from another adapter: "project", "heal" or "exact".
 	KeyExport = "finetune.export"
+	// KeyHistory lists what was done to the adapter after its training, a line each,
+	// the last thing last.
+	KeyHistory = "finetune.history"
+	// KeyRetention holds the share of the gain that an exported file keeps, a float32.
+	// What changes the factors makes it untrue and leaves it out.
+	KeyRetention = "finetune.retention"
 
 	// Keys of where an adapter comes from, for the caller to put into Meta. Exports and conversions keep them.
 	KeyVersion      = "finetune.version"       // string, of the tool that trained it
@@ -67,6 +73,9 @@ func (a *Adapter) Save(path string) error {
 	return w.WriteFile(path)
 }
 
+// Storable tells whether the factors of a LoRA can be written in a type: F32, F16, BF16 and Q8_0.
+func Storable(t gguf.Type) bool { return plain.Supports(t) }
+
 // writer adds the keys and the factors of an adapter to a GGUF.
 type writer struct {
 	*gguf.Builder
@@ -85,7 +94,7 @@ func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (wri
 	if a.Architecture == "" || len(a.Weights) == 0 {
 		return writer{}, fmt.Errorf("adapter: architecture %q with %d weights: want both to write a file", a.Architecture, len(a.Weights))
 	}
-	if !plain.Supports(t) {
+	if !Storable(t) {
 		return writer{}, fmt.Errorf("adapter: type %s: want f32, f16, bf16 or q8_0", t)
 	}
 	b := gguf.NewBuilder()
@@ -109,12 +118,14 @@ func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (wri
 	return writer{b, t, new(room)}, b.Err()
 }
 
-// typeFor is the file's type where a row is a whole number of its blocks, else F16.
-func (w writer) typeFor(row int) gguf.Type {
-	if row%w.t.BlockSize() != 0 {
+func (w writer) typeFor(row int) gguf.Type { return typeFor(w.t, row) }
+
+// typeFor is the file's type t where a row is a whole number of its blocks, else F16.
+func typeFor(t gguf.Type, row int) gguf.Type {
+	if row%t.BlockSize() != 0 {
 		return gguf.TypeF16
 	}
-	return w.t
+	return t
 }
 
 // mat adds scale·m.

@@ -108,27 +108,35 @@ func gemm(op blas.Transpose, a, b, c Mat) {
 	blas32.Gemm(op, blas.NoTrans, 1, a.rows(0, a.NE[1]), b.rows(0, b.NE[1]), 0, c.rows(0, c.NE[1]))
 }
 
-// orthonormal factors a [l, n], n ≥ l, by Householder reflections as q·r: q gets
-// the orthonormal columns (it may be a), and r, upper triangular, is returned.
+// orthonormal factors a [l, n], n ≥ l, as q·r: q gets the orthonormal columns (it
+// may be a), and r, upper triangular, is returned.
 func orthonormal(a, q Mat) *mat.Dense {
-	n, l := a.NE[1], a.NE[0]
-	w := dense(a).RawMatrix()
-	tau := make([]float64, l)
+	columns, r := qr(dense(a))
+	for i, v := range columns.RawMatrix().Data {
+		q.Data[i] = float32(v)
+	}
+	return r
+}
+
+// qr factors a, of n rows and l columns, by Householder reflections. q has
+// k = min(n, l) orthonormal columns and r is [k rows, l], zero below the diagonal.
+// q lies in a's memory.
+func qr(a *mat.Dense) (q, r *mat.Dense) {
+	w := a.RawMatrix()
+	k := min(w.Rows, w.Cols)
+	tau := make([]float64, k)
 	work := make([]float64, 1)
 	lapack64.Geqrf(w, tau, work, -1)
 	work = make([]float64, int(work[0]))
 	lapack64.Geqrf(w, tau, work, len(work))
-	r := mat.NewDense(l, l, nil)
-	for i := range l {
-		for j := i; j < l; j++ {
+	r = mat.NewDense(k, w.Cols, nil)
+	for i := range k {
+		for j := i; j < w.Cols; j++ {
 			r.Set(i, j, w.Data[i*w.Stride+j])
 		}
 	}
-	orgqr(w, tau)
-	for i := range n * l {
-		q.Data[i] = float32(w.Data[i])
-	}
-	return r
+	orgqr(blas64.General{Rows: w.Rows, Cols: k, Stride: w.Stride, Data: w.Data}, tau)
+	return a.Slice(0, w.Rows, 0, k).(*mat.Dense), r
 }
 
 // orgqr replaces reflections by the columns that they make.

@@ -78,8 +78,9 @@ func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err
 	return func() error { e.ctx.ClearAdapters(); return a.Close() }, nil
 }
 
-// adapterFile is the file of an adapter that is given by its own path or by that of its run directory.
-func adapterFile(path string) (string, error) {
+// AdapterPath is the file of an adapter that is given by its own path or by that of its run directory. A run that trained
+// the model itself has none, which is an error with a hint.
+func AdapterPath(path string) (string, error) {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return path, nil
 	}
@@ -97,7 +98,7 @@ func wholeModel(run string) error {
 
 // loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this.
 func loadable(path string) (file string, remove func(), err error) {
-	if path, err = adapterFile(path); err != nil {
+	if path, err = AdapterPath(path); err != nil {
 		return "", nil, err
 	}
 	a, err := adapter.Load(path)
@@ -123,20 +124,41 @@ func loadable(path string) (file string, remove func(), err error) {
 // told how many windows are done.
 func (e *Evaluator) Loss(ctx context.Context, windows []data.Window, progress func(done int)) (Loss, error) {
 	var sum float64
-	flush := func(g *group) error {
+	err := e.groups(ctx, windows, progress, func(g *group) error {
 		loss, err := e.evaluate(g)
 		sum += loss
 		return err
+	})
+	if err != nil {
+		return notMeasured, err
 	}
+	weight, err := trainedWeight(windows)
+	if err != nil {
+		return notMeasured, err
+	}
+	return Loss(sum / weight), nil
+}
+
+// trainedWeight is that of all trained tokens, of which there has to be one.
+func trainedWeight(windows []data.Window) (float64, error) {
+	weight := totalWeight(windows)
+	if weight == 0 {
+		return 0, fmt.Errorf("trainer: no trained token in %d windows", len(windows))
+	}
+	return weight, nil
+}
+
+// groups calls do for one group of the windows' documents after the other. progress may be nil.
+func (e *Evaluator) groups(ctx context.Context, windows []data.Window, progress func(done int), do func(*group) error) error {
 	g := new(group)
 	for i, w := range windows {
 		if err := ctx.Err(); err != nil {
-			return notMeasured, err
+			return err
 		}
 		for _, doc := range documents(w) {
 			if !e.fits(g, doc) {
-				if err := flush(g); err != nil {
-					return notMeasured, err
+				if err := do(g); err != nil {
+					return err
 				}
 				g = new(group)
 			}
@@ -146,17 +168,13 @@ func (e *Evaluator) Loss(ctx context.Context, windows []data.Window, progress fu
 			progress(i + 1)
 		}
 	}
-	if err := flush(g); err != nil {
-		return notMeasured, err
+	if err := do(g); err != nil {
+		return err
 	}
 	if progress != nil {
 		progress(len(windows))
 	}
-	weight := totalWeight(windows)
-	if weight == 0 {
-		return notMeasured, fmt.Errorf("trainer: no trained token in %d windows", len(windows))
-	}
-	return Loss(sum / weight), nil
+	return nil
 }
 
 // documents cuts a packed window into its documents, without those of which nothing is trained.
@@ -199,54 +217,76 @@ func (e *Evaluator) fits(g *group, doc data.Window) bool {
 	return g.documents < maxSequences && len(g.batch.Tokens)+len(doc.Tokens) <= e.ctx.NBatch()
 }
 
-// evaluate is Σ weight·nll over a group, decoded in an empty cache, a part at a time so that few logits are held.
-func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
-	e.ctx.ClearMemory()
+// parts calls do for one part of a group after the other, so that few logits are held.
+func (g *group) parts(do func(part llama.Batch, targets []int32, weights []float32) error) error {
 	all := g.batch
 	for from := 0; from < len(all.Tokens); from += maxUBatch {
 		to := min(from+maxUBatch, len(all.Tokens))
 		part := llama.Batch{Tokens: all.Tokens[from:to], Pos: all.Pos[from:to], Seq: all.Seq[from:to], Output: all.Output[from:to]}
-		if err := e.ctx.Decode(part); err != nil {
-			return 0, err
+		if err := do(part, g.targets[from:to], g.weights[from:to]); err != nil {
+			return err
 		}
-		sum += e.decodedLoss(g.targets[from:to], g.weights[from:to])
 	}
-	return sum, nil
+	return nil
 }
 
-// decodedLoss is Σ weight·nll over the last decoded batch.
-func (e *Evaluator) decodedLoss(targets []int32, weights []float32) (sum float64) {
-	losses := make([]float64, len(targets))
-	rows := make([][]float32, len(targets))
+// evaluate is Σ weight·nll over a group, decoded in an empty cache.
+func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
+	e.ctx.ClearMemory()
+	err = g.parts(func(part llama.Batch, targets []int32, weights []float32) error {
+		if err := e.ctx.Decode(part); err != nil {
+			return err
+		}
+		rows := e.logits(len(targets))
+		losses := make([]float64, len(targets))
+		e.eachRow(rows, func(i int) { losses[i] = float64(weights[i]) * negLogLikelihood(rows[i], targets[i]) })
+		for _, loss := range losses {
+			sum += loss
+		}
+		return nil
+	})
+	return sum, err
+}
+
+// logits are the rows of the last decoded batch of n tokens, nil for those without output. They are asked for one after
+// the other, because llama.cpp may sort its rows when it is first asked.
+func (e *Evaluator) logits(n int) [][]float32 {
+	rows := make([][]float32, n)
 	for i := range rows {
-		rows[i] = e.ctx.Logits(i) // here, because llama.cpp may sort its rows when it is first asked
+		rows[i] = e.ctx.Logits(i)
 	}
+	return rows
+}
+
+// eachRow calls do for every row that there is, on all threads.
+func (e *Evaluator) eachRow(rows [][]float32, do func(i int)) {
 	var wg sync.WaitGroup
 	for k := range e.threads {
 		wg.Go(func() {
 			for i := k; i < len(rows); i += e.threads {
 				if rows[i] != nil {
-					losses[i] = float64(weights[i]) * negLogLikelihood(rows[i], targets[i])
+					do(i)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	for _, loss := range losses {
-		sum += loss
-	}
-	return sum
 }
 
 // negLogLikelihood is log Σ exp(logits) − logits[target], in nats.
 func negLogLikelihood(logits []float32, target int32) float64 {
-	top := logits[0]
+	top, z := partition(logits)
+	return math.Log(z) + float64(top-logits[target])
+}
+
+// partition returns the largest of the logits and Σ exp(logits − top).
+func partition(logits []float32) (top float32, z float64) {
+	top = logits[0]
 	for _, v := range logits {
 		top = max(top, v)
 	}
-	var z float64
 	for _, v := range logits {
 		z += math.Exp(float64(v - top))
 	}
-	return math.Log(z) + float64(top-logits[target])
+	return top, z
 }

@@ -32,9 +32,6 @@ func (c ExportConfig) threads() int {
 	return PhysicalCores()
 }
 
-// KeyRetention is the key of an exported file that holds the share of the gain it keeps, a float32.
-const KeyRetention = "finetune.retention"
-
 // ExportConfig says what becomes of a run.
 type ExportConfig struct {
 	Run       string    // the run directory
@@ -193,7 +190,7 @@ func (x *exporter) readStatistics() error {
 // CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
 // for another base is an adapter.ErrOtherBase.
 func CheckAdapter(path, model string) error {
-	file, err := adapterFile(path)
+	file, err := AdapterPath(path)
 	if err != nil {
 		return err
 	}
@@ -270,7 +267,7 @@ func (x *exporter) write(c candidate) (*ExportResult, error) {
 		if a.Meta == nil {
 			a.Meta = map[string]gguf.Value{}
 		}
-		a.Meta[KeyRetention] = float32(x.result.Retention)
+		a.Meta[adapter.KeyRetention] = float32(x.result.Retention)
 	}
 	var err error
 	if c.low != nil {

@@ -90,8 +90,8 @@ func checkFile(t *testing.T, what, method string, x ExportConfig, r *ExportResul
 			t.Errorf("%s: %s is %q, %v, want %q", what, key, got, err, want)
 		}
 	}
-	if got, err := f.Float(KeyRetention); float32(got) != float32(r.Retention) {
-		t.Errorf("%s: %s is %v, %v, want %v", what, KeyRetention, got, err, r.Retention)
+	if got, err := f.Float(adapter.KeyRetention); float32(got) != float32(r.Retention) {
+		t.Errorf("%s: %s is %v, %v, want %v", what, adapter.KeyRetention, got, err, r.Retention)
 	}
 	if _, err := f.Float("adapter.lora.alpha"); err != nil {
 		t.Errorf("%s: %v", what, err)
@@ -166,8 +166,8 @@ func TestExportWithoutValidationDataMeasuresNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := f.Get(KeyRetention); ok {
-			t.Errorf("%s: %s is there", mode, KeyRetention)
+		if _, ok := f.Get(adapter.KeyRetention); ok {
+			t.Errorf("%s: %s is there", mode, adapter.KeyRetention)
 		}
 		f.Close()
 	}

@@ -172,19 +172,23 @@ func attach(u *ui, e *trainer.Evaluator, model string, specs []string) (detach f
 		if err != nil {
 			return nil, errors.Join(err, detach())
 		}
-		switch err := trainer.CheckAdapter(s.path, model); {
-		case errors.Is(err, adapter.ErrOtherBase):
-			u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
-		case err != nil:
-			return nil, errors.Join(err, detach())
-		}
-		d, err := e.Attach(s.path, s.scale)
+		d, err := attachOne(u, e, model, s)
 		if err != nil {
 			return nil, errors.Join(err, detach())
 		}
 		all = append(all, d)
 	}
 	return detach, nil
+}
+
+func attachOne(u *ui, e *trainer.Evaluator, model string, s scaled) (detach func() error, err error) {
+	switch err := trainer.CheckAdapter(s.path, model); {
+	case errors.Is(err, adapter.ErrOtherBase):
+		u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
+	case err != nil:
+		return nil, err
+	}
+	return e.Attach(s.path, s.scale)
 }
 
 // required makes missing flags an error of usage.

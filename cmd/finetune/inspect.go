@@ -14,15 +14,19 @@ import (
 )
 
 func inspectCommand(u *ui) *cobra.Command {
-	return &cobra.Command{
+	var o inspect.Options
+	cmd := &cobra.Command{
 		Use:   "inspect FILE|RUNDIR",
 		Short: "show what a GGUF file or a run directory holds",
 		Long: "Inspect shows kind, architecture, quantization mix, metadata and tensors of a GGUF\n" +
-			"model or adapter, and the settings and state of a run directory. It reads headers only.",
+			"model or adapter, and the settings and state of a run directory. Of an adapter it also\n" +
+			"says how much it changes: ‖ΔW‖ of each matrix and, where that is quick, the singular\n" +
+			"values; of a model it reads the header only.",
 		Example: "  finetune inspect base.gguf\n  finetune inspect run/ --json",
 		Args:    exactly("FILE or RUNDIR"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := inspect.Path(args[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Progress = u.matrices
+			r, err := inspect.Path(cmd.Context(), args[0], o)
 			if err != nil {
 				return err
 			}
@@ -32,6 +36,8 @@ func inspectCommand(u *ui) *cobra.Command {
 			return printReport(u.results(), r)
 		},
 	}
+	cmd.Flags().BoolVar(&o.Spectrum, "spectrum", false, "singular values of a Dual LoRA too, and of high ranks; for a large one that takes minutes")
+	return cmd
 }
 
 // printReport writes the report for people, in aligned columns.
@@ -54,6 +60,12 @@ func printReport(w io.Writer, r *inspect.Report) error {
 	for _, s := range r.Types {
 		row("  "+s.Type, fmt.Sprintf("%.1f %% of the parameters in %s", 100*float64(s.Elements)/float64(max(1, r.Parameters)), count(s.Tensors, "tensor")))
 	}
+	if r.Note != "" {
+		row("note", plain(r.Note))
+	}
+	if r.Adapter != nil {
+		adapterRows(row, r.Adapter)
+	}
 	title := "metadata"
 	if r.Run != nil {
 		title = "settings"
@@ -61,6 +73,9 @@ func printReport(w io.Writer, r *inspect.Report) error {
 	fmt.Fprintf(t, "\n%s\n", title)
 	for _, key := range r.Keys() {
 		row("  "+plain(key), valueText(r.Metadata[key]))
+	}
+	if r.Adapter != nil {
+		weightRows(t, r.Adapter)
 	}
 	if len(r.Tensors) > 0 {
 		fmt.Fprintf(t, "\ntensors\n")

@@ -32,6 +32,7 @@ var layers = []layer{
 	{"internal/testmodel", 2, false},
 	{"quant/plain", 2, false},
 	{"quant", 2, true},
+	{"adapter/toolbox", 3, false},
 	{"adapter", 3, true},
 	{"convert", 4, false},
 	{"trainer", 4, true},

@@ -1,9 +1,11 @@
 // Package inspect describes what a file or folder of this project holds: a
-// model, an adapter or a run. It reads headers only, never tensor data.
+// model, an adapter or a run. Of a model it reads the header only; of an adapter
+// the factors too, and says what they amount to.
 package inspect
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -37,9 +39,11 @@ type Report struct {
 	Tensors      []Tensor       `json:"tensors"`      // in file order
 	Metadata     map[string]any `json:"metadata"`     // see shorten; for a run its settings
 
-	Format *Format   `json:"format,omitempty"` // of a GGUF file
-	Run    *RunState `json:"run,omitempty"`    // of a run directory
-	keys   []string  // of Metadata, in file order
+	Format  *Format   `json:"format,omitempty"`  // of a GGUF file
+	Run     *RunState `json:"run,omitempty"`     // of a run directory
+	Adapter *Adapter  `json:"adapter,omitempty"` // of an adapter, by itself or of a run
+	Note    string    `json:"note,omitempty"`    // why there is no Adapter where one would be
+	keys    []string  // of Metadata, in file order
 }
 
 // TypeShare is the part of a file that has one tensor type.
@@ -72,24 +76,35 @@ type RunState struct {
 	Finished    bool  `json:"finished"`    // adapter.gguf or model.gguf is there
 }
 
-// Path describes the file or folder at path. Errors of the file system and of
-// package gguf pass through; a folder without a run is an error with a hint.
-func Path(path string) (*Report, error) {
+// Options say how much is worked out.
+type Options struct {
+	// Spectrum asks for singular values also where that takes long: of Dual LoRAs,
+	// and of LoRAs of a high rank.
+	Spectrum bool
+	// Progress, if not nil, is called after each weight of an adapter.
+	Progress func(done, total int)
+}
+
+// Path describes the file or folder at path. Errors of the file system, of package
+// gguf and of adapter.Read pass through; a folder without a run is an error with a
+// hint. An adapter of a kind that package adapter does not handle is described by
+// its header, with a note.
+func Path(ctx context.Context, path string, o Options) (*Report, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if info.IsDir() {
-		return run(path)
+		return run(ctx, path, o)
 	}
-	return file(path)
+	return file(ctx, path, o)
 }
 
 // Keys returns the keys of Metadata in the order of the file.
 func (r *Report) Keys() []string { return r.keys }
 
 // file describes a GGUF file.
-func file(path string) (*Report, error) {
+func file(ctx context.Context, path string, o Options) (*Report, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
@@ -111,6 +126,9 @@ func file(path string) (*Report, error) {
 		r.set(kv.Key, shorten(kv.Value))
 	}
 	r.addTensors(f.Tensors())
+	if r.Kind == KindAdapter {
+		return r, r.addAdapter(ctx, f, o)
+	}
 	return r, nil
 }
 
@@ -145,7 +163,7 @@ func (r *Report) addTensors(tensors []gguf.Tensor) {
 }
 
 // run describes a run directory. It takes no lock: the run may be going on.
-func run(dir string) (*Report, error) {
+func run(ctx context.Context, dir string, o Options) (*Report, error) {
 	config, err := trainer.LoadConfig(filepath.Join(dir, trainer.ConfigFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, hint.With(fmt.Errorf("%q: a folder without %s: %w", dir, trainer.ConfigFile, fs.ErrNotExist),
@@ -156,7 +174,7 @@ func run(dir string) (*Report, error) {
 	}
 	r := &Report{Path: dir, Types: []TypeShare{}, Tensors: []Tensor{}}
 	state := &RunState{}
-	result, err := file(filepath.Join(dir, config.ResultFile()))
+	result, err := file(ctx, filepath.Join(dir, config.ResultFile()), o)
 	switch {
 	case err == nil:
 		r, state.Finished = result, true

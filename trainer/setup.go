@@ -27,6 +27,7 @@ type setup struct {
 	vocab   int64 // bytes of its vocabulary in memory
 	engine  *graph.Engine
 	plan    Plan
+	pace    *pace
 	seqs    int // sequences in one forward pass: Batch, or a part of it when memory is short
 }
 
@@ -154,7 +155,7 @@ func (s *setup) newEngine() (err error) {
 	if s.engine, s.plan, err = s.demand().Engine(); err != nil {
 		return err
 	}
-	s.seqs = s.plan.MicroBatch
+	s.seqs, s.pace = s.plan.MicroBatch, newPace(s.config.threads())
 	if names := s.engine.Unreached(); len(names) > 0 {
 		return s.learner.unreached(names[0])
 	}
@@ -214,6 +215,7 @@ func (s *setup) validate(ctx context.Context) (Loss, error) {
 		for k := i; k < min(i+s.seqs, s.val.Len()); k++ {
 			windows = append(windows, s.val.At(k))
 		}
+		s.engine.SetThreads(s.pace.threads())
 		loss, err := s.engine.Loss(s.fill(windows))
 		if err != nil {
 			return notMeasured, err
@@ -225,6 +227,12 @@ func (s *setup) validate(ctx context.Context) (Loss, error) {
 		return notMeasured, nil
 	}
 	return Loss(sum / weight), nil
+}
+
+// paced does a pass over n sequences with as many threads as are worth it.
+func (s *setup) paced(n int, do func() error) error {
+	s.engine.SetThreads(s.pace.threads())
+	return s.pace.time(float64(n), do)
 }
 
 // fill adds blank windows, of which nothing is trained, up to the engine's number of sequences.

@@ -285,11 +285,14 @@ func (l *loop) gradients(windows []data.Window, weight float64) (float64, error)
 	var sum float64
 	for len(windows) > 0 {
 		n := min(l.seqs, len(windows))
-		loss, err := l.engine.Step(l.fill(windows[:n]), float32(1/weight))
+		err := l.paced(n, func() error {
+			loss, err := l.engine.Step(l.fill(windows[:n]), float32(1/weight))
+			sum += loss
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
-		sum += loss
 		windows = windows[n:]
 	}
 	return sum / weight, nil

@@ -308,6 +308,9 @@ func (e *Engine) Close() error {
 // Shape is that of the batches.
 func (e *Engine) Shape() Shape { return e.shape }
 
+// SetThreads sets the number of threads of the next steps, at most that of the Options. No result depends on it.
+func (e *Engine) SetThreads(n int) { e.backend.SetThreads(n) }
+
 // Upload copies what is trained from where the caller keeps it to where the graph reads it.
 func (e *Engine) Upload() {
 	for _, p := range e.params {

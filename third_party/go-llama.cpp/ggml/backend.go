@@ -10,10 +10,10 @@ import "fmt"
 // Backend runs graphs. One goroutine at a time.
 type Backend struct {
 	p       C.ggml_object
-	threads int
+	threads int // at most
 }
 
-// NewCPU makes a backend on the CPU with the given number of threads.
+// NewCPU makes a backend on the CPU with the given number of threads, the most that it will have.
 func NewCPU(threads int) (*Backend, error) {
 	if err := Check(); err != nil {
 		return nil, err
@@ -27,6 +27,11 @@ func NewCPU(threads int) (*Backend, error) {
 	}
 	C.ggml_backend_cpu_set_n_threads(p, C.int(threads))
 	return &Backend{p, threads}, nil
+}
+
+// SetThreads sets the number of threads of the next Compute, at most that of NewCPU. No result depends on it.
+func (b *Backend) SetThreads(n int) {
+	C.ggml_backend_cpu_set_n_threads(b.p, C.int(min(max(n, 1), b.threads)))
 }
 
 // Close frees the backend. It may be called twice.

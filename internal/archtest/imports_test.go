@@ -27,6 +27,7 @@ var layers = []layer{
 	{"internal/atomicfile", 0, false},
 	{"internal/hint", 0, false},
 	{"gguf", 1, false},
+	{"imatrix", 2, false},
 	{"base", 2, false},
 	{"internal/testmodel", 2, false},
 	{"quant/plain", 2, false},

@@ -78,8 +78,9 @@ func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err
 	return func() error { e.ctx.ClearAdapters(); return a.Close() }, nil
 }
 
-// adapterFile is the file of an adapter that is given by its own path or by that of its run directory.
-func adapterFile(path string) (string, error) {
+// AdapterPath is the file of an adapter that is given by its own path or by that of its run directory. A run that trained
+// the model itself has none, which is an error with a hint.
+func AdapterPath(path string) (string, error) {
 	if info, err := os.Stat(path); err != nil || !info.IsDir() {
 		return path, nil
 	}
@@ -97,7 +98,7 @@ func wholeModel(run string) error {
 
 // loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this.
 func loadable(path string) (file string, remove func(), err error) {
-	if path, err = adapterFile(path); err != nil {
+	if path, err = AdapterPath(path); err != nil {
 		return "", nil, err
 	}
 	a, err := adapter.Load(path)

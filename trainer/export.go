@@ -157,18 +157,19 @@ func (x *exporter) open() (err error) {
 // CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
 // for another base is an adapter.ErrOtherBase.
 func CheckAdapter(path, model string) error {
-	file, err := adapterFile(path)
+	file, err := AdapterPath(path)
 	if err != nil {
 		return err
 	}
-	a, err := adapter.Load(file)
+	a, err := adapter.Open(file)
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	return checkBase(a, model)
 }
 
-func checkBase(a *adapter.Adapter, model string) error {
+func checkBase(a interface{ CheckBase(adapter.Base) error }, model string) error {
 	f, err := OpenBase(model)
 	if err != nil {
 		return err

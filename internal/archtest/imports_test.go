@@ -34,6 +34,7 @@ var layers = []layer{
 	{"quant", 2, true},
 	{"adapter", 3, true},
 	{"convert", 4, false},
+	{"merge", 4, false},
 	{"trainer", 4, true},
 	{"internal/inspect", 5, false},
 	{"demo", 5, true},

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -392,7 +393,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"experts", shape(1, 64, 4, 8), 0, true, `tensor "blk.0.attn_q.weight.lora_a": shape [64 4 8], adapted experts are not supported`},
 		{"quantized", func(f *foreign) { f.tensors[1].Type = gguf.TypeQ4_0 }, 0, true, `tensor "blk.0.attn_q.weight.lora_a": type q4_0, want f32, f16, bf16 or q8_0`},
 		{"empty factor", shape(0, 4, 0), 0, false, `tensor "blk.0.attn_q.weight.lora_b": shape [4 0] is empty`},
-		{"infinite", func(*foreign) {}, float32(math.Inf(1)), false, `tensor "blk.0.attn_q.weight.lora_b": element 0 is +Inf`},
+		{"infinite", func(*foreign) {}, float32(math.Inf(1)), false, `tensor "blk.0.attn_q.weight.lora_a": element 0 is +Inf`},
 		{"nothing", func(f *foreign) { f.tensors = f.tensors[6:] }, 0, false, `has no factors`},
 	} {
 		f := newForeign()
@@ -440,6 +441,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		a, err := Read(file)
+		checkOneByOne(t, file, a)
 		if err != nil {
 			return
 		}
@@ -469,6 +471,54 @@ func work(a *Adapter) {
 		Diff(ctx, a, half)
 		for _, m := range CombineMethods() {
 			Combine(ctx, []Ingredient{{a, 1}, {half, -1}}, CombineOptions{Method: m})
+		}
+	}
+}
+
+// checkOneByOne reads a file a weight at a time; a is what [Read] made of it, nil for nothing.
+func checkOneByOne(t *testing.T, file *gguf.File, a *Adapter) {
+	t.Helper()
+	f := &File{loader: newLoader(file)}
+	if err := f.read(); err != nil {
+		if a != nil {
+			t.Errorf("opened: %v, read whole: no error", err)
+		}
+		return
+	}
+	for i, name := range f.Names() {
+		w, err := f.Weight(name)
+		switch {
+		case a == nil: // one of the weights has a value that Read refuses
+		case err != nil:
+			t.Errorf("Weight(%q) = %v, read whole: no error", name, err)
+		case !reflect.DeepEqual(w, a.Weights[i]):
+			t.Errorf("Weight(%q) = %v, read whole: %v", name, w, a.Weights[i])
+		}
+	}
+}
+
+func TestOpenReadsOneWeightAtATime(t *testing.T) {
+	for _, m := range []Method{MethodLoRA, MethodDual} {
+		a := randomAdapter(t, m)
+		f, err := Open(save(t, a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if got := f.Names(); len(got) != len(a.Weights) {
+			t.Fatalf("%s: names %q, want %d", m, got, len(a.Weights))
+		}
+		for i, name := range f.Names() {
+			w, err := f.Weight(name)
+			if err != nil || !reflect.DeepEqual(w, a.Weights[i]) {
+				t.Errorf("%s: Weight(%q) = %v, %v, want %v", m, name, w, err, a.Weights[i])
+			}
+		}
+		if err := f.CheckBase(Base{Architecture: "other"}); err == nil {
+			t.Errorf("%s: CheckBase of another architecture = nil", m)
+		}
+		if _, err := f.Weight("none"); err == nil {
+			t.Errorf("%s: Weight(none) = nil", m)
 		}
 	}
 }

@@ -29,20 +29,29 @@ func Load(path string) (*Adapter, error) {
 
 // Read is [Load] for a file that is open; it keeps nothing of f.
 func Read(f *gguf.File) (*Adapter, error) {
-	l := &loader{f: f, factors: map[string]map[string]Mat{}}
-	kind, err := l.kind()
+	l := newLoader(f)
+	kind, err := l.index()
 	if err != nil {
 		return nil, err
 	}
-	if err := l.alpha(kind); err != nil {
-		return nil, err
+	return l.adapter(kind)
+}
+
+// index finds the kind of the file, and what belongs to which weight.
+func (l *loader) index() (fileKind, error) {
+	kind, err := l.kind()
+	if err != nil {
+		return kind, err
 	}
-	for _, t := range f.Tensors() {
+	if err := l.alpha(kind); err != nil {
+		return kind, err
+	}
+	for _, t := range l.f.Tensors() {
 		if err := l.tensor(t, kind); err != nil {
-			return nil, err
+			return kind, err
 		}
 	}
-	return l.adapter(kind)
+	return kind, nil
 }
 
 // A kind of adapter file: its adapter.type, the key of its alpha, the suffixes of
@@ -62,8 +71,15 @@ var fileKinds = []fileKind{
 type loader struct {
 	f         *gguf.File
 	fileAlpha float32
-	factors   map[string]map[string]Mat // by weight, then by suffix
-	order     []string                  // of the weights
+	factors   map[string]map[string]gguf.Tensor // by weight, then by suffix
+	order     []string                          // of the weights
+	read      func(gguf.Tensor) (Mat, error)    // matrix, or outline
+}
+
+func newLoader(f *gguf.File) *loader {
+	l := &loader{f: f, factors: map[string]map[string]gguf.Tensor{}}
+	l.read = l.matrix
+	return l
 }
 
 func (l *loader) format(format string, args ...any) error {
@@ -116,21 +132,17 @@ func (l *loader) tensor(t gguf.Tensor, kind fileKind) error {
 	case strings.HasSuffix(weight, "token_embd.weight"):
 		return l.unsupported("tensor %q: adapted embeddings are not supported", t.Name)
 	}
-	m, err := l.matrix(t)
-	if err != nil {
-		return err
-	}
 	if l.factors[weight] == nil {
-		l.factors[weight] = map[string]Mat{}
+		l.factors[weight] = map[string]gguf.Tensor{}
 		l.order = append(l.order, weight)
 	}
-	l.factors[weight][suffix] = m
+	l.factors[weight][suffix] = t
 	return nil
 }
 
-// matrix decodes a factor. One dimension is a rank of 1 whose last dimension
-// ggml has dropped.
-func (l *loader) matrix(t gguf.Tensor) (Mat, error) {
+// outline is a factor without its data. One dimension is a rank of 1 whose last
+// dimension ggml has dropped.
+func (l *loader) outline(t gguf.Tensor) (Mat, error) {
 	rows := int64(1)
 	if len(t.Shape) > 1 {
 		rows = t.Shape[1]
@@ -143,11 +155,20 @@ func (l *loader) matrix(t gguf.Tensor) (Mat, error) {
 	case !plain.Supports(t.Type):
 		return Mat{}, l.unsupported("tensor %q: type %s, want f32, f16, bf16 or q8_0", t.Name, t.Type)
 	}
+	return Mat{NE: [2]int{int(t.Shape[0]), int(rows)}}, nil
+}
+
+// matrix decodes a factor.
+func (l *loader) matrix(t gguf.Tensor) (Mat, error) {
+	m, err := l.outline(t)
+	if err != nil {
+		return Mat{}, err
+	}
 	data, err := l.f.Data(t.Name)
 	if err != nil {
 		return Mat{}, err
 	}
-	m := NewMat(int(t.Shape[0]), int(rows))
+	m.Data = make([]float32, t.Elements())
 	if err := plain.Decode(t.Type, data, m.Data); err != nil {
 		return Mat{}, err
 	}
@@ -199,9 +220,13 @@ func (l *loader) typeOf(kind fileKind) gguf.Type {
 func (l *loader) weight(kind fileKind, weight string) (Factors, error) {
 	var mats []Mat
 	for _, suffix := range kind.suffixes {
-		m, ok := l.factors[weight][suffix]
+		t, ok := l.factors[weight][suffix]
 		if !ok {
 			return nil, l.format("tensor %q: %s is missing", weight, suffix)
+		}
+		m, err := l.read(t)
+		if err != nil {
+			return nil, err
 		}
 		mats = append(mats, m)
 	}

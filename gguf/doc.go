@@ -7,7 +7,7 @@
 //
 // Read are versions 2 and 3, little and big endian, every value type, nested arrays,
 // every ggml tensor type, and models split into -00001-of-0000N.gguf parts. Written
-// is version 3, little endian, one file. Refused are version 1, tensor types that
+// is version 3, little endian, in one file or split. Refused are version 1, tensor types that
 // ggml has removed, tensor names of 64 bytes or more (ggml's own limit), alignments
 // above [MaxAlignment] and headers above [MaxHeader] bytes.
 //

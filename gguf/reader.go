@@ -186,6 +186,17 @@ func (f *File) Data(name string) ([]byte, error) {
 	return p.bytes(t)
 }
 
+// Forget takes what was read of mapped files out of the memory of this process, where
+// the system can do that (Linux), so that who goes through a model once never has all
+// of it there. Data that was handed out stays valid and is read again when touched.
+func (f *File) Forget() {
+	for _, p := range f.parts {
+		if p.data != nil {
+			forget(p.data)
+		}
+	}
+}
+
 // bytes returns the data of t as it lies in the file.
 func (p *part) bytes(t Tensor) ([]byte, error) {
 	start, n := p.head.data+t.Offset, t.Bytes()

@@ -303,3 +303,26 @@ func TestGettersTellMissingFromWrongKind(t *testing.T) {
 		}
 	}
 }
+
+// TestForget: what was handed out is still there.
+func TestForget(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if err := os.WriteFile(path, sample(binary.LittleEndian, 3), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	before, err := f.Data("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(before)
+	f.Forget()
+	after, err := f.Data("a")
+	if err != nil || !bytes.Equal(before, want) || !bytes.Equal(after, want) {
+		t.Errorf("data is %q before and %q after, %v, want %q", before, after, err, want)
+	}
+}

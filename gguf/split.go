@@ -1,7 +1,6 @@
 package gguf
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -41,7 +40,7 @@ func openSiblings(first *part) (parts []*part, err error) {
 		return parts, err
 	}
 	for i := int64(1); i < count; i++ {
-		p, err := openPart(fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, i+1, count))
+		p, err := openPart(splitPath(prefix, int(i), int(count)))
 		if err != nil {
 			return parts, err
 		}
@@ -68,7 +67,7 @@ func (p *part) checkFirst(count int64) (prefix string, err error) {
 	case err != nil:
 		return "", err
 	case no != 0:
-		return "", p.unsupported("part %d of %d; open the first one, %q", no+1, count, fmt.Sprintf("%s-00001-of-%05d.gguf", m[1], count))
+		return "", p.unsupported("part %d of %d; open the first one, %q", no+1, count, splitPath(m[1], 0, int(count)))
 	case m[2] != "00001":
 		return "", p.format("named as part %s, but key %q says it is the first", m[2], keySplitNo)
 	}

@@ -158,19 +158,29 @@ func (b *Builder) WriteTo(w io.Writer) (int64, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
+	return b.write(w, b.kvs, 0, len(b.tensors))
+}
+
+// write writes a file with the given keys and the tensors from index i to j-1.
+func (b *Builder) write(w io.Writer, kvs []KV, i, j int) (int64, error) {
 	buf := bufio.NewWriterSize(w, 1<<20)
-	e := &encoder{w: buf, alignment: defaultAlignment}
-	if i, ok := b.index[keyAlignment]; ok {
-		e.alignment, _ = alignmentOf(b.kvs[i].Value) // Set has checked it
-	}
-	e.header(b.kvs, b.tensors)
-	for i, t := range b.tensors {
-		e.data(t, b.sources[i])
+	e := &encoder{w: buf, alignment: b.alignment()}
+	e.header(kvs, b.tensors[i:j])
+	for ; i < j; i++ {
+		e.data(b.tensors[i], b.sources[i])
 	}
 	if e.err == nil {
 		e.err = buf.Flush()
 	}
 	return e.n - int64(buf.Buffered()), e.err
+}
+
+func (b *Builder) alignment() int64 {
+	if i, ok := b.index[keyAlignment]; ok {
+		alignment, _ := alignmentOf(b.kvs[i].Value) // Set has checked it
+		return alignment
+	}
+	return defaultAlignment
 }
 
 // encoder writes with a sticky error and counts the bytes.

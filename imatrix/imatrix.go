@@ -4,9 +4,10 @@
 //
 // The files are llama.cpp's own (tools/imatrix/imatrix.cpp): a GGUF of general.type
 // "imatrix" with two tensors in F32 for each weight, NAME.in_sum2 [n_in] and
-// NAME.counts [1]. What llama-imatrix writes is read here, and the other way round.
-// A third tensor of our own, NAME.out_grad2 [n_out], is passed over there. The older
-// format, imatrix.dat, is refused.
+// NAME.counts [1]. What llama-imatrix writes is read here, and the other way round; the
+// plain sums NAME.in_sum of its newer versions are passed over. A third tensor of our
+// own, NAME.out_grad2 [n_out], is passed over there. Its older format, imatrix.dat, is
+// refused.
 //
 //	m, err := imatrix.Load("imatrix.gguf")
 //	e, ok := m.Entries["blk.0.attn_q.weight"]

@@ -80,10 +80,15 @@ func Encode(t gguf.Type, src []float32, nPerRow int, importance []float32) ([]by
 	if err != nil {
 		return nil, err
 	}
+	if importance != nil {
+		if importance = levelled(importance); importance == nil && NeedsImportance(t) {
+			importance = slices.Repeat([]float32{1}, nPerRow)
+		}
+	}
 	rows := len(src) / nPerRow
 	dst := make([]byte, int64(rows)*row)
 	err = parallel(rows, max(1, pieceElements/nPerRow), func(i, j int) error {
-		data, err := ggml.Quantize(ggml.Type(t), src[i*nPerRow:j*nPerRow], nPerRow, importance)
+		data, err := ggml.Quantize(ggml.Type(t), withoutDust(t, src[i*nPerRow:j*nPerRow]), nPerRow, importance)
 		copy(dst[int64(i)*row:], data)
 		return err
 	})
@@ -116,7 +121,7 @@ func checkEncode(t gguf.Type, src []float32, nPerRow int, importance []float32) 
 		}
 		return fmt.Errorf("quant: element %d is %v", i, v)
 	}
-	return nil
+	return checkGrid(t, src)
 }
 
 // pieceElements is the work of one goroutine at a time: a millisecond or so for

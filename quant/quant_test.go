@@ -251,3 +251,79 @@ func TestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingEndsTheProcess gives the encoders what made ggml abort or read beyond its
+// tables, which would end this test too.
+func TestNothingEndsTheProcess(t *testing.T) {
+	spike := func(v float32) []float32 { s := make([]float32, 512); s[3] = v; return s }
+	times := func(f float32) []float32 {
+		s := gaussian(5, 512)
+		for i := range s {
+			s[i] *= f
+		}
+		return s
+	}
+	hole, uneven := ones(256), gaussian(8, 256)
+	for i, v := range uneven {
+		uneven[i] = v * v
+	}
+	clear(hole[32:96])
+	outlier := ones(256)
+	outlier[9] = math.MaxFloat32
+	values := map[string][]float32{"denormal": spike(1e-45), "spike": spike(9e8), "dust": times(1e-40), "small": times(1e-8),
+		"large": times(1e9), "usual": gaussian(5, 512)}
+	importances := map[string][]float32{"none": nil, "zeros": make([]float32, 256), "hole": hole, "uneven": uneven, "outlier": outlier,
+		"tiny": slices.Repeat([]float32{1e-45}, 256), "huge": slices.Repeat([]float32{math.MaxFloat32}, 256)}
+	for _, typ := range Types() {
+		if testing.Short() && slowTables(typ) {
+			continue
+		}
+		encode := func(src, importance string) {
+			if importances[importance] == nil && NeedsImportance(typ) {
+				return
+			}
+			if _, err := Encode(typ, values[src], 256, importances[importance]); err != nil {
+				t.Errorf("%s: %s values with importance %q: %v", typ, src, importance, err)
+			}
+		}
+		for src := range values {
+			encode(src, "none")
+			encode(src, "uneven")
+		}
+		for importance := range importances {
+			encode("usual", importance)
+		}
+		if _, err := Encode(typ, spike(1e13), 256, ones(256)); (err != nil) != onGrid(typ) {
+			t.Errorf("%s: 1e13 gives error %v, want one: %v", typ, err, onGrid(typ))
+		}
+	}
+}
+
+// TestOnlyProportionsOfImportanceCount: to the bit where the factor is a power of two.
+func TestOnlyProportionsOfImportanceCount(t *testing.T) {
+	src, importance := gaussian(6, 16*256), gaussian(7, 256)
+	for i := range importance {
+		importance[i] *= importance[i]
+	}
+	larger := slices.Clone(importance)
+	for i := range larger {
+		larger[i] *= 1 << 20
+	}
+	for _, typ := range []gguf.Type{gguf.TypeQ4_0, gguf.TypeQ2_K, gguf.TypeQ4_K, gguf.TypeIQ3_S, gguf.TypeIQ4_XS} {
+		a, err := Encode(typ, src, 256, importance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Encode(typ, src, 256, larger)
+		if err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s: another scale of the importance gives other bytes, error %v", typ, err)
+		}
+		zeros, err := Encode(typ, src, 256, make([]float32, 256))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if none, err := Encode(typ, src, 256, nil); err != nil || !bytes.Equal(zeros, none) {
+			t.Errorf("%s: an importance of zeros is not none, error %v", typ, err)
+		}
+	}
+}

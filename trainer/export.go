@@ -194,14 +194,15 @@ func CheckAdapter(path, model string) error {
 	if err != nil {
 		return err
 	}
-	a, err := adapter.Load(file)
+	a, err := adapter.Open(file)
 	if err != nil {
 		return err
 	}
+	defer a.Close()
 	return checkBase(a, model)
 }
 
-func checkBase(a *adapter.Adapter, model string) error {
+func checkBase(a interface{ CheckBase(adapter.Base) error }, model string) error {
 	f, err := OpenBase(model)
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -41,6 +43,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
+			"near":     near,
 			"truncate": truncate,
 		},
 	})
@@ -74,4 +77,20 @@ func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.Atoi(args[2])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data[:min(n, len(data))], 0o666))
+}
+
+// near checks that two numbers of a JSON object differ by no more than a bound: near FILE KEY KEY BOUND
+func near(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: near FILE KEY KEY BOUND")
+	}
+	var object map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &object))
+	a, ok := object[args[1]].(float64)
+	b, also := object[args[2]].(float64)
+	bound, err := strconv.ParseFloat(args[3], 64)
+	ts.Check(err)
+	if !ok || !also || math.Abs(a-b) > bound {
+		ts.Fatalf("%s is %v and %s %v, want numbers within %v", args[1], object[args[1]], args[2], object[args[2]], bound)
+	}
 }

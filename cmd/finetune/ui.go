@@ -25,6 +25,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -44,6 +45,7 @@ type ui struct {
 	stderr   io.Writer
 	terminal bool // stderr is one
 	status   bool // a status line is on the terminal
+	warned   []string
 }
 
 // newUI returns a ui for the given streams.
@@ -93,8 +95,15 @@ func (u *ui) flush() error {
 // say tells what happens.
 func (u *ui) say(format string, args ...any) { u.line("", fmt.Sprintf(format, args...)) }
 
-// warn tells of something that goes on, but perhaps not as was meant.
+// warn tells of something that goes on, but perhaps not as was meant: once, however often it comes up.
 func (u *ui) warn(text string, hints ...string) {
+	u.mu.Lock()
+	again := slices.Contains(u.warned, text)
+	u.warned = append(u.warned, text)
+	u.mu.Unlock()
+	if again {
+		return
+	}
 	u.line("warning: ", text)
 	for _, h := range hints {
 		u.line("hint: ", h)

@@ -32,6 +32,7 @@ func TestMessages(t *testing.T) {
 		{"plain", func(u *ui) { u.say("step %d", 3) }, "finetune: step 3\n"},
 		{"warning", func(u *ui) { u.warn("slow build") }, "finetune: warning: slow build\n"},
 		{"warning with hint", func(u *ui) { u.warn("slow build", "make build") }, "finetune: warning: slow build\nfinetune: hint: make build\n"},
+		{"the same warning twice", func(u *ui) { u.warn("slow", "a"); u.warn("slow", "a"); u.warn("other") }, "finetune: warning: slow\nfinetune: hint: a\nfinetune: warning: other\n"},
 		{"error", func(u *ui) { u.fail(errors.New("gguf: bad magic")) }, "finetune: gguf: bad magic\n"},
 		{"error with hints", func(u *ui) { u.fail(fmt.Errorf("outer: %w", hint.With(fs.ErrExist, "one", "two"))) },
 			"finetune: outer: file already exists\nfinetune: hint: one\nfinetune: hint: two\n"},

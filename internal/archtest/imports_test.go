@@ -35,6 +35,7 @@ var layers = []layer{
 	{"adapter/toolbox", 3, false},
 	{"adapter", 3, true},
 	{"convert", 4, false},
+	{"merge", 4, false},
 	{"trainer", 4, true},
 	{"internal/inspect", 5, false},
 	{"demo", 5, true},

@@ -21,34 +21,87 @@ import (
 // it points to is replaced. What is there and no regular file, such as a folder or a
 // device, is refused. w is buffered and is not to be used after write has returned.
 func Write(path string, write func(w io.Writer) error) error {
-	path, old, err := target(path)
-	if err != nil {
-		return err
-	}
-	file, err := createTemp(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	done := false
+	return WriteAll([]string{path}, func(_ int, w io.Writer) error { return write(w) })
+}
+
+// WriteAll is [Write] for files that belong together: write is called for each of the
+// paths in turn, with its index, and all are complete on the disk before the first gets
+// its name. They get their names from the last to the first, so that who finds the
+// first finds them all. No file system renames several files at once: where one of them
+// cannot get its name, those that have it are removed again, and what they replaced is
+// lost.
+func WriteAll(paths []string, write func(i int, w io.Writer) error) error {
+	var files []*pending
 	defer func() { // also when write panics
-		if !done {
-			file.Close()
-			os.Remove(file.Name())
+		for _, p := range files {
+			p.discard()
 		}
 	}()
-	if old != nil {
-		if err := file.Chmod(old.Mode().Perm()); err != nil {
+	for i, path := range paths {
+		p, err := newPending(path)
+		if err != nil {
+			return err
+		}
+		files = append(files, p)
+		if err := fill(p.file, func(w io.Writer) error { return write(i, w) }); err != nil {
 			return err
 		}
 	}
-	if err := fill(file, write); err != nil {
-		return err
+	for i := range files {
+		if err := files[len(files)-1-i].place(); err != nil {
+			for _, p := range files[len(files)-i:] {
+				err = errors.Join(err, os.Remove(p.path))
+			}
+			return err
+		}
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return err
+	for _, p := range files {
+		if err := syncDir(filepath.Dir(p.path)); err != nil {
+			return err
+		}
 	}
-	done = true
-	return syncDir(filepath.Dir(path))
+	return nil
+}
+
+// pending is a file that does not have its name yet.
+type pending struct {
+	path   string
+	file   *os.File // under a temporary name
+	placed bool
+}
+
+func newPending(path string) (*pending, error) {
+	path, old, err := target(path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := createTemp(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{path: path, file: file}
+	if old != nil {
+		if err := file.Chmod(old.Mode().Perm()); err != nil {
+			p.discard()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// place gives the file its name.
+func (p *pending) place() error {
+	err := os.Rename(p.file.Name(), p.path)
+	p.placed = err == nil
+	return err
+}
+
+// discard removes the file unless it has its name.
+func (p *pending) discard() {
+	if !p.placed {
+		p.file.Close()
+		os.Remove(p.file.Name())
+	}
 }
 
 // target follows path to the file that it names, and returns what is known of that

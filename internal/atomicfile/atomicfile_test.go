@@ -125,3 +125,59 @@ func TestWriteNeedsFolder(t *testing.T) {
 		t.Errorf("Write = %v, want %v", err, os.ErrNotExist)
 	}
 }
+
+func TestWriteAllTogetherOrNotAtAll(t *testing.T) {
+	dir := t.TempDir()
+	paths := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")}
+	write := func(i int, w io.Writer) error { return text(strings.Repeat("x", i+1))(w) }
+	cause := errors.New("no more data")
+	err := WriteAll(paths, func(i int, w io.Writer) error {
+		if i == 2 {
+			onlyTemporary(t, dir)
+			return cause
+		}
+		return write(i, w)
+	})
+	if !errors.Is(err, cause) {
+		t.Errorf("WriteAll = %v, want %v", err, cause)
+	}
+	onlyFiles(t, dir)
+	if err := WriteAll(paths, write); err != nil {
+		t.Fatal(err)
+	}
+	onlyFiles(t, dir, "a", "b", "c")
+	if got := read(t, paths[2]); got != "xxx" {
+		t.Errorf("c holds %q, want xxx", got)
+	}
+}
+
+// onlyTemporary checks that no file has its name yet.
+func onlyTemporary(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("folder holds %v, %v, want temporary files", entries, err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".finetune-") {
+			t.Errorf("%q has its name before all are written", e.Name())
+		}
+	}
+}
+
+func TestWriteAllTakesNamesBack(t *testing.T) {
+	dir := t.TempDir()
+	paths := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")}
+	err := WriteAll(paths, func(i int, w io.Writer) error {
+		if i == 2 { // what cannot be renamed over appears when all checks are done
+			if err := os.MkdirAll(filepath.Join(paths[1], "full"), 0o777); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return text("x")(w)
+	})
+	if err == nil {
+		t.Error("WriteAll = nil with a folder in the way")
+	}
+	onlyFiles(t, dir, "b")
+}

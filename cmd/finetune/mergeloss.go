@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"path/filepath"
+	"text/tabwriter"
+
+	"finetune/trainer"
+	"finetune/trainer/data"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// mergeLosses are measured by llama.cpp on the same windows, null if they are not.
+type mergeLosses struct {
+	Base        trainer.Loss `json:"base_loss"`
+	Adapter     trainer.Loss `json:"adapter_loss"` // of the base with the adapters
+	Merged      trainer.Loss `json:"merged_loss"`
+	BasePPL     trainer.Loss `json:"base_perplexity"`
+	AdapterPPL  trainer.Loss `json:"adapter_perplexity"`
+	MergedPPL   trainer.Loss `json:"merged_perplexity"`
+	Retention   trainer.Loss `json:"retention"`              // (base − merged)/(base − adapter), null without a gain
+	NotMeasured string       `json:"not_measured,omitempty"` // why
+
+	windows []data.Window
+	ctx     int
+	threads int
+}
+
+// measureBase finds the text to measure on, and the losses before the merge.
+func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err error) {
+	none := trainer.Loss(math.NaN())
+	l := &mergeLosses{Base: none, Adapter: none, Merged: none, BasePPL: none, AdapterPPL: none, MergedPPL: none, Retention: none, threads: f.threads}
+	run, isRun := firstRun(f.adapters)
+	if f.data == "" && !isRun {
+		l.NotMeasured = "no adapter is a run directory; give --data FILE"
+		return l, nil // before the model takes memory
+	}
+	model, err := trainer.LoadBase(f.model)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	l.ctx = contextOf(evalFlags{ctx: f.ctx, adapters: f.adapters}, model)
+	if err := l.chooseWindows(model, f.data, run); err != nil || len(l.windows) == 0 {
+		return l, err
+	}
+	if l.Base, err = l.measure(ctx, u, "the base", model, nil); err != nil {
+		return nil, err
+	}
+	l.BasePPL = trainer.Loss(l.Base.Perplexity())
+	if l.Adapter, err = l.measure(ctx, u, "the base with adapters", model, f.adapters); err != nil {
+		return nil, err
+	}
+	l.AdapterPPL = trainer.Loss(l.Adapter.Perplexity())
+	return l, nil
+}
+
+// firstRun is the first run directory among the adapters.
+func firstRun(adapters []string) (path string, ok bool) {
+	for _, spec := range adapters {
+		if a, err := parseScaled(spec); err == nil && isFile(filepath.Join(a.path, trainer.ConfigFile)) {
+			return a.path, true
+		}
+	}
+	return "", false
+}
+
+// chooseWindows reads --data, or else what the run held out.
+func (l *mergeLosses) chooseWindows(m *llama.Model, file, run string) error {
+	c := trainer.DefaultConfig()
+	load := trainer.LoadWindows
+	if file != "" {
+		c.Data, c.ValFraction = file, 0
+	} else {
+		var err error
+		if c, err = trainer.LoadConfig(filepath.Join(run, trainer.ConfigFile)); err != nil {
+			return err
+		}
+		load = trainer.LoadValidation
+	}
+	c.Ctx = l.ctx
+	windows, err := load(m, c)
+	switch {
+	case file == "" && errors.Is(err, fs.ErrNotExist):
+		l.NotMeasured = fmt.Sprintf("the data of run %q is gone; give --data FILE", run)
+	case err != nil:
+		return err
+	case windows == nil || windows.Len() == 0:
+		l.NotMeasured = fmt.Sprintf("run %q held nothing out; give --data FILE", run)
+	default:
+		l.windows = windows.All()
+	}
+	return nil
+}
+
+// measureMerged finds the loss of the file that was written.
+func (l *mergeLosses) measureMerged(ctx context.Context, u *ui, path string) (err error) {
+	if len(l.windows) == 0 {
+		return nil
+	}
+	model, err := trainer.LoadBase(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	if l.Merged, err = l.measure(ctx, u, "the merged model", model, nil); err != nil {
+		return err
+	}
+	l.MergedPPL = trainer.Loss(l.Merged.Perplexity())
+	if gain := l.Base - l.Adapter; gain > 0 {
+		l.Retention = (l.Base - l.Merged) / gain
+	}
+	return nil
+}
+
+func (l *mergeLosses) measure(ctx context.Context, u *ui, what string, m *llama.Model, adapters []string) (loss trainer.Loss, err error) {
+	if !u.progress("measuring %s", what) {
+		u.say("measuring %s", what)
+	}
+	e, err := trainer.NewEvaluator(m, l.ctx, l.threads)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	detach, err := attach(u, e, m.Path(), adapters)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, detach()) }()
+	return e.Loss(ctx, l.windows, func(done int) { u.progress("measuring %s: window %d of %d", what, done, len(l.windows)) })
+}
+
+// littleKept is the share of the gain below which another type is advised.
+const littleKept = 0.95
+
+func printLosses(w io.Writer, l *mergeLosses) error {
+	if l.NotMeasured != "" {
+		_, err := fmt.Fprintf(w, "\nlosses not measured: %s\n", l.NotMeasured)
+		return err
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nmodel\tloss\tperplexity")
+	for _, row := range []struct {
+		name string
+		loss trainer.Loss
+	}{{"base", l.Base}, {"base with adapters", l.Adapter}, {"merged", l.Merged}} {
+		fmt.Fprintf(t, "%s\t%.4f\t%.2f\n", row.name, float64(row.loss), row.loss.Perplexity())
+	}
+	if l.Retention.Measured() {
+		fmt.Fprintf(t, "\nretention\t%.1f %%\n", 100*float64(l.Retention))
+	}
+	if float64(l.Retention) < littleKept {
+		fmt.Fprintln(t, "\nrounding takes the rest; a finer --type such as q8_0 keeps more, an adapter beside the base all")
+	}
+	return t.Flush()
+}

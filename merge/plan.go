@@ -1,0 +1,262 @@
+package merge
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"finetune/adapter"
+	"finetune/gguf"
+	"finetune/imatrix"
+	"finetune/internal/hint"
+	"finetune/quant"
+)
+
+// merger is a merge that has been planned: nothing is left that could be refused.
+type merger struct {
+	Config
+	base    *gguf.File
+	open    []*adapter.File
+	changes map[string]*change // by the tensor's name
+	builder *gguf.Builder
+	room    room
+
+	ctx      context.Context
+	progress func(done, total int)
+	done     int
+	tensors  []Tensor
+
+	typeErrors map[gguf.Type]float64
+}
+
+// change is an adapted tensor.
+type change struct {
+	gguf.Tensor
+	to         gguf.Type
+	deltas     []delta
+	importance []float32 // [n_in], nil if there is none
+}
+
+// delta is what one adapter adds: scale·ΔW.
+type delta struct {
+	file  *adapter.File
+	scale float32
+}
+
+func open(c Config) (*merger, error) {
+	base, err := openBase(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	m := &merger{Config: c, base: base, changes: map[string]*change{}, typeErrors: map[gguf.Type]float64{}, ctx: context.Background()}
+	if err := m.plan(); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
+	return m, nil
+}
+
+func (m *merger) plan() error {
+	if err := m.addAdapters(); err != nil {
+		return err
+	}
+	if err := m.chooseTypes(); err != nil {
+		return err
+	}
+	if err := m.addImportance(); err != nil {
+		return err
+	}
+	m.build()
+	m.base.Forget()
+	return m.checkOut()
+}
+
+func (m *merger) close() error {
+	err := m.base.Close()
+	for _, f := range m.open {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+func openBase(path string) (*gguf.File, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	kind, _ := f.String("general.type")
+	switch {
+	case kind == "adapter" || kind == "imatrix":
+		err = hint.With(fmt.Errorf("merge: model %q: its general.type is %q, want a base model", path, kind),
+			"the base is --model, what goes into it --adapter")
+	case f.ByteOrder() != binary.LittleEndian:
+		err = fmt.Errorf("merge: model %q: is big endian, which llama.cpp does not load", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// addAdapters opens all adapters and notes what each adds to which tensor.
+func (m *merger) addAdapters() error {
+	if len(m.Adapters) == 0 {
+		return errors.New("merge: no adapter to merge")
+	}
+	base, err := adapter.ReadBase(m.base)
+	if err != nil {
+		return err
+	}
+	for _, named := range m.Adapters {
+		if !(math.Abs(float64(named.Scale)) <= math.MaxFloat32) {
+			return fmt.Errorf("merge: %q: scale %v, want a number", named.Path, named.Scale)
+		}
+		f, err := adapter.Open(named.Path)
+		if err != nil {
+			return err
+		}
+		m.open = append(m.open, f)
+		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) {
+			return fmt.Errorf("merge: %q: %w", named.Path, err)
+		}
+		for _, name := range f.Names() {
+			if _, err := f.Weight(name); err != nil { // its values are looked at before anything is written
+				return err
+			}
+			c := m.change(name)
+			c.deltas = append(c.deltas, delta{f, named.Scale})
+		}
+	}
+	return nil
+}
+
+// change is that of a tensor of the base, with nothing added yet.
+func (m *merger) change(name string) *change {
+	if m.changes[name] == nil {
+		t, _ := m.base.Tensor(name) // CheckBase has found it
+		m.changes[name] = &change{Tensor: t, to: t.Type}
+	}
+	return m.changes[name]
+}
+
+// chooseTypes gives each adapted tensor the type that it will have.
+func (m *merger) chooseTypes() error {
+	if m.Type != nil && !quant.CanEncode(*m.Type) {
+		return fmt.Errorf("merge: type %s: cannot be encoded", *m.Type)
+	}
+	for _, t := range m.base.Tensors() {
+		c := m.changes[t.Name]
+		if c == nil {
+			continue
+		}
+		if m.Type != nil {
+			c.to = fitting(*m.Type, t.Shape[0])
+		}
+		if !quant.CanDecode(t.Type) || !quant.CanEncode(c.to) {
+			return hint.With(fmt.Errorf("merge: tensor %q: type %s cannot be decoded and encoded again", t.Name, t.Type),
+				"an adapter goes on a weight of numbers, such as f16 or q4_K")
+		}
+	}
+	return nil
+}
+
+// addImportance finds the importance of the columns of each adapted tensor, where there
+// is one, and refuses types that cannot do without.
+func (m *merger) addImportance() error {
+	entries := map[string]imatrix.Entry{}
+	if m.IMatrix != "" {
+		matrix, err := imatrix.Load(m.IMatrix)
+		if err != nil {
+			return err
+		}
+		entries = matrix.Entries
+	}
+	for _, t := range m.base.Tensors() {
+		c := m.changes[t.Name]
+		if c == nil {
+			continue
+		}
+		if e, ok := entries[t.Name]; ok {
+			if len(e.Sum2) != int(t.Shape[0]) {
+				return fmt.Errorf("merge: %q: weight %q: importance of %d inputs, the model has %d", m.IMatrix, t.Name, len(e.Sum2), t.Shape[0])
+			}
+			c.importance = e.MeanSquares()
+		}
+		if quant.NeedsImportance(c.to) && c.importance == nil {
+			return hint.With(fmt.Errorf("merge: tensor %q: type %s needs an importance matrix, and there is none for it", t.Name, c.to),
+				"--imatrix FILE gives one; --type iq4_xs and those of more bits do without")
+		}
+	}
+	return nil
+}
+
+// build lays out the file: the base's, with other data and types for what is adapted.
+func (m *merger) build() {
+	m.builder = gguf.NewBuilder()
+	m.builder.SetAll(m.base.KVs())
+	m.setFileType()
+	total := len(m.base.Tensors())
+	for _, t := range m.base.Tensors() {
+		kind, write := t.Type, func(w io.Writer) error { return m.copy(w, t) }
+		if c := m.changes[t.Name]; c != nil {
+			kind, write = c.to, func(w io.Writer) error { return m.merge(w, c) }
+		}
+		m.builder.AddTensorFunc(t.Name, kind, t.Shape, func(w io.Writer) error {
+			if err := write(w); err != nil {
+				return err
+			}
+			if m.done++; m.progress != nil {
+				m.progress(m.done, total)
+			}
+			return nil
+		})
+	}
+}
+
+// checkOut refuses to write over what the file is made of, and where no file can be.
+func (m *merger) checkOut() error {
+	if info, err := os.Stat(filepath.Dir(m.Out)); err != nil {
+		return err
+	} else if !info.IsDir() {
+		return fmt.Errorf("merge: %q: is no folder", filepath.Dir(m.Out))
+	}
+	paths, err := m.builder.SplitPaths(m.Out, m.partBytes())
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return err
+		case !info.Mode().IsRegular():
+			return fmt.Errorf("merge: %q: is there and is no regular file", path)
+		}
+		for _, source := range m.sources() {
+			if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {
+				return fmt.Errorf("merge: %q: would be replaced by what is made of it", source)
+			}
+		}
+	}
+	return nil
+}
+
+// sources are all files that are read.
+func (m *merger) sources() []string {
+	all := m.base.Paths()
+	for _, a := range m.Adapters {
+		all = append(all, a.Path)
+	}
+	if m.IMatrix != "" {
+		all = append(all, m.IMatrix)
+	}
+	return all
+}

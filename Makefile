@@ -27,7 +27,7 @@ native := third_party/go-llama.cpp
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build demo base test test-fast test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build demo base test test-fast test-apps test-sanitize test-neon lint bench bench-kernels env help
 
 build: ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -35,12 +35,19 @@ build: ## build bin/finetune (the default)
 demo: build ## show the whole job on a small model and task that come with the program
 	bin/finetune demo
 
-test: ## run every test of both modules
+test: ## run every test, Modelfiles against Ollama's own packages among them
 	cd $(native) && go test -timeout 30m ./...
 	go test -timeout 30m ./...
+	cd apps && go test ./ollama
 
 test-fast: ## run the tests that need no native code, in seconds
 	CGO_ENABLED=0 go test $(pure)
+
+# Where the apps are kept between runs: node-llama-cpp from npm (80 MB), and llama-cpp-python built from PyPI's source.
+export APPS ?= /tmp/finetune-apps
+
+test-apps: ## let three llama.cpp apps load an exported adapter: half a minute, the first time with their installation ten
+	cd apps && go test -timeout 60m -count 1 -v .
 
 # Every kernel with the checks that need neither Go nor ggml; gemm.c is a part of check_scratch.c.
 kernels = cd $(native)/ggml && $(1) -std=gnu11 -I. testdata/check_*.c gemm_*.c kernel_*.c cross_entropy.c distill.c -lm -lpthread -o $(CURDIR)/bin/$(2)
@@ -72,12 +79,13 @@ test-neon: ## run the kernels for arm64, on other machines with a cross compiler
 # The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.
 compilers = $(foreach cc,$(CC) gcc-11 clang aarch64-linux-gnu-gcc,$(if $(shell command -v $(cc)),$(cc)))
 
-lint: ## gofmt, go vet and staticcheck, over both modules; warnings of C compilers
+lint: ## gofmt, go vet and staticcheck, over all modules; warnings of C compilers
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt -w would change:" $$files >&2; exit 1; }
 	go vet ./...
 	cd $(native) && go vet ./...
+	cd apps && go vet ./...
 	go tool staticcheck ./...
-	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./...
+	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./... && cd $(CURDIR)/apps && "$$check" ./...
 	cd $(native)/ggml && for cc in $(compilers); do for f in *.c testdata/*.c; do \
 	  $$cc -std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror -I. -c $$f -o /dev/null || exit 1; done; done
 

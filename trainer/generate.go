@@ -109,8 +109,14 @@ func ChatPrompt(m *llama.Model, messages []data.Message) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if name := m.Vocab().Piece(m.Vocab().BOS(), true); m.Vocab().AddBOS() && name != "" {
-		text = strings.TrimPrefix(text, name) // Generate adds it
+	return WithoutBOS(text, m.Vocab()), nil // Generate adds it
+}
+
+// WithoutBOS is a rendered conversation without the name of BOS at its start, if the vocabulary puts that token in front of
+// every text by itself.
+func WithoutBOS(text string, tok data.Tokenizer) string {
+	if name := tok.Piece(tok.BOS(), true); tok.AddBOS() && name != "" {
+		return strings.TrimPrefix(text, name)
 	}
-	return text, nil
+	return text
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"text/tabwriter"
 
 	"finetune/gguf"
+	"finetune/ollama"
 	"finetune/trainer"
 
 	"github.com/spf13/cobra"
@@ -14,7 +16,7 @@ import (
 
 func exportCommand(u *ui) *cobra.Command {
 	c := trainer.DefaultExportConfig()
-	var rank, kind string
+	var rank, kind, name string
 	cmd := &cobra.Command{
 		Use:   "export --run RUNDIR --out adapter.gguf",
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
@@ -22,9 +24,11 @@ func exportCommand(u *ui) *cobra.Command {
 			"gain in validation loss. A Dual LoRA has a high rank: project takes the best\n" +
 			"low-rank products, heal trains those for a while against the model as it was trained,\n" +
 			"on the run's data; exact takes the whole change. A run with --method full needs none:\n" +
-			"its model.gguf is the result.",
-		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --mode heal --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact",
-		Args:    exactly(),
+			"its model.gguf is the result. With --ollama NAME, adapter.Modelfile beside adapter.gguf\n" +
+			"is what ollama create wants.",
+		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --mode heal --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact\n" +
+			"  finetune export --run run/ --out adapter.gguf --ollama my-model",
+		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if c.Rank, err = exportRank(rank); err != nil {
 				return err
@@ -35,6 +39,9 @@ func exportCommand(u *ui) *cobra.Command {
 			if err := c.Validate(); err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("ollama") && ollama.CheckName(name) != nil {
+				return wrongUsage(cmd, "--ollama: want a name such as my-model or tom/my-model:v1, got %q", name)
+			}
 			startEngine(u)
 			r, err := trainer.Export(cmd.Context(), c, func(what string) {
 				if !u.progress("%s", what) {
@@ -44,10 +51,14 @@ func exportCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if u.json {
-				return u.printJSON(r)
+			o, err := modelfile(cmd.Context(), u, c, name)
+			if err != nil {
+				return err
 			}
-			return printExport(u.results(), c, r)
+			if u.json {
+				return u.printJSON(exportReport{r, o})
+			}
+			return errors.Join(printExport(u.results(), c, r), printModelfile(u.results(), o))
 		},
 	}
 	flags := cmd.Flags()
@@ -59,6 +70,7 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto has to keep")
 	flags.IntVar(&c.HealSteps, "heal-steps", 0, "heal: steps to train a projection; 0 is a quarter of the run's, 20 to 200")
 	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
+	flags.StringVar(&name, "ollama", "", "write a Modelfile beside --out too, for an Ollama model of this name")
 	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
 	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one a physical core")
 	required(cmd, "run", "out")

@@ -38,6 +38,7 @@ var layers = []layer{
 	{"merge", 4, false},
 	{"trainer", 4, true},
 	{"internal/inspect", 5, false},
+	{"ollama", 5, true},
 	{"demo", 5, true},
 	{"cmd", 6, true},
 }

@@ -1,0 +1,7 @@
+// Package apps holds the proof that exported adapters work outside of this program: three apps load a base and an adapter
+// and continue prompts greedily, llama.cpp through this project's module, node-llama-cpp, and llama-cpp-python, each with a
+// llama.cpp of its own. make test-apps runs it; it is a module of its own, so that make test does not.
+//
+// The apps come from their package registries into the folder that the variable APPS names. Where one cannot be had, its
+// part is skipped and says so. apps/ollama holds Modelfiles against Ollama's own packages.
+package apps

@@ -1,0 +1,106 @@
+package apps
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// folder is where the apps are kept between runs; the variable APPS names the folder of all.
+func folder(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join(cmp.Or(os.Getenv("APPS"), filepath.Join(os.TempDir(), "finetune-apps")), name)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// need skips the test where a program is missing.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("skipped: no %s here", name)
+		}
+	}
+}
+
+// outOfReach is how npm and pip say that they reach no registry, or that it does not have a package.
+var outOfReach = regexp.MustCompile(`(?m)^.*(?:ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|E403|E404|ETARGET|` +
+	`NewConnectionError|ConnectionResetError|ReadTimeoutError|Could not find a version).*$`)
+
+// install runs a package client in a folder, once for each content of what it is told by. It skips the test where the
+// registry is out of reach, and fails it where what came from there does not install.
+func install(t *testing.T, dir, told string, client *exec.Cmd) {
+	t.Helper()
+	done := filepath.Join(dir, "installed")
+	if had, err := os.ReadFile(done); err == nil && string(had) == told {
+		return
+	}
+	start := time.Now()
+	client.Dir = dir
+	out, err := client.CombinedOutput()
+	if why := outOfReach.Find(out); err != nil && why != nil {
+		t.Skipf("skipped: %s: the registry is out of reach: %s", strings.Join(client.Args[:2], " "), bytes.TrimSpace(why))
+	}
+	if err != nil {
+		t.Fatalf("%s: %v: %s", client.Args[0], err, lastLines(out))
+	}
+	t.Logf("installed in %s", time.Since(start).Round(time.Second))
+	if err := os.WriteFile(done, []byte(told), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask gives an app's script a request and reads its answers.
+func ask(t *testing.T, script *exec.Cmd, r request) []answer {
+	t.Helper()
+	in, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script.Stdin = bytes.NewReader(in)
+	out, err := script.Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		t.Fatalf("%s: %v: %s", script.Args[0], err, lastLines(exit.Stderr))
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	var reply struct {
+		Version string   `json:"version"`
+		Answers []answer `json:"answers"`
+	}
+	if err := json.Unmarshal(out, &reply); err != nil {
+		t.Fatalf("%v in %q", err, out)
+	}
+	t.Logf("version %s", reply.Version)
+	return reply.Answers
+}
+
+// lastLines is the end of a program's talk.
+func lastLines(out []byte) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// put copies a file of this package into a folder.
+func put(t *testing.T, from, dir string) (content string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, filepath.Base(from)), text, 0o666)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}

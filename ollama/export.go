@@ -1,0 +1,192 @@
+// Package ollama writes the Modelfile that makes an exported adapter a model of Ollama: base, adapter, chat template and
+// stop texts, the latter two taken from the base.
+//
+// Ollama's TEMPLATE is a Go template, that of a GGUF is Jinja. The one is found from the other by rendering conversations
+// and taking the texts apart, and is held against the base's own on further ones: a template that Ollama would render
+// differently is not written.
+package ollama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"finetune/gguf"
+	"finetune/imatrix"
+	"finetune/merge"
+	"finetune/trainer"
+	"finetune/trainer/data"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+)
+
+// Config says what the Modelfile is for.
+type Config struct {
+	Name    string // of the model, see CheckName
+	Base    string // the base model, a GGUF
+	Adapter string // the GGUF LoRA; the Modelfile goes beside it, under its name with the ending .Modelfile
+	Run     string // the run directory that the adapter comes from; where Ollama wants a merged model, what was trained goes into it
+}
+
+// Result is what was written.
+type Result struct {
+	Name      string        `json:"name"`
+	Modelfile string        `json:"modelfile"` // its path, which ollama create NAME -f wants
+	From      string        `json:"from"`
+	Adapter   string        `json:"adapter,omitempty"`
+	Merged    *merge.Result `json:"merged,omitempty"` // where Ollama takes no adapter
+	Template  string        `json:"template,omitempty"`
+	Stop      []string      `json:"stop"`
+	Notes     []string      `json:"notes,omitempty"` // what could not be done as the base has it
+}
+
+// Write writes the Modelfile of an adapter, which replaces one that is there. Where Ollama takes no adapter, a merged model
+// is written beside it, in the types of the base; progress, if not nil, is told after each of its tensors.
+func Write(ctx context.Context, c Config, progress func(done, total int)) (*Result, error) {
+	if err := CheckName(c.Name); err != nil {
+		return nil, err
+	}
+	stem := strings.TrimSuffix(c.Adapter, ".gguf")
+	r := &Result{Name: c.Name, Modelfile: stem + ".Modelfile"}
+	reason, err := whyMerge(c.Base)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.read(c.Base); err != nil {
+		return nil, err
+	}
+	merged := stem + "-merged.gguf"
+	if reason != "" {
+		r.From = beside(merged)
+		r.note(fmt.Sprintf("%s: FROM is the merged model %q", reason, merged))
+	} else if err := r.together(c); err != nil {
+		return nil, err
+	}
+	for _, path := range []string{r.From, r.Adapter} {
+		if !sayable(path) {
+			return nil, fmt.Errorf("ollama: path %q: a Modelfile cannot hold it, want printable characters", path)
+		}
+	}
+	if reason != "" {
+		if err := r.merge(ctx, c, merged, progress); err != nil {
+			return nil, err
+		}
+	}
+	m := Modelfile{From: r.From, Adapter: r.Adapter, Template: r.Template, Stop: r.Stop}
+	return r, m.Write(r.Modelfile)
+}
+
+// together names base and adapter: the base by its full path, the adapter by one that starts at the Modelfile, with which it
+// may be moved.
+func (r *Result) together(c Config) (err error) {
+	r.Adapter = beside(c.Adapter)
+	r.From, err = filepath.Abs(c.Base)
+	return err
+}
+
+func beside(path string) string { return "./" + filepath.Base(path) }
+
+// whyMerge says why Ollama cannot load an adapter beside this base; empty if it can.
+func whyMerge(base string) (string, error) {
+	f, err := gguf.Open(base)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	switch {
+	case !TakesAdapters(f.Architecture()):
+		return fmt.Sprintf("Ollama runs %s in its own engine, which takes no adapters", f.Architecture()), nil
+	case len(f.Paths()) > 1:
+		return "Ollama takes no model in several files", nil
+	}
+	return "", nil
+}
+
+// leastKept is how much of a ΔW has to be left in its own direction, see [merge.Tensor], for the merge to need no word.
+const leastKept = 0.5
+
+// merge writes the merged model: with the factors as trained, not projected, and weighed by the importance matrix, if the
+// run has them.
+func (r *Result) merge(ctx context.Context, c Config, out string, progress func(done, total int)) (err error) {
+	m := merge.Config{Model: c.Base, Out: out, Adapters: []merge.Adapter{{Path: c.Adapter, Scale: 1}}}
+	if c.Run != "" {
+		m.Adapters[0].Path = filepath.Join(c.Run, trainer.AdapterFile)
+		if path := filepath.Join(c.Run, imatrix.FileName); isFile(path) {
+			m.IMatrix = path
+		}
+	}
+	if r.Merged, err = merge.Merge(ctx, m, progress); err != nil {
+		return err
+	}
+	drowned := 0
+	for _, t := range r.Merged.Tensors {
+		if t.Kept < leastKept {
+			drowned++
+		}
+	}
+	if drowned > 0 {
+		r.note(fmt.Sprintf("in %d of %d merged tensors rounding takes more than half of what was learned: finetune merge --type q8_0 keeps it",
+			drowned, len(r.Merged.Tensors)))
+	}
+	return nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// read takes template and stop texts from the base.
+func (r *Result) read(base string) (err error) {
+	m, err := llama.LoadModel(base, llama.ModelParams{VocabOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	between := ""
+	if source, ok := m.ChatTemplate(""); ok {
+		between = r.translate(source, m.Vocab())
+	} else {
+		r.Template = completion
+		r.note("the base has no chat template: the model continues texts")
+	}
+	r.Stop, err = stops(m.Vocab(), between)
+	return err
+}
+
+// translate sets the template, or notes why there is none. between is what the base's writes between an answer and the next
+// question.
+func (r *Result) translate(source string, v Vocabulary) (between string) {
+	t, err := data.ParseTemplate(source, v, time.Time{}) // without a date, which would stay that of today
+	if err != nil {
+		r.noTemplate(err)
+		return ""
+	}
+	render := func(messages []data.Message) (string, error) {
+		text, err := t.Render(messages, nil, true)
+		return trainer.WithoutBOS(text, v), err
+	}
+	source, f, err := translate(render)
+	if err != nil {
+		r.noTemplate(err)
+		return ""
+	}
+	r.Template = source
+	if f.system == nowhere {
+		r.note("the base's chat template takes no system message: it goes in front of the first question")
+	}
+	if cutsThoughts(source, render) {
+		r.note("the base's chat template leaves the thoughts of earlier answers out: Ollama keeps them")
+	}
+	return f.joints[joint{assistant, user}]
+}
+
+func (r *Result) noTemplate(err error) {
+	r.note(fmt.Sprintf("no TEMPLATE: the base's cannot be written for Ollama, which takes its own if it knows the base's (%v)", err))
+}
+
+func (r *Result) note(text string) { r.Notes = append(r.Notes, text) }

@@ -268,7 +268,8 @@ func (d *Decomposition) maxRank(o DecomposeOptions, small int) int {
 	return min(2*d.budget/d.MinBudget(), small)
 }
 
-// fill shares the singular values between both factors, and takes d out of A and g out of B.
+// fill takes d out of A and g out of B, and shares the singular values between both factors so that row k of A and column k
+// of B are equally long: whoever trains them on, with one learning rate, moves both alike, and both fit a type as well.
 func (p *part) fill(s svd, in, out []float32) {
 	k := 1
 	for k < len(s.sigma) && s.sigma[k] > roundingFloor*s.sigma[0] {
@@ -278,20 +279,33 @@ func (p *part) fill(s svd, in, out []float32) {
 	p.energy = make([]float64, k)
 	for j := range k {
 		p.energy[j] = s.sigma[j] * s.sigma[j]
-		root := float32(math.Sqrt(s.sigma[j]))
+		var a2, b2 float64 // squares of the lengths without d and g
 		for i, v := range p.a.Row(j) {
-			if in != nil {
-				v /= in[i]
-			}
-			p.a.Row(j)[i] = root * v
+			v = unweighted(v, in, i)
+			p.a.Row(j)[i] = v
+			a2 += float64(v) * float64(v)
 		}
 		for i := range p.b.NE[1] {
-			p.b.Row(i)[j] *= root
-			if out != nil {
-				p.b.Row(i)[j] /= out[i]
-			}
+			v := unweighted(p.b.Row(i)[j], out, i)
+			p.b.Row(i)[j] = v
+			b2 += float64(v) * float64(v)
+		}
+		whole := s.sigma[j] * math.Sqrt(a2*b2) // the length of the component itself
+		for i := range p.a.Row(j) {
+			p.a.Row(j)[i] *= float32(math.Sqrt(whole / a2))
+		}
+		for i := range p.b.NE[1] {
+			p.b.Row(i)[j] *= float32(math.Sqrt(whole / b2))
 		}
 	}
+}
+
+// unweighted takes the weight of channel i out of v; nil is ones.
+func unweighted(v float32, weights []float32, i int) float32 {
+	if weights == nil {
+		return v
+	}
+	return v / weights[i]
 }
 
 // trim drops the components that no allocation within the budget can reach. More

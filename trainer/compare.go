@@ -37,7 +37,7 @@ func Compare(ctx context.Context, a, b *Evaluator, windows []data.Window, progre
 		a.ctx.ClearMemory()
 		b.ctx.ClearMemory()
 		return g.parts(func(part llama.Batch, targets []int32, weights []float32) error {
-			if err := errors.Join(a.ctx.Decode(part), b.ctx.Decode(part)); err != nil {
+			if err := errors.Join(a.decode(part, len(part.Tokens)), b.decode(part, len(part.Tokens))); err != nil {
 				return err
 			}
 			rowsA, rowsB := a.logits(len(targets)), b.logits(len(targets))

@@ -34,6 +34,7 @@ type Evaluator struct {
 	model   *llama.Model
 	ctx     *llama.Context
 	threads int
+	pace    *pace
 }
 
 // NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one a physical core.
@@ -54,7 +55,13 @@ func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{model: model, ctx: ctx, threads: threads}, nil
+	return &Evaluator{model: model, ctx: ctx, threads: threads, pace: newPace(threads)}, nil
+}
+
+// decode computes a batch, which is so much work, with as many threads as are worth it.
+func (e *Evaluator) decode(b llama.Batch, work int) error {
+	e.ctx.SetThreads(e.pace.threads())
+	return e.pace.time(float64(work), func() error { return e.ctx.Decode(b) })
 }
 
 // Close frees the context. It may be called twice.
@@ -234,7 +241,7 @@ func (g *group) parts(do func(part llama.Batch, targets []int32, weights []float
 func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
 	e.ctx.ClearMemory()
 	err = g.parts(func(part llama.Batch, targets []int32, weights []float32) error {
-		if err := e.ctx.Decode(part); err != nil {
+		if err := e.decode(part, len(part.Tokens)); err != nil {
 			return err
 		}
 		rows := e.logits(len(targets))

@@ -45,7 +45,7 @@ func (e *Evaluator) Generate(ctx context.Context, prompt string, s Sampling, emi
 	defer out.flush()
 	batch := llama.Batch{Tokens: tokens}
 	for pos := len(tokens); ; pos++ {
-		if err := e.ctx.Decode(batch); err != nil {
+		if err := e.decode(batch, 1); err != nil {
 			return err
 		}
 		if ctx.Err() != nil || s.Tokens == 0 {

@@ -25,6 +25,8 @@ const (
 	healWarmup = 0.1
 	// Steps without a wish: a share of the run's, within bounds.
 	healPart, leastHeal, mostHeal = 0.25, 20, 200
+	// healReports is how often a healing says how far it is.
+	healReports = 5
 )
 
 // healer holds what all projections of a run are healed with.
@@ -129,7 +131,9 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 		}
 		opt.Step(rate.LR(step), values, grads)
 		student.Upload()
-		h.x.say(fmt.Sprintf("healing: step %d of %d: loss %.4f", step, h.steps, loss))
+		if step%max(1, h.steps/healReports) == 0 {
+			h.x.say(fmt.Sprintf("healing %d parameters: step %d of %d, loss %.4f", low.Parameters(), step, h.steps, loss))
+		}
 	}
 	return nil
 }

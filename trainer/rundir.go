@@ -13,17 +13,18 @@ import (
 	"strconv"
 	"strings"
 
+	"finetune/imatrix"
 	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 )
 
 // The files of a run directory.
 const (
-	ConfigFile  = "config.yaml"  // every setting, effective
-	AdapterFile = "adapter.gguf" // the trained factors, once a run is done
-	ModelFile   = "model.gguf"   // with MethodFull the trained model, once a run is done
-	ImatrixFile = "imatrix.gguf" // of an adapter's run: what the inputs of the adapted weights were like, in llama.cpp's format
-	LogFile     = "log.jsonl"    // one event a line
+	ConfigFile  = "config.yaml"    // every setting, effective
+	AdapterFile = "adapter.gguf"   // the trained factors, once a run is done
+	ModelFile   = "model.gguf"     // with MethodFull the trained model, once a run is done
+	ImatrixFile = imatrix.FileName // of an adapter's run: what the adapted weights read, and how much the loss depended on what they gave
+	LogFile     = "log.jsonl"      // one event a line
 
 	checkpointPrefix = "checkpoint-"
 	checkpointSuffix = ".zst"

@@ -6,6 +6,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"finetune/adapter"
@@ -99,6 +100,38 @@ func TestPackedRecordsHaveTheLossOfEachAlone(t *testing.T) {
 	}
 	if !far(base, want, 20*sameLossTolerance) {
 		t.Fatalf("the adapter changes the loss from %.6f to %.6f only: too little to tell", base, want)
+	}
+}
+
+// With 24 to 28 blocks of nine tensors, as a Llama of 3 billion parameters has, adapters over all matrices are more than
+// llama.cpp by itself has room for, and it would end the process: while training traces, and with adapters in use.
+func TestAdaptersOverManyBlocks(t *testing.T) {
+	c := tiny(t)
+	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 28, Embd: 32, FF: 48, Ctx: 64})
+	c.Method, c.Steps = "lora", 2
+	mustTrain(t, c, false)
+	m := loaded(t, c)
+	val, err := LoadValidation(m, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := evaluator(t, m, c.Ctx)
+	path := filepath.Join(c.Out, AdapterFile)
+	for range llama.MaxAdapters {
+		if _, err := e.Attach(path, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	four := lossOf(t, e, val.All())
+	if _, err := e.Attach(path, 1); err == nil || !strings.Contains(err.Error(), "4 adapters already") {
+		t.Errorf("a fifth adapter: %v, want an error", err)
+	}
+	one := evaluator(t, m, c.Ctx)
+	if _, err := one.Attach(path, llama.MaxAdapters); err != nil {
+		t.Fatal(err)
+	}
+	if got := lossOf(t, one, val.All()); far(got, four, sameBatchTolerance) {
+		t.Errorf("loss %.6f with one adapter at four times its scale, %.6f with four", got, four)
 	}
 }
 

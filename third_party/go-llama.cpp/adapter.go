@@ -24,6 +24,9 @@ type Adapter struct {
 	users int // contexts that have it set
 }
 
+// MaxAdapters is how many adapters a context can have set at once: its graph has room for so many, over all weights.
+const MaxAdapters = C.FL_MAX_ADAPTERS
+
 // LoadAdapter loads the GGUF LoRA file at path for m. The caller closes the Adapter, after the contexts that use it and
 // before m. Errors are as LoadModel's; an adapter for another architecture or of other shapes is an *Error.
 func LoadAdapter(m *Model, path string) (*Adapter, error) {
@@ -92,7 +95,7 @@ func (a *Adapter) release() {
 }
 
 // SetAdapter adds a to what the context computes, scaled by scale on top of the adapter's own alpha / rank. Set again, it
-// takes the new scale. Several adapters add up.
+// takes the new scale. Several adapters add up, MaxAdapters at most.
 func (c *Context) SetAdapter(a *Adapter, scale float32) error {
 	op := fmt.Sprintf("set adapter %q", a.path)
 	switch {
@@ -103,6 +106,9 @@ func (c *Context) SetAdapter(a *Adapter, scale float32) error {
 	}
 	_, again := c.adapters[a]
 	if !again {
+		if len(c.adapters) >= MaxAdapters {
+			return errorf(op, "the context has %d adapters already, the most that there is room for", len(c.adapters))
+		}
 		if err := a.retain(op); err != nil {
 			return err
 		}

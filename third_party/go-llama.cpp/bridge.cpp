@@ -122,12 +122,28 @@ void fl_log_forward(bool on) { log_forward = on; }
 
 // ---- model, adapters, context
 
+// The list of a model's tensors, which llama-model.cpp keeps and shows to llama.cpp's own tools.
+const std::vector<std::pair<std::string, struct ggml_tensor *>> &llama_internal_get_tensor_map(const llama_model *);
+
+// A context has room for a graph of 8 nodes and leaves for each entry of that list (llama_context::graph_max_nodes), which
+// adapters over all weights of a model of 24 to 28 blocks do not fit into; what does not fit ends the process. A weight's
+// branch is four nodes and two leaves. Entries without a name, which nobody finds, make room for FL_MAX_ADAPTERS.
+static void make_room_for_adapters(const llama_model *model) {
+	auto &list = const_cast<std::vector<std::pair<std::string, struct ggml_tensor *>> &>(llama_internal_get_tensor_map(model));
+	const size_t n = list.size();
+	list.resize(n + (6 * FL_MAX_ADAPTERS * n + 7) / 8);
+}
+
 llama_model *fl_load_model(const char *path, struct llama_model_params params, uintptr_t progress, fl_error *err) {
 	if (progress) {
 		params.progress_callback = on_progress;
 		params.progress_callback_user_data = reinterpret_cast<void *>(progress);
 	}
-	return guarded_pointer(err, [&] { return llama_model_load_from_file(path, params); });
+	return guarded_pointer(err, [&] {
+		llama_model *model = llama_model_load_from_file(path, params);
+		if (model) make_room_for_adapters(model);
+		return model;
+	});
 }
 
 llama_context *fl_new_context(llama_model *model, struct llama_context_params params, fl_error *err) {

@@ -211,7 +211,7 @@ llama_sampler *llama_sampler_init_logit_bias(int32_t n_vocab, int32_t n, const s
 
 // fl_error is what a failed call leaves behind: the text of a C++ exception, or what the library logged at error level
 // on the calling thread while the call ran.
-enum { FL_ERROR_SIZE = 1024, FL_EXCEPTION = -1000 };
+enum { FL_ERROR_SIZE = 1024, FL_EXCEPTION = -1000, FL_MAX_ADAPTERS = 4 };
 typedef struct { char text[FL_ERROR_SIZE]; } fl_error;
 
 // Calls that may throw or fail. Pointers come back NULL, codes come back as the library's or FL_EXCEPTION.

@@ -57,22 +57,25 @@ void ft_add_sums(tensor dst, int ith, int nth, void *userdata) {
 	}
 }
 
+enum { WIDE = 512 }; // columns whose squares are summed at once: as much of a row as is worth asking memory for
+
 // src: dst, x [n, N] contiguous, weights F32 [N]. dst: n numbers, to which Σ_rows weight·x² is added. Rows of weight 0 are
 // not read.
 void ft_add_squares(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ggml_tensor *x = dst->src[1];
 	const float *weights = dst->src[2]->data;
-	const int64_t n = dst->ne[0], rows = rows_of(x), blocks = (n + BLOCK - 1) / BLOCK;
-	for (int64_t from = blocks * ith / nth * BLOCK; from < ft_min(n, blocks * (ith + 1) / nth * BLOCK); from += BLOCK) {
-		const int64_t count = ft_min(BLOCK, n - from);
-		double whole[BLOCK] = { 0 };
+	const int64_t n = dst->ne[0], rows = rows_of(x), lines = (n + 15) / 16;
+	const int64_t begin = lines * ith / nth * 16, end = ft_min(n, lines * (ith + 1) / nth * 16);
+	for (int64_t from = begin; from < end; from += WIDE) {
+		const int64_t count = ft_min(WIDE, end - from);
+		double whole[WIDE] = { 0 };
 		for (int64_t r = 0; r < rows; r += ROWS) {
-			float sums[BLOCK] = { 0 };
+			float sums[WIDE] = { 0 };
 			for (int64_t q = r; q < ft_min(rows, r + ROWS); q++) {
-				if (weights[q] == 0) continue;
-				const float *restrict in = (const float *)x->data + q * n + from;
-				for (int64_t i = 0; i < count; i++) sums[i] += weights[q] * in[i] * in[i];
+				const float weight = weights[q], *restrict in = (const float *)x->data + q * n + from;
+				if (weight == 0) continue;
+				for (int64_t i = 0; i < count; i++) sums[i] += weight * in[i] * in[i];
 			}
 			for (int64_t i = 0; i < count; i++) whole[i] += (double)sums[i];
 		}

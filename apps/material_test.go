@@ -44,6 +44,7 @@ var variants = []variant{
 	{"lora-f16", adapter.MethodLoRA, trainer.ModeExact, 0, gguf.TypeF16},
 	{"lora-q8_0", adapter.MethodLoRA, trainer.ModeExact, 0, gguf.TypeQ8_0},
 	{"dual-projected-f16", adapter.MethodDual, trainer.ModeProject, 32, gguf.TypeF16},
+	{"dual-healed-f16", adapter.MethodDual, trainer.ModeHeal, 8, gguf.TypeF16},
 	{"dual-projected-q8_0", adapter.MethodDual, trainer.ModeProject, 32, gguf.TypeQ8_0},
 	{"dual-exact-f16", adapter.MethodDual, trainer.ModeExact, 0, gguf.TypeF16},
 }

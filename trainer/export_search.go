@@ -65,65 +65,63 @@ func (x *exporter) search(ctx context.Context, d *adapter.Decomposition) (candid
 	if len(x.val) == 0 || x.result.BaseLoss <= x.result.DualLoss {
 		return x.budget(ctx, d, unmeasured)
 	}
-	try := func(share float64) (c candidate, enough bool, err error) {
-		if c, err = x.budget(ctx, d, share); err != nil {
-			return c, false, err
-		}
-		x.result.Tried = append(x.result.Tried, ExportTry{c.low.Parameters(), c.retention})
-		return c, float64(c.retention) >= x.Retention, nil
+	s := &searching{exporter: x, d: d}
+	if err := s.enclose(ctx); err != nil {
+		return candidate{}, err
 	}
-	share := firstBudget
-	best, enough, err := try(share)
-	if err != nil {
-		return best, err
-	}
-	step := 0.5
-	if !enough {
-		step = 2
-	}
-	tooSmall := 0.0
-	for next := step * share; next >= max(leastBudget, x.smallest(d)) && next <= lastBudget; next *= step {
-		c, ok, err := try(next)
-		if err != nil {
-			return c, err
-		}
-		if !ok && enough { // on the way down, too far
-			tooSmall = next
-			break
-		}
-		if !ok {
-			if c.retention > best.retention {
-				best = c
-			}
-			continue
-		}
-		if !enough { // on the way up, arrived
-			tooSmall, share, best, enough = next/step, next, c, true
-			break
-		}
-		share, best = next, c
-	}
-	if !enough || tooSmall == 0 {
-		return best, nil
-	}
-	for range narrowingSteps {
-		middle := math.Sqrt(tooSmall * share)
-		c, ok, err := try(middle)
-		if err != nil {
-			return c, err
-		}
-		if ok {
-			share, best = middle, c
-		} else {
-			tooSmall = middle
-		}
-	}
-	return best, nil
+	err := s.narrow(ctx)
+	return s.best, err
 }
 
-// smallest is the least budget that a projection can have: rank 1 everywhere.
-func (x *exporter) smallest(d *adapter.Decomposition) float64 {
-	return float64(d.MinBudget()) / float64(x.adapter.Parameters())
+// searching is what is known of budgets, as multiples of the adapter's own parameters.
+type searching struct {
+	*exporter
+	d                *adapter.Decomposition
+	tooSmall, enough float64   // the last that kept too little, the least that kept enough; 0 = none so far
+	best             candidate // of the least that kept enough, or as long as there is none, of the one that kept most
+}
+
+// try measures a budget.
+func (s *searching) try(ctx context.Context, budget float64) error {
+	c, err := s.budget(ctx, s.d, budget)
+	if err != nil {
+		return err
+	}
+	s.result.Tried = append(s.result.Tried, ExportTry{c.low.Parameters(), c.retention})
+	if float64(c.retention) >= s.Retention {
+		s.enough, s.best = budget, c
+		return nil
+	}
+	if s.tooSmall = budget; s.enough == 0 && (s.best.low == nil || c.retention > s.best.retention) {
+		s.best = c
+	}
+	return nil
+}
+
+// enclose doubles or halves the budget until the wanted share lies between two.
+func (s *searching) enclose(ctx context.Context) error {
+	err := s.try(ctx, firstBudget)
+	step, least := 2.0, max(leastBudget, float64(s.d.MinBudget())/float64(s.adapter.Parameters()))
+	if s.enough > 0 {
+		step = 0.5
+	}
+	for b := firstBudget * step; err == nil && b >= least && b <= lastBudget && (s.enough == 0 || s.tooSmall == 0); b *= step {
+		err = s.try(ctx, b)
+	}
+	return err
+}
+
+// narrow divides what lies between.
+func (s *searching) narrow(ctx context.Context) error {
+	if s.enough == 0 || s.tooSmall == 0 {
+		return nil
+	}
+	for range narrowingSteps {
+		if err := s.try(ctx, math.Sqrt(s.tooSmall*s.enough)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // budget projects to a multiple of the adapter's own parameters.

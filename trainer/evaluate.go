@@ -115,6 +115,10 @@ func loadable(path string) (file string, remove func(), err error) {
 	if a.Method() == adapter.MethodLoRA {
 		return path, func() {}, nil
 	}
+	if bytes, memory := exactBytes(a), machineMemory(); memory > 0 && bytes > memory/2 {
+		return "", nil, hint.With(fmt.Errorf("trainer: adapter %q: llama.cpp takes a Dual LoRA by its exact form, whose %d MiB are more than half of this machine's memory",
+			path, mebibytes(bytes)), "finetune export makes a GGUF LoRA of a run")
+	}
 	dir, err := os.MkdirTemp("", "finetune-exact-")
 	if err != nil {
 		return "", nil, err

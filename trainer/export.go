@@ -13,6 +13,7 @@ import (
 	"finetune/imatrix"
 	"finetune/internal/hint"
 	"finetune/trainer/data"
+	"finetune/trainer/graph"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 )
@@ -64,6 +65,16 @@ func (c ExportConfig) Validate() error {
 	)
 }
 
+// Who measured the loss of the adapter as it was trained.
+const (
+	ByLlama  = "llama.cpp"
+	ByEngine = "engine" // the training engine: full precision where llama.cpp rounds activations, a difference of a thousandth
+)
+
+// mostExact is the size in bytes of an adapter's exact form up to which llama.cpp measures a Dual LoRA by it: it holds an
+// adapter in memory.
+const mostExact = 1 << 30
+
 // ExportResult is what was written and what it keeps. Losses are measured by llama.cpp on the run's validation data.
 type ExportResult struct {
 	File       string           `json:"file"`
@@ -74,7 +85,8 @@ type ExportResult struct {
 	RankMin    int              `json:"rank_min"`
 	RankMax    int              `json:"rank_max"`
 	BaseLoss   Loss             `json:"base_loss"`
-	DualLoss   Loss             `json:"dual_loss"` // with the adapter as it was trained, whatever its method
+	DualLoss   Loss             `json:"dual_loss"`    // with the adapter as it was trained, whatever its method
+	DualLossBy string           `json:"dual_loss_by"` // ByLlama or, where its exact form is too large for that, ByEngine
 	ExportLoss Loss             `json:"export_loss"`
 	Retention  Loss             `json:"retention"` // (base − export)/(base − trained)
 	Tensors    []adapter.Report `json:"tensors,omitempty"`
@@ -99,6 +111,7 @@ type exporter struct {
 	inputs  map[string][]float32 // root mean square of each weight's input channels; nil where the run did not observe them
 	outputs map[string][]float32 // that of the derivatives by its outputs
 	healer  *healer              // ModeHeal
+	exact   int64                // the most bytes of an exact form that is loaded
 	scratch string
 	say     func(string)
 	result  ExportResult
@@ -110,7 +123,7 @@ func Export(ctx context.Context, c ExportConfig, say func(string)) (_ *ExportRes
 	if say == nil {
 		say = func(string) {}
 	}
-	x := &exporter{ExportConfig: c, say: say}
+	x := &exporter{ExportConfig: c, exact: mostExact, say: say}
 	defer func() { err = errors.Join(err, x.close()) }()
 	if err := x.open(); err != nil {
 		return nil, err
@@ -235,7 +248,7 @@ func (x *exporter) close() error {
 // measureEnds finds the losses that retention is measured between: of the base, and of the adapter as it was trained.
 func (x *exporter) measureEnds(ctx context.Context) (err error) {
 	x.result = ExportResult{File: x.Out, Mode: x.Mode, Method: string(x.adapter.Method()),
-		BaseLoss: notMeasured, DualLoss: notMeasured, ExportLoss: notMeasured, Retention: notMeasured}
+		BaseLoss: notMeasured, DualLoss: notMeasured, DualLossBy: ByLlama, ExportLoss: notMeasured, Retention: notMeasured}
 	if len(x.val) == 0 {
 		return nil
 	}
@@ -244,8 +257,53 @@ func (x *exporter) measureEnds(ctx context.Context) (err error) {
 		return err
 	}
 	x.say("measuring the adapter as it was trained")
+	if x.adapter.Method() != adapter.MethodLoRA && exactBytes(x.adapter) > x.exact {
+		x.result.DualLossBy = ByEngine
+		x.result.DualLoss, err = x.lossByEngine(ctx)
+		return err
+	}
 	x.result.DualLoss, err = x.lossWith(ctx, filepath.Join(x.Run, AdapterFile))
 	return err
+}
+
+// lossByEngine is the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
+func (x *exporter) lossByEngine(ctx context.Context) (loss Loss, err error) {
+	e, err := x.engine(x.adapter, false, func(*graph.Options) {})
+	if err != nil {
+		return notMeasured, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return lossByEngine(ctx, e, newPace(x.threads()), len(x.val), func(i int) data.Window { return x.val[i] })
+}
+
+// engine makes a training engine for an adapter over the base, with as many sequences at once as there is memory for. With
+// optimizer it is for steps, and change has the last word on its options.
+func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph.Options)) (*graph.Engine, error) {
+	d := Demand{Model: x.model, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
+		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
+		Prepare: func(o graph.Options) (*graph.Engine, error) {
+			o.Statistics = false
+			change(&o)
+			return graph.Prepare(x.model, a.Weights, o)
+		}}
+	e, _, err := d.Engine()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Allocate(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+// exactBytes is the size of an adapter's exact form in F32: an identity on the smaller side of each weight, ΔW on the other.
+func exactBytes(a *adapter.Adapter) (bytes int64) {
+	for _, w := range a.Weights {
+		nIn, nOut := w.Shape()
+		small := int64(min(nIn, nOut))
+		bytes += 4 * (int64(nIn)*int64(nOut) + small*small)
+	}
+	return bytes
 }
 
 func (x *exporter) lossWith(ctx context.Context, path string) (loss Loss, err error) {

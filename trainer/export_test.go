@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -225,5 +226,24 @@ func TestExportWithoutStatistics(t *testing.T) {
 	x.Run, x.Out, x.Threads = c.Out, filepath.Join(t.TempDir(), "out.gguf"), 1
 	if _, err := Export(context.Background(), x, nil); err == nil || exists(x.Out) {
 		t.Errorf("Export with a damaged %s = %v, want an error", ImatrixFile, err)
+	}
+}
+
+// The training engine measures what llama.cpp measures, where the exact form is too large for that.
+func TestExportMeasuresLargeAdaptersByTheEngine(t *testing.T) {
+	c := tiny(t)
+	c.Steps = 40
+	mustTrain(t, c, false)
+	losses := map[string]Loss{}
+	for _, limit := range []int64{mostExact, 0} {
+		x := &exporter{ExportConfig: DefaultExportConfig(), exact: limit, say: func(string) {}}
+		x.Run, x.Threads = c.Out, 1
+		if err := errors.Join(x.open(), x.measureEnds(context.Background()), x.close()); err != nil {
+			t.Fatal(err)
+		}
+		losses[x.result.DualLossBy] = x.result.DualLoss
+	}
+	if len(losses) != 2 || far(float64(losses[ByEngine]), float64(losses[ByLlama]), sameLossTolerance) {
+		t.Errorf("losses %v, want the same by both", losses)
 	}
 }

@@ -56,34 +56,14 @@ func (h *healer) close() error {
 
 // heal trains low, a LoRA, where it lies.
 func (h *healer) heal(ctx context.Context, low *adapter.Adapter) error {
-	student, seqs, err := h.student(low)
+	student, err := h.x.engine(low, true, func(o *graph.Options) { o.Teacher, o.Share = true, healShare })
 	if err != nil {
 		return err
 	}
-	err = h.train(ctx, low, student, seqs)
+	if err = h.teach(student.Shape()); err == nil {
+		err = h.train(ctx, low, student)
+	}
 	return errors.Join(err, student.Close())
-}
-
-// student makes the engine of the factors that are trained, and the teacher's if there is none of its shape.
-func (h *healer) student(low *adapter.Adapter) (e *graph.Engine, seqs int, err error) {
-	x := h.x
-	d := Demand{Model: x.model, Parameters: low.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: true,
-		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
-		Prepare: func(o graph.Options) (*graph.Engine, error) {
-			o.Statistics, o.Teacher, o.Share = false, true, healShare
-			return graph.Prepare(x.model, low.Weights, o)
-		}}
-	e, plan, err := d.Engine()
-	if err != nil {
-		return nil, 0, err
-	}
-	if err = e.Allocate(); err == nil {
-		err = h.teach(e.Shape())
-	}
-	if err != nil {
-		return nil, 0, errors.Join(err, e.Close())
-	}
-	return e, plan.MicroBatch, nil
 }
 
 // teach makes the teacher for batches of a shape.
@@ -102,7 +82,7 @@ func (h *healer) teach(shape graph.Shape) (err error) {
 }
 
 // train takes the steps.
-func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph.Engine, seqs int) error {
+func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph.Engine) error {
 	run := h.x.run
 	learner := &factors{Adapter: low}
 	params, values := learner.params()
@@ -121,7 +101,7 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 			return err
 		}
 		windows := deal.next(run.Batch * run.GradAccum)
-		loss, err := h.gradients(student, windows, seqs)
+		loss, err := h.gradients(student, windows)
 		if err != nil {
 			return err
 		}
@@ -139,8 +119,9 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 }
 
 // gradients is the mean loss over the step's trained tokens, and its gradient.
-func (h *healer) gradients(student *graph.Engine, windows []data.Window, seqs int) (float64, error) {
+func (h *healer) gradients(student *graph.Engine, windows []data.Window) (float64, error) {
 	student.Reset()
+	seqs := student.Shape().Seqs
 	weight, sum := totalWeight(windows), 0.0
 	for len(windows) > 0 {
 		n := min(seqs, len(windows))

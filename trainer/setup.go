@@ -27,8 +27,9 @@ type setup struct {
 	vocab   int64 // bytes of its vocabulary in memory
 	engine  *graph.Engine
 	plan    Plan
-	pace    *pace
-	seqs    int // sequences in one forward pass: Batch, or a part of it when memory is short
+	pace    *pace // of steps
+	valPace *pace // of validations, which are less work a sequence
+	seqs    int   // sequences in one forward pass: Batch, or a part of it when memory is short
 }
 
 // newSetup checks what is cheap first: the header of the base, the targets and the rank, then the data, then the graph. The
@@ -155,7 +156,7 @@ func (s *setup) newEngine() (err error) {
 	if s.engine, s.plan, err = s.demand().Engine(); err != nil {
 		return err
 	}
-	s.seqs, s.pace = s.plan.MicroBatch, newPace(s.config.threads())
+	s.seqs, s.pace, s.valPace = s.plan.MicroBatch, newPace(s.config.threads()), newPace(s.config.threads())
 	if names := s.engine.Unreached(); len(names) > 0 {
 		return s.learner.unreached(names[0])
 	}
@@ -206,27 +207,7 @@ func (s *setup) identity() (sum [sha256.Size]byte) {
 
 // validate is the mean validation loss with the factors as they are.
 func (s *setup) validate(ctx context.Context) (Loss, error) {
-	var sum, weight float64
-	for i := 0; i < length(s.val); i += s.seqs {
-		if err := ctx.Err(); err != nil {
-			return notMeasured, err
-		}
-		var windows []data.Window
-		for k := i; k < min(i+s.seqs, s.val.Len()); k++ {
-			windows = append(windows, s.val.At(k))
-		}
-		s.engine.SetThreads(s.pace.threads())
-		loss, err := s.engine.Loss(s.fill(windows))
-		if err != nil {
-			return notMeasured, err
-		}
-		sum += loss
-		weight += totalWeight(windows)
-	}
-	if weight == 0 {
-		return notMeasured, nil
-	}
-	return Loss(sum / weight), nil
+	return lossByEngine(ctx, s.engine, s.valPace, length(s.val), func(i int) data.Window { return s.val.At(i) })
 }
 
 // paced does a pass over n sequences with as many threads as are worth it.

@@ -113,7 +113,7 @@ func TestLearnsShakespeare(t *testing.T) {
 // exportsKeepWhatWasLearned exports one run exactly, healed to its own rank, then projected to several sizes, all measured
 // by llama.cpp. asLong receives the loss of an export that was healed for as many steps as the run had.
 func exportsKeepWhatWasLearned(t *testing.T, c Config, s *Summary, asLong *Loss) {
-	x := &exporter{ExportConfig: DefaultExportConfig(), say: func(string) {}}
+	x := &exporter{ExportConfig: DefaultExportConfig(), exact: mostExact, say: func(string) {}}
 	x.Run, x.Threads = c.Out, 1
 	defer func() {
 		if err := x.close(); err != nil {

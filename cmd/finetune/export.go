@@ -96,7 +96,11 @@ func printExport(w io.Writer, c trainer.ExportConfig, r *trainer.ExportResult) e
 	row("parameters", "%s, rank %s", thousands(int64(r.Parameters)), span(r.RankMin, r.RankMax))
 	if r.ExportLoss.Measured() {
 		row("loss of the base", "%.4f", float64(r.BaseLoss))
-		row("loss as trained", "%.4f", float64(r.DualLoss))
+		if r.DualLossBy == trainer.ByEngine {
+			row("loss as trained", "%.4f, by the training engine", float64(r.DualLoss))
+		} else {
+			row("loss as trained", "%.4f", float64(r.DualLoss))
+		}
 		row("loss as exported", "%.4f", float64(r.ExportLoss))
 	}
 	switch {

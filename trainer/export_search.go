@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"time"
 
 	"finetune/adapter"
 )
@@ -33,7 +34,8 @@ func (x *exporter) shape(ctx context.Context) (candidate, error) {
 		return x.measured(ctx, candidate{}, x.writeExact)
 	}
 	x.say("decomposing ΔW")
-	d, err := adapter.Decompose(ctx, x.adapter, adapter.DecomposeOptions{Budget: x.largestBudget(), Inputs: x.inputs, Outputs: x.outputs, Seed: x.run.Seed})
+	d, err := adapter.Decompose(ctx, x.adapter, adapter.DecomposeOptions{Budget: x.largestBudget(), Inputs: x.inputs, Outputs: x.outputs,
+		Seed: x.run.Seed, Progress: x.nowAndThen("decomposing ΔW: %d of %d matrices")})
 	if err != nil {
 		return candidate{}, err
 	}
@@ -46,6 +48,19 @@ func (x *exporter) shape(ctx context.Context) (candidate, error) {
 	}
 	return x.search(ctx, d)
 }
+
+// nowAndThen tells how far something is when a while has passed.
+func (x *exporter) nowAndThen(format string) func(done, total int) {
+	last := time.Now()
+	return func(done, total int) {
+		if time.Since(last) > talkPause {
+			x.say(fmt.Sprintf(format, done, total))
+			last = time.Now()
+		}
+	}
+}
+
+const talkPause = 5 * time.Second
 
 // largestBudget is what the decomposition has to be good for, in parameters.
 func (x *exporter) largestBudget() int {

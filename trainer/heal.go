@@ -34,6 +34,7 @@ type healer struct {
 	x       *exporter
 	steps   int
 	teacher *graph.Engine // the model with the adapter as it was trained
+	pace    *pace
 	blank   data.Window
 }
 
@@ -44,7 +45,7 @@ func (x *exporter) newHealer() *healer {
 		steps = int(healPart * float64(x.run.totalSteps(x.train.Len())))
 		steps = min(max(steps, leastHeal), mostHeal)
 	}
-	return &healer{x: x, steps: steps, blank: data.Blank(x.run.Ctx)}
+	return &healer{x: x, steps: steps, pace: newPace(x.threads()), blank: data.Blank(x.run.Ctx)}
 }
 
 func (h *healer) close() error {
@@ -126,15 +127,20 @@ func (h *healer) gradients(student *graph.Engine, windows []data.Window) (float6
 	for len(windows) > 0 {
 		n := min(seqs, len(windows))
 		part := fill(windows[:n], seqs, h.blank)
-		hidden, err := h.teacher.Hidden(part)
+		h.teacher.SetThreads(h.pace.threads())
+		student.SetThreads(h.pace.threads())
+		err := h.pace.time(float64(seqs), func() error {
+			hidden, err := h.teacher.Hidden(part)
+			if err != nil {
+				return err
+			}
+			loss, err := student.StepToward(part, hidden, float32(1/weight))
+			sum += loss
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
-		loss, err := student.StepToward(part, hidden, float32(1/weight))
-		if err != nil {
-			return 0, err
-		}
-		sum += loss
 		windows = windows[n:]
 	}
 	return sum / weight, nil

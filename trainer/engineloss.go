@@ -20,8 +20,8 @@ func lossByEngine(ctx context.Context, e *graph.Engine, p *pace, n int, at func(
 		for k := i; k < min(i+seqs, n); k++ {
 			windows = append(windows, at(k))
 		}
-		e.SetThreads(p.threads())
-		err := p.time(float64(seqs), func() error {
+		err := p.do(seqs, func(threads int) error {
+			e.SetThreads(threads)
 			loss, err := e.Loss(fill(windows, seqs, blank))
 			sum += loss
 			return err

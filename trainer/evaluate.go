@@ -35,6 +35,7 @@ type Evaluator struct {
 	ctx     *llama.Context
 	threads int
 	pace    *pace
+	exact   int64 // the most bytes of an exact form that Attach makes; 0 = no limit
 }
 
 // NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one a physical core.
@@ -55,22 +56,25 @@ func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{model: model, ctx: ctx, threads: threads, pace: newPace(threads)}, nil
+	return &Evaluator{model: model, ctx: ctx, threads: threads, pace: newPace(threads), exact: machineMemory() / 2}, nil
 }
 
 // decode computes a batch, which is so much work, with as many threads as are worth it.
 func (e *Evaluator) decode(b llama.Batch, work int) error {
-	e.ctx.SetThreads(e.pace.threads())
-	return e.pace.time(float64(work), func() error { return e.ctx.Decode(b) })
+	return e.pace.do(work, func(threads int) error {
+		e.ctx.SetThreads(threads)
+		return e.ctx.Decode(b)
+	})
 }
 
 // Close frees the context. It may be called twice.
 func (e *Evaluator) Close() error { return e.ctx.Close() }
 
 // Attach puts the adapter in path on the context with a scale, beside those that are attached already: a GGUF LoRA as it
-// is, a run directory or a Dual LoRA file by its exact form. The result detaches it.
+// is, a run directory or a Dual LoRA file by its exact form. The result detaches it. A Dual LoRA whose exact form is more
+// than half of the machine's memory is an ErrExactTooLarge.
 func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err error) {
-	file, remove, err := loadable(path)
+	file, remove, err := loadable(path, e.exact)
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +107,12 @@ func wholeModel(run string) error {
 		fmt.Sprintf("%s is the trained model, a GGUF for any llama.cpp app", filepath.Join(run, ModelFile)))
 }
 
-// loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this.
-func loadable(path string) (file string, remove func(), err error) {
+// ErrExactTooLarge is what errors.Is finds in the error of Attach for a Dual LoRA that llama.cpp cannot take.
+var ErrExactTooLarge = errors.New("llama.cpp takes a Dual LoRA by its exact form, which is too large")
+
+// loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this. An
+// exact form of more than most bytes is not made; 0 = no limit.
+func loadable(path string, most int64) (file string, remove func(), err error) {
 	if path, err = AdapterPath(path); err != nil {
 		return "", nil, err
 	}
@@ -115,9 +123,9 @@ func loadable(path string) (file string, remove func(), err error) {
 	if a.Method() == adapter.MethodLoRA {
 		return path, func() {}, nil
 	}
-	if bytes, memory := exactBytes(a), machineMemory(); memory > 0 && bytes > memory/2 {
-		return "", nil, hint.With(fmt.Errorf("trainer: adapter %q: llama.cpp takes a Dual LoRA by its exact form, whose %d MiB are more than half of this machine's memory",
-			path, mebibytes(bytes)), "finetune export makes a GGUF LoRA of a run")
+	if bytes := exactBytes(a); most > 0 && bytes > most {
+		return "", nil, hint.With(fmt.Errorf("trainer: adapter %q: %w: %d MiB, and at most half of this machine's memory, %d MiB, is given to it",
+			path, ErrExactTooLarge, mebibytes(bytes), mebibytes(most)), "finetune export makes a GGUF LoRA of a run")
 	}
 	dir, err := os.MkdirTemp("", "finetune-exact-")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/hint"
 	"finetune/internal/testmodel"
 )
 
@@ -245,5 +246,28 @@ func TestExportMeasuresLargeAdaptersByTheEngine(t *testing.T) {
 	}
 	if len(losses) != 2 || far(float64(losses[ByEngine]), float64(losses[ByLlama]), sameLossTolerance) {
 		t.Errorf("losses %v, want the same by both", losses)
+	}
+}
+
+// What is too large for llama.cpp is refused before its exact form is made.
+func TestAttachRefusesAnExactFormThatIsTooLarge(t *testing.T) {
+	noLeavings(t)
+	c := tiny(t)
+	c.Steps = 2
+	mustTrain(t, c, false)
+	e := evaluator(t, loaded(t, c), c.Ctx)
+	a, err := adapter.Load(filepath.Join(c.Out, AdapterFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, missing := range []int64{0, 1} {
+		e.exact = exactBytes(a) - missing
+		detach, err := e.Attach(c.Out, 1)
+		if got := errors.Is(err, ErrExactTooLarge); got != (missing > 0) || got && len(hint.Of(err)) == 0 {
+			t.Errorf("%d bytes too few: Attach = %v", missing, err)
+		}
+		if err == nil {
+			detach()
+		}
 	}
 }

@@ -127,9 +127,9 @@ func (h *healer) gradients(student *graph.Engine, windows []data.Window) (float6
 	for len(windows) > 0 {
 		n := min(seqs, len(windows))
 		part := fill(windows[:n], seqs, h.blank)
-		h.teacher.SetThreads(h.pace.threads())
-		student.SetThreads(h.pace.threads())
-		err := h.pace.time(float64(seqs), func() error {
+		err := h.pace.do(seqs, func(threads int) error {
+			h.teacher.SetThreads(threads)
+			student.SetThreads(threads)
 			hidden, err := h.teacher.Hidden(part)
 			if err != nil {
 				return err

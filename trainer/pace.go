@@ -42,21 +42,18 @@ func newPace(threads int) *pace {
 	return &pace{most: threads, kept: threads, now: threads, speed: map[int]float64{}, clock: clock}
 }
 
-// threads is how many to do the next piece of work with.
-func (p *pace) threads() int { return p.now }
-
-// time does a piece of work and learns from how long it takes.
-func (p *pace) time(work float64, do func() error) error {
+// do has a piece of work done with as many threads as are worth it, and learns from how long it takes.
+func (p *pace) do(work int, with func(threads int) error) error {
 	if p.most == 1 {
-		return do()
+		return with(1)
 	}
 	wall, busy := p.clock()
-	err := do()
+	err := with(p.now)
 	endWall, endBusy := p.clock()
 	if busy < 0 {
 		return err
 	}
-	p.work += work
+	p.work += float64(work)
 	p.wall += endWall - wall
 	p.busy += endBusy - busy
 	if p.wall >= leastJudged {

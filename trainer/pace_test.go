@@ -34,8 +34,10 @@ func (m *machine) step(threads int) error {
 func (m *machine) steps(p *pace, n int) map[int]int {
 	used := map[int]int{}
 	for range n {
-		used[p.threads()]++
-		p.time(1, func() error { return m.step(p.threads()) })
+		p.do(1, func(threads int) error {
+			used[threads]++
+			return m.step(threads)
+		})
 	}
 	return used
 }

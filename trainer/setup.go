@@ -210,12 +210,6 @@ func (s *setup) validate(ctx context.Context) (Loss, error) {
 	return lossByEngine(ctx, s.engine, s.valPace, length(s.val), func(i int) data.Window { return s.val.At(i) })
 }
 
-// paced does a pass over n sequences with as many threads as are worth it.
-func (s *setup) paced(n int, do func() error) error {
-	s.engine.SetThreads(s.pace.threads())
-	return s.pace.time(float64(n), do)
-}
-
 // fill adds blank windows, of which nothing is trained, up to the engine's number of sequences.
 func (s *setup) fill(windows []data.Window) []data.Window { return fill(windows, s.seqs, s.blank) }
 

@@ -285,7 +285,8 @@ func (l *loop) gradients(windows []data.Window, weight float64) (float64, error)
 	var sum float64
 	for len(windows) > 0 {
 		n := min(l.seqs, len(windows))
-		err := l.paced(n, func() error {
+		err := l.pace.do(n, func(threads int) error {
+			l.engine.SetThreads(threads)
 			loss, err := l.engine.Step(l.fill(windows[:n]), float32(1/weight))
 			sum += loss
 			return err

@@ -54,7 +54,12 @@ func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err 
 		return nil, err
 	}
 	l.BasePPL = trainer.Loss(l.Base.Perplexity())
-	if l.Adapter, err = l.measure(ctx, u, "the base with adapters", model, f.adapters); err != nil {
+	l.Adapter, err = l.measure(ctx, u, "the base with adapters", model, f.adapters)
+	switch {
+	case errors.Is(err, trainer.ErrExactTooLarge): // to be loaded beside the base; a merge takes it weight by weight
+		l.Adapter = none
+		u.warn(errorText(err), "the losses of the base and of the merged model are measured all the same")
+	case err != nil:
 		return nil, err
 	}
 	l.AdapterPPL = trainer.Loss(l.Adapter.Perplexity())
@@ -150,6 +155,10 @@ func printLosses(w io.Writer, l *mergeLosses) error {
 		name string
 		loss trainer.Loss
 	}{{"base", l.Base}, {"base with adapters", l.Adapter}, {"merged", l.Merged}} {
+		if !row.loss.Measured() {
+			fmt.Fprintf(t, "%s\tnot measured\n", row.name)
+			continue
+		}
 		fmt.Fprintf(t, "%s\t%.4f\t%.2f\n", row.name, float64(row.loss), row.loss.Perplexity())
 	}
 	if l.Retention.Measured() {

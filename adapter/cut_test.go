@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/model"
 
 	"gonum.org/v1/gonum/mat"
 )
@@ -263,7 +264,7 @@ func TestDiff(t *testing.T) {
 			}
 		}
 		wantClose(t, "distance of all", Sum(all).Distance, math.Sqrt(squares), gemmTol)
-		if !slices.IsSortedFunc(names, compareNames) || len(names) != len(slices.Compact(names)) {
+		if !slices.IsSortedFunc(names, model.CompareNames) || len(names) != len(slices.Compact(names)) {
 			t.Errorf("names %q", names)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/model"
 	"finetune/quant/plain"
 )
 
@@ -514,7 +515,7 @@ func TestOpenReadsOneWeightAtATime(t *testing.T) {
 				t.Errorf("%s: Weight(%q) = %v, %v, want %v", m, name, w, err, a.Weights[i])
 			}
 		}
-		if err := f.CheckBase(Base{Architecture: "other"}); err == nil {
+		if err := f.CheckBase(model.Identity{Architecture: "other"}); err == nil {
 			t.Errorf("%s: CheckBase of another architecture = nil", m)
 		}
 		if _, err := f.Weight("none"); err == nil {

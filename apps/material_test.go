@@ -41,12 +41,12 @@ type variant struct {
 }
 
 var variants = []variant{
-	{"lora-f16", adapter.MethodLoRA, trainer.ModeExact, 0, gguf.TypeF16},
-	{"lora-q8_0", adapter.MethodLoRA, trainer.ModeExact, 0, gguf.TypeQ8_0},
-	{"dual-projected-f16", adapter.MethodDual, trainer.ModeProject, 32, gguf.TypeF16},
-	{"dual-healed-f16", adapter.MethodDual, trainer.ModeHeal, 8, gguf.TypeF16},
-	{"dual-projected-q8_0", adapter.MethodDual, trainer.ModeProject, 32, gguf.TypeQ8_0},
-	{"dual-exact-f16", adapter.MethodDual, trainer.ModeExact, 0, gguf.TypeF16},
+	{"lora-f16", adapter.MethodLoRA, export.ModeExact, 0, gguf.TypeF16},
+	{"lora-q8_0", adapter.MethodLoRA, export.ModeExact, 0, gguf.TypeQ8_0},
+	{"dual-projected-f16", adapter.MethodDual, export.ModeProject, 32, gguf.TypeF16},
+	{"dual-healed-f16", adapter.MethodDual, export.ModeHeal, 8, gguf.TypeF16},
+	{"dual-projected-q8_0", adapter.MethodDual, export.ModeProject, 32, gguf.TypeQ8_0},
+	{"dual-exact-f16", adapter.MethodDual, export.ModeExact, 0, gguf.TypeF16},
 }
 
 // material trains with both methods and exports every variant with the program's own library. The result is the path of the
@@ -99,7 +99,7 @@ func taught(t *testing.T, path string) string {
 
 func train(t *testing.T, base, records, run string, method adapter.Method) string {
 	t.Helper()
-	c := trainer.DefaultsOf(string(method))
+	c := run.DefaultsOf(string(method))
 	c.Model, c.Data, c.Out = base, records, run
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads = trainCtx, trainBatch, trainSteps, trainRank, trainRate, threads
 	c.ValFraction = 0 // what the adapter says is measured here, not how well
@@ -113,9 +113,9 @@ func train(t *testing.T, base, records, run string, method adapter.Method) strin
 
 func export(t *testing.T, run, out string, v variant) {
 	t.Helper()
-	c := trainer.DefaultExportConfig()
+	c := export.DefaultConfig()
 	c.Run, c.Out, c.Mode, c.Rank, c.Type, c.Threads = run, out, v.mode, v.rank, v.kind, threads
-	r, err := trainer.Export(t.Context(), c, nil)
+	r, err := export.Run(t.Context(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

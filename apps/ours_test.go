@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"finetune/trainer"
+	"finetune/eval"
+	"finetune/model/native"
 
 	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -24,7 +25,7 @@ func (r reference) lead(i int) float32 { return r.leads[min(i, len(r.leads)-1)] 
 // ours answers with llama.cpp, token by token, and checks that what finetune run prints is the same.
 func ours(t *testing.T, r request) (all []reference) {
 	t.Helper()
-	m, err := trainer.LoadBase(r.Model)
+	m, err := native.Open(r.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +38,7 @@ func ours(t *testing.T, r request) (all []reference) {
 
 func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference) {
 	t.Helper()
-	e, err := trainer.NewEvaluator(m, r.Context, r.Threads)
+	e, err := eval.NewEvaluator(m, r.Context, r.Threads)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference
 	for i, prompt := range r.Prompts {
 		ref := all[i]
 		var text strings.Builder
-		if err := e.Generate(t.Context(), prompt, trainer.Sampling{Tokens: r.Tokens, TopP: 1}, func(s string) { text.WriteString(s) }); err != nil {
+		if err := e.Generate(t.Context(), prompt, eval.Sampling{Tokens: r.Tokens, TopP: 1}, func(s string) { text.WriteString(s) }); err != nil {
 			t.Fatal(err)
 		}
 		if text.String() != ref.Text {
@@ -139,7 +140,7 @@ func likeliest(logits []float32) (id int32, lead float32) {
 // whole text has to be the same as token by token. Its cache is in F32, as that module always had it; a cache in F16 may
 // end in other words where two are nearly as likely.
 func goLlama(t *testing.T, r request) {
-	m, err := trainer.LoadBase(r.Model)
+	m, err := native.Open(r.Model)
 	if err != nil {
 		t.Fatal(err)
 	}

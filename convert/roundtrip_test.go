@@ -93,7 +93,7 @@ func TestAdapterPackageLoadsWhatIsWritten(t *testing.T) {
 	if a.Alpha() != 16 || a.Rank() != 4 || len(a.Weights) != 21 || a.BaseName != m.Name {
 		t.Errorf("alpha %v, rank %d, %d weights, base %q", a.Alpha(), a.Rank(), len(a.Weights), a.BaseName)
 	}
-	if err := a.CheckBase(m.Base); err != nil || a.BaseHash == "" {
+	if err := a.CheckBase(m.Identity); err != nil || a.BaseHash == "" {
 		t.Errorf("CheckBase = %v, hash %q", err, a.BaseHash)
 	}
 }

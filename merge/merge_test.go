@@ -373,7 +373,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"no adapter", Config{Model: base, Out: out}, "no adapter to merge"},
 		{"no base", Config{Model: "none.gguf", Adapters: none, Out: out}, "no such file"},
-		{"an adapter as base", Config{Model: good, Adapters: none, Out: out}, `its general.type is "adapter", want a base model`},
+		{"an adapter as base", Config{Model: good, Adapters: none, Out: out}, `holds an adapter, want a base model`},
 		{"a model as adapter", Config{Model: base, Adapters: []Adapter{{base, 1}}, Out: out}, `want "adapter"`},
 		{"truncated", Config{Model: base, Adapters: []Adapter{{write("cut.gguf", raw[:len(raw)-5000]), 1}}, Out: out}, "data ends at byte"},
 		{"no GGUF", Config{Model: base, Adapters: []Adapter{{write("a.zip", []byte("PK\x03\x04")), 1}}, Out: out}, "not a GGUF file"},

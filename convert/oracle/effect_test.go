@@ -16,13 +16,13 @@ import (
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
-	"github.com/go-skynet/go-llama.cpp/ggml"
-
 	"finetune/convert"
 	"finetune/convert/safetensors"
 	"finetune/gguf"
 	"finetune/internal/testmodel"
+
+	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // How far the logits of base and adapter may be from those of the merged model, of

@@ -15,7 +15,7 @@ import (
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/quant/plain"
-	"finetune/trainer"
+	"finetune/run"
 )
 
 // writeAdapter writes a small adapter with metadata of every difficult kind.
@@ -205,9 +205,9 @@ func TestPathOfOtherAdapters(t *testing.T) {
 
 func TestPathOfRun(t *testing.T) {
 	dir := t.TempDir()
-	c := trainer.DefaultConfig()
+	c := run.DefaultConfig()
 	c.Model, c.Data, c.Out = "base.gguf", "train.txt", dir
-	if err := c.Save(filepath.Join(dir, trainer.ConfigFile)); err != nil {
+	if err := c.Save(filepath.Join(dir, run.ConfigFile)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "checkpoint-00000020.zst"), nil, 0o666); err != nil {
@@ -223,7 +223,7 @@ func TestPathOfRun(t *testing.T) {
 	if keys := r.Keys(); len(keys) != len(r.Metadata) || keys[0] != "model" {
 		t.Errorf("Keys() = %q, want the %d settings, model first", keys, len(r.Metadata))
 	}
-	writeAdapter(t, filepath.Join(dir, trainer.AdapterFile))
+	writeAdapter(t, filepath.Join(dir, run.AdapterFile))
 	if r, err = describeFile(dir); err != nil {
 		t.Fatal(err)
 	}

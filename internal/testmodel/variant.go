@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"finetune/base"
 	"finetune/gguf"
+	"finetune/newmodel"
 )
 
 // Variant is an architecture whose tensors are nearly those of another one: a model of
@@ -138,7 +138,7 @@ func (v Variant) Write(path string) error {
 // add adds a tensor, or one for each block, with the numbers of any other of that name and shape.
 func (v Variant) add(b *gguf.Builder, name string, of Spec) {
 	for i := range of.Layers {
-		t := base.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: v.Add[name]}
+		t := newmodel.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: v.Add[name]}
 		b.AddTensorFunc(t.Name, t.Type, t.Shape, func(w io.Writer) error {
 			next, values := draw(t, of), make([]float32, t.Elements())
 			for i := range values {

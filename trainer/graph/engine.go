@@ -409,8 +409,8 @@ func (e *Engine) load(windows []data.Window) error {
 			return fmt.Errorf("graph: a window of %d tokens, want %d", len(w.Tokens), e.shape.Ctx)
 		}
 		copy(e.targets[s*e.shape.Ctx:], w.Targets)
-		copy(e.weights[s*e.shape.Ctx:], w.Weight)
-		for i, weight := range w.Weight {
+		copy(e.weights[s*e.shape.Ctx:], w.LossMask)
+		for i, weight := range w.LossMask {
 			if weight != 0 {
 				e.rows = append(e.rows, s*e.shape.Ctx+i)
 			}

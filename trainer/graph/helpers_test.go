@@ -88,7 +88,7 @@ func windows(shape Shape, vocab int) []data.Window {
 				weight = 0
 			}
 			w.Tokens, w.Targets = append(w.Tokens, next()), append(w.Targets, next())
-			w.Pos, w.Doc, w.Weight = append(w.Pos, pos), append(w.Doc, doc), append(w.Weight, weight)
+			w.Pos, w.Doc, w.LossMask = append(w.Pos, pos), append(w.Doc, doc), append(w.LossMask, weight)
 		}
 		all = append(all, w)
 	}

@@ -67,7 +67,7 @@ func (in *input) fillCounted(shape Shape, windows []data.Window) {
 		for from := 0; from < len(w.Doc); {
 			to, learned := from, float32(0)
 			for ; to < len(w.Doc) && w.Doc[to] == w.Doc[from]; to++ {
-				if w.Weight[to] != 0 {
+				if w.LossMask[to] != 0 {
 					learned = 1
 				}
 			}

@@ -24,7 +24,7 @@ func TestSquaresOfInputs(t *testing.T) {
 		shape := Shape{Ctx: 16, Seqs: 2}
 		ws := windows(shape, m.Vocab().NTokens())
 		for i := 8; i < 16; i++ {
-			ws[0].Weight[i] = 0 // the second document of the first window
+			ws[0].LossMask[i] = 0 // the second document of the first window
 		}
 		const counted = 16 + 8
 

@@ -104,7 +104,7 @@ func TestLossTowardATeacherIsTheDivergence(t *testing.T) {
 		}
 		v, want := m.Vocab().NTokens(), 0.0
 		for s, w := range ws {
-			for i, weight := range w.Weight {
+			for i, weight := range w.LossMask {
 				at := (s*e.Shape().Ctx + i) * v
 				want += float64(weight) * divergence(q[at:at+v], p[at:at+v])
 			}

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func traceContext(t *testing.T, m *llama.Model, p llama.ContextParams) *llama.Context {
@@ -150,7 +151,7 @@ func TestTracingLeavesDecodingAsItWas(t *testing.T) {
 
 func TestTraceSeesAdapters(t *testing.T) {
 	m := stories(t)
-	a := loadAdapter(t, m, writeAdapter(t, adapterSpec{alpha: 4}))
+	a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))
 	c := traceContext(t, m, llama.ContextParams{NCtx: 256})
 	if _, err := c.Trace(llama.Batch{Tokens: tokenize(t, m, "Once")}); err != nil {
 		t.Fatal(err)

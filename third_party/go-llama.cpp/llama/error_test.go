@@ -3,7 +3,7 @@ package llama_test
 import (
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func TestLogBecomesOneLine(t *testing.T) {

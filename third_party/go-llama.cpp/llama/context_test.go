@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func TestGreedyContinuationEqualsReference(t *testing.T) {

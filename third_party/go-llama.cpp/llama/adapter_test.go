@@ -1,87 +1,17 @@
 package llama_test
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
-
-// adapterSpec is a LoRA adapter for the 260K model's attn_q matrices, [64, 64]: A [64, rank], B [rank, 64], random.
-type adapterSpec struct {
-	arch  string // "llama"
-	kind  string // general.type, "adapter"
-	embd  int    // 64
-	rank  int    // 2
-	alpha float32
-}
-
-// writeAdapter writes the adapter as GGUF v3, by hand: this module has no GGUF writer, and needs no more than this.
-func writeAdapter(t testing.TB, s adapterSpec) string {
-	t.Helper()
-	if s.arch == "" {
-		s.arch = "llama"
-	}
-	if s.kind == "" {
-		s.kind = "adapter"
-	}
-	if s.embd == 0 {
-		s.embd = 64
-	}
-	if s.rank == 0 {
-		s.rank = 2
-	}
-	const blocks, alignment = 5, 32
-	var head, body bytes.Buffer
-	put := func(v any) { binary.Write(&head, binary.LittleEndian, v) }
-	str := func(s string) { put(uint64(len(s))); head.WriteString(s) }
-	head.WriteString("GGUF")
-	put(uint32(3))
-	put(uint64(2 * blocks)) // tensors
-	put(uint64(4))          // metadata
-	for _, kv := range [][2]string{{"general.type", s.kind}, {"general.architecture", s.arch}, {"adapter.type", "lora"}} {
-		const typeString = 8
-		str(kv[0])
-		put(uint32(typeString))
-		str(kv[1])
-	}
-	const typeFloat32 = 6
-	str("adapter.lora.alpha")
-	put(uint32(typeFloat32))
-	put(s.alpha)
-
-	rng := rand.New(rand.NewPCG(1, 2))
-	tensor := func(name string, ne0, ne1 int) {
-		str(name)
-		put(uint32(2))
-		put([]uint64{uint64(ne0), uint64(ne1)})
-		put(uint32(0)) // F32
-		put(uint64(body.Len()))
-		for range ne0 * ne1 {
-			binary.Write(&body, binary.LittleEndian, float32(rng.NormFloat64())*0.3)
-		}
-		body.Write(make([]byte, (alignment-body.Len()%alignment)%alignment))
-	}
-	for i := range blocks {
-		name := "blk." + string(rune('0'+i)) + ".attn_q.weight"
-		tensor(name+".lora_a", s.embd, s.rank)
-		tensor(name+".lora_b", s.rank, s.embd)
-	}
-	head.Write(make([]byte, (alignment-head.Len()%alignment)%alignment))
-	path := filepath.Join(t.TempDir(), "adapter.gguf")
-	if err := os.WriteFile(path, append(head.Bytes(), body.Bytes()...), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 func loadAdapter(t testing.TB, m *llama.Model, path string) *llama.Adapter {
 	t.Helper()
@@ -95,7 +25,7 @@ func loadAdapter(t testing.TB, m *llama.Model, path string) *llama.Adapter {
 
 func TestAdapterChangesLogitsAndClearingRestoresThem(t *testing.T) {
 	m := stories(t)
-	a := loadAdapter(t, m, writeAdapter(t, adapterSpec{alpha: 4}))
+	a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time")
 	base := lastLogits(t, c, tokens)
@@ -125,7 +55,7 @@ func TestAdapterAlphaIsDividedByRank(t *testing.T) {
 	tokens := tokenize(t, m, "Once upon a time")
 	// the same matrices: alpha 0 means no scale, alpha 4 at rank 2 means 2
 	logits := func(alpha, scale float32) []float32 {
-		a := loadAdapter(t, m, writeAdapter(t, adapterSpec{alpha: alpha}))
+		a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: alpha}))
 		if err := c.SetAdapter(a, scale); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +69,7 @@ func TestAdapterAlphaIsDividedByRank(t *testing.T) {
 
 func TestAdapterMeta(t *testing.T) {
 	m := stories(t)
-	a := loadAdapter(t, m, writeAdapter(t, adapterSpec{alpha: 4}))
+	a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))
 	if got, ok := a.Meta("adapter.type"); got != "lora" || !ok {
 		t.Errorf(`Meta("adapter.type") = %q, %v, want "lora", true`, got, ok)
 	}
@@ -150,7 +80,7 @@ func TestAdapterMeta(t *testing.T) {
 
 func TestWrongAdaptersAreErrors(t *testing.T) {
 	m := stories(t)
-	whole, err := os.ReadFile(writeAdapter(t, adapterSpec{}))
+	whole, err := os.ReadFile(llamatest.WriteAdapter(t, llamatest.AdapterSpec{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,9 +89,9 @@ func TestWrongAdaptersAreErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ name, path, want string }{
-		{"other architecture", writeAdapter(t, adapterSpec{arch: "qwen2"}), "model arch and LoRA arch mismatch"},
-		{"not an adapter", writeAdapter(t, adapterSpec{kind: "model"}), "expect general.type to be 'adapter'"},
-		{"other shape", writeAdapter(t, adapterSpec{embd: 32}), "incorrect shape"},
+		{"other architecture", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Arch: "qwen2"}), "model arch and LoRA arch mismatch"},
+		{"not an adapter", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Kind: "model"}), "expect general.type to be 'adapter'"},
+		{"other shape", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Embd: 32}), "incorrect shape"},
 		{"truncated", cut, "cut.gguf"},
 		{"a text", data(t, "text/tinystory.txt"), "not a GGUF file"},
 	} {
@@ -183,7 +113,7 @@ func TestOpenUsersKeepAdapterAndModelOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := llama.LoadAdapter(m, writeAdapter(t, adapterSpec{}))
+	a, err := llama.LoadAdapter(m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +144,7 @@ func TestOpenUsersKeepAdapterAndModelOpen(t *testing.T) {
 
 func TestAdapterOfAnotherModelIsRefused(t *testing.T) {
 	m, other := stories(t), loadModel(t, "models/stories260K-f16.gguf")
-	a := loadAdapter(t, other, writeAdapter(t, adapterSpec{}))
+	a := loadAdapter(t, other, llamatest.WriteAdapter(t, llamatest.AdapterSpec{}))
 	c := newContext(t, m, llama.ContextParams{})
 	if err := c.SetAdapter(a, 1); err == nil || !strings.Contains(err.Error(), "another model") {
 		t.Errorf("SetAdapter = %v, want it refused", err)

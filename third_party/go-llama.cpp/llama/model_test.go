@@ -11,7 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func TestModelDescribesItself(t *testing.T) {
@@ -106,7 +107,7 @@ func TestVocabOnlyModelHasNoContext(t *testing.T) {
 			t.Errorf("NewContext(%+v) = %v, want it refused", p, err)
 		}
 	}
-	if _, err := llama.LoadAdapter(m, writeAdapter(t, adapterSpec{})); err == nil {
+	if _, err := llama.LoadAdapter(m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{})); err == nil {
 		t.Error("LoadAdapter = nil, want an error")
 	}
 	if m.NHead() != 0 || m.NHeadKV() != 0 || m.NLayer() != 0 {
@@ -142,8 +143,7 @@ func TestForgottenCloseIsReportedWithItsOpener(t *testing.T) {
 		}
 		runtime.KeepAlive(m)
 	}()
-	collect()
-	leaks := takeLeaks()
+	leaks := llamatest.Leaks()
 	if want := fmt.Sprintf("model_test.go:%d was never closed", line); len(leaks) != 1 || !strings.Contains(leaks[0], want) {
 		t.Errorf("leaks = %q, want one with %q", leaks, want)
 	}

@@ -63,7 +63,11 @@ func (c *Context) Len(seq int32) int {
 	return int(C.llama_memory_seq_pos_max(mem, C.int32_t(seq))) + 1
 }
 
-// memory is nil for models that keep nothing (encoders).
+// HasMemory reports whether the context remembers the tokens of a Decode, as it has to in order to continue a text. Models
+// that attend in both directions (BERT and the like) remember nothing.
+func (c *Context) HasMemory() bool { return c.memory() != nil }
+
+// memory is nil where HasMemory is false.
 func (c *Context) memory() C.llama_memory { return C.llama_get_memory(c.p) }
 
 func (c *Context) validSeq(seq int32) bool { return seq >= 0 && int(seq) < c.NSeqMax() }

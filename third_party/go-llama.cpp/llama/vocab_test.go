@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func vocabOnly(t testing.TB, name string) *llama.Model {

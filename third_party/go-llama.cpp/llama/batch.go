@@ -70,7 +70,7 @@ func (c *Context) prepare(op string, b Batch) (*cBatch, error) {
 
 // wholeBatchOnly reports whether the model attends in both directions, so that a batch cannot be cut.
 func (c *Context) wholeBatchOnly() bool {
-	return c.m.HasEncoder() || C.llama_get_memory(c.p) == nil || c.m.IsDiffusion()
+	return c.m.HasEncoder() || !c.HasMemory() || c.m.IsDiffusion()
 }
 
 // cBatch is a batch in the form the bridge takes. Its pointers are into Go memory: they live as long as the call.
@@ -90,7 +90,7 @@ func (c *Context) fill(b Batch) *cBatch {
 		wanted[n-1] = true
 	}
 	for i := range wanted {
-		if c.embeddings && c.pools() {
+		if c.embeddings && c.Pools() {
 			wanted[i] = true // pooling needs every token
 		}
 		if wanted[i] {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func TestContextStateRoundTrip(t *testing.T) {

@@ -55,7 +55,6 @@ type Context struct {
 	trace *C.fl_trace
 
 	params     ContextParams
-	threads    int
 	embeddings bool
 	output     []bool // of the last Decode: which tokens have logits
 	adapters   map[*Adapter]struct{}
@@ -84,7 +83,7 @@ func newContext(op string, m *Model, p ContextParams) (*Context, error) {
 		return nil, err
 	}
 	p.Threads = orDefault(p.Threads, runtime.NumCPU())
-	c := &Context{m: m, params: p, threads: p.Threads, embeddings: p.Embeddings, adapters: map[*Adapter]struct{}{}}
+	c := &Context{m: m, params: p, embeddings: p.Embeddings, adapters: map[*Adapter]struct{}{}}
 	if c.trace = C.fl_trace_new(); c.trace == nil {
 		return nil, errorf(op, "out of memory")
 	}
@@ -198,7 +197,6 @@ func (c *Context) NSeqMax() int { return int(C.llama_n_seq_max(c.p)) }
 // threads wait for each other by spinning.
 func (c *Context) SetThreads(n int) {
 	n = max(n, 1)
-	c.threads = n
 	C.llama_set_n_threads(c.p, C.int32_t(n), C.int32_t(n))
 }
 
@@ -228,15 +226,15 @@ func (c *Context) Embedding(i int) []float32 {
 
 // EmbeddingSeq is the pooled embedding, [n_embd], of a sequence, for models that pool (BERT and the like); else nil.
 func (c *Context) EmbeddingSeq(seq int32) []float32 {
-	if !c.embeddings || !c.pools() {
+	if !c.embeddings || !c.Pools() {
 		return nil
 	}
 	return view(C.llama_get_embeddings_seq(c.p, C.int32_t(seq)), c.m.NEmbd())
 }
 
-// The pooling types that yield one embedding a sequence are above LLAMA_POOLING_TYPE_NONE, all but the last one, RANK,
-// whose result is a score.
-func (c *Context) pools() bool {
+// Pools reports whether the model pools the embeddings of a sequence's tokens into one (BERT and the like). The pooling
+// types that do are above LLAMA_POOLING_TYPE_NONE, all but the last one, RANK, whose result is a score.
+func (c *Context) Pools() bool {
 	const none, rank = 0, 4
 	p := C.llama_pooling_type(c.p)
 	return p > none && p != rank

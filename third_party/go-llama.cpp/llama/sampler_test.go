@@ -4,7 +4,7 @@ import (
 	"math"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func newSampler(t testing.TB, v *llama.Vocab, p llama.SamplerParams) *llama.Sampler {

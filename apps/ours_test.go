@@ -8,8 +8,8 @@ import (
 
 	"finetune/trainer"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // reference is our answer, with what each token's logit was ahead of the second by.

@@ -5,7 +5,7 @@ import (
 
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // loadData reads the training data and what is held out: a file of its own, or a fraction; val is nil for neither.

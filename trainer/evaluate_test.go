@@ -14,7 +14,7 @@ import (
 	"finetune/internal/testmodel"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // packed is a run on records, several of which share a window of 48.

@@ -12,7 +12,7 @@ import (
 	"finetune/quant"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // MethodFull trains every tensor of the base itself rather than an adapter. The base has to be F32, F16 or BF16.

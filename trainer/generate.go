@@ -8,7 +8,7 @@ import (
 
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Sampling says how the next token is chosen.

@@ -8,7 +8,7 @@ import (
 	"finetune/gguf"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // learner is what a run trains: an adapter over the base, or the base's own tensors.

@@ -10,7 +10,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // origin is what an adapter's file says of where it comes from, beside the base and the method that package adapter writes:

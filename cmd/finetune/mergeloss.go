@@ -13,7 +13,7 @@ import (
 	"finetune/trainer"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // mergeLosses are measured by llama.cpp on the same windows, null if they are not.

@@ -18,8 +18,8 @@ import (
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Options say what is measured.

@@ -10,7 +10,7 @@ import (
 	"finetune/gguf"
 	"finetune/internal/testmodel"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // shapes are real architectures' sizes, by the names that --shape takes. Speed does not depend on the values of weights.

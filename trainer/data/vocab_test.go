@@ -13,7 +13,7 @@ import (
 
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 var _ data.Tokenizer = (*llama.Vocab)(nil)

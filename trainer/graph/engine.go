@@ -7,8 +7,8 @@ import (
 	"finetune/adapter"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // target is what the trace needs to know of a Weight.

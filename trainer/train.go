@@ -15,10 +15,9 @@ import (
 	"finetune/adapter"
 	"finetune/imatrix"
 	"finetune/internal/hint"
+	"finetune/kernels"
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
-
-	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // ErrInterrupted is what Train returns when its context was cancelled: the step under way was finished and a checkpoint
@@ -202,7 +201,7 @@ func (l *loop) tellPlan() error {
 // of the base, the text of the data, llama.cpp's graph and a checkpoint may together be larger than a part of the plan.
 func (l *loop) takeMemory() error {
 	debug.FreeOSMemory()
-	ggml.Trim()
+	kernels.Trim()
 	if err := l.engine.Allocate(); err != nil {
 		return err
 	}

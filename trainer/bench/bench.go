@@ -14,11 +14,10 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/kernels"
 	"finetune/trainer"
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
-
-	"github.com/go-skynet/go-llama.cpp/ggml"
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
@@ -318,4 +317,4 @@ func (o Options) Validate() error {
 // peakTime is how long the multiply-add loop runs each time it is measured.
 const peakTime = 200 * time.Millisecond
 
-func peak(threads int) float64 { return ggml.PeakFLOPS(threads, peakTime) }
+func peak(threads int) float64 { return kernels.PeakFLOPS(threads, peakTime) }

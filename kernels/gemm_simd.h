@@ -123,11 +123,14 @@ FT_FUNC double peak(int64_t rounds) {
 #include "dual_simd.h"
 #include "rows_simd.h"
 
-#ifndef FT_HAS_F16
-#define from_f16 NULL
-#endif
-
 const struct ft_simd FT_NAME = {
-	FT_TEXT, FT_LANES, FT_MR, FT_NR, FT_BLOCK, tile, tile_steps, columns, spread, from_f16, add_delta, dual_grads,
-	exp_sum, exp_scale, rms_norm_mul, rms_norm_back, rotate_pairs, rotate_halves, soft_max_back, swiglu_back, soft_row, soft_row_back, peak,
+	.name = FT_TEXT, .lanes = FT_LANES, .mr = FT_MR, .nr = FT_NR, .nc = FT_BLOCK,
+	.tile = tile, .tile_steps = tile_steps, .columns = columns, .spread = spread,
+#ifdef FT_HAS_F16
+	.from_f16 = from_f16,
+#endif
+	.add_delta = add_delta, .dual_grads = dual_grads,
+	.exp_sum = exp_sum, .exp_scale = exp_scale, .rms_norm_mul = rms_norm_mul, .rms_norm_back = rms_norm_back,
+	.rotate_pairs = rotate_pairs, .rotate_halves = rotate_halves, .soft_max_back = soft_max_back, .swiglu_back = swiglu_back,
+	.soft_row = soft_row, .soft_row_back = soft_row_back, .peak = peak,
 };

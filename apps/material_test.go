@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/export"
 	"finetune/gguf"
 	"finetune/trainer"
 )
@@ -66,7 +67,7 @@ func material(t *testing.T) (base string, all []run) {
 			trained[v.method] = train(t, base, records, filepath.Join(dir, string(v.method)), v.method)
 		}
 		path := filepath.Join(dir, v.name+".gguf")
-		export(t, trained[v.method], path, v)
+		exportVariant(t, trained[v.method], path, v)
 		all = append(all, run{v.name, path})
 	}
 	return base, all
@@ -111,7 +112,7 @@ func train(t *testing.T, base, records, run string, method adapter.Method) strin
 	return run
 }
 
-func export(t *testing.T, run, out string, v variant) {
+func exportVariant(t *testing.T, run, out string, v variant) {
 	t.Helper()
 	c := export.DefaultConfig()
 	c.Run, c.Out, c.Mode, c.Rank, c.Type, c.Threads = run, out, v.mode, v.rank, v.kind, threads

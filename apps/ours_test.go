@@ -9,8 +9,9 @@ import (
 	"finetune/eval"
 	"finetune/model/native"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	gollama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // reference is our answer, with what each token's logit was ahead of the second by.
@@ -147,17 +148,17 @@ func goLlama(t *testing.T, r request) {
 	defer m.Close()
 	f32 := ggml.F32
 	for _, run := range r.Runs {
-		options := []llama.ModelOption{llama.SetContext(r.Context)}
+		options := []gollama.ModelOption{gollama.SetContext(r.Context)}
 		if run.Adapter != "" {
-			options = append(options, llama.SetLoraAdapter(run.Adapter))
+			options = append(options, gollama.SetLoraAdapter(run.Adapter))
 		}
-		l, err := llama.New(r.Model, options...)
+		l, err := gollama.New(r.Model, options...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Free()
 		for i, want := range stepwise(t, m, r, run, &f32) {
-			got, err := l.Predict(r.Prompts[i], llama.SetTokens(r.Tokens), llama.SetThreads(r.Threads), llama.SetTemperature(0), llama.SetPenalty(1))
+			got, err := l.Predict(r.Prompts[i], gollama.SetTokens(r.Tokens), gollama.SetThreads(r.Threads), gollama.SetTemperature(0), gollama.SetPenalty(1))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,7 +13,7 @@ import (
 	"finetune/internal/machine"
 	"finetune/run"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // attached is an adapter on an evaluator's context.

@@ -16,7 +16,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // With 24 to 28 blocks of nine tensors, as a Llama of 3 billion parameters has, adapters over all matrices are more than

@@ -7,7 +7,7 @@ import (
 
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Comparison is how differently two evaluators, with the adapters that each has attached, predict the same tokens. Means

@@ -18,7 +18,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // randomLoRA writes a LoRA over all linear weights of a base, large enough to change every prediction.

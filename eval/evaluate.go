@@ -12,7 +12,7 @@ import (
 	"finetune/model/native"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Bounds of a batch. Short documents share one, as sequences of their own.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Sampling says how the next token is chosen.

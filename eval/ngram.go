@@ -10,7 +10,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // NGramLoss is the mean loss over the windows' trained tokens of a model that has only counted which token of text follows

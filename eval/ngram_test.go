@@ -10,7 +10,7 @@ import (
 	"finetune/internal/testrun"
 	"finetune/ngram"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // sameSumTolerance is for sums of a few thousand terms in another order.

@@ -29,7 +29,7 @@ import (
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Modes of an export.

@@ -16,7 +16,7 @@ import (
 )
 
 // Healing trains the factors of a projection for a while against the model with the adapter as it was trained: on the run's
-// own training data, with the loss of ggml.Context.Distill. The projection has the directions that matter most for each
+// own training data, with the loss of kernels.Distill. The projection has the directions that matter most for each
 // matrix by itself; what one matrix lost, others can make up for.
 const (
 	// healShare is the part of the loss that the data's own targets make up, beside the teacher's probabilities.

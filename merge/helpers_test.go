@@ -15,7 +15,7 @@ import (
 	"finetune/model"
 	"finetune/quant"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // wide has rows of 256, whole blocks of the K-quants.

@@ -18,7 +18,7 @@ import (
 	"finetune/gguf"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // load opens a model in llama.cpp; the test closes it.

@@ -21,7 +21,7 @@ import (
 	"finetune/model"
 	"finetune/run"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Config says what the Modelfile is for.

@@ -15,7 +15,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // windowsOf is all training windows of a setup.

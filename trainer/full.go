@@ -15,7 +15,7 @@ import (
 	"finetune/trainer/graph"
 	"finetune/trainer/optim"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // fullTrainable trains masters in F32 of all tensors of a base.

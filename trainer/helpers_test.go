@@ -10,7 +10,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // sameLossTolerance is for one model's loss computed in batches of other shapes, or by llama.cpp with its cache in F16

@@ -9,7 +9,7 @@ import (
 	"finetune/internal/machine"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Demand is what memory is planned for.

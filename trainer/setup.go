@@ -14,7 +14,7 @@ import (
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // setup is what a run works with: all that can be wrong with the base, the data or their fit shows while it is made.

@@ -11,11 +11,10 @@ import (
 	"finetune/eval"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
+	"finetune/kernels"
 	"finetune/run"
 	"finetune/trainer/data"
 	"finetune/trainer/optim"
-
-	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // ErrInterrupted is what Train returns when its context was cancelled: the step under way was finished and a checkpoint
@@ -131,7 +130,7 @@ func (l *loop) tellPlan() error {
 // of the base, the text of the data, llama.cpp's graph and a checkpoint may together be larger than a part of the plan.
 func (l *loop) takeMemory() error {
 	debug.FreeOSMemory()
-	ggml.Trim()
+	kernels.Trim()
 	if err := l.engine.Allocate(); err != nil {
 		return err
 	}

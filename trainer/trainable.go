@@ -11,7 +11,7 @@ import (
 	"finetune/trainer/graph"
 	"finetune/trainer/optim"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // trainable is what a run trains: an adapter over the base, or the base's own tensors.

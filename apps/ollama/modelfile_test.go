@@ -17,7 +17,7 @@ import (
 	"finetune/internal/testmodel"
 	"finetune/ollama"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/ollama/ollama/api"
 	"github.com/ollama/ollama/fs/ggml"
 	"github.com/ollama/ollama/parser"

@@ -12,7 +12,7 @@ import (
 	"finetune/model"
 	"finetune/run"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 

@@ -14,7 +14,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // mergeLosses are measured by llama.cpp on the same windows, null if they are not.

@@ -11,7 +11,7 @@ import (
 	"finetune/eval"
 	"finetune/internal/hint"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 

@@ -6,7 +6,7 @@ import (
 
 	"finetune/internal/version"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 

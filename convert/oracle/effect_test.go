@@ -21,8 +21,8 @@ import (
 	"finetune/gguf"
 	"finetune/internal/testmodel"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // How far the logits of base and adapter may be from those of the merged model, of

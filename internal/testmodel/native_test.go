@@ -10,7 +10,7 @@ import (
 
 	"finetune/gguf"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 const text = "once upon a time there was a little girl. She saw 3 Dogs!\n"

@@ -15,7 +15,7 @@ import (
 	"finetune/run"
 	"finetune/trainer/data"
 
-	"github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Methods are those of which a run ends with an adapter.

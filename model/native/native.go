@@ -7,7 +7,7 @@ import (
 	"finetune/internal/hint"
 	"finetune/model"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Load loads a base that was opened. The result is the caller's to close, before or after the base.

@@ -15,6 +15,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/machine"
+	"finetune/kernels"
 	"finetune/model"
 	"finetune/model/native"
 	"finetune/run"
@@ -22,8 +23,7 @@ import (
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
-	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Options say what is measured.
@@ -322,4 +322,4 @@ func (o Options) Validate() error {
 // peakTime is how long the multiply-add loop runs each time it is measured.
 const peakTime = 200 * time.Millisecond
 
-func peak(threads int) float64 { return ggml.PeakFLOPS(threads, peakTime) }
+func peak(threads int) float64 { return kernels.PeakFLOPS(threads, peakTime) }

@@ -10,7 +10,7 @@ import (
 	"finetune/gguf"
 	"finetune/newmodel"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // shape is the size of a model.

@@ -14,7 +14,7 @@ import (
 	"finetune/chat"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 var _ chat.Tokenizer = (*llama.Vocab)(nil)

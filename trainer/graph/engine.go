@@ -7,8 +7,8 @@ import (
 	"finetune/adapter"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // target is what the trace needs to know of a Weight.
@@ -359,7 +359,7 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 	return e.StepToward(windows, nil, scale)
 }
 
-// StepToward is Step for an Engine with Options.Teacher: with nll replaced by the loss of ggml.Context.Distill, against
+// StepToward is Step for an Engine with Options.Teacher: with nll replaced by the loss of kernels.Distill, against
 // the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
 func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale float32) (float64, error) {
 	clear(e.seed.Floats())

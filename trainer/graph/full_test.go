@@ -8,7 +8,7 @@ import (
 	"finetune/internal/testmodel"
 	"finetune/quant"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // readMasters are copies of all tensors of a model file.

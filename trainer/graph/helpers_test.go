@@ -10,7 +10,7 @@ import (
 	"finetune/gguf"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // shared is a file of ../shared/data, beside the repository; the test is skipped where it is missing.

@@ -7,7 +7,7 @@ import (
 	"finetune/adapter"
 	"finetune/internal/testmodel"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // stepOf is loss and gradients of one step of a fresh engine.

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"finetune/kernels"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -53,7 +54,7 @@ func (s *sweep) observe(u *use, x, dy ggml.Tensor) {
 func (s *sweep) square(sum, x ggml.Tensor) {
 	c, tokens := s.ctx, s.statistics.tokens
 	if x = s.rows(x); s.with.native {
-		s.each(sum, c.AddSquares(sum, x, tokens))
+		s.each(sum, kernels.AddSquares(c, sum, x, tokens))
 		return
 	}
 	weighted := c.Mul(c.Sqr(x), c.Reshape(tokens, 1, tokens.Elements()))

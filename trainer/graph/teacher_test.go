@@ -10,7 +10,7 @@ import (
 	"finetune/internal/testmodel"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // taught is a Dual LoRA as teacher, a LoRA as student, and what the teacher thinks of some windows.

@@ -9,8 +9,8 @@ import (
 
 	"finetune/gguf"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Shape is that of one batch: Seqs sequences of Ctx tokens each.

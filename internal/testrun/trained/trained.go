@@ -10,7 +10,7 @@ import (
 	"finetune/trainer"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Run trains to the end.

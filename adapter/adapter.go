@@ -79,11 +79,12 @@ func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, 
 // CheckRank reports a rank below the method's smallest, or above the smallest
 // dimension of one of the tensors: from there on more rank buys nothing.
 func CheckRank(m Method, rank int, tensors []gguf.Tensor) error {
-	if _, err := ParseMethod(string(m)); err != nil {
+	row, err := m.row()
+	if err != nil {
 		return err
 	}
-	if rank < m.MinRank() {
-		return fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, m.MinRank())
+	if rank < row.minRank {
+		return fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, row.minRank)
 	}
 	for _, t := range tensors {
 		if limit := min(t.Shape[0], t.Shape[1]); int64(rank) > limit {
@@ -122,7 +123,7 @@ func (a *Adapter) Alpha() float32 {
 	if len(a.Weights) == 0 {
 		return 0
 	}
-	return alphaOf(a.Weights[0].Factors)
+	return a.Weights[0].alpha()
 }
 
 // Parameters counts the trained numbers.
@@ -165,16 +166,6 @@ func (a *Adapter) Weight(name string) (Weight, bool) {
 
 func (a *Adapter) sort() {
 	slices.SortFunc(a.Weights, func(v, w Weight) int { return compareNames(v.Name, w.Name) })
-}
-
-func alphaOf(f Factors) float32 {
-	switch f := f.(type) {
-	case *LoRA:
-		return f.Alpha
-	case *Dual:
-		return f.Alpha
-	}
-	return 0
 }
 
 // compareNames orders blk.2 before blk.10, and names within a block by letters.

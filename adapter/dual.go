@@ -19,6 +19,24 @@ type Dual struct {
 	Alpha float32 // 0 = unscaled; else s is Alpha/r1
 }
 
+var dualKind = fileKind{
+	method: MethodDual, name: "dual_lora", alphaKey: "adapter.dual_lora.alpha",
+	factors: []stored{
+		{"dual_a", [2]string{"n_in", "r1"}}, {"dual_b", [2]string{"r1", "n_out"}},
+		{"dual_c", [2]string{"n_in", "r2"}}, {"dual_d", [2]string{"r2", "n_out"}},
+	},
+	join: func(m []Mat, alpha float32) Factors { return &Dual{A: m[0], B: m[1], C: m[2], D: m[3], Alpha: alpha} },
+}
+
+// newDual gives the odd one of the ranks to the magnitude group: r1 = ⌈rank/2⌉.
+func newDual(nIn, nOut, rank int, alpha float32) Factors {
+	r1 := (rank + 1) / 2
+	return &Dual{
+		A: NewMat(nIn, r1), B: NewMat(r1, nOut),
+		C: NewMat(nIn, rank-r1), D: NewMat(rank-r1, nOut), Alpha: alpha,
+	}
+}
+
 // Method is MethodDual.
 func (d *Dual) Method() Method { return MethodDual }
 
@@ -71,6 +89,13 @@ func join(m, n []float32, opposite bool) {
 			m[i] = -v
 		}
 	}
+}
+
+func (d *Dual) alpha() float32 { return d.Alpha }
+
+func (d *Dual) scaled(factor float32) (Factors, error) {
+	alpha, err := alphaFor(d.Alpha, d.A.NE[1], factor)
+	return &Dual{A: d.A, B: d.B, C: d.C, D: d.D, Alpha: alpha}, err
 }
 
 func (d *Dual) reference() []float64 {

@@ -44,7 +44,7 @@ func (a *Adapter) WriteLoRA(path string, o LoRAOptions) error {
 // commonAlpha is the alpha of all weights, or 0 and true if they have several.
 func (a *Adapter) commonAlpha() (alpha float32, folded bool) {
 	for _, w := range a.Weights {
-		if alphaOf(w.Factors) != a.Alpha() {
+		if w.alpha() != a.Alpha() {
 			return 0, true
 		}
 	}

@@ -386,7 +386,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"another kind", set("adapter.type", "ia3"), 0, true, `adapter.type is "ia3", want "lora" or "dual_lora"`},
 		{"NaN alpha", set("adapter.lora.alpha", float32(math.NaN())), 0, false, `adapter.lora.alpha is NaN`},
 		{"half a pair", func(f *foreign) { f.tensors = f.tensors[1:] }, 0, false, `tensor "blk.0.attn_q.weight": lora_b is missing`},
-		{"ranks differ", shape(0, 3, 10), 0, false, `tensor "blk.0.attn_q.weight": lora_a [64 4] and lora_b [3 10] do not fit, want [n_in rank] and [rank n_out]`},
+		{"ranks differ", shape(0, 3, 10), 0, false, `tensor "blk.0.attn_q.weight": lora_b is [3 10], want [4 n_out]`},
 		{"unknown name", rename(0, "blk.0.attn_q.weight.lora_c"), 0, false, `tensor "blk.0.attn_q.weight.lora_c": want a name that ends in lora_a, lora_b`},
 		{"no dot", rename(0, "x"), 0, false, `tensor "x": want a name that ends in lora_a, lora_b`},
 		{"embeddings", rename(0, "token_embd.weight.lora_a"), 0, true, `tensor "token_embd.weight.lora_a": adapted embeddings are not supported`},

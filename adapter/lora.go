@@ -13,6 +13,16 @@ type LoRA struct {
 	Alpha float32 // 0 = unscaled, as in llama.cpp; else s is Alpha/rank
 }
 
+var loraKind = fileKind{
+	method: MethodLoRA, name: "lora", alphaKey: "adapter.lora.alpha",
+	factors: []stored{{"lora_a", [2]string{"n_in", "rank"}}, {"lora_b", [2]string{"rank", "n_out"}}},
+	join:    func(m []Mat, alpha float32) Factors { return &LoRA{A: m[0], B: m[1], Alpha: alpha} },
+}
+
+func newLoRA(nIn, nOut, rank int, alpha float32) Factors {
+	return &LoRA{A: NewMat(nIn, rank), B: NewMat(rank, nOut), Alpha: alpha}
+}
+
 // Method is MethodLoRA.
 func (l *LoRA) Method() Method { return MethodLoRA }
 
@@ -41,6 +51,13 @@ func (l *LoRA) DeltaRows(dst []float32, row0, row1 int) {
 	nIn, _ := l.Shape()
 	out := Mat{NE: [2]int{nIn, row1 - row0}, Data: dst}.rows(0, row1-row0)
 	blas32.Gemm(blas.NoTrans, blas.NoTrans, l.Scale(), l.B.rows(row0, row1), l.A.rows(0, l.Rank()), 0, out)
+}
+
+func (l *LoRA) alpha() float32 { return l.Alpha }
+
+func (l *LoRA) scaled(factor float32) (Factors, error) {
+	alpha, err := alphaFor(l.Alpha, l.Rank(), factor)
+	return &LoRA{A: l.A, B: l.B, Alpha: alpha}, err
 }
 
 func (l *LoRA) reference() []float64 {

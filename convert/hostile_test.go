@@ -277,7 +277,7 @@ func TestGGUFAdaptersThatAreRefused(t *testing.T) {
 		kind kind
 		want string
 	}{
-		"Dual LoRA":            {keys: map[string]any{"adapter.type": "dual_lora"}, kind: refused, want: "is a Dual LoRA"},
+		"Dual LoRA":            {keys: map[string]any{"adapter.type": "dual_lora"}, kind: refused, want: "holds dual-lora as it is trained"},
 		"a model":              {keys: map[string]any{"general.type": "model"}, kind: damaged, want: `general.type is "model"`},
 		"another architecture": {keys: map[string]any{"general.architecture": "qwen2"}, kind: damaged, want: `made for architecture "qwen2", the model is "llama"`},
 		"alpha that is none":   {keys: map[string]any{keyAlpha: float32(math.NaN())}, kind: damaged, want: "alpha is NaN"},

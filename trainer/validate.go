@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"finetune/adapter"
 )
 
 // ConfigError is a setting with a value that cannot be: the user's to mend.
@@ -32,10 +34,18 @@ const (
 )
 
 var (
-	methodNames = []string{"dual-lora", "lora", MethodFull}
+	methodNames = methods()
 	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
 	longNames   = []string{"cut", "skip"}
 )
+
+// methods lists those of adapters, and full.
+func methods() (names []string) {
+	for _, m := range adapter.Methods() {
+		names = append(names, string(m))
+	}
+	return append(names, MethodFull)
+}
 
 // Validate checks every setting that can be judged without the model and the
 // data and returns the first *ConfigError in the order of the fields.
@@ -76,19 +86,15 @@ func (c Config) adapterSettings() *ConfigError {
 		}
 		return &ConfigError{key, zero + " with method full, which trains the base's own tensors", got}
 	}
-	minRank := 1
-	switch c.Method {
-	case MethodFull:
+	if c.Method == MethodFull {
 		return firstConfigError(
 			unused("rank", "0", c.Rank == 0, strconv.Itoa(c.Rank)),
 			unused("alpha", "0", c.Alpha == 0, strconv.FormatFloat(c.Alpha, 'g', -1, 64)),
 			unused("targets", "none", c.Targets == "", strconv.Quote(c.Targets)),
 		)
-	case "dual-lora":
-		minRank = 2 // one for the magnitude, one for the direction
 	}
 	return firstConfigError(
-		between("rank", c.Rank, minRank, maxRank),
+		between("rank", c.Rank, adapter.Method(c.Method).MinRank(), maxRank),
 		atLeast0("alpha", c.Alpha),
 		targets("targets", c.Targets),
 	)

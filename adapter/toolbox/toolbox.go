@@ -32,7 +32,7 @@ type Report struct {
 	File         string   `json:"file"`
 	From         []Source `json:"from"`
 	Architecture string   `json:"architecture"`
-	Method       string   `json:"method"` // lora or dual-lora, of the file
+	Method       string   `json:"method"` // of the file, one of adapter.Methods
 	Weights      int      `json:"weights"`
 	Parameters   int      `json:"parameters"`
 	RankMin      int      `json:"rank_min"`
@@ -102,7 +102,7 @@ func (o Output) write(a *adapter.Adapter, t gguf.Type, r *Report) error {
 	case a.Method() == adapter.MethodLoRA:
 		err = a.WriteLoRA(o.Out, adapter.LoRAOptions{Type: t})
 	case o.Type != nil && t != gguf.TypeF32:
-		err = fmt.Errorf("toolbox: type %s: a Dual LoRA is kept in f32", t)
+		err = fmt.Errorf("toolbox: type %s: %s is kept in f32", t, a.Method())
 	default:
 		t, err = gguf.TypeF32, a.Save(o.Out)
 	}

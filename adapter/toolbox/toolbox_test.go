@@ -141,7 +141,7 @@ func TestScaleOfDual(t *testing.T) {
 	}
 	half := gguf.TypeF16
 	o = Output{Out: filepath.Join(t.TempDir(), "half.gguf"), Type: &half}
-	if _, err := Scale(in, 2, o); err == nil || err.Error() != "toolbox: type f16: a Dual LoRA is kept in f32" {
+	if _, err := Scale(in, 2, o); err == nil || err.Error() != "toolbox: type f16: dual-lora is kept in f32" {
 		t.Errorf("in f16: %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // Adapter says what the factors of an adapter amount to.
 type Adapter struct {
-	Method      string   `json:"method"`                 // lora or dual-lora, of the file
+	Method      string   `json:"method"`                 // of the file, one of adapter.Methods
 	TrainedWith string   `json:"trained_with,omitempty"` // the method of the training, if the file says it
 	BaseName    string   `json:"base_name"`
 	BaseHash    string   `json:"base_hash"` // see adapter.ReadBase; empty if the file does not say

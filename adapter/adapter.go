@@ -64,7 +64,7 @@ func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, 
 	if err := CheckRank(m, rank, tensors); err != nil {
 		return nil, err
 	}
-	a := &Adapter{Meta: map[string]gguf.Value{}}
+	a := &Adapter{Meta: map[string]gguf.Value{KeyMethod: string(m)}}
 	for _, t := range tensors {
 		f, err := New(m, int(t.Shape[0]), int(t.Shape[1]), rank, alpha)
 		if err != nil {
@@ -101,7 +101,8 @@ func (a *Adapter) Init(seed uint64) {
 	}
 }
 
-// Method is that of the weights, "" if there are none.
+// Method is that of the weights' factors, "" if there are none. What an adapter was
+// trained with, if that is known, is its Meta's [KeyMethod].
 func (a *Adapter) Method() Method {
 	if len(a.Weights) == 0 {
 		return ""
@@ -118,7 +119,8 @@ func (a *Adapter) Rank() int {
 	return rank
 }
 
-// Alpha is that of the first weight, and of all in adapters that Build made.
+// Alpha is that of the first weight, and of all in adapters that Build made: what
+// makes llama.cpp's alpha/rank the scale of ΔW. The user's own may be another.
 func (a *Adapter) Alpha() float32 {
 	if len(a.Weights) == 0 {
 		return 0

@@ -14,7 +14,8 @@ import (
 //
 // The methods that only read may be called by several goroutines at once.
 type Factors interface {
-	// Method tells by which formula ΔW is formed.
+	// Method tells by which formula ΔW is formed: MethodLoRA for an rsLoRA too, which
+	// is a LoRA with another alpha.
 	Method() Method
 	// Shape is that of the weight: n_in, n_out.
 	Shape() (nIn, nOut int)

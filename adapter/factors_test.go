@@ -303,6 +303,23 @@ func TestNewSplitsTheRank(t *testing.T) {
 	}
 }
 
+// The scale is alpha/√rank whatever the rank, and 1 without an alpha; llama.cpp makes the same of the file's alpha.
+func TestRSLoRAScale(t *testing.T) {
+	for _, c := range []struct {
+		rank        int
+		alpha, want float32
+	}{{1, 8, 8}, {4, 8, 4}, {16, 8, 2}, {9, -3, -1}, {7, 0, 1}, {2, 1, float32(math.Sqrt(0.5))}} {
+		f, err := New(MethodRSLoRA, 10, 20, c.rank, c.alpha)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClose(t, fmt.Sprintf("scale of rank %d, alpha %v", c.rank, c.alpha), float64(f.Scale()), float64(c.want), ruleTol)
+		if got := llamaScale(f.alpha(), f.(*LoRA).B); got != f.Scale() {
+			t.Errorf("rank %d, alpha %v: llama.cpp scales by %v, want %v", c.rank, c.alpha, got, f.Scale())
+		}
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	for _, c := range []struct {
 		m    Method
@@ -312,7 +329,7 @@ func TestNewRefuses(t *testing.T) {
 		{MethodLoRA, 0, "adapter: rank 0: lora needs at least 1"},
 		{MethodDual, 1, "adapter: rank 1: dual-lora needs at least 2"},
 		{MethodDual, -4, "adapter: rank -4: dual-lora needs at least 2"},
-		{"dora", 4, `adapter: method "dora": want "dual-lora" or "lora"`},
+		{"ia3", 4, `adapter: method "ia3": want "dual-lora", "lora" or "rslora"`},
 	} {
 		_, err := New(c.m, 8, 8, c.rank, 0)
 		if err == nil || err.Error() != c.want {

@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"math"
+
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 )
@@ -21,6 +23,13 @@ var loraKind = fileKind{
 
 func newLoRA(nIn, nOut, rank int, alpha float32) Factors {
 	return &LoRA{A: NewMat(nIn, rank), B: NewMat(rank, nOut), Alpha: alpha}
+}
+
+// newRSLoRA returns a rank-stabilized LoRA (arXiv 2312.03732): one whose alpha is so
+// much larger that alpha/rank is what the user's alpha over √rank is. So a file of it
+// has the same effect for every reader of a GGUF LoRA.
+func newRSLoRA(nIn, nOut, rank int, alpha float32) Factors {
+	return newLoRA(nIn, nOut, rank, float32(float64(alpha)*math.Sqrt(float64(rank))))
 }
 
 // Method is MethodLoRA.

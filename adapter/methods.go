@@ -12,8 +12,9 @@ type Method string
 
 // The methods. What each of them is in the code stands in one table, see [Methods].
 const (
-	MethodDual Method = "dual-lora" // ΔW = s·ReLU(B·A) ⊙ sign(D·C), arXiv 2512.03402
-	MethodLoRA Method = "lora"      // ΔW = s·B·A, arXiv 2106.09685
+	MethodDual   Method = "dual-lora" // ΔW = s·ReLU(B·A) ⊙ sign(D·C), arXiv 2512.03402
+	MethodLoRA   Method = "lora"      // ΔW = s·B·A, arXiv 2106.09685
+	MethodRSLoRA Method = "rslora"    // LoRA with s = alpha/√rank, arXiv 2312.03732
 )
 
 // method is a row of the table. To add a method is to add its row, a type of
@@ -49,6 +50,7 @@ type stored struct {
 var methods = []method{
 	{name: MethodDual, kind: &dualKind, minRank: 2, create: newDual},
 	{name: MethodLoRA, kind: &loraKind, minRank: 1, create: newLoRA},
+	{name: MethodRSLoRA, kind: &loraKind, minRank: 1, create: newRSLoRA},
 }
 
 // fileKinds are all kinds of adapter files, that of llama.cpp first.
@@ -97,7 +99,7 @@ func (m Method) FileType() string {
 }
 
 // MethodOfFile returns the method that files of an adapter.type are read as, and false
-// for a type that is not known. A method that is stored as another is read as that.
+// for a type that is not known. An rsLoRA is stored as a LoRA and read as one.
 func MethodOfFile(fileType string) (Method, bool) {
 	kind, ok := kindCalled(fileType)
 	if !ok {

@@ -60,7 +60,7 @@ func checkKind(t *testing.T, k *fileKind, f Factors) {
 }
 
 func TestUnknownMethods(t *testing.T) {
-	const want = `adapter: method "x": want "dual-lora" or "lora"`
+	const want = `adapter: method "x": want "dual-lora", "lora" or "rslora"`
 	if _, err := ParseMethod("x"); err == nil || err.Error() != want {
 		t.Errorf("ParseMethod: %v, want %s", err, want)
 	}

@@ -30,7 +30,7 @@ type Config struct {
 
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
-	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group); 0 = a scale of 1
+	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group; rslora: alpha/√rank); 0 = a scale of 1
 	Targets string  `yaml:"targets"` // all-linear, attention, or a regular expression over whole tensor names
 
 	Ctx         int    `yaml:"ctx"`          // tokens a sequence

@@ -247,7 +247,7 @@ func (x *exporter) close() error {
 
 // measureEnds finds the losses that retention is measured between: of the base, and of the adapter as it was trained.
 func (x *exporter) measureEnds(ctx context.Context) (err error) {
-	x.result = ExportResult{File: x.Out, Mode: x.Mode, Method: string(x.adapter.Method()),
+	x.result = ExportResult{File: x.Out, Mode: x.Mode, Method: x.run.Method,
 		BaseLoss: notMeasured, DualLoss: notMeasured, DualLossBy: ByLlama, ExportLoss: notMeasured, Retention: notMeasured}
 	if len(x.val) == 0 {
 		return nil

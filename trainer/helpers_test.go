@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,7 +76,7 @@ func tiny(t testing.TB) Config {
 }
 
 // adapterMethods are those of which a run ends with an adapter.
-var adapterMethods = []string{"dual-lora", "lora"}
+var adapterMethods = slices.DeleteFunc(methods(), func(m string) bool { return m == MethodFull })
 
 // by is the same run with another method.
 func by(method string, c Config) Config {

@@ -20,7 +20,7 @@ func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix; dual-lora splits it evenly between magnitude and direction")
-	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank); 0 is a scale of 1")
+	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank; rslora: alpha/√rank); 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
 
 	f.IntVar(&c.Ctx, "ctx", c.Ctx, "tokens a sequence")

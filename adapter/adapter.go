@@ -144,7 +144,7 @@ func (a *Adapter) Tensors() []Tensor {
 	var all []Tensor
 	for _, w := range a.Weights {
 		for _, m := range w.Mats() {
-			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat})
+			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat, m.NoDecay})
 		}
 	}
 	return all
@@ -152,8 +152,9 @@ func (a *Adapter) Tensors() []Tensor {
 
 // Tensor is a factor with its full name.
 type Tensor struct {
-	Name string
-	Mat  Mat
+	Name    string
+	Mat     Mat
+	NoDecay bool // see Named
 }
 
 // Weight returns the factors of a tensor of the base, and false if it has none.

@@ -51,7 +51,7 @@ func (d *Dual) Scale() float32 { return scaleOf(d.Alpha, d.A.NE[1]) }
 
 // Mats lists dual_a, dual_b, dual_c and dual_d.
 func (d *Dual) Mats() []Named {
-	return []Named{{"dual_a", d.A}, {"dual_b", d.B}, {"dual_c", d.C}, {"dual_d", d.D}}
+	return []Named{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
 }
 
 // Init draws A, C and D and leaves B zero: ΔW = 0, and since ReLU'(0) counts as
@@ -98,7 +98,7 @@ func (d *Dual) scaled(factor float32) (Factors, error) {
 	return &Dual{A: d.A, B: d.B, C: d.C, D: d.D, Alpha: alpha}, err
 }
 
-func (d *Dual) reference() []float64 {
+func (d *Dual) reference(Mat) []float64 {
 	m, n := product(d.A, d.B), product(d.C, d.D)
 	for i := range m {
 		m[i] = float64(d.Scale()) * relu(m[i]) * sign(n[i])
@@ -111,7 +111,7 @@ func (d *Dual) reference() []float64 {
 //	dM = s · G ⊙ sign(N) ⊙ [M ≥ 0]    ReLU'(0) = 1, a valid subgradient
 //	dN = s · G ⊙ ReLU(M)              straight through the sign
 //	dA = Bᵀ·dM, dB = dM·Aᵀ, dC = Dᵀ·dN, dD = dN·Cᵀ
-func (d *Dual) gradients(g []float64) []Mat {
+func (d *Dual) gradients(g []float64, _ Mat) []Mat {
 	m, n := product(d.A, d.B), product(d.C, d.D)
 	s := float64(d.Scale())
 	for i, gi := range g {

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// Factors are the trained matrices of one weight W [n_in, n_out]: [LoRA] or [Dual].
+// Factors are the trained matrices of one weight W [n_in, n_out]: [LoRA], [Dual] or
+// [DoRA].
 //
 // The methods that only read may be called by several goroutines at once.
 type Factors interface {
@@ -27,28 +28,31 @@ type Factors interface {
 	// Mats lists the factors in the order of their letters. The matrices share
 	// their memory with the receiver: to write them is to change it.
 	Mats() []Named
-	// Init starts the factors from seed so that ΔW = 0. weight is the name of
+	// Init starts the factors from seed so that ΔW = 0; those that need their base
+	// after Bind. weight is the name of
 	// the base's tensor: each factor draws from a stream of its own, so neither
 	// the order nor the choice of weights changes what one of them gets.
 	Init(seed uint64, weight string)
 	// DeltaRows writes rows row0 to row1-1 of ΔW into dst, (row1-row0)*n_in
-	// long: a big ΔW can be formed a tile at a time.
+	// long: a big ΔW can be formed a tile at a time. It panics for factors that
+	// need their base before Bind.
 	DeltaRows(dst []float32, row0, row1 int)
 
 	// alpha is that of the file, from which Scale follows; 0 is none.
 	alpha() float32
 	// scaled are the factors with ΔW times factor, in memory that both share.
 	scaled(factor float32) (Factors, error)
-	// reference is ΔW [n_in, n_out] in plain Go and float64.
-	reference() []float64
+	// reference is ΔW [n_in, n_out] over the weight w, in plain Go and float64.
+	reference(w Mat) []float64
 	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Mats, in its order.
-	gradients(g []float64) []Mat
+	gradients(g []float64, w Mat) []Mat
 }
 
 // Named is one factor with the suffix that it has in a file, such as "lora_a".
 type Named struct {
-	Suffix string
-	Mat    Mat
+	Suffix  string
+	Mat     Mat
+	NoDecay bool // no change of the weight is not where it is 0: a weight decay must not draw it there
 }
 
 // New returns zero factors of a method for a weight [n_in, n_out]; call Init

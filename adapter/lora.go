@@ -46,7 +46,7 @@ func (l *LoRA) Scale() float32 { return scaleOf(l.Alpha, l.Rank()) }
 
 // Mats lists lora_a and lora_b.
 func (l *LoRA) Mats() []Named {
-	return []Named{{"lora_a", l.A}, {"lora_b", l.B}}
+	return []Named{{Suffix: "lora_a", Mat: l.A}, {Suffix: "lora_b", Mat: l.B}}
 }
 
 // Init draws A and leaves B zero, so that ΔW = 0.
@@ -69,7 +69,7 @@ func (l *LoRA) scaled(factor float32) (Factors, error) {
 	return &LoRA{A: l.A, B: l.B, Alpha: alpha}, err
 }
 
-func (l *LoRA) reference() []float64 {
+func (l *LoRA) reference(Mat) []float64 {
 	delta := product(l.A, l.B)
 	for i := range delta {
 		delta[i] *= float64(l.Scale())
@@ -78,7 +78,7 @@ func (l *LoRA) reference() []float64 {
 }
 
 // gradients: dM = s·G, then dA = Bᵀ·dM and dB = dM·Aᵀ.
-func (l *LoRA) gradients(g []float64) []Mat {
+func (l *LoRA) gradients(g []float64, _ Mat) []Mat {
 	dm := make([]float64, len(g))
 	for i := range g {
 		dm[i] = float64(l.Scale()) * g[i]

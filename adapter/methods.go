@@ -15,6 +15,7 @@ const (
 	MethodDual   Method = "dual-lora" // ΔW = s·ReLU(B·A) ⊙ sign(D·C), arXiv 2512.03402
 	MethodLoRA   Method = "lora"      // ΔW = s·B·A, arXiv 2106.09685
 	MethodRSLoRA Method = "rslora"    // LoRA with s = alpha/√rank, arXiv 2312.03732
+	MethodDoRA   Method = "dora"      // LoRA on W's rows and a magnitude for each, arXiv 2402.09353
 )
 
 // method is a row of the table. To add a method is to add its row, a type of
@@ -32,11 +33,12 @@ type method struct {
 
 // fileKind is a form in which factors are stored: a value of adapter.type.
 type fileKind struct {
-	method   Method // that the factors of a file are read as
-	name     string // adapter.type, by which llama.cpp refuses what is not "lora"
-	alphaKey string
-	factors  []stored // in the order of [Factors.Mats]
-	join     func(mats []Mat, alpha float32) Factors
+	method    Method // that the factors of a file are read as
+	name      string // adapter.type, by which llama.cpp refuses what is not "lora"
+	alphaKey  string
+	needsBase bool     // ΔW depends on W: the factors are [based]
+	factors   []stored // in the order of [Factors.Mats]
+	join      func(mats []Mat, alpha float32) Factors
 }
 
 // stored is a factor in a file. A dimension of one name is the same number in all
@@ -51,10 +53,11 @@ var methods = []method{
 	{name: MethodDual, kind: &dualKind, minRank: 2, create: newDual},
 	{name: MethodLoRA, kind: &loraKind, minRank: 1, create: newLoRA},
 	{name: MethodRSLoRA, kind: &loraKind, minRank: 1, create: newRSLoRA},
+	{name: MethodDoRA, kind: &doraKind, minRank: 1, create: newDoRA},
 }
 
 // fileKinds are all kinds of adapter files, that of llama.cpp first.
-var fileKinds = []*fileKind{&loraKind, &dualKind}
+var fileKinds = []*fileKind{&loraKind, &dualKind, &doraKind}
 
 // Methods lists the methods that there are, the default first.
 func Methods() []Method {

@@ -51,6 +51,10 @@ func checkKind(t *testing.T, k *fileKind, f Factors) {
 	if wrong := k.check(mats); wrong != "" {
 		t.Errorf("%s: %s", f.Method(), wrong)
 	}
+	a := &Adapter{Weights: []Weight{{"w", f}}}
+	if _, ok := f.(based); ok != k.needsBase || a.NeedsBase() != ok {
+		t.Errorf("%s needs its base: %v, by the table %v", f.Method(), ok, k.needsBase)
+	}
 	if again := k.join(mats, f.alpha()); again.Method() != f.Method() || again.Scale() != f.Scale() || again.Rank() != f.Rank() {
 		t.Errorf("%s came back as %s of scale %v and rank %d, want %v and %d", f.Method(), again.Method(), again.Scale(), again.Rank(), f.Scale(), f.Rank())
 	}
@@ -60,7 +64,7 @@ func checkKind(t *testing.T, k *fileKind, f Factors) {
 }
 
 func TestUnknownMethods(t *testing.T) {
-	const want = `adapter: method "x": want "dual-lora", "lora" or "rslora"`
+	const want = `adapter: method "x": want "dual-lora", "lora", "rslora" or "dora"`
 	if _, err := ParseMethod("x"); err == nil || err.Error() != want {
 		t.Errorf("ParseMethod: %v, want %s", err, want)
 	}
@@ -69,6 +73,19 @@ func TestUnknownMethods(t *testing.T) {
 	}
 	if m, ok := MethodOfFile("ia3"); ok {
 		t.Errorf("a file of type ia3 is read as %q", m)
+	}
+}
+
+func TestShapesOfAFileAreCompared(t *testing.T) {
+	mats := func(rank, m int) []Mat { return []Mat{NewMat(8, 2), NewMat(rank, 6), NewMat(m, 1)} }
+	for _, c := range []struct {
+		mats []Mat
+		want string
+	}{{mats(2, 6), ""}, {mats(3, 6), "dora_b is [3 6], want [2 n_out]"}, {mats(2, 5), "dora_m is [5 1], want [6 1]"},
+		{[]Mat{NewMat(8, 2), NewMat(2, 6), NewMat(6, 2)}, "dora_m is [6 2], want [6 1]"}} {
+		if got := doraKind.check(c.mats); got != c.want {
+			t.Errorf("check = %q, want %q", got, c.want)
+		}
 	}
 }
 

@@ -2,7 +2,8 @@
 // numbers is package adapter's; here files are read, the type of the factors is chosen, what was done is noted, and the
 // result is written, whole or not at all.
 //
-// An input is a GGUF LoRA or the container of a Dual LoRA. Errors of adapter, gguf and the file system pass through; a
+// An input is a GGUF LoRA or the container of a Dual LoRA; a DoRA is refused, whose change
+// depends on the model. Errors of adapter, gguf and the file system pass through; a
 // wrong setting is an error of Check alone.
 package toolbox
 
@@ -58,6 +59,19 @@ type Tensor struct {
 	Norm   float64 `json:"norm"`   // ‖ΔW‖ before the cut
 	Energy float64 `json:"energy"` // share of ‖ΔW‖² that is kept
 	Error  float64 `json:"error"`  // ‖ΔW − s·B·A‖/‖ΔW‖
+}
+
+// read loads an adapter whose change can be formed without the model.
+func read(path string) (*adapter.Adapter, error) {
+	a, err := adapter.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if a.NeedsBase() {
+		return nil, hint.With(fmt.Errorf("toolbox: %q: %s: %w", path, a.Method(), adapter.ErrNeedsBase),
+			"finetune export makes a GGUF LoRA of its run, finetune merge puts it into the model")
+	}
+	return a, nil
 }
 
 // check refuses what would be written over, before anything is read.

@@ -31,7 +31,7 @@ func TestValidate(t *testing.T) {
 		{"no output", func(c *Config) { c.Out = "" }, `trainer: "out": missing, want the path of the run directory`},
 		{"whole data held out", func(c *Config) { c.ValFraction = 1 }, `trainer: "val-fraction": want a fraction from 0 to below 1, got 1`},
 		{"nothing held out", func(c *Config) { c.ValFraction = 0 }, ""},
-		{"unknown method", func(c *Config) { c.Method = "ia3" }, `trainer: "method": want dual-lora, lora, rslora or full, got "ia3"`},
+		{"unknown method", func(c *Config) { c.Method = "ia3" }, `trainer: "method": want dual-lora, lora, rslora, dora or full, got "ia3"`},
 		{"rank 0", func(c *Config) { c.Rank = 0; c.Method = "lora" }, `trainer: "rank": want 1 or more, got 0`},
 		{"rank 1 as lora", func(c *Config) { c.Rank = 1; c.Method = "lora" }, ""},
 		{"rank 1 has no second group", func(c *Config) { c.Rank = 1 }, `trainer: "rank": want 2 or more, got 1`},

@@ -12,6 +12,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/quant"
 	"finetune/trainer/data"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -71,10 +72,10 @@ func (e *Evaluator) decode(b llama.Batch, work int) error {
 func (e *Evaluator) Close() error { return e.ctx.Close() }
 
 // Attach puts the adapter in path on the context with a scale, beside those that are attached already: a GGUF LoRA as it
-// is, a run directory or a Dual LoRA file by its exact form. The result detaches it. A Dual LoRA whose exact form is more
+// is, a run directory or a file of another method by its exact form. The result detaches it. One whose exact form is more
 // than half of the machine's memory is an ErrExactTooLarge.
 func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err error) {
-	file, remove, err := loadable(path, e.exact)
+	file, remove, err := loadable(path, e.model.Path(), e.exact)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +108,12 @@ func wholeModel(run string) error {
 		fmt.Sprintf("%s is the trained model, a GGUF for any llama.cpp app", filepath.Join(run, ModelFile)))
 }
 
-// ErrExactTooLarge is what errors.Is finds in the error of Attach for a Dual LoRA that llama.cpp cannot take.
-var ErrExactTooLarge = errors.New("llama.cpp takes a Dual LoRA by its exact form, which is too large")
+// ErrExactTooLarge is what errors.Is finds in the error of Attach for an adapter that llama.cpp cannot take.
+var ErrExactTooLarge = errors.New("llama.cpp takes what is no LoRA by its exact form, which is too large")
 
-// loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this. An
-// exact form of more than most bytes is not made; 0 = no limit.
-func loadable(path string, most int64) (file string, remove func(), err error) {
+// loadable returns a file that llama.cpp loads for an adapter of any kind over a model; remove deletes it if it was made for
+// this. An exact form of more than most bytes is not made; 0 = no limit.
+func loadable(path, model string, most int64) (file string, remove func(), err error) {
 	if path, err = AdapterPath(path); err != nil {
 		return "", nil, err
 	}
@@ -127,6 +128,11 @@ func loadable(path string, most int64) (file string, remove func(), err error) {
 		return "", nil, hint.With(fmt.Errorf("trainer: adapter %q: %w: %d MiB, and at most half of this machine's memory, %d MiB, is given to it",
 			path, ErrExactTooLarge, mebibytes(bytes), mebibytes(most)), "finetune export makes a GGUF LoRA of a run")
 	}
+	base, err := bind(a, model)
+	if err != nil {
+		return "", nil, err
+	}
+	defer base.Close()
 	dir, err := os.MkdirTemp("", "finetune-exact-")
 	if err != nil {
 		return "", nil, err
@@ -137,6 +143,18 @@ func loadable(path string, most int64) (file string, remove func(), err error) {
 		return "", nil, err
 	}
 	return file, func() { os.RemoveAll(dir) }, nil
+}
+
+// bind opens a model for an adapter whose change depends on it. The result is open as long as that change is formed.
+func bind(a *adapter.Adapter, model string) (*gguf.File, error) {
+	f, err := OpenBase(model)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Bind(f, quant.Decode); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // Loss is the mean loss over the windows' trained tokens with the adapters that are attached. progress, if not nil, is

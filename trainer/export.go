@@ -71,7 +71,7 @@ const (
 	ByEngine = "engine" // the training engine: full precision where llama.cpp rounds activations, a difference of a thousandth
 )
 
-// mostExact is the size in bytes of an adapter's exact form up to which llama.cpp measures a Dual LoRA by it: it holds an
+// mostExact is the size in bytes of an adapter's exact form up to which llama.cpp measures what is no LoRA by it: it holds an
 // adapter in memory.
 const mostExact = 1 << 30
 
@@ -104,6 +104,7 @@ type exporter struct {
 	ExportConfig
 	run     Config
 	adapter *adapter.Adapter
+	base    *gguf.File // that the adapter is bound to
 	model   *llama.Model
 	eval    *Evaluator
 	train   *data.Windows
@@ -152,6 +153,9 @@ func (x *exporter) open() (err error) {
 		return hint.With(err, "a run that was interrupted has no adapter yet: finish it with finetune train --resume")
 	}
 	if err := checkBase(x.adapter, x.run.Model); err != nil {
+		return err
+	}
+	if x.base, err = bind(x.adapter, x.run.Model); err != nil {
 		return err
 	}
 	if x.model, err = LoadBase(x.run.Model); err != nil {
@@ -238,6 +242,9 @@ func (x *exporter) close() error {
 	}
 	if x.model != nil {
 		errs = append(errs, x.model.Close())
+	}
+	if x.base != nil {
+		errs = append(errs, x.base.Close())
 	}
 	if x.scratch != "" {
 		errs = append(errs, os.RemoveAll(x.scratch))

@@ -1,11 +1,13 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/quant"
 	"finetune/trainer/graph"
 
 	llama "github.com/go-skynet/go-llama.cpp"
@@ -43,26 +45,26 @@ func newLearner(c Config) (learner, error) {
 		}
 		return f, nil
 	}
-	a, err := newAdapter(c)
+	f, err := OpenBase(c.Model)
 	if err != nil {
 		return nil, err
 	}
-	return &factors{a, c.Targets}, nil
+	a, err := newAdapter(c, f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &factors{a, c.Targets, f}, nil
 }
 
 // factors trains an adapter.
 type factors struct {
 	*adapter.Adapter
-	targets string // as the user wrote them
+	targets string     // as the user wrote them
+	file    *gguf.File // the base, which the adapter may be bound to; nil where it is not
 }
 
-// newAdapter reads the base's header and starts the factors.
-func newAdapter(c Config) (*adapter.Adapter, error) {
-	f, err := OpenBase(c.Model)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
+// newAdapter reads the base's header and starts the factors, for which some methods read its weights.
+func newAdapter(c Config, f *gguf.File) (*adapter.Adapter, error) {
 	base, err := adapter.ReadBase(f)
 	if err != nil {
 		return nil, err
@@ -80,13 +82,16 @@ func newAdapter(c Config) (*adapter.Adapter, error) {
 		return nil, err
 	}
 	a.Architecture, a.BaseName, a.BaseHash = base.Architecture, base.Name, base.Hash
+	if err := a.Bind(f, quant.Decode); err != nil {
+		return nil, err
+	}
 	a.Init(c.Seed)
 	return a, nil
 }
 
 func (f *factors) params() (params []Param, values [][]float32) {
 	for _, t := range f.Tensors() {
-		params = append(params, Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1})
+		params = append(params, Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1, NoDecay: t.NoDecay})
 		values = append(values, t.Mat.Data)
 	}
 	return params, values
@@ -121,4 +126,9 @@ func (f *factors) save(path string, origin map[string]gguf.Value) error {
 	return f.Save(path)
 }
 
-func (f *factors) close() error { return nil }
+func (f *factors) close() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Close()
+}

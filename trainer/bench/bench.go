@@ -14,6 +14,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/quant"
 	"finetune/trainer"
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
@@ -183,6 +184,9 @@ func demand(o Options, f *gguf.File, model *llama.Model, method string, selected
 	}
 	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
 	if err != nil {
+		return d, err
+	}
+	if err := a.Bind(f, quant.Decode); err != nil {
 		return d, err
 	}
 	a.Init(1)

@@ -18,10 +18,7 @@ type based interface {
 
 // NeedsBase tells whether ΔW depends on the weights of the base, so that [Adapter.Bind]
 // has to be called before it is formed.
-func (a *Adapter) NeedsBase() bool {
-	row, _ := a.Method().row()
-	return row.kind != nil && row.kind.needsBase
-}
+func (a *Adapter) NeedsBase() bool { return a.Method().kind().needsBase }
 
 // Bind gives factors whose ΔW depends on the weights of the base those weights, which
 // are read from f a few rows at a time and whenever they are needed: f has to stay

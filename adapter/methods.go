@@ -91,15 +91,26 @@ func (m Method) MinRank() int {
 	return row.minRank
 }
 
-// FileType returns the adapter.type of the method's files, and "" for a method that
-// there is not. Files of type "lora" are those that llama.cpp loads.
-func (m Method) FileType() string {
+// kind is how the method's factors are stored, and nothing for a method that there is
+// not.
+func (m Method) kind() *fileKind {
 	row, err := m.row()
 	if err != nil {
-		return ""
+		return &fileKind{}
 	}
-	return row.kind.name
+	return row.kind
 }
+
+// FileType returns the adapter.type of the method's files, and "" for a method that
+// there is not. Files of type "lora" are those that llama.cpp loads.
+func (m Method) FileType() string { return m.kind().name }
+
+// AlphaKey returns the key of alpha in the method's files.
+func (m Method) AlphaKey() string { return m.kind().alphaKey }
+
+// Suffixes returns the ends of the factors' names in the method's files, behind the
+// weight's name and a dot, in the order of [Factors.Mats].
+func (m Method) Suffixes() []string { return m.kind().suffixes() }
 
 // MethodOfFile returns the method that files of an adapter.type are read as, and false
 // for a type that is not known. An rsLoRA is stored as a LoRA and read as one.

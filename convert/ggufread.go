@@ -107,7 +107,7 @@ func (g *ggufReader) checkKind() error {
 	case kind != adapter.MethodLoRA.FileType():
 		if m, ok := adapter.MethodOfFile(kind); ok {
 			return hint.With(g.unsupported("holds %s as it is trained, which no other format can hold", m),
-				"finetune export --run RUNDIR --out adapter.gguf makes a GGUF LoRA of it, which can be converted")
+				"finetune export --run RUNDIR --out adapter.gguf makes a GGUF LoRA of its run, which can be converted")
 		}
 		return g.unsupported("adapter.type is %q, want \"lora\"", kind)
 	case g.f.Architecture() != g.m.Architecture:
@@ -274,7 +274,7 @@ func (g *ggufReader) pairs(alpha float64) (map[string]pair, error) {
 			if len(g.m.shapes[weight]) < 3 {
 				expert = -1
 			}
-			pairs[weightKey(weight, expert)] = pair{as[i], bs[i], scale}
+			pairs[weightKey(weight, expert)] = pair{a: as[i], b: bs[i], scale: scale}
 		}
 	}
 	if len(pairs) == 0 {

@@ -1,11 +1,12 @@
 // Package adapter is what a run trains and what becomes of it: the factors of
-// LoRA and Dual LoRA, the weights they are put on, their files, and the ways from
-// a Dual LoRA to the plain GGUF LoRA that llama.cpp loads.
+// LoRA, Dual LoRA and DoRA, the weights they are put on, their files, and the ways
+// from what is no LoRA to the plain GGUF LoRA that llama.cpp loads.
 //
 // The shapes follow ggml, fastest dimension first. Legend: W is a base weight
 // [n_in, n_out] and y = (W + ΔW)·x; A and C are [n_in, rank], B and D are
 // [rank, n_out], the layout of PEFT and of a GGUF LoRA. The methods are described
-// at [LoRA] (arXiv 2106.09685) and [Dual] (arXiv 2512.03402).
+// at [LoRA] (arXiv 2106.09685), [Dual] (arXiv 2512.03402) and [DoRA] (arXiv
+// 2402.09353), and stand in one table, see [Methods].
 //
 // Refused are weights that are not plain matrices of a block: embeddings, the
 // output head, norms, biases and the three-dimensional weights of experts.

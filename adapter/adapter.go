@@ -1,11 +1,12 @@
 // Package adapter is what a run trains and what becomes of it: the factors of
-// LoRA and Dual LoRA, the weights they are put on, their files, and the ways from
-// a Dual LoRA to the plain GGUF LoRA that llama.cpp loads.
+// LoRA, Dual LoRA and DoRA, the weights they are put on, their files, and the ways
+// from what is no LoRA to the plain GGUF LoRA that llama.cpp loads.
 //
 // The shapes follow ggml, fastest dimension first. Legend: W is a base weight
 // [n_in, n_out] and y = (W + ΔW)·x; A and C are [n_in, rank], B and D are
 // [rank, n_out], the layout of PEFT and of a GGUF LoRA. The methods are described
-// at [LoRA] (arXiv 2106.09685) and [Dual] (arXiv 2512.03402).
+// at [LoRA] (arXiv 2106.09685), [Dual] (arXiv 2512.03402) and [DoRA] (arXiv
+// 2402.09353), and stand in one table, see [Methods].
 //
 // Refused are weights that are not plain matrices of a block: embeddings, the
 // output head, norms, biases and the three-dimensional weights of experts.
@@ -62,7 +63,7 @@ func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, 
 	if err := CheckRank(m, rank, tensors); err != nil {
 		return nil, err
 	}
-	a := &Adapter{Meta: map[string]gguf.Value{}}
+	a := &Adapter{Meta: map[string]gguf.Value{KeyMethod: string(m)}}
 	for _, t := range tensors {
 		f, err := New(m, int(t.Shape[0]), int(t.Shape[1]), rank, alpha)
 		if err != nil {
@@ -77,11 +78,12 @@ func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, 
 // CheckRank reports a rank below the method's smallest, or above the smallest
 // dimension of one of the tensors: from there on more rank buys nothing.
 func CheckRank(m Method, rank int, tensors []gguf.Tensor) error {
-	if _, err := ParseMethod(string(m)); err != nil {
+	row, err := m.row()
+	if err != nil {
 		return err
 	}
-	if rank < m.MinRank() {
-		return fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, m.MinRank())
+	if rank < row.minRank {
+		return fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, row.minRank)
 	}
 	for _, t := range tensors {
 		if limit := min(t.Shape[0], t.Shape[1]); int64(rank) > limit {
@@ -98,7 +100,8 @@ func (a *Adapter) Init(seed uint64) {
 	}
 }
 
-// Method is that of the weights, "" if there are none.
+// Method is that of the weights' factors, "" if there are none. What an adapter was
+// trained with, if that is known, is its Meta's [KeyMethod].
 func (a *Adapter) Method() Method {
 	if len(a.Weights) == 0 {
 		return ""
@@ -115,12 +118,13 @@ func (a *Adapter) Rank() int {
 	return rank
 }
 
-// Alpha is that of the first weight, and of all in adapters that Build made.
+// Alpha is that of the first weight, and of all in adapters that Build made: what
+// makes llama.cpp's alpha/rank the scale of ΔW. The user's own may be another.
 func (a *Adapter) Alpha() float32 {
 	if len(a.Weights) == 0 {
 		return 0
 	}
-	return alphaOf(a.Weights[0].Factors)
+	return a.Weights[0].alpha()
 }
 
 // Parameters counts the trained numbers.
@@ -139,7 +143,7 @@ func (a *Adapter) Tensors() []Tensor {
 	var all []Tensor
 	for _, w := range a.Weights {
 		for _, m := range w.Mats() {
-			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat})
+			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat, m.NoDecay})
 		}
 	}
 	return all
@@ -147,8 +151,9 @@ func (a *Adapter) Tensors() []Tensor {
 
 // Tensor is a factor with its full name.
 type Tensor struct {
-	Name string
-	Mat  Mat
+	Name    string
+	Mat     Mat
+	NoDecay bool // see Named
 }
 
 // Weight returns the factors of a tensor of the base, and false if it has none.
@@ -163,14 +168,4 @@ func (a *Adapter) Weight(name string) (Weight, bool) {
 
 func (a *Adapter) sort() {
 	slices.SortFunc(a.Weights, func(v, w Weight) int { return model.CompareNames(v.Name, w.Name) })
-}
-
-func alphaOf(f Factors) float32 {
-	switch f := f.(type) {
-	case *LoRA:
-		return f.Alpha
-	case *Dual:
-		return f.Alpha
-	}
-	return 0
 }

@@ -137,6 +137,11 @@ func checkIngredients(all []Ingredient) error {
 			return fmt.Errorf("adapter: weight %v: want a number other than 0", in.Weight)
 		}
 	}
+	for _, in := range all {
+		if err := in.checkBound(); err != nil {
+			return err
+		}
+	}
 	if err := CheckAlike(adapters(all)...); err != nil && !errors.Is(err, ErrOtherBase) {
 		return err
 	}

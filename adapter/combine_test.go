@@ -46,7 +46,7 @@ func combine(t *testing.T, all []Ingredient, o CombineOptions) (*Adapter, []Repo
 func weightedDeltas(all []Ingredient, name string) (deltas [][]float64) {
 	for _, in := range all {
 		if w, ok := in.Adapter.Weight(name); ok {
-			delta := w.reference()
+			delta := referenceOf(w)
 			for i := range delta {
 				delta[i] *= float64(in.Weight)
 			}
@@ -68,7 +68,7 @@ func plainSum(deltas [][]float64) []float64 {
 
 func wantDelta(t *testing.T, what string, got Factors, want []float64, tol float64) {
 	t.Helper()
-	if d := length(minus(got.reference(), want)); !(d <= tol*length(want)) {
+	if d := length(minus(referenceOf(got), want)); !(d <= tol*length(want)) {
 		t.Errorf("%s: ‖difference‖ %v of %v", what, d, length(want))
 	}
 }
@@ -129,7 +129,7 @@ func wantCut(t *testing.T, what string, got Factors, whole []float64, r Report) 
 	nIn, nOut := got.Shape()
 	sigma := singularValues(t, mat.NewDense(nOut, nIn, whole))
 	left := math.Sqrt(energy(sigma[min(got.Rank(), len(sigma)):]))
-	wantClose(t, what+": ‖ΔW − B·A‖", length(minus(got.reference(), whole))/sigma[0], left/sigma[0], 10*factorTol)
+	wantClose(t, what+": ‖ΔW − B·A‖", length(minus(referenceOf(got), whole))/sigma[0], left/sigma[0], 10*factorTol)
 	wantClose(t, what+": Report.Energy", r.Energy, 1-left*left/energy(sigma), 10*factorTol)
 }
 
@@ -297,7 +297,7 @@ func TestDAREAndItsElection(t *testing.T) {
 					if !ok {
 						continue
 					}
-					delta := v.reference()
+					delta := referenceOf(v)
 					for j := range delta {
 						if delta[j] *= float64(in.Weight) / density; uniform(streamKey(seed, i, w.Name), j) >= density {
 							delta[j] = 0
@@ -324,8 +324,8 @@ func TestMethodsAgreeWhereTheyMust(t *testing.T) {
 	dare, _ := combine(t, all, CombineOptions{Method: CombineDARE, Cut: Cut{Rank: 100}, Density: 1})
 	one, _ := combine(t, all[:1], CombineOptions{Method: CombineTIES, Cut: Cut{Rank: 100}, Density: 1})
 	for i, w := range linear.Weights {
-		wantDelta(t, "dare "+w.Name, dare.Weights[i].Factors, w.reference(), gemmTol)
-		wantDelta(t, "ties "+w.Name, one.Weights[i].Factors, all[0].Weights[i].reference(), gemmTol)
+		wantDelta(t, "dare "+w.Name, dare.Weights[i].Factors, referenceOf(w), gemmTol)
+		wantDelta(t, "ties "+w.Name, one.Weights[i].Factors, referenceOf(all[0].Weights[i]), gemmTol)
 	}
 }
 
@@ -334,7 +334,7 @@ func TestCombineOfZeros(t *testing.T) {
 	zero.Init(1)
 	for _, m := range CombineMethods() {
 		a, reports := combine(t, []Ingredient{{zero, 1}, {zero, 2}}, CombineOptions{Method: m})
-		if n := length(a.Weights[0].reference()); n != 0 || reports[0].Energy != 1 {
+		if n := length(referenceOf(a.Weights[0])); n != 0 || reports[0].Energy != 1 {
 			t.Errorf("%s: ‖ΔW‖ %v, report %+v", m, n, reports[0])
 		}
 	}
@@ -345,7 +345,7 @@ func TestCombineOfOpposites(t *testing.T) {
 	for _, in := range []*Adapter{loraAdapter(t, 38, 8, [3]int{24, 18, 4}), dualAdapter(t, 39, [2]int{24, 18})} {
 		for _, weight := range []float32{1, 0.3} {
 			a, reports := combine(t, []Ingredient{{in, weight}, {in, -weight}}, CombineOptions{Method: CombineLinear})
-			if n := length(a.Weights[0].reference()); n != 0 || a.Rank() != 1 || reports[0].Energy != 1 || reports[0].Error != 0 {
+			if n := length(referenceOf(a.Weights[0])); n != 0 || a.Rank() != 1 || reports[0].Energy != 1 || reports[0].Error != 0 {
 				t.Errorf("%s: ‖ΔW‖ %v, rank %d, report %+v", in.Method(), n, a.Rank(), reports[0])
 			}
 		}

@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"math"
 )
@@ -69,6 +70,9 @@ func distance(w, v change) (difference, whole float64) {
 // Norm is ‖ΔW‖, the Frobenius norm: of a LoRA by its factors, of others a tile at a time. A ΔW that is not finite is an
 // error.
 func Norm(w Weight) (float64, error) {
+	if err := checkBound(w.Name, w.Factors); err != nil {
+		return 0, err
+	}
 	n := math.Sqrt(squaredNorm(w.Factors))
 	if !(n <= math.MaxFloat32) {
 		return 0, named{name: w.Name}.notFinite()
@@ -122,6 +126,9 @@ type Difference struct {
 func Diff(ctx context.Context, a, b *Adapter) ([]Difference, error) {
 	both := []*Adapter{a, b}
 	if err := checkShapes(both); err != nil {
+		return nil, err
+	}
+	if err := cmp.Or(a.checkBound(), b.checkBound()); err != nil {
 		return nil, err
 	}
 	var all []Difference

@@ -32,7 +32,7 @@ func loraAdapter(t *testing.T, seed uint64, alpha float32, shapes ...[3]int) *Ad
 // plainDelta is ΔW in float64 by plain loops, with n_out rows.
 func plainDelta(f Factors) *mat.Dense {
 	nIn, nOut := f.Shape()
-	return mat.NewDense(nOut, nIn, f.reference())
+	return mat.NewDense(nOut, nIn, referenceOf(f))
 }
 
 // deficient makes the last component of a LoRA the sum of the others.
@@ -299,7 +299,7 @@ func TestDiffRefuses(t *testing.T) {
 // plainOf is ΔW by plain loops, and as many zeros where there is none as the test's shapes need at most.
 func plainOf(a *Adapter, name string) []float64 {
 	if w, ok := a.Weight(name); ok {
-		return w.reference()
+		return referenceOf(w)
 	}
 	return make([]float64, 600)
 }

@@ -85,8 +85,8 @@ const cancelled = 1e-12
 // weight and of a few times the result.
 //
 // It returns ctx's error when that is cancelled, and an error for a ΔW that is
-// not finite, for a budget below rank 1 everywhere, and for Inputs that are
-// missing, of the wrong length, negative or not finite. So it does for Outputs.
+// not finite, for a budget below rank 1 everywhere, for Inputs that are missing, of
+// the wrong length, negative or not finite, and [ErrNeedsBase]. So it does for Outputs.
 func Decompose(ctx context.Context, a *Adapter, o DecomposeOptions) (*Decomposition, error) {
 	if o.Budget == 0 {
 		o.Budget = 4 * a.Parameters()
@@ -129,6 +129,9 @@ func (d *Decomposition) MinBudget() int {
 }
 
 func (d *Decomposition) decompose(w named, o DecomposeOptions) (part, error) {
+	if err := checkBound(w.name, w.change); err != nil {
+		return part{}, err
+	}
 	nIn, nOut := w.Shape()
 	in, err := channels("input", o.Inputs, w.name, nIn)
 	if err != nil {

@@ -19,6 +19,24 @@ type Dual struct {
 	Alpha float32 // 0 = unscaled; else s is Alpha/r1
 }
 
+var dualKind = fileKind{
+	method: MethodDual, name: "dual_lora", alphaKey: "adapter.dual_lora.alpha",
+	factors: []stored{
+		{"dual_a", [2]string{"n_in", "r1"}}, {"dual_b", [2]string{"r1", "n_out"}},
+		{"dual_c", [2]string{"n_in", "r2"}}, {"dual_d", [2]string{"r2", "n_out"}},
+	},
+	join: func(m []Mat, alpha float32) Factors { return &Dual{A: m[0], B: m[1], C: m[2], D: m[3], Alpha: alpha} },
+}
+
+// newDual gives the odd one of the ranks to the magnitude group: r1 = ⌈rank/2⌉.
+func newDual(nIn, nOut, rank int, alpha float32) Factors {
+	r1 := (rank + 1) / 2
+	return &Dual{
+		A: NewMat(nIn, r1), B: NewMat(r1, nOut),
+		C: NewMat(nIn, rank-r1), D: NewMat(rank-r1, nOut), Alpha: alpha,
+	}
+}
+
 // Method is MethodDual.
 func (d *Dual) Method() Method { return MethodDual }
 
@@ -33,7 +51,7 @@ func (d *Dual) Scale() float32 { return scaleOf(d.Alpha, d.A.NE[1]) }
 
 // Mats lists dual_a, dual_b, dual_c and dual_d.
 func (d *Dual) Mats() []Named {
-	return []Named{{"dual_a", d.A}, {"dual_b", d.B}, {"dual_c", d.C}, {"dual_d", d.D}}
+	return []Named{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
 }
 
 // Init draws A, C and D and leaves B zero: ΔW = 0, and since ReLU'(0) counts as
@@ -73,7 +91,14 @@ func join(m, n []float32, opposite bool) {
 	}
 }
 
-func (d *Dual) reference() []float64 {
+func (d *Dual) alpha() float32 { return d.Alpha }
+
+func (d *Dual) scaled(factor float32) (Factors, error) {
+	alpha, err := alphaFor(d.Alpha, d.A.NE[1], factor)
+	return &Dual{A: d.A, B: d.B, C: d.C, D: d.D, Alpha: alpha}, err
+}
+
+func (d *Dual) reference(Mat) []float64 {
 	m, n := product(d.A, d.B), product(d.C, d.D)
 	for i := range m {
 		m[i] = float64(d.Scale()) * relu(m[i]) * sign(n[i])
@@ -86,7 +111,7 @@ func (d *Dual) reference() []float64 {
 //	dM = s · G ⊙ sign(N) ⊙ [M ≥ 0]    ReLU'(0) = 1, a valid subgradient
 //	dN = s · G ⊙ ReLU(M)              straight through the sign
 //	dA = Bᵀ·dM, dB = dM·Aᵀ, dC = Dᵀ·dN, dD = dN·Cᵀ
-func (d *Dual) gradients(g []float64) []Mat {
+func (d *Dual) gradients(g []float64, _ Mat) []Mat {
 	m, n := product(d.A, d.B), product(d.C, d.D)
 	s := float64(d.Scale())
 	for i, gi := range g {

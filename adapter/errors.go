@@ -9,6 +9,13 @@ import (
 // fits the model's shapes but was trained on another one.
 var ErrOtherBase = errors.New("trained on another base")
 
+// ErrNeedsBase is what is returned, wrapped, where a change would have to be formed
+// that depends on the weights of a base and has none, see [Adapter.Bind].
+var ErrNeedsBase = errors.New("its change depends on the weights of the base, which is not given")
+
+// errNoMultiple: the change is no multiple of any of its factors.
+var errNoMultiple = errors.New("the effect of a DoRA is no multiple of its factors")
+
 // A FormatError reports a GGUF file that claims to be an adapter and is none that
 // can be used: factors missing, of shapes that do not fit, or not finite.
 type FormatError struct {

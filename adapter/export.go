@@ -44,7 +44,7 @@ func (a *Adapter) WriteLoRA(path string, o LoRAOptions) error {
 // commonAlpha is the alpha of all weights, or 0 and true if they have several.
 func (a *Adapter) commonAlpha() (alpha float32, folded bool) {
 	for _, w := range a.Weights {
-		if alphaOf(w.Factors) != a.Alpha() {
+		if w.alpha() != a.Alpha() {
 			return 0, true
 		}
 	}
@@ -57,10 +57,14 @@ func (a *Adapter) commonAlpha() (alpha float32, folded bool) {
 // identity is never below F16, which holds its ones exactly. A LoRA is its own
 // exact form and is written as [Adapter.WriteLoRA] does.
 //
-// ΔW is made a tile at a time while the file is written.
+// ΔW is made a tile at a time while the file is written. The errors are those of
+// WriteLoRA and [ErrNeedsBase].
 func (a *Adapter) WriteExact(path string, o LoRAOptions) error {
 	if a.Method() == MethodLoRA {
 		return a.WriteLoRA(path, o)
+	}
+	if err := a.checkBound(); err != nil {
+		return err
 	}
 	exact := *a
 	exact.Meta = withMeta(a.Meta, KeyExport, "exact")

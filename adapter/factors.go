@@ -10,39 +10,13 @@ import (
 	"sync"
 )
 
-// Method names a way to parametrise the change of a weight.
-type Method string
-
-// The methods, by the names that configuration files and command lines use.
-const (
-	MethodLoRA Method = "lora"      // ΔW = s·B·A
-	MethodDual Method = "dual-lora" // ΔW = s·ReLU(B·A) ⊙ sign(D·C), arXiv 2512.03402
-)
-
-// ParseMethod returns the method called s, or an error that lists them all.
-func ParseMethod(s string) (Method, error) {
-	switch m := Method(s); m {
-	case MethodLoRA, MethodDual:
-		return m, nil
-	}
-	return "", fmt.Errorf("adapter: method %q: want %q or %q", s, MethodDual, MethodLoRA)
-}
-
-// MinRank is the smallest rank the method can be given: dual-lora splits its
-// rank into two groups and needs one for each.
-func (m Method) MinRank() int {
-	if m == MethodDual {
-		return 2
-	}
-	return 1
-}
-
-// Factors are the trained matrices of one weight W [n_in, n_out]. [LoRA] and
-// [Dual] are the two kinds.
+// Factors are the trained matrices of one weight W [n_in, n_out]: [LoRA], [Dual] or
+// [DoRA].
 //
 // The methods that only read may be called by several goroutines at once.
 type Factors interface {
-	// Method tells which kind it is.
+	// Method tells by which formula ΔW is formed: MethodLoRA for an rsLoRA too, which
+	// is a LoRA with another alpha.
 	Method() Method
 	// Shape is that of the weight: n_in, n_out.
 	Shape() (nIn, nOut int)
@@ -54,45 +28,45 @@ type Factors interface {
 	// Mats lists the factors in the order of their letters. The matrices share
 	// their memory with the receiver: to write them is to change it.
 	Mats() []Named
-	// Init starts the factors from seed so that ΔW = 0. weight is the name of
+	// Init starts the factors from seed so that ΔW = 0; those that need their base
+	// after Bind. weight is the name of
 	// the base's tensor: each factor draws from a stream of its own, so neither
 	// the order nor the choice of weights changes what one of them gets.
 	Init(seed uint64, weight string)
 	// DeltaRows writes rows row0 to row1-1 of ΔW into dst, (row1-row0)*n_in
-	// long: a big ΔW can be formed a tile at a time.
+	// long: a big ΔW can be formed a tile at a time. It panics for factors that
+	// need their base before Bind.
 	DeltaRows(dst []float32, row0, row1 int)
 
-	// reference is ΔW [n_in, n_out] in plain Go and float64.
-	reference() []float64
+	// alpha is that of the file, from which Scale follows; 0 is none.
+	alpha() float32
+	// scaled are the factors with ΔW times factor, in memory that both share.
+	scaled(factor float32) (Factors, error)
+	// reference is ΔW [n_in, n_out] over the weight w, in plain Go and float64.
+	reference(w Mat) []float64
 	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Mats, in its order.
-	gradients(g []float64) []Mat
+	gradients(g []float64, w Mat) []Mat
 }
 
 // Named is one factor with the suffix that it has in a file, such as "lora_a".
 type Named struct {
-	Suffix string
-	Mat    Mat
+	Suffix  string
+	Mat     Mat
+	NoDecay bool // no change of the weight is not where it is 0: a weight decay must not draw it there
 }
 
 // New returns zero factors of a method for a weight [n_in, n_out]; call Init
-// before training. Dual LoRA gives the odd one of its ranks to the magnitude
-// group: r1 = ⌈rank/2⌉. The rank has to be at least [Method.MinRank].
+// before training. It returns an error for a method that there is not, and for a rank
+// below [Method.MinRank].
 func New(m Method, nIn, nOut, rank int, alpha float32) (Factors, error) {
-	if rank < m.MinRank() {
-		return nil, fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, m.MinRank())
+	row, err := m.row()
+	if err != nil {
+		return nil, err
 	}
-	switch m {
-	case MethodLoRA:
-		return &LoRA{A: NewMat(nIn, rank), B: NewMat(rank, nOut), Alpha: alpha}, nil
-	case MethodDual:
-		r1 := (rank + 1) / 2
-		return &Dual{
-			A: NewMat(nIn, r1), B: NewMat(r1, nOut),
-			C: NewMat(nIn, rank-r1), D: NewMat(rank-r1, nOut), Alpha: alpha,
-		}, nil
+	if rank < row.minRank {
+		return nil, fmt.Errorf("adapter: rank %d: %s needs at least %d", rank, m, row.minRank)
 	}
-	_, err := ParseMethod(string(m))
-	return nil, err
+	return row.create(nIn, nOut, rank, alpha), nil
 }
 
 // Parameters counts the trained numbers of f.

@@ -2,9 +2,16 @@ package adapter
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+
+	"finetune/gguf"
+	"finetune/quant/plain"
 )
 
 // Central differences of a loss that is linear (LoRA) or piecewise linear
@@ -31,8 +38,17 @@ func randomMat(rng *rand.Rand, n, m int) Mat {
 	return x
 }
 
-// randomFactors returns factors with every matrix non-zero, B too.
+// randomFactors returns factors with every matrix non-zero, B too, over a random base where they need one.
 func randomFactors(t *testing.T, m Method, nIn, nOut, rank int, alpha float32, rng *rand.Rand) Factors {
+	t.Helper()
+	f := unbound(t, m, nIn, nOut, rank, alpha, rng)
+	if _, ok := f.(based); ok {
+		bindTo(t, f, randomMat(rng, nIn, nOut))
+	}
+	return f
+}
+
+func unbound(t *testing.T, m Method, nIn, nOut, rank int, alpha float32, rng *rand.Rand) Factors {
 	t.Helper()
 	f, err := New(m, nIn, nOut, rank, alpha)
 	if err != nil {
@@ -43,6 +59,53 @@ func randomFactors(t *testing.T, m Method, nIn, nOut, rank int, alpha float32, r
 	}
 	return f
 }
+
+// bindTo gives factors a base of one weight, where they need one.
+func bindTo(t *testing.T, f Factors, w Mat) {
+	t.Helper()
+	a := &Adapter{Weights: []Weight{{"w", f}}}
+	if err := a.Bind(baseOf(t, map[string]Mat{"w": w}), plain.Decode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// baseOf is an open file with these weights in F32.
+func baseOf(t *testing.T, weights map[string]Mat) *gguf.File {
+	t.Helper()
+	b := gguf.NewBuilder()
+	for _, name := range slices.Sorted(maps.Keys(weights)) {
+		m := weights[name]
+		data, err := plain.Append(nil, gguf.TypeF32, m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.AddTensor(name, gguf.TypeF32, []int64{int64(m.NE[0]), int64(m.NE[1])}, data)
+	}
+	path := filepath.Join(t.TempDir(), "base.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// weightOf is the W that factors are bound to, none for those that need none.
+func weightOf(f Factors) Mat {
+	d, ok := bare(f).(*DoRA)
+	if !ok {
+		return Mat{}
+	}
+	w := NewMat(d.Shape())
+	d.weight.read(w.Data, 0, w.NE[1])
+	return w
+}
+
+// referenceOf is ΔW in plain Go.
+func referenceOf(f Factors) []float64 { return f.reference(weightOf(f)) }
 
 // loss is Σ c ⊙ y: its derivative by y is c, whatever y.
 func loss(y, c Mat) float64 {
@@ -175,13 +238,13 @@ func TestDualLearnsFromItsStart(t *testing.T) {
 }
 
 func TestDeltaIsTheReference(t *testing.T) {
-	for _, m := range []Method{MethodLoRA, MethodDual} {
+	for _, m := range Methods() {
 		for _, shape := range [][3]int{{5, 3, 2}, {40, 200, 7}, {130, 64, 16}, {33, 65, 3}} {
 			rng := rand.New(rand.NewPCG(6, 6))
 			f := randomFactors(t, m, shape[0], shape[1], shape[2], 4, rng)
 			got := make([]float32, shape[0]*shape[1])
 			Delta(f, got)
-			for i, want := range f.reference() {
+			for i, want := range referenceOf(f) {
 				wantClose(t, fmt.Sprintf("%s %v: ΔW[%d]", m, shape, i), float64(got[i]), want, gemmTol)
 			}
 		}
@@ -190,7 +253,7 @@ func TestDeltaIsTheReference(t *testing.T) {
 
 func TestDeltaRowsEqualDeltaWhereverTheTileStarts(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	for _, m := range []Method{MethodLoRA, MethodDual} {
+	for _, m := range Methods() {
 		f := randomFactors(t, m, 37, 150, 6, 1, rng)
 		whole := make([]float32, 37*150)
 		Delta(f, whole)
@@ -222,8 +285,9 @@ func TestSignOfZeroIsMinusOne(t *testing.T) {
 }
 
 func TestInitIsANoOpWithPEFTsBounds(t *testing.T) {
-	for _, m := range []Method{MethodLoRA, MethodDual} {
+	for _, m := range Methods() {
 		f, _ := New(m, 100, 60, 10, 32)
+		bindTo(t, f, randomMat(rand.New(rand.NewPCG(8, 8)), 100, 60))
 		f.Init(7, "blk.0.attn_q.weight")
 		delta := make([]float32, 100*60)
 		Delta(f, delta)
@@ -241,7 +305,7 @@ func TestInitIsANoOpWithPEFTsBounds(t *testing.T) {
 // checkUniform: inside the bound, reaching near it, and centred.
 func checkUniform(t *testing.T, named Named) {
 	t.Helper()
-	if named.Suffix == "lora_b" || named.Suffix == "dual_b" {
+	if strings.HasSuffix(named.Suffix, "_b") || named.NoDecay {
 		return
 	}
 	bound := 1 / math.Sqrt(float64(named.Mat.NE[0]))
@@ -303,6 +367,23 @@ func TestNewSplitsTheRank(t *testing.T) {
 	}
 }
 
+// The scale is alpha/√rank whatever the rank, and 1 without an alpha; llama.cpp makes the same of the file's alpha.
+func TestRSLoRAScale(t *testing.T) {
+	for _, c := range []struct {
+		rank        int
+		alpha, want float32
+	}{{1, 8, 8}, {4, 8, 4}, {16, 8, 2}, {9, -3, -1}, {7, 0, 1}, {2, 1, float32(math.Sqrt(0.5))}} {
+		f, err := New(MethodRSLoRA, 10, 20, c.rank, c.alpha)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClose(t, fmt.Sprintf("scale of rank %d, alpha %v", c.rank, c.alpha), float64(f.Scale()), float64(c.want), ruleTol)
+		if got := llamaScale(f.alpha(), f.(*LoRA).B); got != f.Scale() {
+			t.Errorf("rank %d, alpha %v: llama.cpp scales by %v, want %v", c.rank, c.alpha, got, f.Scale())
+		}
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	for _, c := range []struct {
 		m    Method
@@ -312,7 +393,7 @@ func TestNewRefuses(t *testing.T) {
 		{MethodLoRA, 0, "adapter: rank 0: lora needs at least 1"},
 		{MethodDual, 1, "adapter: rank 1: dual-lora needs at least 2"},
 		{MethodDual, -4, "adapter: rank -4: dual-lora needs at least 2"},
-		{"dora", 4, `adapter: method "dora": want "dual-lora" or "lora"`},
+		{"ia3", 4, `adapter: method "ia3": want "dual-lora", "lora", "rslora" or "dora"`},
 	} {
 		_, err := New(c.m, 8, 8, c.rank, 0)
 		if err == nil || err.Error() != c.want {

@@ -29,7 +29,7 @@ func randomAdapter(t *testing.T, m Method) *Adapter {
 		name string
 		ne   [2]int
 	}{{"blk.2.attn_q.weight", [2]int{64, 32}}, {"blk.10.attn_q.weight", [2]int{32, 96}}, {"blk.10.ffn_down.weight", [2]int{172, 64}}} {
-		a.Weights = append(a.Weights, Weight{w.name, randomFactors(t, m, w.ne[0], w.ne[1], 6, 12, rng)})
+		a.Weights = append(a.Weights, Weight{w.name, unbound(t, m, w.ne[0], w.ne[1], 6, 12, rng)})
 	}
 	return a
 }
@@ -76,7 +76,7 @@ func wantSame(t *testing.T, got, want *Adapter) {
 }
 
 func TestSaveLoadSave(t *testing.T) {
-	for _, m := range []Method{MethodLoRA, MethodDual} {
+	for _, m := range []Method{MethodLoRA, MethodDual, MethodDoRA} {
 		a := randomAdapter(t, m)
 		first := save(t, a)
 		b := load(t, first)
@@ -186,7 +186,7 @@ func TestTheScaleThatLlamaCppAppliesIsOurs(t *testing.T) {
 		}}
 		b := load(t, save(t, a))
 		for i, w := range b.Weights {
-			l, want := w.Factors.(*LoRA), a.Weights[i].reference()
+			l, want := w.Factors.(*LoRA), referenceOf(a.Weights[i])
 			for j, v := range product(l.A, l.B) {
 				wantClose(t, "ΔW in llama.cpp", v*float64(llamaScale(b.Alpha(), l.B)), want[j], ruleTol)
 			}
@@ -211,7 +211,7 @@ func TestExactExportIsDeltaItself(t *testing.T) {
 		if b.Weights[i].Rank() != min(nIn, nOut) {
 			t.Errorf("%s: rank %d, want %d", w.Name, b.Weights[i].Rank(), min(nIn, nOut))
 		}
-		for j, v := range b.Weights[i].reference() {
+		for j, v := range referenceOf(b.Weights[i]) {
 			if float32(v) != want[j] {
 				t.Fatalf("%s: ΔW[%d] = %v, want %v", w.Name, j, v, want[j])
 			}
@@ -384,10 +384,10 @@ func TestLoadRefuses(t *testing.T) {
 		{"a model", set("general.type", "model"), 0, false, `general.type is "model", want "adapter"`},
 		{"no type", func(f *foreign) { delete(f.kv, "general.type") }, 0, false, `general.type is "", want "adapter"`},
 		{"no architecture", func(f *foreign) { delete(f.kv, "general.architecture") }, 0, false, `general.architecture is missing`},
-		{"another kind", set("adapter.type", "ia3"), 0, true, `adapter.type is "ia3", want "lora" or "dual_lora"`},
+		{"another kind", set("adapter.type", "ia3"), 0, true, `adapter.type is "ia3", want "lora", "dual_lora" or "dora"`},
 		{"NaN alpha", set("adapter.lora.alpha", float32(math.NaN())), 0, false, `adapter.lora.alpha is NaN`},
 		{"half a pair", func(f *foreign) { f.tensors = f.tensors[1:] }, 0, false, `tensor "blk.0.attn_q.weight": lora_b is missing`},
-		{"ranks differ", shape(0, 3, 10), 0, false, `tensor "blk.0.attn_q.weight": lora_a [64 4] and lora_b [3 10] do not fit, want [n_in rank] and [rank n_out]`},
+		{"ranks differ", shape(0, 3, 10), 0, false, `tensor "blk.0.attn_q.weight": lora_b is [3 10], want [4 n_out]`},
 		{"unknown name", rename(0, "blk.0.attn_q.weight.lora_c"), 0, false, `tensor "blk.0.attn_q.weight.lora_c": want a name that ends in lora_a, lora_b`},
 		{"no dot", rename(0, "x"), 0, false, `tensor "x": want a name that ends in lora_a, lora_b`},
 		{"embeddings", rename(0, "token_embd.weight.lora_a"), 0, true, `tensor "token_embd.weight.lora_a": adapted embeddings are not supported`},
@@ -424,10 +424,14 @@ func TestLoadRefuses(t *testing.T) {
 // FuzzRead: no bytes make Read panic, what it accepts survives a way through a
 // file, and no tool that works on it panics.
 func FuzzRead(f *testing.F) {
-	for _, m := range []Method{MethodLoRA, MethodDual} {
+	for _, m := range []Method{MethodLoRA, MethodDual, MethodDoRA} {
 		a := &Adapter{Architecture: "llama"}
 		factors, _ := New(m, 4, 3, 2, 1)
-		factors.Init(1, "w")
+		for _, m := range factors.Mats() {
+			for i := range m.Mat.Data {
+				m.Mat.Data[i] = float32(i)
+			}
+		}
 		a.Weights = []Weight{{"blk.0.attn_q.weight", factors}}
 		path := filepath.Join(f.TempDir(), "seed.gguf")
 		if err := a.Save(path); err != nil {
@@ -499,7 +503,7 @@ func checkOneByOne(t *testing.T, file *gguf.File, a *Adapter) {
 }
 
 func TestOpenReadsOneWeightAtATime(t *testing.T) {
-	for _, m := range []Method{MethodLoRA, MethodDual} {
+	for _, m := range []Method{MethodLoRA, MethodDual, MethodDoRA} {
 		a := randomAdapter(t, m)
 		f, err := Open(save(t, a))
 		if err != nil {

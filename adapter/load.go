@@ -11,9 +11,9 @@ import (
 	"finetune/quant/plain"
 )
 
-// Load reads an adapter file: the container of a Dual LoRA that [Adapter.Save]
-// writes, or any GGUF LoRA, whoever made it, with factors in F32, F16, BF16 or
-// Q8_0 and a rank of its own for each weight.
+// Load reads an adapter file: a container that [Adapter.Save] writes, or any GGUF
+// LoRA, whoever made it, with factors in F32, F16, BF16 or Q8_0 and a rank of its own
+// for each weight.
 //
 // As in llama.cpp, tensors named *_norm.weight are skipped. The pair of
 // token_embd.weight, which is stored the other way round, and pairs of expert
@@ -38,7 +38,7 @@ func Read(f *gguf.File) (*Adapter, error) {
 }
 
 // index finds the kind of the file, and what belongs to which weight.
-func (l *loader) index() (fileKind, error) {
+func (l *loader) index() (*fileKind, error) {
 	kind, err := l.kind()
 	if err != nil {
 		return kind, err
@@ -52,20 +52,6 @@ func (l *loader) index() (fileKind, error) {
 		}
 	}
 	return kind, nil
-}
-
-// A kind of adapter file: its adapter.type, the key of its alpha, the suffixes of
-// its factors in the order of [Factors.Mats].
-type fileKind struct {
-	method   Method
-	name     string
-	alphaKey string
-	suffixes []string
-}
-
-var fileKinds = []fileKind{
-	{MethodLoRA, "lora", "adapter.lora.alpha", []string{"lora_a", "lora_b"}},
-	{MethodDual, "dual_lora", "adapter.dual_lora.alpha", []string{"dual_a", "dual_b", "dual_c", "dual_d"}},
 }
 
 type loader struct {
@@ -90,23 +76,21 @@ func (l *loader) unsupported(format string, args ...any) error {
 	return &UnsupportedError{l.f.Path(), fmt.Sprintf(format, args...)}
 }
 
-func (l *loader) kind() (fileKind, error) {
+func (l *loader) kind() (*fileKind, error) {
 	if general, _ := l.f.String(keyType); general != "adapter" {
-		return fileKind{}, l.format("general.type is %q, want \"adapter\"", general)
+		return nil, l.format("general.type is %q, want \"adapter\"", general)
 	}
 	if l.f.Architecture() == "" {
-		return fileKind{}, l.format("general.architecture is missing")
+		return nil, l.format("general.architecture is missing")
 	}
 	name, _ := l.f.String(keyKind)
-	for _, k := range fileKinds {
-		if k.name == name {
-			return k, nil
-		}
+	if kind, ok := kindCalled(name); ok {
+		return kind, nil
 	}
-	return fileKind{}, l.unsupported("adapter.type is %q, want \"lora\" or \"dual_lora\"", name)
+	return nil, l.unsupported("adapter.type is %q, want %s", name, quoted(fileTypes()))
 }
 
-func (l *loader) alpha(kind fileKind) error {
+func (l *loader) alpha(kind *fileKind) error {
 	alpha, err := l.f.Float(kind.alphaKey)
 	switch {
 	case errors.Is(err, gguf.ErrNoKey):
@@ -121,14 +105,14 @@ func (l *loader) alpha(kind fileKind) error {
 }
 
 // tensor files one tensor under its weight and suffix.
-func (l *loader) tensor(t gguf.Tensor, kind fileKind) error {
+func (l *loader) tensor(t gguf.Tensor, kind *fileKind) error {
 	dot := strings.LastIndexByte(t.Name, '.')
 	weight, suffix := t.Name[:max(dot, 0)], t.Name[dot+1:]
 	switch {
 	case strings.HasSuffix(t.Name, "_norm.weight"):
 		return nil
-	case !slices.Contains(kind.suffixes, suffix):
-		return l.format("tensor %q: want a name that ends in %s", t.Name, strings.Join(kind.suffixes, ", "))
+	case !slices.Contains(kind.suffixes(), suffix):
+		return l.format("tensor %q: want a name that ends in %s", t.Name, strings.Join(kind.suffixes(), ", "))
 	case strings.HasSuffix(weight, "token_embd.weight"):
 		return l.unsupported("tensor %q: adapted embeddings are not supported", t.Name)
 	}
@@ -178,7 +162,7 @@ func (l *loader) matrix(t gguf.Tensor) (Mat, error) {
 	return m, nil
 }
 
-func (l *loader) adapter(kind fileKind) (*Adapter, error) {
+func (l *loader) adapter(kind *fileKind) (*Adapter, error) {
 	a := &Adapter{Architecture: l.f.Architecture(), Meta: map[string]gguf.Value{}}
 	a.BaseName, _ = l.f.String(keyBaseName)
 	a.BaseHash, _ = l.f.String(keyBaseHash)
@@ -203,11 +187,12 @@ func (l *loader) adapter(kind fileKind) (*Adapter, error) {
 }
 
 // typeOf is the type that written again gives every factor the type it has, else F32.
-func (l *loader) typeOf(kind fileKind) gguf.Type {
+func (l *loader) typeOf(kind *fileKind) gguf.Type {
+	suffixes := kind.suffixes()
 	for _, t := range []gguf.Type{gguf.TypeQ8_0, gguf.TypeF16, gguf.TypeBF16} {
 		other := func(tensor gguf.Tensor) bool {
 			dot := strings.LastIndexByte(tensor.Name, '.')
-			return slices.Contains(kind.suffixes, tensor.Name[dot+1:]) && tensor.Type != typeFor(t, int(tensor.Shape[0]))
+			return slices.Contains(suffixes, tensor.Name[dot+1:]) && tensor.Type != typeFor(t, int(tensor.Shape[0]))
 		}
 		if !slices.ContainsFunc(l.f.Tensors(), other) {
 			return t
@@ -217,9 +202,9 @@ func (l *loader) typeOf(kind fileKind) gguf.Type {
 }
 
 // weight joins the factors of one weight and checks that their shapes agree.
-func (l *loader) weight(kind fileKind, weight string) (Factors, error) {
+func (l *loader) weight(kind *fileKind, weight string) (Factors, error) {
 	var mats []Mat
-	for _, suffix := range kind.suffixes {
+	for _, suffix := range kind.suffixes() {
 		t, ok := l.factors[weight][suffix]
 		if !ok {
 			return nil, l.format("tensor %q: %s is missing", weight, suffix)
@@ -230,17 +215,10 @@ func (l *loader) weight(kind fileKind, weight string) (Factors, error) {
 		}
 		mats = append(mats, m)
 	}
-	for i := 0; i < len(mats); i += 2 {
-		a, b := mats[i], mats[i+1]
-		if a.NE[1] != b.NE[0] || a.NE[0] != mats[0].NE[0] || b.NE[1] != mats[1].NE[1] {
-			return nil, l.format("tensor %q: %s %v and %s %v do not fit, want [n_in rank] and [rank n_out]",
-				weight, kind.suffixes[i], a.NE, kind.suffixes[i+1], b.NE)
-		}
+	if wrong := kind.check(mats); wrong != "" {
+		return nil, l.format("tensor %q: %s", weight, wrong)
 	}
-	if kind.method == MethodDual {
-		return &Dual{A: mats[0], B: mats[1], C: mats[2], D: mats[3], Alpha: l.fileAlpha}, nil
-	}
-	return &LoRA{A: mats[0], B: mats[1], Alpha: l.fileAlpha}, nil
+	return kind.join(mats, l.fileAlpha), nil
 }
 
 func finite(v float32) bool { return math.Abs(float64(v)) <= math.MaxFloat32 }

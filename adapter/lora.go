@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"math"
+
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 )
@@ -11,6 +13,23 @@ type LoRA struct {
 	A     Mat     // [n_in, rank]
 	B     Mat     // [rank, n_out]
 	Alpha float32 // 0 = unscaled, as in llama.cpp; else s is Alpha/rank
+}
+
+var loraKind = fileKind{
+	method: MethodLoRA, name: "lora", alphaKey: "adapter.lora.alpha",
+	factors: []stored{{"lora_a", [2]string{"n_in", "rank"}}, {"lora_b", [2]string{"rank", "n_out"}}},
+	join:    func(m []Mat, alpha float32) Factors { return &LoRA{A: m[0], B: m[1], Alpha: alpha} },
+}
+
+func newLoRA(nIn, nOut, rank int, alpha float32) Factors {
+	return &LoRA{A: NewMat(nIn, rank), B: NewMat(rank, nOut), Alpha: alpha}
+}
+
+// newRSLoRA returns a rank-stabilized LoRA (arXiv 2312.03732): one whose alpha is so
+// much larger that alpha/rank is what the user's alpha over √rank is. So a file of it
+// has the same effect for every reader of a GGUF LoRA.
+func newRSLoRA(nIn, nOut, rank int, alpha float32) Factors {
+	return newLoRA(nIn, nOut, rank, float32(float64(alpha)*math.Sqrt(float64(rank))))
 }
 
 // Method is MethodLoRA.
@@ -27,7 +46,7 @@ func (l *LoRA) Scale() float32 { return scaleOf(l.Alpha, l.Rank()) }
 
 // Mats lists lora_a and lora_b.
 func (l *LoRA) Mats() []Named {
-	return []Named{{"lora_a", l.A}, {"lora_b", l.B}}
+	return []Named{{Suffix: "lora_a", Mat: l.A}, {Suffix: "lora_b", Mat: l.B}}
 }
 
 // Init draws A and leaves B zero, so that ΔW = 0.
@@ -43,7 +62,14 @@ func (l *LoRA) DeltaRows(dst []float32, row0, row1 int) {
 	blas32.Gemm(blas.NoTrans, blas.NoTrans, l.Scale(), l.B.rows(row0, row1), l.A.rows(0, l.Rank()), 0, out)
 }
 
-func (l *LoRA) reference() []float64 {
+func (l *LoRA) alpha() float32 { return l.Alpha }
+
+func (l *LoRA) scaled(factor float32) (Factors, error) {
+	alpha, err := alphaFor(l.Alpha, l.Rank(), factor)
+	return &LoRA{A: l.A, B: l.B, Alpha: alpha}, err
+}
+
+func (l *LoRA) reference(Mat) []float64 {
 	delta := product(l.A, l.B)
 	for i := range delta {
 		delta[i] *= float64(l.Scale())
@@ -52,7 +78,7 @@ func (l *LoRA) reference() []float64 {
 }
 
 // gradients: dM = s·G, then dA = Bᵀ·dM and dB = dM·Aᵀ.
-func (l *LoRA) gradients(g []float64) []Mat {
+func (l *LoRA) gradients(g []float64, _ Mat) []Mat {
 	dm := make([]float64, len(g))
 	for i := range g {
 		dm[i] = float64(l.Scale()) * g[i]

@@ -11,7 +11,7 @@ import (
 // in memory, as [Load] gives them. One goroutine at a time.
 type File struct {
 	loader  *loader
-	kind    fileKind
+	kind    *fileKind
 	outline *Adapter // without the factors' data
 }
 

@@ -5,7 +5,8 @@ package adapter
 // W [n_in, n_out], X [n_in, T], Y [n_out, T], G = dL/d(ΔW) [n_in, n_out].
 
 // Forward returns y = (W + ΔW)·x, [n_out, T], for a weight w [n_in, n_out] and
-// activations x [n_in, T]. A zero Mat as w leaves the weight out: y = ΔW·x.
+// activations x [n_in, T]. A zero Mat as w leaves the weight out, y = ΔW·x, and is
+// nothing for a DoRA.
 func Forward(f Factors, w, x Mat) Mat {
 	nIn, nOut := f.Shape()
 	x.check("x", nIn, x.NE[1])
@@ -37,7 +38,7 @@ func Backward(f Factors, w, x, dy Mat) (dx Mat, grads []Mat) {
 			}
 		}
 	}
-	return inputGradient(f, w, dy), f.gradients(g)
+	return inputGradient(f, w, dy), f.gradients(g, w)
 }
 
 // inputGradient is dx = (W + ΔW)ᵀ·dy.
@@ -59,7 +60,7 @@ func inputGradient(f Factors, w, dy Mat) Mat {
 
 // plusDelta is W + ΔW [n_in, n_out].
 func plusDelta(f Factors, w Mat) []float64 {
-	sum := f.reference()
+	sum := f.reference(w)
 	if w.Data == nil {
 		return sum
 	}

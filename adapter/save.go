@@ -51,20 +51,23 @@ func reserved(key string) bool {
 }
 
 // Save writes the adapter to path, whole or not at all, with factors in F32.
-// A LoRA becomes a GGUF LoRA, which llama.cpp loads as it is. A Dual LoRA becomes
-// our own container, adapter.type "dual_lora", which llama.cpp refuses by that
-// type. Saving what [Load] returned gives the same bytes again.
+// A LoRA becomes a GGUF LoRA, which llama.cpp loads as it is. Other factors become
+// a container of our own with an adapter.type of its own, such as "dual_lora", by
+// which llama.cpp refuses it. Saving what [Load] returned gives the same bytes again.
 func (a *Adapter) Save(path string) error {
 	if a.Method() == MethodLoRA {
 		return a.WriteLoRA(path, LoRAOptions{})
 	}
-	w, err := a.newWriter(MethodDual, gguf.TypeF32, a.Alpha(), a.Rank())
+	w, err := a.newWriter(a.Method(), gguf.TypeF32, a.Alpha(), a.Rank())
 	if err != nil {
 		return err
 	}
 	for _, weight := range a.Weights {
-		if alphaOf(weight.Factors) != a.Alpha() {
-			return fmt.Errorf("adapter: tensor %q: alpha is %v, the first weight's %v: one file has one alpha", weight.Name, alphaOf(weight.Factors), a.Alpha())
+		if weight.Method() != a.Method() {
+			return fmt.Errorf("adapter: tensor %q: method %s, the first weight's %s: one file has one method", weight.Name, weight.Method(), a.Method())
+		}
+		if weight.alpha() != a.Alpha() {
+			return fmt.Errorf("adapter: tensor %q: alpha is %v, the first weight's %v: one file has one alpha", weight.Name, weight.alpha(), a.Alpha())
 		}
 		for _, m := range weight.Mats() {
 			w.mat(weight.Name+"."+m.Suffix, m.Mat, 1)
@@ -97,15 +100,15 @@ func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (wri
 	if !Storable(t) {
 		return writer{}, fmt.Errorf("adapter: type %s: want f32, f16, bf16 or q8_0", t)
 	}
+	row, err := m.row()
+	if err != nil {
+		return writer{}, err
+	}
 	b := gguf.NewBuilder()
 	b.Set(keyType, "adapter")
 	b.Set(keyArch, a.Architecture)
-	for _, k := range fileKinds {
-		if k.method == m {
-			b.Set(keyKind, k.name)
-			b.Set(k.alphaKey, alpha) // a float32: llama.cpp reads no other kind
-		}
-	}
+	b.Set(keyKind, row.kind.name)
+	b.Set(row.kind.alphaKey, alpha) // a float32: llama.cpp reads no other kind
 	b.Set(KeyMethod, string(a.Method()))
 	b.Set(keyRank, uint32(rank))
 	b.Set(keyBaseName, a.BaseName)

@@ -22,27 +22,13 @@ func (a *Adapter) Scaled(factor float32) (*Adapter, error) {
 	scaled.Weights = nil
 	scaled.Meta = derivedMeta(a.Meta)
 	for _, w := range a.Weights {
-		f, err := rescaled(w.Factors, factor)
+		f, err := w.scaled(factor)
 		if err != nil {
 			return nil, fmt.Errorf("adapter: tensor %q: %w", w.Name, err)
 		}
 		scaled.Weights = append(scaled.Weights, Weight{w.Name, f})
 	}
 	return &scaled, nil
-}
-
-func rescaled(f Factors, factor float32) (Factors, error) {
-	switch f := f.(type) {
-	case *LoRA:
-		alpha, err := alphaFor(f.Alpha, f.Rank(), factor)
-		return &LoRA{A: f.A, B: f.B, Alpha: alpha}, err
-	case *Dual:
-		alpha, err := alphaFor(f.Alpha, f.A.NE[1], factor)
-		return &Dual{A: f.A, B: f.B, C: f.C, D: f.D, Alpha: alpha}, err
-	case Weight:
-		return rescaled(f.Factors, factor)
-	}
-	panic(fmt.Sprintf("adapter: internal error: scaling a %T", f))
 }
 
 // alphaFor is the alpha that makes the scale factor times what it is.

@@ -26,7 +26,7 @@ func TestScaledMultipliesTheEffectAndNoFactor(t *testing.T) {
 					if got, want := w.Scale(), a.Weights[i].Scale()*factor; factor != 0.3 && got != want {
 						t.Errorf("%s, alpha %v: scale %v, want %v", m, alpha, got, want)
 					}
-					before, after := a.Weights[i].reference(), w.reference()
+					before, after := referenceOf(a.Weights[i]), referenceOf(w)
 					for j := range before {
 						wantClose(t, "ΔW", after[j], float64(factor)*before[j], ruleTol)
 					}

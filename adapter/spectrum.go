@@ -16,6 +16,9 @@ type Spectrum struct {
 // the factors of a LoRA and in matrices whose smaller side is 256 at most; in others the largest are found by randomized
 // search, started from seed. A ΔW that is not finite is an error.
 func SpectrumOf(w Weight, n int, seed uint64) (Spectrum, error) {
+	if err := checkBound(w.Name, w.Factors); err != nil {
+		return Spectrum{}, err
+	}
 	nIn, nOut := w.Shape()
 	small := min(nIn, nOut)
 	k := n

@@ -167,7 +167,7 @@ func TestCheckRankRefuses(t *testing.T) {
 		{MethodLoRA, 25, `adapter: rank 25: tensor "blk.0.attn_k.weight" has shape [64 24], want a rank of at most 24`},
 		{MethodLoRA, 0, "adapter: rank 0: lora needs at least 1"},
 		{MethodDual, 1, "adapter: rank 1: dual-lora needs at least 2"},
-		{"x", 4, `adapter: method "x": want "dual-lora" or "lora"`},
+		{"x", 4, `adapter: method "x": want "dual-lora", "lora", "rslora" or "dora"`},
 	} {
 		err := CheckRank(c.m, c.rank, tensors)
 		if got := fmt.Sprint(err); c.want == "" && err != nil || c.want != "" && got != c.want {

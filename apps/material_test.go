@@ -52,14 +52,14 @@ var variants = []variant{
 
 // material trains with both methods and exports every variant with the program's own library. The result is the path of the
 // base, and a run for the base alone and for each adapter.
-func material(t *testing.T) (base string, all []run) {
+func material(t *testing.T) (base string, all []asked) {
 	t.Helper()
 	dir := t.TempDir()
 	base, err := filepath.Abs(baseFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = []run{{Name: "base"}}
+	all = []asked{{Name: "base"}}
 	records := taught(t, filepath.Join(dir, "taught.jsonl"))
 	trained := map[adapter.Method]string{}
 	for _, v := range variants {
@@ -68,7 +68,7 @@ func material(t *testing.T) (base string, all []run) {
 		}
 		path := filepath.Join(dir, v.name+".gguf")
 		exportVariant(t, trained[v.method], path, v)
-		all = append(all, run{v.name, path})
+		all = append(all, asked{v.name, path})
 	}
 	return base, all
 }
@@ -98,10 +98,10 @@ func taught(t *testing.T, path string) string {
 	return path
 }
 
-func train(t *testing.T, base, records, run string, method adapter.Method) string {
+func train(t *testing.T, base, records, dir string, method adapter.Method) string {
 	t.Helper()
 	c := run.DefaultsOf(string(method))
-	c.Model, c.Data, c.Out = base, records, run
+	c.Model, c.Data, c.Out = base, records, dir
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads = trainCtx, trainBatch, trainSteps, trainRank, trainRate, threads
 	c.ValFraction = 0 // what the adapter says is measured here, not how well
 	s, err := trainer.Train(t.Context(), c, false, nil)
@@ -109,13 +109,13 @@ func train(t *testing.T, base, records, run string, method adapter.Method) strin
 		t.Fatal(err)
 	}
 	t.Logf("%s: loss %.3f after %d steps, %.0f tokens/s", method, float64(s.TrainLoss), s.Steps, s.RawRate)
-	return run
+	return dir
 }
 
-func exportVariant(t *testing.T, run, out string, v variant) {
+func exportVariant(t *testing.T, dir, out string, v variant) {
 	t.Helper()
 	c := export.DefaultConfig()
-	c.Run, c.Out, c.Mode, c.Rank, c.Type, c.Threads = run, out, v.mode, v.rank, v.kind, threads
+	c.Run, c.Out, c.Mode, c.Rank, c.Type, c.Threads = dir, out, v.mode, v.rank, v.kind, threads
 	r, err := export.Run(t.Context(), c, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -37,7 +37,7 @@ func ours(t *testing.T, r request) (all []reference) {
 	return all
 }
 
-func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference) {
+func oursWith(t *testing.T, m *llama.Model, r request, run asked) (all []reference) {
 	t.Helper()
 	e, err := eval.NewEvaluator(m, r.Context, r.Threads)
 	if err != nil {
@@ -66,7 +66,7 @@ func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference
 }
 
 // stepwise answers one run token by token. kind is the type of the cache, nil for llama.cpp's own choice, F16.
-func stepwise(t *testing.T, m *llama.Model, r request, run run, kind *ggml.Type) (all []reference) {
+func stepwise(t *testing.T, m *llama.Model, r request, run asked, kind *ggml.Type) (all []reference) {
 	t.Helper()
 	c, err := llama.NewContext(m, llama.ContextParams{NCtx: r.Context, Threads: r.Threads, FlashAttn: llama.FlashAttnOff, TypeK: kind, TypeV: kind})
 	if err != nil {

@@ -31,15 +31,15 @@ func prompt(sentence string) string {
 // request is what an app is asked, on its standard input.
 type request struct {
 	Model   string   `json:"model"`
-	Runs    []run    `json:"runs"`
+	Runs    []asked    `json:"runs"`
 	Prompts []string `json:"prompts"`
 	Tokens  int      `json:"tokens"`
 	Context int      `json:"context"`
 	Threads int      `json:"threads"`
 }
 
-// run is the base with an adapter, or alone.
-type run struct {
+// asked is the base with an adapter, or alone.
+type asked struct {
 	Name    string `json:"name"`
 	Adapter string `json:"adapter"`
 }

@@ -15,9 +15,12 @@
 //     patterns. What one number cannot say is folded into B (scale.go).
 //   - The layout: MLX stores transposed matrices, and experts in one tensor.
 //
-// Refused, with advice, is what the wanted format cannot hold: DoRA, whole modules
-// trained along, biases, adapted heads that share the embeddings' weights, and the
-// Dual LoRA of this project, which has to be exported first.
+// A DoRA of PEFT becomes a file of this project's own, for package merge: of the three
+// formats no other holds it (dora.go).
+//
+// Refused, with advice, is what the wanted format cannot hold: whole modules trained
+// along, biases, adapted heads that share the embeddings' weights, and the Dual LoRA of
+// this project, which has to be exported first.
 //
 // Files come from elsewhere: nothing in them names a file, is allocated by an
 // unchecked count, or is written before all of it was read. PEFT's folder is
@@ -99,6 +102,12 @@ func Run(c Config) (*Report, error) {
 		return nil, err
 	}
 	defer l.close()
+	if l.isDoRA() {
+		if err := c.onlyToGGUF(); err != nil {
+			return nil, err
+		}
+		r.note("a DoRA, in a file of finetune's own: llama.cpp does not load it, finetune merge puts it into the model")
+	}
 	r.describe(l)
 	if err := writers[c.To](c.Out, m, l, r); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/quant/plain"
@@ -103,10 +104,11 @@ func (g *ggufReader) checkKind() error {
 	switch general, _ := g.f.String(keyType); {
 	case general != "adapter":
 		return hint.With(g.format("general.type is %q, want \"adapter\"", general), "--from is the adapter, --model its base")
-	case kind == "dual_lora":
-		return hint.With(g.unsupported("is a Dual LoRA as it is trained, which no other format can hold"),
-			"finetune export --run RUNDIR --out adapter.gguf makes a GGUF LoRA of it, which can be converted")
-	case kind != "lora":
+	case kind != adapter.MethodLoRA.FileType():
+		if m, ok := adapter.MethodOfFile(kind); ok {
+			return hint.With(g.unsupported("holds %s as it is trained, which no other format can hold", m),
+				"finetune export --run RUNDIR --out adapter.gguf makes a GGUF LoRA of its run, which can be converted")
+		}
 		return g.unsupported("adapter.type is %q, want \"lora\"", kind)
 	case g.f.Architecture() != g.m.Architecture:
 		return g.format("made for architecture %q, the model is %q", g.f.Architecture(), g.m.Architecture)
@@ -272,7 +274,7 @@ func (g *ggufReader) pairs(alpha float64) (map[string]pair, error) {
 			if len(g.m.shapes[weight]) < 3 {
 				expert = -1
 			}
-			pairs[weightKey(weight, expert)] = pair{as[i], bs[i], scale}
+			pairs[weightKey(weight, expert)] = pair{a: as[i], b: bs[i], scale: scale}
 		}
 	}
 	if len(pairs) == 0 {

@@ -15,7 +15,8 @@ type ggufWeight struct {
 	stack   bool
 }
 
-// writeGGUF writes a GGUF LoRA for llama.cpp.
+// writeGGUF writes a GGUF LoRA for llama.cpp, or the container of a DoRA for package
+// adapter.
 func writeGGUF(path string, m *model, l *lora, r *Report) error {
 	c, err := carry(l.pairs, m.toTensors(), m.rowsOfKey)
 	if err != nil {
@@ -26,15 +27,19 @@ func writeGGUF(path string, m *model, l *lora, r *Report) error {
 	alpha, factors := ggufAlpha(weights)
 	r.Alpha = alpha
 
+	method := adapter.MethodLoRA
+	if l.isDoRA() {
+		method = adapter.MethodDoRA
+	}
 	b := gguf.NewBuilder()
 	b.Set(keyType, "adapter")
 	b.Set(keyArch, m.Architecture)
-	b.Set(keyKind, "lora")
-	b.Set(keyAlpha, float32(alpha)) // llama.cpp reads no other kind
+	b.Set(keyKind, method.FileType())
+	b.Set(method.AlphaKey(), float32(alpha)) // llama.cpp reads no other kind
 	if len(l.invocation) > 0 {
 		b.Set(keyInvocation, l.invocation)
 	}
-	b.Set(adapter.KeyMethod, string(adapter.MethodLoRA))
+	b.Set(adapter.KeyMethod, string(method))
 	b.Set(keyRank, uint32(r.RankMax))
 	b.Set(keyBaseName, m.Name)
 	b.Set(keyBaseHash, m.Hash)
@@ -46,7 +51,7 @@ func writeGGUF(path string, m *model, l *lora, r *Report) error {
 	}
 	setFolds(b, weights, factors, r)
 	for i, w := range weights {
-		w.add(b, factors[i])
+		w.add(b, method.Suffixes(), factors[i])
 	}
 	return b.WriteFile(path)
 }
@@ -111,10 +116,10 @@ func setFolds(b *gguf.Builder, weights []ggufWeight, factors []float64, r *Repor
 	}
 }
 
-// add adds lora_a [n_in, rank] and lora_b [rank, n_out], with the experts as third
-// dimension; of the embeddings lora_a is [rank, n_vocab].
-func (w ggufWeight) add(b *gguf.Builder, factor float64) {
-	var as, bs []matrix
+// add adds A [n_in, rank] and B [rank, n_out], with the experts as third dimension, and
+// the magnitudes [n_out, 1] of a DoRA; of the embeddings A is [rank, n_vocab].
+func (w ggufWeight) add(b *gguf.Builder, suffixes []string, factor float64) {
+	var as, bs, magnitudes []matrix
 	for _, p := range w.experts {
 		if w.name == "token_embd.weight" {
 			p.a = p.a.transposed()
@@ -123,17 +128,18 @@ func (w ggufWeight) add(b *gguf.Builder, factor float64) {
 			p.b = p.b.scaled(factor)
 		}
 		as, bs = append(as, inGGUF(p.a)), append(bs, inGGUF(p.b))
-	}
-	for _, f := range []struct {
-		suffix string
-		ms     []matrix
-	}{{".lora_a", as}, {".lora_b", bs}} {
-		shape := []int64{int64(f.ms[0].cols), int64(f.ms[0].rows)}
-		if w.stack {
-			shape = append(shape, int64(len(f.ms)))
+		if p.isDoRA() {
+			magnitudes = append(magnitudes, p.magnitudes.transposed().asF32())
 		}
-		b.AddTensorFunc(w.name+f.suffix, f.ms[0].typ, shape, func(out io.Writer) error {
-			for _, m := range f.ms {
+	}
+	for i, suffix := range suffixes {
+		ms := [][]matrix{as, bs, magnitudes}[i]
+		shape := []int64{int64(ms[0].cols), int64(ms[0].rows)}
+		if w.stack {
+			shape = append(shape, int64(len(ms)))
+		}
+		b.AddTensorFunc(w.name+"."+suffix, ms[0].typ, shape, func(out io.Writer) error {
+			for _, m := range ms {
 				data, err := m.read()
 				if err != nil {
 					return err

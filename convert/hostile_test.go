@@ -62,7 +62,8 @@ func TestPEFTSettingsThatAreRefused(t *testing.T) {
 		kind   kind
 		want   string
 	}{
-		"DoRA":                     {settings{"use_dora": true}, refused, "use_dora is true: DoRA"},
+		"DoRA without magnitudes":  {settings{"use_dora": true}, damaged, "adapter_config.json says use_dora, and its lora_magnitude_vector is missing"},
+		"DoRA as a word":           {settings{"use_dora": "yes"}, damaged, `use_dora is "yes", want true or false`},
 		"modules_to_save":          {settings{"modules_to_save": []string{"lm_head"}}, refused, `modules_to_save is ["lm_head"]`},
 		"bias":                     {settings{"bias": "all"}, refused, `bias is "all"`},
 		"bias of B":                {settings{"lora_bias": true}, refused, "lora_bias"},
@@ -136,7 +137,7 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 		"half a pair":         {func(f folder) { delete(f.shapes, q+".lora_B.weight") }, damaged, "A or B is missing"},
 		"other prefix":        {func(f folder) { f.shapes["model.x.lora_A.weight"] = []int64{4, 64} }, damaged, "begins with base_model.model."},
 		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in"},
-		"DoRA":                {func(f folder) { f.shapes[q+".lora_magnitude_vector"] = []int64{64} }, refused, "is of DoRA"},
+		"DoRA":                {func(f folder) { f.shapes[q+".lora_magnitude_vector"] = []int64{64} }, damaged, "has a lora_magnitude_vector, and adapter_config.json does not say use_dora"},
 		"bias of B":           {func(f folder) { f.shapes[q+".lora_B.bias"] = []int64{64} }, refused, "is a bias of B"},
 		"bias":                {func(f folder) { f.shapes[q+".bias"] = []int64{64} }, refused, "a bias that was trained"},
 		"a whole weight":      {func(f folder) { f.shapes[peftPrefix+"lm_head.weight"] = []int64{8, 64} }, refused, "a whole weight that was trained"},
@@ -277,7 +278,7 @@ func TestGGUFAdaptersThatAreRefused(t *testing.T) {
 		kind kind
 		want string
 	}{
-		"Dual LoRA":            {keys: map[string]any{"adapter.type": "dual_lora"}, kind: refused, want: "is a Dual LoRA"},
+		"Dual LoRA":            {keys: map[string]any{"adapter.type": "dual_lora"}, kind: refused, want: "holds dual-lora as it is trained"},
 		"a model":              {keys: map[string]any{"general.type": "model"}, kind: damaged, want: `general.type is "model"`},
 		"another architecture": {keys: map[string]any{"general.architecture": "qwen2"}, kind: damaged, want: `made for architecture "qwen2", the model is "llama"`},
 		"alpha that is none":   {keys: map[string]any{keyAlpha: float32(math.NaN())}, kind: damaged, want: "alpha is NaN"},

@@ -177,7 +177,7 @@ func (x *mlxReader) module(l *lora, name string) error {
 		if err := s.check(x.f.Path(), name, a, b); err != nil {
 			return err
 		}
-		if err := l.add(x.f.Path(), name, s, pair{a, b, x.config.scale}); err != nil {
+		if err := l.add(x.f.Path(), name, s, pair{a: a, b: b, scale: x.config.scale}); err != nil {
 			return err
 		}
 	}

@@ -1,12 +1,16 @@
 package convert
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
-// pair is a LoRA on one weight: ΔW = scale·B·A.
+// pair is a LoRA on one weight: ΔW = scale·B·A. With magnitudes it is a DoRA, see dora.go.
 type pair struct {
-	a     matrix // [rank][in]
-	b     matrix // [out][rank]
-	scale float64
+	a          matrix // [rank][in]
+	b          matrix // [out][rank]
+	scale      float64
+	magnitudes matrix // [out][1]; without read for a LoRA
 }
 
 func (p pair) rank() int { return p.a.rows }
@@ -90,6 +94,11 @@ func carry(from map[string]pair, crossings []crossing, rows map[string]int) (car
 		if slices.ContainsFunc(parts[to], part.moves) {
 			c.reordered++
 		}
+		if parts[to][0].isDoRA() {
+			if p.magnitudes, err = joinedMagnitudes(parts[to], rows[to]); err != nil {
+				return c, fmt.Errorf("weight %q: %w", to, err)
+			}
+		}
 		c.pairs[to] = p
 	}
 	return c, nil
@@ -116,7 +125,10 @@ func divide(p pair, group []crossing) ([]part, error) {
 		if columns != nil && len(columns) == 0 {
 			continue // nothing of it is for these rows
 		}
-		cut := pair{p.a.pickRows(columns), p.b.pickRows(x.take).pickColumns(columns), p.scale}
+		cut := pair{a: p.a.pickRows(columns), b: p.b.pickRows(x.take).pickColumns(columns), scale: p.scale}
+		if p.isDoRA() {
+			cut.magnitudes = p.magnitudes.pickRows(x.take)
+		}
 		parts = append(parts, part{cut, x})
 	}
 	return parts, nil
@@ -144,7 +156,7 @@ func (o owners) of(i int) []int {
 // B is zero but for the rows of one crossing. A column that is zero altogether goes
 // with the one before it.
 func ownersOfRank(p pair, group []crossing) (owners, error) {
-	if len(group) < 2 {
+	if len(group) < 2 || p.isDoRA() { // which scales the rows that no component changes too
 		return nil, nil
 	}
 	b, err := p.b.floats()
@@ -205,7 +217,7 @@ func join(parts []part, n int) (pair, error) {
 	if shared {
 		as = as[:1]
 	}
-	joined := pair{stacked(sameType(as)), stacked(sameType(bs)), parts[0].scale}
+	joined := pair{a: stacked(sameType(as)), b: stacked(sameType(bs)), scale: parts[0].scale}
 	joined.b = joined.b.pickRows(placed(parts, n))
 	return joined, nil
 }
@@ -264,10 +276,10 @@ func stackOf(experts []*pair) []pair {
 	next := 0 // of as and bs
 	for _, p := range experts {
 		if p == nil {
-			all = append(all, pair{zeros(as[0].typ, rank, as[0].cols), zeros(bs[0].typ, bs[0].rows, rank), scale})
+			all = append(all, pair{a: zeros(as[0].typ, rank, as[0].cols), b: zeros(bs[0].typ, bs[0].rows, rank), scale: scale})
 			continue
 		}
-		all = append(all, pair{as[next], bs[next], scale}.widened(rank))
+		all = append(all, pair{a: as[next], b: bs[next], scale: scale}.widened(rank))
 		next++
 	}
 	return all

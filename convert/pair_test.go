@@ -85,12 +85,12 @@ func TestCarryJoins(t *testing.T) {
 	rows := map[string]int{"qkv": 3 * out, "q": out, "k": out, "v": out}
 	shared := random("A", 2, in)
 	for name, from := range map[string]map[string]pair{
-		"A of their own":      {"q": {random("qA", 2, in), random("qB", out, 2), 2}, "k": {random("kA", 3, in), random("kB", out, 3), 2}, "v": {random("vA", 2, in), random("vB", out, 2), 2}},
-		"one A":               {"q": {shared, random("qB", out, 2), 2}, "k": {shared, random("kB", out, 2), 2}, "v": {shared, random("vB", out, 2), 2}},
-		"one is missing":      {"q": {random("qA", 2, in), random("qB", out, 2), 2}, "v": {random("vA", 2, in), random("vB", out, 2), 2}},
-		"only one":            {"k": {random("kA", 3, in), random("kB", out, 3), 2}},
-		"scales of their own": {"q": {random("qA", 2, in), random("qB", out, 2), 2}, "k": {random("kA", 2, in), random("kB", out, 2), 3}},
-		"types of their own":  {"q": {random("qA", 1, in), random("qB", out, 1), 2}, "k": {of(gguf.TypeF16, 1, in, 1, 2, 3, 4, 5), of(gguf.TypeF16, out, 1, 1, 2, 3, 4), 2}},
+		"A of their own":      {"q": {a: random("qA", 2, in), b: random("qB", out, 2), scale: 2}, "k": {a: random("kA", 3, in), b: random("kB", out, 3), scale: 2}, "v": {a: random("vA", 2, in), b: random("vB", out, 2), scale: 2}},
+		"one A":               {"q": {a: shared, b: random("qB", out, 2), scale: 2}, "k": {a: shared, b: random("kB", out, 2), scale: 2}, "v": {a: shared, b: random("vB", out, 2), scale: 2}},
+		"one is missing":      {"q": {a: random("qA", 2, in), b: random("qB", out, 2), scale: 2}, "v": {a: random("vA", 2, in), b: random("vB", out, 2), scale: 2}},
+		"only one":            {"k": {a: random("kA", 3, in), b: random("kB", out, 3), scale: 2}},
+		"scales of their own": {"q": {a: random("qA", 2, in), b: random("qB", out, 2), scale: 2}, "k": {a: random("kA", 2, in), b: random("kB", out, 2), scale: 3}},
+		"types of their own":  {"q": {a: random("qA", 1, in), b: random("qB", out, 1), scale: 2}, "k": {a: of(gguf.TypeF16, 1, in, 1, 2, 3, 4, 5), b: of(gguf.TypeF16, out, 1, 1, 2, 3, 4), scale: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			there, err := carry(from, crossings, rows)
@@ -148,7 +148,7 @@ func TestCarryDivides(t *testing.T) {
 		back = append(back, crossing{x.to, x.from, x.put, x.take})
 	}
 	rows := map[string]int{"wqkv": 8, "q": 4, "k": 2, "v": 2}
-	whole := pair{random("A", 3, in), random("B", 8, 3), 4}
+	whole := pair{a: random("A", 3, in), b: random("B", 8, 3), scale: 4}
 	there, err := carry(map[string]pair{"wqkv": whole}, crossings, rows)
 	if err != nil || len(there.pairs) != 3 || there.reordered != 1 || !slices.Equal(there.divided, []string{"wqkv"}) {
 		t.Fatalf("carry = %+v, %v, want three pairs, q of them reordered", there, err)
@@ -173,7 +173,7 @@ func TestCarryDivides(t *testing.T) {
 	}
 
 	// Trained in llama.cpp's layout, each of the three has an A of its own.
-	own := map[string]pair{"q": {random("qA", 2, in), random("qB", 4, 2), 1}, "v": {random("vA", 2, in), random("vB", 2, 2), 1}}
+	own := map[string]pair{"q": {a: random("qA", 2, in), b: random("qB", 4, 2), scale: 1}, "v": {a: random("vA", 2, in), b: random("vB", 2, 2), scale: 1}}
 	joined, err := carry(own, back, rows)
 	if err != nil || joined.pairs["wqkv"].rank() != 4 {
 		t.Fatalf("carry = %+v, %v, want rank 4", joined, err)
@@ -194,7 +194,7 @@ func TestCarryDivides(t *testing.T) {
 // An adapter that was never trained has a B of zeros, in which no blocks can be seen.
 func TestCarryOfZeros(t *testing.T) {
 	x := []crossing{{"w", "q", []int{0}, nil}, {"w", "k", []int{1}, nil}}
-	c, err := carry(map[string]pair{"w": {random("A", 2, 3), zeros(gguf.TypeF32, 2, 2), 1}}, x, map[string]int{"q": 1, "k": 1})
+	c, err := carry(map[string]pair{"w": {a: random("A", 2, 3), b: zeros(gguf.TypeF32, 2, 2), scale: 1}}, x, map[string]int{"q": 1, "k": 1})
 	if err != nil || len(c.pairs) != 2 || c.pairs["q"].rank() != 2 {
 		t.Errorf("carry = %+v, %v, want both with rank 2", c, err)
 	}
@@ -204,8 +204,8 @@ func TestCarryOfZeros(t *testing.T) {
 func TestStackOf(t *testing.T) {
 	experts := []*pair{
 		nil,
-		{random("A1", 2, 3), random("B1", 4, 2), 2},
-		{of(gguf.TypeF16, 1, 3, 1, 2, 3), of(gguf.TypeF16, 4, 1, 1, 2, 3, 4), 3},
+		{a: random("A1", 2, 3), b: random("B1", 4, 2), scale: 2},
+		{a: of(gguf.TypeF16, 1, 3, 1, 2, 3), b: of(gguf.TypeF16, 4, 1, 1, 2, 3, 4), scale: 3},
 	}
 	all := stackOf(experts)
 	for i, p := range all {

@@ -21,8 +21,6 @@ var foreign = []struct {
 	end, what string
 	named     bool // PEFT's own: "lora_" is in the name
 }{
-	{".lora_magnitude_vector", "is of DoRA", true},
-	{".lora_magnitude_vector.weight", "is of DoRA", true},
 	{".lora_B.bias", "is a bias of B", true},
 	{".weight", "is a whole weight that was trained along", false},
 	{".bias", "is a bias that was trained along", false},
@@ -38,7 +36,7 @@ func readPEFT(dir string, m *model, r *Report) (*lora, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peftReader{f: f, m: m, r: r, config: config, factors: map[string][2]matrix{}}
+	p := &peftReader{f: f, m: m, r: r, config: config, factors: map[string][2]matrix{}, magnitudes: map[string]matrix{}}
 	l, err := p.lora()
 	if err != nil {
 		f.Close()
@@ -49,11 +47,13 @@ func readPEFT(dir string, m *model, r *Report) (*lora, error) {
 }
 
 type peftReader struct {
-	f       *safetensors.File
-	m       *model
-	r       *Report
-	config  *peftConfig
-	factors map[string][2]matrix // by module, as the file calls it
+	f      *safetensors.File
+	m      *model
+	r      *Report
+	config *peftConfig
+
+	factors    map[string][2]matrix // by module, as the file calls it
+	magnitudes map[string]matrix    // likewise, of a DoRA
 }
 
 func (p *peftReader) format(format string, args ...any) error {
@@ -65,6 +65,9 @@ func (p *peftReader) lora() (*lora, error) {
 		if err := p.tensor(t); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.checkMagnitudes(); err != nil {
+		return nil, err
 	}
 	l := &lora{pairs: map[string]pair{}, baseName: p.config.baseName, invocation: p.config.invocation}
 	for _, name := range slices.Sorted(maps.Keys(p.factors)) {
@@ -106,6 +109,11 @@ func (p *peftReader) tensor(t safetensors.Tensor) error {
 			return nil
 		}
 	}
+	if module, ok := magnitudesModule(name); ok {
+		m, err := vector(p.f, t)
+		p.magnitudes[module] = m
+		return err
+	}
 	if strings.HasSuffix(name, ".base_layer.weight") { // PEFT saves it with an adapter on the embeddings
 		p.r.note("tensor %q: left out, it is the weight of the base", t.Name)
 		return nil
@@ -146,7 +154,11 @@ func (p *peftReader) module(l *lora, name string) error {
 	if rank != a.rows {
 		return p.format("module %q: factors of rank %d, %s says %d", name, a.rows, configFile, rank)
 	}
-	return l.add(p.f.Path(), name, s, pair{a, b, scale})
+	magnitudes, err := p.magnitudesOf(name, s)
+	if err != nil {
+		return err
+	}
+	return l.add(p.f.Path(), name, s, pair{a: a, b: b, scale: scale, magnitudes: magnitudes})
 }
 
 // find looks a module up by its name in transformers.

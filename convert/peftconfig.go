@@ -20,6 +20,7 @@ type peftConfig struct {
 	ranks      []pattern // rank_pattern: the first that matches counts
 	alphas     []pattern // alpha_pattern
 	stabilized bool      // use_rslora: the scale is alpha/√rank, not alpha/rank
+	dora       bool      // use_dora: the modules have magnitudes
 	targets    selection // target_modules
 	excluded   selection // exclude_modules
 	layers     []int     // layers_to_transform; nil is all
@@ -51,10 +52,9 @@ const (
 // instead is the advice for whatever only exists in PEFT.
 const instead = "merge it into the base with PEFT's merge_and_unload, and convert the merged model to a GGUF"
 
-// refusals are the settings under which an adapter is not ΔW = scale·B·A on the base:
+// refusals are the settings under which an adapter is neither ΔW = scale·B·A on the base nor a DoRA:
 // unless their value is empty, or the harmless one.
 var refusals = []struct{ key, harmless, why string }{
-	{"use_dora", "", "DoRA rescales the columns of the weight by a learned magnitude"},
 	{"modules_to_save", "", "whole modules were trained along"},
 	{"bias", "none", "biases were trained along"},
 	{"lora_bias", "", "B has a bias"},
@@ -93,6 +93,7 @@ func (c *config) peft() (*peftConfig, error) {
 		ranks:      c.patterns("rank_pattern"),
 		alphas:     c.patterns("alpha_pattern"),
 		stabilized: c.boolean("use_rslora"),
+		dora:       c.boolean("use_dora"),
 		targets:    c.selection("target_modules"),
 		excluded:   c.selection("exclude_modules"),
 		layers:     c.layerList("layers_to_transform"),

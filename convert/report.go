@@ -17,7 +17,7 @@ type Report struct {
 	Architecture string `json:"architecture"`
 
 	Modules    int     `json:"modules"`    // of transformers, experts one by one
-	Parameters int64   `json:"parameters"` // numbers in A and B
+	Parameters int64   `json:"parameters"` // numbers in A, B and magnitudes
 	RankMin    int     `json:"rank_min"`
 	RankMax    int     `json:"rank_max"`
 	ScaleMin   float64 `json:"scale_min"` // ΔW = scale·B·A
@@ -56,7 +56,7 @@ func (r *Report) describe(l *lora) {
 	for _, name := range slices.Sorted(maps.Keys(l.pairs)) {
 		p := l.pairs[name]
 		r.Modules++
-		r.Parameters += int64(p.a.rows)*int64(p.a.cols) + int64(p.b.rows)*int64(p.b.cols)
+		r.Parameters += int64(p.a.rows)*int64(p.a.cols) + int64(p.b.rows)*int64(p.b.cols) + int64(p.magnitudes.rows)
 		r.RankMin, r.RankMax = min(r.RankMin, p.rank()), max(r.RankMax, p.rank())
 		r.ScaleMin, r.ScaleMax = min(r.ScaleMin, p.scale), max(r.ScaleMax, p.scale)
 	}

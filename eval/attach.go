@@ -11,6 +11,8 @@ import (
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
+	"finetune/model"
+	"finetune/quant"
 	"finetune/run"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
@@ -23,11 +25,11 @@ type attached struct {
 }
 
 // Attach puts the adapter in path on the context with a scale, beside those that are attached already: a GGUF LoRA as it
-// is, a run directory or a Dual LoRA file by its exact form. The result detaches it and leaves
-// the others. A Dual LoRA whose exact form is more
+// is, a run directory or a file of another method by its exact form. The result detaches it and leaves
+// the others. One whose exact form is more
 // than half of the machine's memory is an ErrExactTooLarge.
 func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err error) {
-	file, remove, err := loadable(path, e.exact)
+	file, remove, err := loadable(path, e.model.Path(), e.exact)
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +58,12 @@ func (e *Evaluator) detach(a *attached) error {
 	return errors.Join(append(errs, a.Close())...)
 }
 
-// ErrExactTooLarge is what errors.Is finds in the error of Attach for a Dual LoRA that llama.cpp cannot take.
-var ErrExactTooLarge = errors.New("llama.cpp takes a Dual LoRA by its exact form, which is too large")
+// ErrExactTooLarge is what errors.Is finds in the error of Attach for an adapter that llama.cpp cannot take.
+var ErrExactTooLarge = errors.New("llama.cpp takes what is no LoRA by its exact form, which is too large")
 
 // loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this. An
 // exact form of more than limit bytes is not made; 0 = no limit.
-func loadable(path string, limit int64) (file string, remove func(), err error) {
+func loadable(path, modelPath string, limit int64) (file string, remove func(), err error) {
 	if path, err = run.AdapterPath(path); err != nil {
 		return "", nil, err
 	}
@@ -75,6 +77,14 @@ func loadable(path string, limit int64) (file string, remove func(), err error) 
 	if bytes := a.ExactBytes(); limit > 0 && bytes > limit {
 		return "", nil, hint.With(fmt.Errorf("eval: adapter %q: %w: %d MiB, and at most half of this machine's memory, %d MiB, is given to it",
 			path, ErrExactTooLarge, machine.Mebibytes(bytes), machine.Mebibytes(limit)), "finetune export makes a GGUF LoRA of a run")
+	}
+	base, err := model.Open(modelPath)
+	if err != nil {
+		return "", nil, err
+	}
+	defer base.Close()
+	if err := a.Bind(base.File, quant.Decode); err != nil {
+		return "", nil, err
 	}
 	dir, err := os.MkdirTemp("", "finetune-exact-")
 	if err != nil {

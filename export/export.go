@@ -24,6 +24,7 @@ import (
 	"finetune/internal/setting"
 	"finetune/model"
 	"finetune/model/native"
+	"finetune/quant"
 	"finetune/run"
 	"finetune/trainer"
 	"finetune/trainer/data"
@@ -77,7 +78,7 @@ const (
 	ByEngine = "engine" // the training engine: full precision where llama.cpp rounds activations, a difference of a thousandth
 )
 
-// maxExactBytes is the size in bytes of an adapter's exact form up to which llama.cpp measures a Dual LoRA by it: it holds an
+// maxExactBytes is the size in bytes of an adapter's exact form up to which llama.cpp measures what is no LoRA by it: it holds an
 // adapter in memory.
 const maxExactBytes = 1 << 30
 
@@ -109,7 +110,7 @@ type Try struct {
 type exporter struct {
 	Config
 	run     run.Config
-	base    *model.Base
+	base    *model.Base // that the adapter is bound to
 	adapter *adapter.Adapter
 	model   *llama.Model
 	eval    *eval.Evaluator
@@ -157,6 +158,9 @@ func (x *exporter) open() (err error) {
 		return err
 	}
 	if err := x.adapter.CheckBase(id); err != nil {
+		return err
+	}
+	if err := x.adapter.Bind(x.base.File, quant.Decode); err != nil {
 		return err
 	}
 	if x.model, err = native.Load(x.base); err != nil {
@@ -242,7 +246,7 @@ func (x *exporter) close() error {
 
 // measureEnds finds the losses that retention is measured between: of the base, and of the adapter as it was trained.
 func (x *exporter) measureEnds(ctx context.Context) (err error) {
-	x.result = Result{File: x.Out, Mode: x.Mode, Method: string(x.adapter.Method()),
+	x.result = Result{File: x.Out, Mode: x.Mode, Method: x.run.Method,
 		BaseLoss: eval.NotMeasured, DualLoss: eval.NotMeasured, DualLossBy: ByLlama, ExportLoss: eval.NotMeasured, Retention: eval.NotMeasured}
 	if len(x.val) == 0 {
 		return nil

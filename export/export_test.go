@@ -235,8 +235,14 @@ func TestExportWithoutStatistics(t *testing.T) {
 
 // The training engine measures what llama.cpp measures, where the exact form is too large for that.
 func TestExportMeasuresLargeAdaptersByTheEngine(t *testing.T) {
+	for _, method := range []string{"dual-lora", "dora"} {
+		t.Run(method, func(t *testing.T) { measuredByBoth(t, method) })
+	}
+}
+
+func measuredByBoth(t *testing.T, method string) {
 	c := testrun.Tiny(t)
-	c.Steps = 40
+	c.Method, c.Steps = method, 40
 	trained.Run(t, c)
 	losses := map[string]eval.Loss{}
 	for _, limit := range []int64{maxExactBytes, 0} {

@@ -172,18 +172,28 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 // are single numbers; for quantized types Data returns an *UnsupportedError.
 // A tensor that is not there is ErrNoTensor, a closed file os.ErrClosed.
 func (f *File) Data(name string) ([]byte, error) {
+	t, _ := f.Tensor(name) // Part says if there is none
+	return f.Part(name, 0, t.Bytes())
+}
+
+// Part returns bytes from to to-1 of what Data returns, whole blocks of the tensor's
+// type, without reading the others.
+func (f *File) Part(name string, from, to int64) ([]byte, error) {
 	t, ok := f.Tensor(name)
 	if !ok {
 		return nil, f.errorf("tensor %q: %w", name, ErrNoTensor)
+	}
+	if block := int64(t.Type.BlockBytes()); from < 0 || from > to || to > t.Bytes() || from%block != 0 || to%block != 0 {
+		return nil, f.errorf("tensor %q: bytes %d to %d: want whole blocks of %d within %d bytes", name, from, to, block, t.Bytes())
 	}
 	p := f.parts[t.part]
 	if p.close == nil {
 		return nil, f.errorf("tensor %q: %w", name, os.ErrClosed)
 	}
 	if p.head.order == binary.BigEndian {
-		return p.swapped(t)
+		return p.swapped(t, from, to)
 	}
-	return p.bytes(t)
+	return p.bytes(t, from, to)
 }
 
 // Forget takes what was read of mapped files out of the memory of this process, where
@@ -197,9 +207,9 @@ func (f *File) Forget() {
 	}
 }
 
-// bytes returns the data of t as it lies in the file.
-func (p *part) bytes(t Tensor) ([]byte, error) {
-	start, n := p.head.data+t.Offset, t.Bytes()
+// bytes returns a part of the data of t as it lies in the file.
+func (p *part) bytes(t Tensor, from, to int64) ([]byte, error) {
+	start, n := p.head.data+t.Offset+from, to-from
 	if p.data != nil {
 		return p.data[start : start+n : start+n], nil
 	}
@@ -210,12 +220,13 @@ func (p *part) bytes(t Tensor) ([]byte, error) {
 	return b, nil
 }
 
-// swapped returns a little-endian copy of the data of a tensor of a big-endian file.
-func (p *part) swapped(t Tensor) ([]byte, error) {
+// swapped returns a little-endian copy of a part of the data of a tensor of a
+// big-endian file.
+func (p *part) swapped(t Tensor, from, to int64) ([]byte, error) {
 	if t.Type.BlockSize() != 1 {
 		return nil, withPath(unsupportedErr("tensor %q: big-endian data of type %s", t.Name, t.Type), p.path)
 	}
-	b, err := p.bytes(t)
+	b, err := p.bytes(t, from, to)
 	if err != nil {
 		return nil, err
 	}

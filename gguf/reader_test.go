@@ -65,6 +65,32 @@ func TestDecodeReadsEveryKind(t *testing.T) {
 	}
 }
 
+func TestPartIsAPartOfData(t *testing.T) {
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		f, err := decode(sample(order, 3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := f.Data("a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range [][2]int64{{0, 24}, {8, 20}, {12, 12}, {20, 24}} {
+			if got, err := f.Part("a", r[0], r[1]); err != nil || !bytes.Equal(got, all[r[0]:r[1]]) {
+				t.Errorf("%v: Part(a, %v) = %v, %v, want %v", order, r, got, err, all[r[0]:r[1]])
+			}
+		}
+		for _, r := range [][2]int64{{-4, 8}, {8, 4}, {0, 28}, {2, 8}, {4, 7}} {
+			if got, err := f.Part("a", r[0], r[1]); err == nil {
+				t.Errorf("%v: Part(a, %v) = %v, want an error", order, r, got)
+			}
+		}
+		if _, err := f.Part("c", 0, 4); !errors.Is(err, ErrNoTensor) {
+			t.Errorf("Part(c) = %v, want ErrNoTensor", err)
+		}
+	}
+}
+
 func TestBigEndianQuantizedDataIsUnsupported(t *testing.T) {
 	f, err := decode(sample(binary.BigEndian, 3))
 	if err != nil {

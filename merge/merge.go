@@ -44,7 +44,7 @@ type Config struct {
 	SplitMaxSize int64
 }
 
-// Adapter is a file that [adapter.Load] reads, a GGUF LoRA or a Dual LoRA, and the
+// Adapter is a file that [adapter.Load] reads, a GGUF LoRA, a Dual LoRA or a DoRA, and the
 // factor that its ΔW is taken with: llama.cpp's user scale.
 type Adapter struct {
 	Path  string

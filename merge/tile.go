@@ -50,7 +50,7 @@ func (m *merger) merge(w io.Writer, c *change) error {
 	if err != nil {
 		return err
 	}
-	terms, err := c.terms()
+	terms, err := m.terms(c)
 	if err != nil {
 		return err
 	}
@@ -76,15 +76,19 @@ func (m *merger) merge(w io.Writer, c *change) error {
 	return err
 }
 
-// term is scale·ΔW, with its factors in memory.
+// term is scale·ΔW, with its factors in memory. A ΔW that depends on W reads it from the
+// base, whatever other adapters add.
 type term struct {
 	adapter.Factors
 	scale float32
 }
 
-func (c *change) terms() (all []term, err error) {
+func (m *merger) terms(c *change) (all []term, err error) {
 	for _, d := range c.deltas {
 		w, err := d.file.Weight(c.Name)
+		if err == nil {
+			err = w.Bind(m.base.File, quant.Decode)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -19,9 +19,9 @@ type Config struct {
 	ValFraction float64 `yaml:"val-fraction"`        // share of Data held out, 0 to below 1; unused with Val
 	Out         string  `yaml:"out" resume:"free"`   // the run directory
 
-	Method  string  `yaml:"method"`  // dual-lora, lora or full; the next three are for adapters only, zero with full
+	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
-	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group); 0 = a scale of 1
+	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group; rslora: alpha/√rank); 0 = a scale of 1
 	Targets string  `yaml:"targets"` // all-linear, attention, or a regular expression over whole tensor names
 
 	InitFrom string `yaml:"init-from" was:""` // path of an adapter or run directory whose factors the training starts from; empty = fresh ones

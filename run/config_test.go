@@ -33,7 +33,7 @@ func TestValidate(t *testing.T) {
 		{"no output", func(c *Config) { c.Out = "" }, `setting "out": missing, want the path of the run directory`},
 		{"whole data held out", func(c *Config) { c.ValFraction = 1 }, `setting "val-fraction": want a fraction from 0 to below 1, got 1`},
 		{"nothing held out", func(c *Config) { c.ValFraction = 0 }, ""},
-		{"unknown method", func(c *Config) { c.Method = "dora" }, `setting "method": want dual-lora, lora or full, got "dora"`},
+		{"unknown method", func(c *Config) { c.Method = "ia3" }, `setting "method": want dual-lora, lora, rslora, dora or full, got "ia3"`},
 		{"rank 0", func(c *Config) { c.Rank = 0; c.Method = "lora" }, `setting "rank": want 1 or more, got 0`},
 		{"rank 1 as lora", func(c *Config) { c.Rank = 1; c.Method = "lora" }, ""},
 		{"rank 1 has no second group", func(c *Config) { c.Rank = 1 }, `setting "rank": want 2 or more, got 1`},

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 
+	"finetune/adapter"
 	"finetune/internal/setting"
 	"finetune/trainer/optim"
 )
@@ -18,10 +19,18 @@ const (
 )
 
 var (
-	methodNames = []string{"dual-lora", "lora", MethodFull}
+	methodNames = methods()
 	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
 	longNames   = []string{"cut", "skip"}
 )
+
+// methods lists those of adapters, and full.
+func methods() (names []string) {
+	for _, m := range adapter.Methods() {
+		names = append(names, string(m))
+	}
+	return append(names, MethodFull)
+}
 
 // Validate checks every setting that can be judged without the model and the
 // data and returns the first setting.Error in the order of the fields.
@@ -62,20 +71,16 @@ func (c Config) adapterSettings() *setting.Error {
 		}
 		return &setting.Error{Key: key, Want: zero + " with method full, which trains the base's own tensors", Got: got}
 	}
-	minRank := 1
-	switch c.Method {
-	case MethodFull:
+	if c.Method == MethodFull {
 		return setting.First(
 			unused("rank", "0", c.Rank == 0, strconv.Itoa(c.Rank)),
 			unused("alpha", "0", c.Alpha == 0, strconv.FormatFloat(c.Alpha, 'g', -1, 64)),
 			unused("targets", "none", c.Targets == "", strconv.Quote(c.Targets)),
 			unused("init-from", "none", c.InitFrom == "", strconv.Quote(c.InitFrom)),
 		)
-	case "dual-lora":
-		minRank = 2 // one for the magnitude, one for the direction
 	}
 	return setting.First(
-		setting.Between("rank", c.Rank, minRank, MaxRank),
+		setting.Between("rank", c.Rank, adapter.Method(c.Method).MinRank(), MaxRank),
 		setting.AtLeast0("alpha", c.Alpha),
 		targets("targets", c.Targets),
 	)

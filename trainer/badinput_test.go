@@ -77,7 +77,7 @@ func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
 
 		{"rank 0", func(c *run.Config) { c.Rank = 0 }, "rank 0"},
 		{"rank above the smallest dimension", func(c *run.Config) { c.Rank = 33 }, "rank 33"},
-		{"unknown method", func(c *run.Config) { c.Method = "dora" }, `method "dora"`},
+		{"unknown method", func(c *run.Config) { c.Method = "ia3" }, `method "ia3"`},
 		{"targets that match nothing", func(c *run.Config) { c.Targets = "attn_x" }, "match no weight, the model has attn_k, attn_output, attn_q"},
 		{"targets by substring", func(c *run.Config) { c.Targets = "attn" }, "match no weight"},
 		{"the output head as target", func(c *run.Config) { c.Targets = ".*" }, "is not supported"},

@@ -53,8 +53,33 @@ func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(a.Method()) != method || len(a.Weights) != 7 {
-			t.Errorf("adapter.gguf holds %d matrices of %s, want 7 of %s", len(a.Weights), a.Method(), method)
+		if a.Meta[adapter.KeyMethod] != method || len(a.Weights) != 7 {
+			t.Errorf("adapter.gguf holds %d matrices of %v, want 7 of %s", len(a.Weights), a.Meta[adapter.KeyMethod], method)
+		}
+	}
+}
+
+// An rsLoRA is a LoRA whose alpha is √rank times as large, to the last bit, and its file says both alphas.
+func TestRSLoRAIsALoRAOfALargerAlpha(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.Method, c.Rank, c.Alpha = "rslora", 4, 3
+	s, losses := mustTrain(t, c, false)
+	l := testrun.Elsewhere(t, c)
+	l.Method, l.Alpha = "lora", 6
+	_, want := mustTrain(t, l, false)
+	if !slices.Equal(losses, want) {
+		t.Errorf("losses %v, want those of a LoRA with alpha 6, %v", losses, want)
+	}
+	a, err := adapter.Load(s.Adapter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Method() != adapter.MethodLoRA || a.Alpha() != 6 || a.Weights[0].Scale() != 1.5 {
+		t.Errorf("the file holds %s with alpha %v, scale %v, want a LoRA with 6 and 1.5", a.Method(), a.Alpha(), a.Weights[0].Scale())
+	}
+	for key, want := range map[string]any{adapter.KeyMethod: "rslora", adapter.KeyTrainedRank: uint32(4), adapter.KeyTrainedAlpha: float32(3)} {
+		if a.Meta[key] != want {
+			t.Errorf("%s = %v, want %v", key, a.Meta[key], want)
 		}
 	}
 }

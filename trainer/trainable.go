@@ -7,6 +7,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/model"
+	"finetune/quant"
 	"finetune/run"
 	"finetune/trainer/graph"
 	"finetune/trainer/optim"
@@ -59,7 +60,8 @@ type adapterTrainable struct {
 	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
 }
 
-// newAdapter chooses the adapted weights and starts their factors so that they change nothing.
+// newAdapter chooses the adapted weights and starts their factors so that they change nothing; for some methods that reads
+// the base's weights.
 func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainable, error) {
 	id, err := base.Identity()
 	if err != nil {
@@ -78,6 +80,9 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 		return nil, err
 	}
 	a.Architecture, a.BaseName, a.BaseHash = id.Architecture, id.Name, id.Hash
+	if err := a.Bind(base.File, quant.Decode); err != nil {
+		return nil, err
+	}
 	a.Init(c.Seed)
 	t := &adapterTrainable{Adapter: a, targets: c.Targets}
 	if fromStart && c.InitFrom != "" {
@@ -93,7 +98,7 @@ func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
 // AdapterParams describes the factors of an adapter to an optimizer; values are their data.
 func AdapterParams(a *adapter.Adapter) (params []optim.Param, values [][]float32) {
 	for _, t := range a.Tensors() {
-		params = append(params, optim.Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1})
+		params = append(params, optim.Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1, NoDecay: t.NoDecay})
 		values = append(values, t.Mat.Data)
 	}
 	return params, values

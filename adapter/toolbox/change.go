@@ -17,7 +17,7 @@ func Scale(in string, factor float32, out Output) (*Report, error) {
 	if err := out.check(); err != nil {
 		return nil, err
 	}
-	a, err := adapter.Load(in)
+	a, err := read(in)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func Rerank(ctx context.Context, in string, c adapter.Cut, o adapter.CutOptions,
 	if err := out.check(); err != nil {
 		return nil, err
 	}
-	a, err := adapter.Load(in)
+	a, err := read(in)
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +56,12 @@ func Combine(ctx context.Context, from []Source, o adapter.CombineOptions, out O
 	var inputs []*adapter.Adapter
 	var all []adapter.Ingredient
 	for _, s := range from {
-		a, err := adapter.Load(s.File)
+		a, err := read(s.File)
 		if err != nil {
 			return nil, err
 		}
 		if o.Method == adapter.CombineCat && a.Method() != adapter.MethodLoRA {
-			return nil, hint.With(fmt.Errorf("toolbox: %q: a Dual LoRA has no factors to put beside others", s.File),
+			return nil, hint.With(fmt.Errorf("toolbox: %q: %s has no factors to put beside others", s.File, a.Method()),
 				"--method linear adds its ΔW to the others and cuts the sum to a rank")
 		}
 		inputs = append(inputs, a)

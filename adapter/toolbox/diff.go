@@ -33,11 +33,11 @@ type TensorDiff struct {
 
 // Diff compares the adapters in two files, LoRA or Dual LoRA. The errors are those of [adapter.Load] and [adapter.Diff].
 func Diff(ctx context.Context, a, b string) (*Difference, error) {
-	first, err := adapter.Load(a)
+	first, err := read(a)
 	if err != nil {
 		return nil, err
 	}
-	second, err := adapter.Load(b)
+	second, err := read(b)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,8 @@
 // numbers is package adapter's; here files are read, the type of the factors is chosen, what was done is noted, and the
 // result is written, whole or not at all.
 //
-// An input is a GGUF LoRA or the container of a Dual LoRA. Errors of adapter, gguf and the file system pass through; a
+// An input is a GGUF LoRA or the container of a Dual LoRA; a DoRA is refused, whose change
+// depends on the model. Errors of adapter, gguf and the file system pass through; a
 // wrong setting is an error of Check alone.
 package toolbox
 
@@ -32,7 +33,7 @@ type Report struct {
 	File         string   `json:"file"`
 	From         []Source `json:"from"`
 	Architecture string   `json:"architecture"`
-	Method       string   `json:"method"` // lora or dual-lora, of the file
+	Method       string   `json:"method"` // of the file, one of adapter.Methods
 	Weights      int      `json:"weights"`
 	Parameters   int      `json:"parameters"`
 	RankMin      int      `json:"rank_min"`
@@ -58,6 +59,19 @@ type Tensor struct {
 	Norm   float64 `json:"norm"`   // ‖ΔW‖ before the cut
 	Energy float64 `json:"energy"` // share of ‖ΔW‖² that is kept
 	Error  float64 `json:"error"`  // ‖ΔW − s·B·A‖/‖ΔW‖
+}
+
+// read loads an adapter whose change can be formed without the model.
+func read(path string) (*adapter.Adapter, error) {
+	a, err := adapter.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if a.NeedsBase() {
+		return nil, hint.With(fmt.Errorf("toolbox: %q: %s: %w", path, a.Method(), adapter.ErrNeedsBase),
+			"finetune export makes a GGUF LoRA of its run, finetune merge puts it into the model")
+	}
+	return a, nil
 }
 
 // check refuses what would be written over, before anything is read.
@@ -102,7 +116,7 @@ func (o Output) write(a *adapter.Adapter, t gguf.Type, r *Report) error {
 	case a.Method() == adapter.MethodLoRA:
 		err = a.WriteLoRA(o.Out, adapter.LoRAOptions{Type: t})
 	case o.Type != nil && t != gguf.TypeF32:
-		err = fmt.Errorf("toolbox: type %s: a Dual LoRA is kept in f32", t)
+		err = fmt.Errorf("toolbox: type %s: %s is kept in f32", t, a.Method())
 	default:
 		t, err = gguf.TypeF32, a.Save(o.Out)
 	}

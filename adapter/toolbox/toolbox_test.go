@@ -141,7 +141,7 @@ func TestScaleOfDual(t *testing.T) {
 	}
 	half := gguf.TypeF16
 	o = Output{Out: filepath.Join(t.TempDir(), "half.gguf"), Type: &half}
-	if _, err := Scale(in, 2, o); err == nil || err.Error() != "toolbox: type f16: a Dual LoRA is kept in f32" {
+	if _, err := Scale(in, 2, o); err == nil || err.Error() != "toolbox: type f16: dual-lora is kept in f32" {
 		t.Errorf("in f16: %v", err)
 	}
 }
@@ -253,6 +253,28 @@ func TestDiffOfWeightsThatOneHas(t *testing.T) {
 	}
 	if text, err := json.Marshal(d.Tensors[0]); err != nil || !strings.Contains(string(text), `"rank_b":0`) || !strings.Contains(string(text), `"cosine":null`) {
 		t.Errorf("JSON %s, %v", text, err)
+	}
+}
+
+// What a DoRA changes depends on the model, which is not here.
+func TestDoRAIsRefused(t *testing.T) {
+	ctx, lora := context.Background(), file(t, random(t, adapter.MethodLoRA, 11, 2, 8), gguf.TypeF32)
+	in := file(t, random(t, adapter.MethodDoRA, 12, 2, 8), gguf.TypeF32)
+	o := out(t)
+	_, diff := Diff(ctx, lora, in)
+	for what, err := range map[string]error{
+		"scale":   second(Scale(in, 2, o)),
+		"rerank":  second(Rerank(ctx, in, adapter.Cut{Rank: 1}, adapter.CutOptions{}, o)),
+		"combine": second(Combine(ctx, []Source{{lora, 1}, {in, 1}}, adapter.CombineOptions{Method: adapter.CombineCat}, o)),
+		"diff":    diff,
+	} {
+		want := fmt.Sprintf("toolbox: %q: dora: its change depends on the weights of the base, which is not given", in)
+		if err == nil || err.Error() != want || len(hint.Of(err)) != 1 {
+			t.Errorf("%s: %v, hints %q, want %s", what, err, hint.Of(err), want)
+		}
+	}
+	if _, err := os.Stat(o.Out); err == nil {
+		t.Error("a file was written")
 	}
 }
 

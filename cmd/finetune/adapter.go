@@ -19,7 +19,7 @@ func adapterCommand(u *ui) *cobra.Command {
 		Use:   "adapter scale|rerank|combine|diff",
 		Short: "scale, shrink, combine and compare adapters",
 		Long: "Adapter works on adapter files, without the model: GGUF LoRAs whoever made them, Dual\n" +
-			"LoRAs and run directories.",
+			"LoRAs and run directories. What a DoRA changes depends on the model: it is refused.",
 		Args: cobra.ArbitraryArgs, // so that an unknown command reaches RunE
 		RunE: unknownCommand,
 	}

@@ -22,7 +22,7 @@ func exportCommand(u *ui) *cobra.Command {
 		Use:   "export --run RUNDIR --out adapter.gguf",
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
 		Long: "Export writes a GGUF LoRA, loads it in llama.cpp and measures what it keeps of the\n" +
-			"gain in validation loss. A Dual LoRA has a high rank: project takes the best\n" +
+			"gain in validation loss. A Dual LoRA or DoRA has a high rank: project takes the best\n" +
 			"low-rank products, heal trains those for a while against the model as it was trained,\n" +
 			"on the run's data; exact takes the whole change. A run with --method full needs none:\n" +
 			"its model.gguf is the result. With --ollama NAME, adapter.Modelfile beside adapter.gguf\n" +

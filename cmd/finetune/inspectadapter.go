@@ -27,16 +27,28 @@ func adapterRows(row func(cells ...string), a *inspect.Adapter) {
 		name = fmt.Sprintf("%s, %s", cmp.Or(plain(a.BaseName), "no name"), cmp.Or(plain(a.BaseHash), "no hash"))
 	}
 	row("base", name)
-	row("‖ΔW‖", number(a.Norm))
+	if a.Norm == nil {
+		row("‖ΔW‖", "depends on the weights of the base")
+		return
+	}
+	row("‖ΔW‖", number(*a.Norm))
 }
 
 // weightRows are a table of the adapted matrices.
 func weightRows(w io.Writer, a *inspect.Adapter) {
 	fmt.Fprintln(w, "\nmatrices\trank\tscale\t‖ΔW‖\tstable rank\teffective rank\tlargest singular values")
 	for _, m := range a.Weights {
-		cells := []string{"  " + plain(m.Name), fmt.Sprint(m.Rank), number(m.Scale), number(m.Norm), optional(m.StableRank), optional(m.EffectiveRank), valuesText(m.SingularValues)}
+		cells := []string{"  " + plain(m.Name), fmt.Sprint(m.Rank), number(m.Scale), normText(m.Norm), optional(m.StableRank), optional(m.EffectiveRank), valuesText(m.SingularValues)}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
+}
+
+// normText is a norm, and a dash where it is not known.
+func normText(v *float64) string {
+	if v == nil {
+		return "–"
+	}
+	return number(*v)
 }
 
 // optional is a figure, and a dash where it was not worked out.

@@ -75,7 +75,7 @@ func mergeCommand(u *ui) *cobra.Command {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
-	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA, Dual LoRA or run directory, with :SCALE if not 1; may be given several times")
+	flags.StringArrayVar(&f.adapters, "adapter", nil, "adapter file of any method or run directory, with :SCALE if not 1; may be given several times")
 	flags.StringVar(&f.out, "out", "", "GGUF to write")
 	flags.StringVar(&f.kind, "type", "", "type of the adapted tensors, such as q8_0 or q4_K; without it each keeps its own")
 	flags.StringVar(&f.imatrix, "imatrix", "", "importance matrix to quantize by; without it that of a run directory, if it has one")

@@ -16,7 +16,7 @@ func newRoot(u *ui) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "finetune",
 		Short: "fine-tune the GGUF you already have, on the laptop you have",
-		Long: "finetune trains a Dual LoRA or LoRA adapter over a quantized GGUF base model\n" +
+		Long: "finetune trains an adapter (Dual LoRA, LoRA, DoRA) over a quantized GGUF base model\n" +
 			"and writes GGUF LoRA files that any llama.cpp app loads.",
 		Args:          cobra.ArbitraryArgs, // so that an unknown command reaches RunE
 		RunE:          unknownCommand,

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"strings"
+
+	"finetune/adapter"
 	"finetune/run"
 
 	"github.com/spf13/pflag"
@@ -15,9 +18,9 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "`SHARE` of the training data that is held out")
 	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
 
-	f.StringVar(&c.Method, "method", c.Method, "dual-lora, lora, or full: every weight of the model itself")
+	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix; dual-lora splits it evenly between magnitude and direction")
-	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank); 0 is a scale of 1")
+	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank; rslora: alpha/√rank); 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
 
 	f.StringVar(&c.InitFrom, "init-from", c.InitFrom, "adapter, run directory or PEFT `FOLDER` that the training goes on from; method, rank, alpha and targets are its own")
@@ -44,6 +47,15 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")
 	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and on Ctrl-C")
 	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")
+}
+
+// methodNames lists the methods of adapters.
+func methodNames() string {
+	var names []string
+	for _, m := range adapter.Methods() {
+		names = append(names, string(m))
+	}
+	return strings.Join(names, ", ")
 }
 
 // overlay puts the settings of file below the flags: c, which settingFlags was

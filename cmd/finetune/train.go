@@ -19,9 +19,12 @@ func trainCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train --model base.gguf --data FILE --out RUNDIR",
 		Short: "train an adapter over a GGUF base model, or the model itself",
-		Long: "Train learns a Dual LoRA or LoRA adapter from a text (.txt) or from records\n" +
-			"(.jsonl with text, prompt and completion, or messages) and leaves it in a run\n" +
-			"directory. The base is read as it is, quantized or not, and never changed.\n\n" +
+		Long: "Train learns an adapter from a text (.txt) or from records (.jsonl with text, prompt\n" +
+			"and completion, or messages) and leaves it in a run directory. The base is read as it\n" +
+			"is, quantized or not, and never changed.\n\n" +
+			"--method says what the adapter is: dual-lora (arXiv 2512.03402), lora, rslora, whose\n" +
+			"scale is alpha/√rank (2312.03732), or dora, which learns the length of each row of a\n" +
+			"matrix apart from its direction (2402.09353).\n\n" +
 			"With --method full every weight of a base in F32, F16 or BF16 is trained instead,\n" +
 			"and the run directory ends with model.gguf, a model of the same layout.",
 		Example: "  finetune train --model base.gguf --data train.jsonl --out run/\n" +

@@ -41,6 +41,7 @@ type lora struct {
 	scale float64
 	a     []float32 // [rank][in]
 	b     []float32 // [out][rank]
+	m     []float32 // [out], the magnitudes of a DoRA; else nil
 }
 
 // world is a tiny model in transformers' layout, and an adapter on all of it.
@@ -123,7 +124,8 @@ func newWorld(t *testing.T, name, path string) (*world, map[string]any) {
 				in, out = out, in
 			}
 			r, scale := strength.of(module)
-			w.loras[module] = lora{r, scale, random(module+" A", r*in, std), random(module+" B", r*out, 0.3/scale/math.Sqrt(float64(r)))}
+			w.loras[module] = lora{rank: r, scale: scale, a: random(module+" A", r*in, std),
+				b: random(module+" B", r*out, 0.3/scale/math.Sqrt(float64(r)))}
 		}
 	})
 	return w, strength.config
@@ -246,16 +248,20 @@ func (w *world) peft(t *testing.T, config map[string]any) string {
 	t.Helper()
 	dir := t.TempDir()
 	b := safetensors.NewBuilder(map[string]string{"format": "pt"})
-	add := func(name string, rows, cols int, v []float32) {
-		b.Add(name, safetensors.F32, []int64{int64(rows), int64(cols)}, func() ([]byte, error) { return floatBytes(v), nil })
+	add := func(name string, v []float32, shape ...int64) {
+		b.Add(name, safetensors.F32, shape, func() ([]byte, error) { return floatBytes(v), nil })
 	}
 	for module, l := range w.loras {
 		a, bName := ".lora_A.weight", ".lora_B.weight"
 		if strings.HasSuffix(module, "embed_tokens") || strings.HasSuffix(module, "wte") || strings.Contains(module, "embeddings") || strings.HasSuffix(module, "embed_in") {
 			a, bName = ".lora_embedding_A", ".lora_embedding_B"
 		}
-		add("base_model.model."+module+a, l.rank, len(l.a)/l.rank, l.a)
-		add("base_model.model."+module+bName, len(l.b)/l.rank, l.rank, l.b)
+		rank := int64(l.rank)
+		add("base_model.model."+module+a, l.a, rank, int64(len(l.a))/rank)
+		add("base_model.model."+module+bName, l.b, int64(len(l.b))/rank, rank)
+		if l.m != nil {
+			add("base_model.model."+module+".lora_magnitude_vector", l.m, int64(len(l.m)))
+		}
 	}
 	var file bytes.Buffer
 	if _, err := b.WriteTo(&file); err != nil {

@@ -11,7 +11,7 @@ import (
 
 // Adapter says what the factors of an adapter amount to.
 type Adapter struct {
-	Method      string   `json:"method"`                 // lora or dual-lora, of the file
+	Method      string   `json:"method"`                 // of the file, one of adapter.Methods
 	TrainedWith string   `json:"trained_with,omitempty"` // the method of the training, if the file says it
 	BaseName    string   `json:"base_name"`
 	BaseHash    string   `json:"base_hash"` // see adapter.ReadBase; empty if the file does not say
@@ -20,17 +20,17 @@ type Adapter struct {
 	Alpha       float64  `json:"alpha"`     // 0 if the file has none
 	ScaleMin    float64  `json:"scale_min"` // the s of ΔW, from alpha and the rank
 	ScaleMax    float64  `json:"scale_max"`
-	Norm        float64  `json:"norm"` // ‖ΔW‖ of all weights together, Frobenius
+	Norm        *float64 `json:"norm"` // ‖ΔW‖ of all weights together, Frobenius; null where it depends on the base
 	Weights     []Weight `json:"weights"`
 }
 
 // Weight is one adapted tensor of the base.
 type Weight struct {
-	Name  string  `json:"name"`
-	Shape [2]int  `json:"shape"` // n_in, n_out
-	Rank  int     `json:"rank"`
-	Scale float64 `json:"scale"`
-	Norm  float64 `json:"norm"` // ‖ΔW‖
+	Name  string   `json:"name"`
+	Shape [2]int   `json:"shape"` // n_in, n_out
+	Rank  int      `json:"rank"`
+	Scale float64  `json:"scale"`
+	Norm  *float64 `json:"norm"` // ‖ΔW‖; likewise
 
 	// Without Options.Spectrum only where they are to be had from the factors of a LoRA in little time.
 	SingularValues []float64 `json:"singular_values,omitempty"` // of ΔW, the largest
@@ -84,14 +84,32 @@ func (d *Adapter) add(w Weight) {
 	}
 	d.RankMin, d.RankMax = min(d.RankMin, w.Rank), max(d.RankMax, w.Rank)
 	d.ScaleMin, d.ScaleMax = min(d.ScaleMin, w.Scale), max(d.ScaleMax, w.Scale)
-	d.Norm = math.Hypot(d.Norm, w.Norm)
+	if w.Norm != nil {
+		d.Norm = new(math.Hypot(value(d.Norm), *w.Norm))
+	}
 	d.Weights = append(d.Weights, w)
 }
 
-// describe measures one weight. A norm beyond all numbers is an error, as it is wherever the adapter is used.
+// value is 0 for none.
+func value(v *float64) float64 {
+	if v == nil {
+		return 0
+	}
+	return *v
+}
+
+// describe measures one weight, as far as that can be done without the base. A norm beyond all numbers is an error, as it is wherever the adapter is used.
 func describe(w adapter.Weight, o Options) (Weight, error) {
 	nIn, nOut := w.Shape()
 	d := Weight{Name: w.Name, Shape: [2]int{nIn, nOut}, Rank: w.Rank(), Scale: float64(w.Scale())}
+	norm, err := adapter.Norm(w)
+	switch {
+	case errors.Is(err, adapter.ErrNeedsBase):
+		return d, nil
+	case err != nil:
+		return Weight{}, err
+	}
+	d.Norm = &norm
 	quick := w.Method() == adapter.MethodLoRA && w.Rank() <= quickRank
 	if quick || o.Spectrum {
 		s, err := adapter.SpectrumOf(w, shownValues, searchSeed)
@@ -103,7 +121,5 @@ func describe(w adapter.Weight, o Options) (Weight, error) {
 			d.EffectiveRank = &s.EffectiveRank
 		}
 	}
-	var err error
-	d.Norm, err = adapter.Norm(w)
-	return d, err
+	return d, nil
 }

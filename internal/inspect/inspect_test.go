@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"finetune/adapter"
@@ -150,7 +151,7 @@ func TestSpectrumOfDualIsForTheAsking(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := r.Adapter.Weights[0]
-		if r.Adapter.Method != "dual-lora" || w.Norm == 0 || w.SingularValues != nil || w.StableRank != nil || w.Rank != 4 || w.Scale != 1 {
+		if r.Adapter.Method != "dual-lora" || *w.Norm == 0 || w.SingularValues != nil || w.StableRank != nil || w.Rank != 4 || w.Scale != 1 {
 			t.Errorf("unasked: %+v", w)
 		}
 		told := 0
@@ -159,8 +160,8 @@ func TestSpectrumOfDualIsForTheAsking(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := r.Adapter.Weights[0]
-		stable := w.Norm * w.Norm / (v.SingularValues[0] * v.SingularValues[0])
-		if v.Norm != w.Norm || len(v.SingularValues) != shownValues || math.Abs(*v.StableRank-stable) > 1e-3*stable || (v.EffectiveRank != nil) != whole || told != 1 {
+		stable := *w.Norm * *w.Norm / (v.SingularValues[0] * v.SingularValues[0])
+		if *v.Norm != *w.Norm || len(v.SingularValues) != shownValues || math.Abs(*v.StableRank-stable) > 1e-3*stable || (v.EffectiveRank != nil) != whole || told != 1 {
 			t.Errorf("asked for: %+v, stable rank %v, want %v", v, *v.StableRank, stable)
 		}
 	}
@@ -168,6 +169,30 @@ func TestSpectrumOfDualIsForTheAsking(t *testing.T) {
 	cancel()
 	if _, err := Path(ctx, dual(t, 40, 30), Options{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// Without its base a DoRA is described as far as its factors go.
+func TestDoRAHasNoNormWithoutItsBase(t *testing.T) {
+	f, err := adapter.New(adapter.MethodDoRA, 40, 30, 4, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &adapter.Adapter{Architecture: "llama", Weights: []adapter.Weight{{Name: "blk.0.attn_q.weight", Factors: f}}}
+	path := filepath.Join(t.TempDir(), "dora.gguf")
+	if err := a.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Path(context.Background(), path, Options{Spectrum: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := r.Adapter.Weights[0]
+	if r.Adapter.Method != "dora" || r.Adapter.Norm != nil || w.Norm != nil || w.SingularValues != nil || w.Rank != 4 || w.Scale != 2 {
+		t.Errorf("%+v, weight %+v", r.Adapter, w)
+	}
+	if text, err := json.Marshal(w); err != nil || !strings.Contains(string(text), `"norm":null`) {
+		t.Errorf("JSON %s, %v", text, err)
 	}
 }
 

@@ -53,8 +53,8 @@ func TestPathOfRealAdapter(t *testing.T) {
 		}
 		if w.Name == "blk.5.attn_output.weight" {
 			found = true
-			if want := peftNorm(t, f, "base_model.model.transformer.h.5.attn.c_proj", 768, 768); math.Abs(w.Norm-want) > realTolerance*want {
-				t.Errorf("%s: ‖ΔW‖ %v, want %v", w.Name, w.Norm, want)
+			if want := peftNorm(t, f, "base_model.model.transformer.h.5.attn.c_proj", 768, 768); math.Abs(*w.Norm-want) > realTolerance*want {
+				t.Errorf("%s: ‖ΔW‖ %v, want %v", w.Name, *w.Norm, want)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/adapter"
 	"finetune/internal/testmodel"
 	"finetune/model/native"
 	"finetune/run"
@@ -19,7 +20,12 @@ import (
 )
 
 // Methods are those of which a run ends with an adapter.
-var Methods = []string{"dual-lora", "lora"}
+var Methods = func() (names []string) {
+	for _, m := range adapter.Methods() {
+		names = append(names, string(m))
+	}
+	return names
+}()
 
 // Tiny returns a run over a random model. One thread: ggml's threads wait by spinning.
 func Tiny(t testing.TB) run.Config {

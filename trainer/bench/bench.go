@@ -18,6 +18,7 @@ import (
 	"finetune/kernels"
 	"finetune/model"
 	"finetune/model/native"
+	"finetune/quant"
 	"finetune/run"
 	"finetune/trainer"
 	"finetune/trainer/data"
@@ -187,6 +188,9 @@ func demand(o Options, f *model.Base, m *llama.Model, method string, selected []
 	}
 	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
 	if err != nil {
+		return d, err
+	}
+	if err := a.Bind(f.File, quant.Decode); err != nil {
 		return d, err
 	}
 	a.Init(1)

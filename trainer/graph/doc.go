@@ -8,6 +8,7 @@
 //	            weight's product gets its adapter term, a tensor that is trained is read from its master
 //	inputs.go   the leaves that change from batch to batch: tokens, positions, masks
 //	term.go     a weight's product with its adapter, forward and backward: by kernels, or in ggml operations
+//	dora.go     what a DoRA adds to its LoRA: the lengths of the rows and the magnitudes
 //	vjp.go      the backward sweep and its table of rules, one for each operation; the rules by family are in
 //	            vjp_norm.go, vjp_activation.go and vjp_shape.go
 //	recompute.go what is not kept for the backward pass but formed again

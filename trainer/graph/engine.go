@@ -30,6 +30,7 @@ type Engine struct {
 	leaves  *ggml.Context // the tensors of what is trained, and of its gradients
 	home    *ggml.Buffer  // and their memory
 	params  []param
+	fixed   []constant
 	sums    map[string]ggml.Tensor // statistics of weights, by name, see Squares
 	tokens  int64                  // that they are over
 	*body
@@ -57,6 +58,12 @@ type param struct {
 	data  []float32   // the caller's
 	leaf  ggml.Tensor // F32
 	total ggml.Tensor // likewise, over the calls of Step since Reset
+}
+
+// constant is a vector that terms read and nothing changes: where it comes from, and where the graph reads it.
+type constant struct {
+	data []float32
+	leaf ggml.Tensor // F32
 }
 
 // Master is the copy in F32 of a tensor of the base that is trained in its place.
@@ -123,6 +130,7 @@ func (e *Engine) ready(o Options, err error) (*Engine, error) {
 func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
 	var targets []target
 	var params []param
+	var fixed []constant
 	for _, w := range weights {
 		nIn, nOut := w.Factors.Shape()
 		targets = append(targets, target{w.Name, nIn, nOut})
@@ -130,8 +138,11 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
 			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data})
 		}
+		for _, data := range constants(w.Factors) {
+			fixed = append(fixed, constant{data: data})
+		}
 	}
-	return open(model, params, targets, o, func(e *Engine) trained { return trained{terms: e.terms(weights)} })
+	return open(model, params, fixed, targets, o, func(e *Engine) trained { return trained{terms: e.terms(weights)} })
 }
 
 // PrepareFull builds the training graph of a model whose own tensors are trained: where llama.cpp's graph reads one of
@@ -141,16 +152,16 @@ func PrepareFull(model *llama.Model, masters []Master, o Options) (*Engine, erro
 	for _, m := range masters {
 		params = append(params, param{name: m.Name, ne: m.Shape, data: m.Data})
 	}
-	return open(model, params, nil, o, func(e *Engine) trained { return trained{masters: e.masters()} })
+	return open(model, params, nil, nil, o, func(e *Engine) trained { return trained{masters: e.masters()} })
 }
 
 // open gives places to the params, lets llama.cpp build its graph with adapters on the targets, and makes the training
 // graph of it. what is asked when the leaves of the params are there.
-func open(model *llama.Model, params []param, targets []target, o Options, what func(*Engine) trained) (_ *Engine, err error) {
+func open(model *llama.Model, params []param, fixed []constant, targets []target, o Options, what func(*Engine) trained) (_ *Engine, err error) {
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, with: products{native: !o.Composed}, params: params}
+	e := &Engine{shape: o.Shape, model: model, with: products{native: !o.Composed}, params: params, fixed: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -175,10 +186,10 @@ func open(model *llama.Model, params []param, targets []target, o Options, what 
 	return e, nil
 }
 
-// newLeaves makes the tensors of the params, of their gradients and of the statistics of observed weights, in a buffer that
-// no allocator touches and that nothing is written to yet.
+// newLeaves makes the tensors of the params, of their gradients, of constants and of the statistics of observed weights, in
+// a buffer that no allocator touches and that nothing is written to yet.
 func (e *Engine) newLeaves(observed []target) (err error) {
-	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(observed))+1, 0); err != nil || len(e.params) == 0 {
+	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(observed))+len(e.fixed)+1, 0); err != nil || len(e.params) == 0 {
 		return err
 	}
 	e.sums = map[string]ggml.Tensor{}
@@ -191,19 +202,25 @@ func (e *Engine) newLeaves(observed []target) (err error) {
 		p.leaf = e.leaves.NewTensor(ggml.F32, p.ne...).SetName(p.name)
 		p.total = e.leaves.NewTensor(ggml.F32, p.ne...)
 	}
+	for i := range e.fixed {
+		e.fixed[i].leaf = e.leaves.NewTensor(ggml.F32, int64(len(e.fixed[i].data)))
+	}
 	e.home, err = e.backend.AllocateAll(e.leaves)
 	return err
 }
 
-// terms are the adapted products of the weights, whose factors are e.params.
+// terms are the adapted products of the weights, whose factors are e.params and whose constants are e.fixed.
 func (e *Engine) terms(weights []adapter.Weight) map[string]term {
-	terms, params := map[string]term{}, e.params
+	terms, params, fixed := map[string]term{}, e.params, e.fixed
 	for _, w := range weights {
-		var leaves []ggml.Tensor
+		var mats, vectors []ggml.Tensor
 		for range w.Factors.Mats() {
-			leaves, params = append(leaves, params[0].leaf), params[1:]
+			mats, params = append(mats, params[0].leaf), params[1:]
 		}
-		terms[w.Name] = e.with.newTerm(w.Factors, leaves)
+		for range constants(w.Factors) {
+			vectors, fixed = append(vectors, fixed[0].leaf), fixed[1:]
+		}
+		terms[w.Name] = e.with.newTerm(w.Factors, mats, vectors)
 	}
 	return terms
 }
@@ -261,6 +278,9 @@ func (e *Engine) Allocate() (err error) {
 	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
 	e.Upload()
 	e.Reset()
+	for _, c := range e.fixed {
+		c.leaf.SetFloats(c.data)
+	}
 	for _, sum := range e.sums {
 		clear(sum.Floats())
 	}

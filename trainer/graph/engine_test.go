@@ -3,7 +3,6 @@ package graph
 import (
 	"testing"
 
-	"finetune/adapter"
 	"finetune/internal/testmodel"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -68,7 +67,7 @@ func TestFreshAdapterChangesNoLogit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+		for _, method := range formulas {
 			got, err := newEngine(t, m, allLinear(t, path, method, 8), Options{Shape: shape}).Logits(ws)
 			if err != nil {
 				t.Fatal(err)

@@ -53,7 +53,7 @@ func checkWhole(t *testing.T, path string, keepAll, composed bool) {
 		t.Fatalf("no gradient reaches %v", names)
 	}
 	makeSmooth(t, tableNodes(e))
-	checkDirections(t, e, windows(shape, m.Vocab().NTokens()), lossStep)
+	checkDirections(t, e, windows(shape, m.Vocab().NTokens()), lossStep, nil)
 }
 
 func TestGradientsOfWholeTinyModels(t *testing.T) {

@@ -48,11 +48,12 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 	} else {
 		makeSmooth(t, table)
 	}
-	checkDirections(t, e, ws, step)
+	checkDirections(t, e, ws, step, newStill(t, path, weights))
 }
 
-// checkDirections moves every trained tensor along its gradient, so far that the loss should change by step to either side.
-func checkDirections(t *testing.T, e *Engine, ws []data.Window, step float64) {
+// checkDirections moves every trained tensor along its gradient, so far that the loss should change by step to either side,
+// and holds still what the gradient takes for a constant.
+func checkDirections(t *testing.T, e *Engine, ws []data.Window, step float64, hold still) {
 	t.Helper()
 	e.Reset()
 	if _, err := e.Step(ws, 1); err != nil {
@@ -69,7 +70,7 @@ func checkDirections(t *testing.T, e *Engine, ws []data.Window, step float64) {
 			continue
 		}
 		h := step / norm
-		up, down := lossAt(t, e, f, g, h/norm, ws), lossAt(t, e, f, g, -h/norm, ws)
+		up, down := lossAt(t, e, f, g, h/norm, ws, hold), lossAt(t, e, f, g, -h/norm, ws, hold)
 		if ratio := (up - down) / (2 * h * norm); !(math.Abs(ratio-1) <= directionTolerance) { // it may be no number
 			t.Errorf("%s: the loss changes %.4f times as much as the gradient says (|g| = %.3g)", f.name, ratio, norm)
 		}
@@ -108,12 +109,13 @@ func makeSmooth(t *testing.T, nodes []ggml.Tensor) {
 }
 
 // lossAt is the loss with step·g added to the factor.
-func lossAt(t *testing.T, e *Engine, f param, g []float32, step float64, ws []data.Window) float64 {
+func lossAt(t *testing.T, e *Engine, f param, g []float32, step float64, ws []data.Window, hold still) float64 {
 	t.Helper()
 	old := append([]float32(nil), f.data...)
 	for i := range g {
 		f.data[i] += float32(step * float64(g[i]))
 	}
+	defer hold.lengthsOf(f.name)()
 	e.Upload()
 	loss, err := e.Loss(ws)
 	if err != nil {
@@ -132,7 +134,7 @@ func dot(a, b []float32) (sum float64) {
 }
 
 func TestGradientsOfTrainedModel(t *testing.T) {
-	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+	for _, method := range formulas {
 		for _, keepAll := range []bool{false, true} {
 			checkModel(t, shared(t, "models/stories260K-f32.gguf"), method, keepAll)
 		}
@@ -143,7 +145,7 @@ func TestGradientsOfTrainedModel(t *testing.T) {
 const termTolerance = 1e-5
 
 func TestTermEqualsPlainGo(t *testing.T) {
-	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+	for _, method := range formulas {
 		for _, native := range []bool{false, true} {
 			termEqualsPlainGo(t, method, native)
 		}
@@ -156,9 +158,11 @@ func termEqualsPlainGo(t *testing.T, method adapter.Method, native bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Init(3, "w")
-	disturb([]adapter.Weight{{Name: "w", Factors: f}})
 	w, x, dy := noise(nIn*nOut, 1), noise(nIn*tokens, 2), noise(nOut*tokens, 3)
+	weight := adapter.Weight{Name: "w", Factors: f}
+	bind(t, weight, w)
+	f.Init(3, "w")
+	disturb([]adapter.Weight{weight})
 	what := fmt.Sprintf("%s native=%v", method, native)
 	y, dx, grads := runTerm(t, products{native}, f, w, x, dy, tokens)
 
@@ -181,7 +185,7 @@ func compare(t *testing.T, what string, got, want []float32) {
 	}
 }
 
-// runTerm runs a term alone on the CPU.
+// runTerm runs an adapted product alone on the CPU: its output and the gradients of x and of each factor, for dy.
 func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32, tokens int) (y, dx []float32, grads [][]float32) {
 	t.Helper()
 	cpu, err := ggml.NewCPU(1)
@@ -194,19 +198,33 @@ func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32,
 		t.Fatal(err)
 	}
 	defer c.Close()
-	nIn, nOut := f.Shape()
-	leaf := func(v []float32, ne ...int64) ggml.Tensor { return c.NewTensor(ggml.F32, ne...).SetInput() }
-	lw := leaf(w, int64(nIn), int64(nOut))
-	lx := leaf(x, int64(nIn), int64(tokens))
-	ldy := leaf(dy, int64(nOut), int64(tokens))
-	var mats []ggml.Tensor
-	for _, m := range f.Mats() {
-		mats = append(mats, leaf(m.Mat.Data, int64(m.Mat.NE[0]), int64(m.Mat.NE[1])))
+	values := map[ggml.Tensor][]float32{}
+	leaf := func(v []float32, ne ...int64) ggml.Tensor {
+		l := c.NewTensor(ggml.F32, ne...).SetInput()
+		values[l] = v
+		return l
 	}
-	term := with.newTerm(f, mats)
-	out := []ggml.Tensor{term.forward(c, lw, lx)}
-	back, back0 := term.backward(c, lw, lx, ldy, true)
-	out = append(append(out, back0), back...)
+	nIn, nOut := f.Shape()
+	lw, lx, ldy := leaf(w, int64(nIn), int64(nOut)), leaf(x, int64(nIn), int64(tokens)), leaf(dy, int64(nOut), int64(tokens))
+	var mats, vectors, out []ggml.Tensor
+	what := trained{totals: map[ggml.Tensor]ggml.Tensor{}}
+	for _, m := range f.Mats() {
+		ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
+		mats = append(mats, leaf(m.Mat.Data, ne...))
+		what.totals[mats[len(mats)-1]] = leaf(make([]float32, len(m.Mat.Data)), ne...)
+	}
+	for _, v := range constants(f) {
+		vectors = append(vectors, leaf(v, int64(len(v))))
+	}
+	r := newRewriter("test", Shape{Ctx: tokens, Seqs: 1}, c, with, what)
+	r.needs[lx] = true
+	out = append(out, r.adapt(&use{term: with.newTerm(f, mats, vectors), w: lw, x: lx}))
+	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{out[0]: ldy}}
+	s.each = func(_, sum ggml.Tensor) { out = append(out, sum) }
+	if err := s.backward(); err != nil {
+		t.Fatal(err)
+	}
+	out = append(out, s.grads[lx])
 	g := c.NewGraph(256)
 	for _, o := range out {
 		root(o).SetOutput() // nobody else gets the memory
@@ -217,20 +235,18 @@ func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32,
 		t.Fatal(err)
 	}
 	defer alloc.Close()
-	lw.SetFloats(w)
-	lx.SetFloats(x)
-	ldy.SetFloats(dy)
-	for i, m := range f.Mats() {
-		mats[i].SetFloats(m.Mat.Data)
+	for l, v := range values {
+		if l.HasData() {
+			l.SetFloats(v)
+		}
 	}
 	if err := cpu.Compute(g); err != nil {
 		t.Fatal(err)
 	}
-	var got [][]float32
-	for _, o := range out {
-		got = append(got, append([]float32(nil), o.Floats()...))
+	for _, m := range mats {
+		grads = append(grads, slices.Clone(what.totals[m].Floats()))
 	}
-	return got[0], got[1], got[2:]
+	return slices.Clone(out[0].Floats()), slices.Clone(s.grads[lx].Floats()), grads
 }
 
 // tinySpec is a tiny model of an architecture. The windows of the attention, if it has any, are shorter than the tests'
@@ -246,7 +262,7 @@ func TestGradientsOfTinyModels(t *testing.T) {
 	}
 	for _, spec := range specs {
 		path := testmodel.Path(t, spec)
-		for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+		for _, method := range formulas {
 			t.Run(fmt.Sprintf("%s tied=%v %s", spec.Arch, spec.Tied, method), func(t *testing.T) {
 				checkModel(t, path, method, spec.Tied)
 			})

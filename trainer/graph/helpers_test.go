@@ -4,10 +4,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/quant"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
@@ -33,14 +35,20 @@ func loadModel(t *testing.T, path string) *llama.Model {
 	return m
 }
 
-// allLinear makes freshly started factors for every block matrix of the model file.
+// formulas are the methods whose products differ, as an rsLoRA's and a LoRA's do not.
+var formulas = slices.DeleteFunc(adapter.Methods(), func(m adapter.Method) bool {
+	f, err := adapter.New(m, 2, 2, m.MinRank(), 0)
+	return err != nil || f.Method() != m
+})
+
+// allLinear makes freshly started factors for every block matrix of the model file, which stays open for them.
 func allLinear(t *testing.T, path string, method adapter.Method, rank int) []adapter.Weight {
 	t.Helper()
 	f, err := gguf.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	targets, err := adapter.ParseTargets("all-linear")
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +61,35 @@ func allLinear(t *testing.T, path string, method adapter.Method, rank int) []ada
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := a.Bind(f, quant.Decode); err != nil {
+		t.Fatal(err)
+	}
 	a.Init(1)
 	return a.Weights
+}
+
+// bind gives a weight [n_in, n_out] of a base to factors.
+func bind(t *testing.T, w adapter.Weight, values []float32) {
+	t.Helper()
+	data, err := quant.Encode(gguf.TypeF32, values, len(values), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nIn, nOut := w.Shape()
+	b := gguf.NewBuilder()
+	b.AddTensor(w.Name, gguf.TypeF32, []int64{int64(nIn), int64(nOut)}, data)
+	path := filepath.Join(t.TempDir(), "base.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := w.Bind(f, quant.Decode); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // disturb adds noise to all factors, to B too, so that no gradient is zero by construction.

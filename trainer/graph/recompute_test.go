@@ -28,7 +28,7 @@ func TestRecomputationChangesNothingButMemory(t *testing.T) {
 	for _, arch := range []string{"llama", "phi3", "gemma2", "gpt2", "falcon"} {
 		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4})
 		m := loadModel(t, path)
-		for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+		for _, method := range formulas {
 			weights := allLinear(t, path, method, 4)
 			disturb(weights)
 			wantLoss, want, most := stepOf(t, m, weights, Options{Recompute: RecomputeNothing})
@@ -57,7 +57,7 @@ const kernelTolerance = 2e-4
 func TestKernelsEqualComposedGraph(t *testing.T) {
 	path := shared(t, "models/stories260K-f32.gguf")
 	m := loadModel(t, path)
-	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+	for _, method := range formulas {
 		weights := allLinear(t, path, method, 6)
 		disturb(weights)
 		wantLoss, want, _ := stepOf(t, m, weights, Options{Composed: true})

@@ -41,12 +41,12 @@ func TestLettingGoChangesNothingButMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("weights are let go on Linux only")
 	}
-	for _, arch := range []string{"llama", "gpt2", "gemma2", "falcon"} {
+	for i, arch := range []string{"llama", "gpt2", "gemma2", "falcon"} {
 		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4, Embd: 512, FF: 1024})
-		shape := Shape{Ctx: 32, Seqs: 2}
-		wantLoss, want := stepWith(t, planned(t, path, adapter.MethodDual, shape), func() {})
+		shape, method := Shape{Ctx: 32, Seqs: 2}, []adapter.Method{adapter.MethodDual, adapter.MethodDoRA}[i%2]
+		wantLoss, want := stepWith(t, planned(t, path, method, shape), func() {})
 		for _, part := range []int64{1, 2, 5} {
-			e := planned(t, path, adapter.MethodDual, shape)
+			e := planned(t, path, method, shape)
 			all := e.Sizes()
 			limit := all.LeastWeights + (all.Weights-all.LeastWeights)*(part-1)/8
 			loss, got := stepWith(t, e, func() { e.LetGo(limit) })
@@ -88,7 +88,7 @@ func TestPiecesCoverTheGraph(t *testing.T) {
 
 // What was said before is what the allocators then hold.
 func TestSizesAreKnownBeforeMemoryIsTaken(t *testing.T) {
-	for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+	for _, method := range formulas {
 		path := testmodel.Path(t, testmodel.Spec{Layers: 4, Type: gguf.TypeQ8_0})
 		e := planned(t, path, method, Shape{Ctx: 48, Seqs: 2})
 		if err := e.Fit(e.Sizes().Work() * 3 / 4); err != nil {

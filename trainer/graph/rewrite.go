@@ -33,8 +33,9 @@ type rewriter struct {
 
 // use is one product with a weight, y = (W + ΔW)·x; ΔW is zero for one without an adapter.
 type use struct {
-	term term
-	w, x ggml.Tensor // W [n_in, n_out], x [n_in, N]
+	term   term
+	w, x   ggml.Tensor // W [n_in, n_out], x [n_in, N]
+	output ggml.Tensor // y where the product itself is not y but what it is made of; else none
 }
 
 // trained is what a graph trains: factors beside weights of the base, or tensors of the base themselves.
@@ -280,7 +281,16 @@ func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
 	if err != nil {
 		return x, err
 	}
-	return r.product(&use{term: r.terms[w], w: product.Src(0), x: x}), nil
+	return r.adapt(&use{term: r.terms[w], w: product.Src(0), x: x}), nil
+}
+
+// adapt adds the product with an adapted weight, and what its method makes of it.
+func (r *rewriter) adapt(u *use) ggml.Tensor {
+	y := r.product(u)
+	if d, ok := u.term.(*dora); ok {
+		return r.rescaled(d, u, y)
+	}
+	return y
 }
 
 // product adds the node of a product with a weight.

@@ -14,7 +14,7 @@ type Sizes struct {
 	Gradients    int64 // its sums
 	Activations  int64 // of the body, forward and backward
 	Head         int64 // a chunk of logits and what belongs to it
-	Workspace    int64 // beside the tensors: scratch memory, descriptors, templates and statistics of the inputs
+	Workspace    int64 // beside the tensors: scratch memory, descriptors, constants, templates and statistics of the inputs
 	Trace        int64 // llama.cpp's graph and its cache: while the engine is made, not when it runs
 }
 
@@ -44,6 +44,9 @@ func (e *Engine) Sizes() Sizes {
 	}
 	for _, sum := range e.sums {
 		s.Workspace += sum.Bytes()
+	}
+	for _, c := range e.fixed {
+		s.Workspace += 2 * c.leaf.Bytes() // where it comes from too
 	}
 	for _, p := range e.params {
 		s.Adapter += p.leaf.Bytes()

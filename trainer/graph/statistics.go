@@ -36,11 +36,15 @@ func (r *rewriter) newStatistics(sums map[string]ggml.Tensor) *statistics {
 	return &statistics{tokens: leaf, sums: sums, of: map[ggml.Tensor]ggml.Tensor{}, used: map[string]ggml.Tensor{}}
 }
 
-// observe adds the squares of x, the inputs of a product, and of dy to the sums of its weight. x is the value of u.x.
+// observe adds the squares of x, the inputs of a product, and of dy, the derivatives by what the weight gives, to the sums
+// of the weight. x is the value of u.x.
 func (s *sweep) observe(u *use, x, dy ggml.Tensor) {
 	st, name := s.statistics, u.w.Name()
 	if st == nil || st.sums[name+SuffixInputs].IsNil() {
 		return
+	}
+	if !u.output.IsNil() {
+		dy = s.grads[u.output]
 	}
 	if _, ok := st.of[u.x]; !ok {
 		st.of[u.x] = st.sums[name+SuffixInputs]

@@ -23,13 +23,23 @@ type term interface {
 // that every backend has and that are the kernels' oracle.
 type products struct{ native bool }
 
-// newTerm makes the term of f over the tensors of its factors, in the order of f.Mats.
-func (p products) newTerm(f adapter.Factors, mats []ggml.Tensor) term {
+// constants are the vectors that the term of f reads besides its factors.
+func constants(f adapter.Factors) [][]float32 {
+	if d, ok := f.(*adapter.DoRA); ok {
+		return [][]float32{d.BaseSquares()}
+	}
+	return nil
+}
+
+// newTerm makes the term of f over the tensors of its factors, in the order of f.Mats, and those of its constants.
+func (p products) newTerm(f adapter.Factors, mats, constants []ggml.Tensor) term {
 	switch f.Method() {
 	case adapter.MethodLoRA:
 		return &lora{products: p, a: mats[0], b: mats[1], scale: f.Scale()}
 	case adapter.MethodDual:
 		return &dual{products: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale()}
+	case adapter.MethodDoRA:
+		return &dora{lora: lora{products: p, a: mats[0], b: mats[1], scale: f.Scale()}, m: mats[2], squares: constants[0]}
 	}
 	panic("internal error: graph: no term for " + string(f.Method()))
 }

@@ -163,7 +163,7 @@ func TestVariantsOfTinyModels(t *testing.T) {
 		t.Run(v.arch, func(t *testing.T) {
 			path := v.write(t)
 			checkLogits(t, v.arch, path)
-			for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
+			for _, method := range formulas {
 				checkModel(t, path, method, false, v.unadapted...)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/quant/plain"
 )
 
@@ -70,7 +71,7 @@ func delta(t *testing.T, p pair) []float64 {
 
 func closeTo(a, b []float64) bool {
 	const rounding = 1e-6 // of one factor in float32, of order one
-	return slices.EqualFunc(a, b, func(x, y float64) bool { return math.Abs(x-y) < rounding })
+	return near.Farthest(a, b) <= rounding
 }
 
 // Three weights that become one, in every combination, and come back.

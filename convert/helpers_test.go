@@ -32,6 +32,9 @@ var tinyModels = sync.OnceValues(func() (map[string]string, error) {
 		}
 	}
 	for i, v := range testmodel.Variants() {
+		if v.Unconverted {
+			continue
+		}
 		paths[v.Name] = filepath.Join(models, fmt.Sprintf("variant%d.gguf", i))
 		if err := v.Write(paths[v.Name]); err != nil {
 			return nil, err

@@ -341,6 +341,9 @@ func tinyModels(t *testing.T) map[string]string {
 		}
 	}
 	for i, v := range testmodel.Variants() {
+		if v.Unconverted {
+			continue
+		}
 		paths[v.Name] = filepath.Join(dir, fmt.Sprint(i, ".gguf"))
 		if err := v.Write(paths[v.Name]); err != nil {
 			t.Fatal(err)

@@ -81,8 +81,8 @@ func TestGradientsOfWholeTrainedModel(t *testing.T) {
 }
 
 func TestGradientsOfWholeVariants(t *testing.T) {
-	for _, v := range variants {
-		t.Run(v.arch, func(t *testing.T) { checkWhole(t, v.write(t), false, false) })
+	for _, v := range variants() {
+		t.Run(v.Name, func(t *testing.T) { checkWhole(t, writeVariant(t, v), false, false) })
 	}
 }
 

@@ -194,3 +194,34 @@ func TestGradientsOfTinyModels(t *testing.T) {
 		}
 	}
 }
+
+func TestGradientsOfAreThoseOfTheNames(t *testing.T) {
+	path := testmodel.Path(t, tinySpec("llama"))
+	m := loadModel(t, path)
+	e := newEngine(t, m, allLinear(t, path, adapter.MethodLoRA, 2), Options{Shape: Shape{Ctx: 8, Seqs: 1}})
+	var names []string
+	all := e.Gradients()
+	for _, g := range all {
+		names = append(names, g.Name)
+	}
+	slices.Reverse(names)
+	for i, data := range e.GradientsOf(names) {
+		if want := all[len(all)-1-i]; &data[0] != &want.Data[0] || want.Name != names[i] {
+			t.Errorf("number %d of the gradients asked for is not that of %s", i, names[i])
+		}
+	}
+	for what, asked := range map[string][]string{
+		"unknown":         append([]string{"blk.9.attn_q.weight.lora_a"}, names[1:]...),
+		"twice":           append([]string{names[1]}, names[1:]...),
+		"one is left out": names[1:],
+	} {
+		func() {
+			defer func() {
+				if text, ok := recover().(string); !ok || !strings.HasPrefix(text, "internal error: graph: ") {
+					t.Errorf("%s: GradientsOf panicked with %q, want an internal error", what, text)
+				}
+			}()
+			e.GradientsOf(asked)
+		}()
+	}
+}

@@ -26,8 +26,11 @@ func stepOf(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) (
 
 // What is formed again is formed by the same operations from the same numbers.
 func TestRecomputationChangesNothingButMemory(t *testing.T) {
+	paths := map[string]string{"mpt": variantNamed(t, "mpt"), "olmo": variantNamed(t, "olmo")} // which clamp
 	for _, arch := range []string{"llama", "phi3", "gemma2", "gpt2", "falcon"} {
-		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4})
+		paths[arch] = testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4})
+	}
+	for arch, path := range paths {
 		m := loadModel(t, path)
 		for _, method := range []adapter.Method{adapter.MethodLoRA, adapter.MethodDual} {
 			weights := allLinear(t, path, method, 4)

@@ -119,12 +119,12 @@ func TestCheckBaseComparesChatTemplates(t *testing.T) {
 		other        bool
 	}{{"", "", false}, {"", "a", false}, {"a", "", false}, {"a", "a", false}, {"a", "b", true}} {
 		a := dualAdapter(t, 1, [2]int{20, 30})
-		b := Base{"llama", "toy", a.BaseHash, []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}, ""}
+		b := model.Identity{Architecture: "llama", Name: "toy", Hash: a.BaseHash, Tensors: []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}}
 		if c.trained != "" {
-			a.Meta = map[string]gguf.Value{KeyTemplateHash: HashText(c.trained)}
+			a.Meta = map[string]gguf.Value{KeyTemplateHash: model.HashText(c.trained)}
 		}
 		if c.now != "" {
-			b.Template = HashText(c.now)
+			b.Template = model.HashText(c.now)
 		}
 		err := a.CheckBase(b)
 		if errors.Is(err, ErrOtherBase) != c.other || err != nil != c.other || c.other && !strings.Contains(err.Error(), "chat template sha256:ca978112, that of the model is sha256:3e23e816") {
@@ -133,7 +133,7 @@ func TestCheckBaseComparesChatTemplates(t *testing.T) {
 	}
 }
 
-func TestReadBaseHashesTheChatTemplate(t *testing.T) {
+func TestIdentityHashesTheChatTemplate(t *testing.T) {
 	for _, template := range []string{"", "{{ messages }}"} {
 		b := gguf.NewBuilder()
 		b.Set("general.architecture", "llama")
@@ -141,7 +141,7 @@ func TestReadBaseHashesTheChatTemplate(t *testing.T) {
 		want := ""
 		if template != "" {
 			b.Set("tokenizer.chat_template", template)
-			want = HashText(template)
+			want = model.HashText(template)
 		}
 		b.AddTensor("b.weight", gguf.TypeF32, []int64{1}, make([]byte, 4))
 		b.AddTensor("a.weight", gguf.TypeF32, []int64{1}, make([]byte, 4))
@@ -150,7 +150,7 @@ func TestReadBaseHashesTheChatTemplate(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := readBase(t, path); got.Template != want || got.Name != "toy" || got.Architecture != "llama" || len(got.Tensors) != 2 {
-			t.Errorf("ReadBase = %+v, want template %q", got, want)
+			t.Errorf("Identity = %+v, want template %q", got, want)
 		}
 	}
 }

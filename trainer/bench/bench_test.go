@@ -5,12 +5,12 @@ import (
 
 	"finetune/adapter"
 	"finetune/internal/testmodel"
-	"finetune/trainer"
+	"finetune/run"
 )
 
 // No figure is checked: a time is no test. What is measured without being told of it is there.
 func TestRunWithNobodyToTell(t *testing.T) {
-	o := Options{Model: testmodel.Path(t, testmodel.Spec{Ctx: 64}), Methods: []string{string(adapter.MethodLoRA), trainer.MethodFull},
+	o := Options{Model: testmodel.Path(t, testmodel.Spec{Ctx: 64}), Methods: []string{string(adapter.MethodLoRA), run.MethodFull},
 		Rank: 2, Ctx: 8, Seqs: 2, Threads: 1, Repeat: 1, Profile: true}
 	if err := o.Validate(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,23 @@ func Enough[G, W Float](got G, want W, tol float64) bool {
 	return math.Abs(float64(got)-float64(want)) <= tol && tol <= math.MaxFloat64
 }
 
+// Within reports whether got and want differ by at most a share of the larger of the
+// two. It is false where one is NaN or infinite.
+func Within[G, W Float](got G, want W, share float64) bool {
+	return Enough(got, want, share*larger(got, want))
+}
+
+// Apart reports whether a and b are numbers that differ by more than a share of the
+// larger of the two. So it is false, as Within is, where one is NaN or infinite.
+func Apart[A, B Float](a A, b B, share float64) bool {
+	larger := larger(a, b)
+	return math.Abs(float64(a)-float64(b)) > share*larger && larger <= math.MaxFloat64
+}
+
+func larger[A, B Float](a A, b B) float64 {
+	return math.Max(math.Abs(float64(a)), math.Abs(float64(b)))
+}
+
 // Farthest returns the largest |got[i] - want[i]|. It returns +Inf, which no
 // tolerance covers, where a difference is NaN, where the lengths differ and where
 // there is nothing to compare.

@@ -40,6 +40,34 @@ func TestEnough(t *testing.T) {
 	}
 }
 
+func TestWithinAndApart(t *testing.T) {
+	for _, tt := range []struct {
+		a, b, share   float64
+		within, apart bool
+	}{
+		{1, 1, 0, true, false},
+		{4, 3, 0.25, true, false},
+		{3, 4, 0.25, true, false},
+		{-4, -2.75, 0.25, false, true},
+		{0, 0, 0.25, true, false},
+		{1, -1, 1, false, true},
+		{nan, 1, 1, false, false},
+		{1, nan, 1, false, false},
+		{nan, nan, 1, false, false},
+		{1, inf, 0.5, false, false},
+		{-inf, 1, 0.5, false, false},
+		{inf, inf, 0.5, false, false},
+		{1, 2, nan, false, false},
+	} {
+		if got := Within(tt.a, tt.b, tt.share); got != tt.within {
+			t.Errorf("Within(%v, %v, %v) = %v, want %v", tt.a, tt.b, tt.share, got, tt.within)
+		}
+		if got := Apart(tt.a, tt.b, tt.share); got != tt.apart {
+			t.Errorf("Apart(%v, %v, %v) = %v, want %v", tt.a, tt.b, tt.share, got, tt.apart)
+		}
+	}
+}
+
 func TestOfLists(t *testing.T) {
 	for _, tt := range []struct {
 		name                     string

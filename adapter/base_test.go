@@ -111,3 +111,46 @@ func TestCheckBase(t *testing.T) {
 		t.Errorf("CheckBase with another hash = %v, want ErrOtherBase", err)
 	}
 }
+
+// A chat template that is not known, of the adapter or of the model, is no other one.
+func TestCheckBaseComparesChatTemplates(t *testing.T) {
+	for _, c := range []struct {
+		trained, now string
+		other        bool
+	}{{"", "", false}, {"", "a", false}, {"a", "", false}, {"a", "a", false}, {"a", "b", true}} {
+		a := dualAdapter(t, 1, [2]int{20, 30})
+		b := model.Identity{Architecture: "llama", Name: "toy", Hash: a.BaseHash, Tensors: []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}}
+		if c.trained != "" {
+			a.Meta = map[string]gguf.Value{KeyTemplateHash: model.HashText(c.trained)}
+		}
+		if c.now != "" {
+			b.Template = model.HashText(c.now)
+		}
+		err := a.CheckBase(b)
+		if errors.Is(err, ErrOtherBase) != c.other || err != nil != c.other || c.other && !strings.Contains(err.Error(), "chat template sha256:ca978112, that of the model is sha256:3e23e816") {
+			t.Errorf("trained with template %q, used with %q: CheckBase = %v", c.trained, c.now, err)
+		}
+	}
+}
+
+func TestIdentityHashesTheChatTemplate(t *testing.T) {
+	for _, template := range []string{"", "{{ messages }}"} {
+		b := gguf.NewBuilder()
+		b.Set("general.architecture", "llama")
+		b.Set("general.name", "toy")
+		want := ""
+		if template != "" {
+			b.Set("tokenizer.chat_template", template)
+			want = model.HashText(template)
+		}
+		b.AddTensor("b.weight", gguf.TypeF32, []int64{1}, make([]byte, 4))
+		b.AddTensor("a.weight", gguf.TypeF32, []int64{1}, make([]byte, 4))
+		path := filepath.Join(t.TempDir(), "m.gguf")
+		if err := b.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		if got := readBase(t, path); got.Template != want || got.Name != "toy" || got.Architecture != "llama" || len(got.Tensors) != 2 {
+			t.Errorf("Identity = %+v, want template %q", got, want)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"finetune/adapter"
 	"finetune/export"
 	"finetune/gguf"
+	"finetune/run"
 	"finetune/trainer"
 )
 

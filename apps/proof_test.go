@@ -74,7 +74,7 @@ func noTies(t *testing.T, all []reference) {
 	t.Helper()
 	for i, a := range all {
 		least := slices.Min(a.leads[:min(len(a.leads), sameTokens)])
-		if least < leastLead {
+		if !(least >= leastLead) {
 			t.Errorf("%s, prompt %d: a token is ahead by %.4f only; want another prompt", a.Run, i%len(sentences), least)
 		}
 	}

@@ -2,7 +2,6 @@ package eval_test
 
 import (
 	"errors"
-	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"finetune/adapter"
 	"finetune/eval"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/internal/testrun/trained"
@@ -43,7 +43,7 @@ func TestAdaptersOverManyBlocks(t *testing.T) {
 	if _, err := one.Attach(path, llama.MaxAdapters); err != nil {
 		t.Fatal(err)
 	}
-	if got := trained.Loss(t, one, val.All()); far(got, four, sameBatchTolerance) {
+	if got := trained.Loss(t, one, val.All()); !near.Within(got, four, sameBatchTolerance) {
 		t.Errorf("loss %.6f with one adapter at four times its scale, %.6f with four", got, four)
 	}
 }
@@ -62,7 +62,7 @@ func TestManyShortDocuments(t *testing.T) {
 		single = append(single, data.Window{Tokens: []int32{token}, Targets: []int32{target}, Pos: []int32{0}, Doc: []int32{0}, LossMask: []float32{1}})
 	}
 	want := trained.Loss(t, trained.Evaluator(t, m, 1), single)
-	if got := trained.Loss(t, trained.Evaluator(t, m, n), []data.Window{many}); far(got, want, sameBatchTolerance) {
+	if got := trained.Loss(t, trained.Evaluator(t, m, n), []data.Window{many}); !near.Within(got, want, sameBatchTolerance) {
 		t.Errorf("loss of %d documents of one token in a window %.6f, want %.6f", n, got, want)
 	}
 }
@@ -80,7 +80,7 @@ func TestAttachAddsUpAndDetaches(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := trained.Loss(t, e, val.All())
-	if !far(with, base, 20*sameLossTolerance) {
+	if !near.Apart(with, base, 20*sameLossTolerance) {
 		t.Fatalf("loss %v with the adapter, %v without: too little to tell", with, base)
 	}
 	if err := whole(); err != nil {
@@ -96,7 +96,7 @@ func TestAttachAddsUpAndDetaches(t *testing.T) {
 		}
 		defer detach()
 	}
-	if got := trained.Loss(t, e, val.All()); far(got, with, sameLossTolerance) {
+	if got := trained.Loss(t, e, val.All()); !near.Within(got, with, sameLossTolerance) {
 		t.Errorf("loss %v with two halves of the adapter, want %v", got, with)
 	}
 }
@@ -162,8 +162,3 @@ const sameLossTolerance = 1e-3
 
 // sameBatchTolerance is for llama.cpp's loss when documents share a batch.
 const sameBatchTolerance = 1e-4
-
-// far reports whether two numbers differ by more than a share of the larger.
-func far(a, b, share float64) bool {
-	return !(math.Abs(a-b) <= share*max(math.Abs(a), math.Abs(b)))
-}

@@ -12,6 +12,7 @@ import (
 	"finetune/adapter"
 	"finetune/adapter/toolbox"
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/model"
@@ -97,19 +98,19 @@ func TestCombinedAdapterIsBothAttached(t *testing.T) {
 		if _, err := toolbox.Combine(context.Background(), sources, o, toolbox.Output{Out: file, Force: true}); err != nil {
 			t.Fatal(err)
 		}
-		if got := lossOf(t, withAdapters(t, m, c.Ctx, []string{file}, []float32{1}), windows); far(got, both, sameBatchTolerance) {
+		if got := lossOf(t, withAdapters(t, m, c.Ctx, []string{file}, []float32{1}), windows); !near.Within(got, both, sameBatchTolerance) {
 			t.Errorf("%s: loss %.6f with one file, %.6f with two", o.Method, got, both)
 		}
 	}
 	base, one := lossOf(t, evaluator(t, m, c.Ctx), windows), lossOf(t, withAdapters(t, m, c.Ctx, []string{x}, []float32{1}), windows)
-	if !far(both, base, 50*sameBatchTolerance) || !far(both, one, 50*sameBatchTolerance) {
+	if !near.Apart(both, base, 50*sameBatchTolerance) || !near.Apart(both, one, 50*sameBatchTolerance) {
 		t.Fatalf("losses %v of the base, %v with one, %v with both: too little to tell", base, one, both)
 	}
 	if _, err := toolbox.Scale(x, 0.3, toolbox.Output{Out: file, Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	want := lossOf(t, withAdapters(t, m, c.Ctx, []string{x}, []float32{0.3}), windows)
-	if got := lossOf(t, withAdapters(t, m, c.Ctx, []string{file}, []float32{1}), windows); far(got, want, sameBatchTolerance) {
+	if got := lossOf(t, withAdapters(t, m, c.Ctx, []string{file}, []float32{1}), windows); !near.Within(got, want, sameBatchTolerance) {
 		t.Errorf("loss %.6f with the scaled file, %.6f with the scale", got, want)
 	}
 }
@@ -130,14 +131,14 @@ func TestCompareIsWhatPlainLoopsFind(t *testing.T) {
 		"loss with A": {float64(got.LossA), want.lossA}, "loss with B": {float64(got.LossB), want.lossB}, "KL": {got.KL, want.kl},
 		"agreement": {got.Agreement, want.agree}, "largest change": {got.MaxLogitChange, want.change},
 	} {
-		if far(pair[0], pair[1], sameLossTolerance) {
+		if !near.Within(pair[0], pair[1], sameLossTolerance) {
 			t.Errorf("%s %v, want %v", name, pair[0], pair[1])
 		}
 	}
-	if got.KL < 0.01 || got.Agreement == 1 || got.Agreement == 0 {
+	if !(got.KL >= 0.01) || got.Agreement == 1 || got.Agreement == 0 {
 		t.Fatalf("%+v: too little to tell", got)
 	}
-	if far(float64(got.LossA), lossOf(t, a, windows), sumTolerance) || far(float64(got.LossB), lossOf(t, b, windows), sumTolerance) {
+	if !near.Within(float64(got.LossA), lossOf(t, a, windows), sumTolerance) || !near.Within(float64(got.LossB), lossOf(t, b, windows), sumTolerance) {
 		t.Errorf("losses %v and %v, not those of Loss", got.LossA, got.LossB)
 	}
 	if fmt.Sprint(told) != fmt.Sprint(countTo(len(windows))) {
@@ -174,10 +175,9 @@ func plainComparison(a, b [][]float32, windows []data.Window) (sum rowComparison
 			for i, weight := range doc.LossMask {
 				if weight != 0 {
 					pa, pb := softmax(a[row]), softmax(b[row])
-					r := rowComparison{lossA: -math.Log(pa[doc.Targets[i]]), lossB: -math.Log(pb[doc.Targets[i]])}
+					r := rowComparison{lossA: -math.Log(pa[doc.Targets[i]]), lossB: -math.Log(pb[doc.Targets[i]]), change: near.Farthest(a[row], b[row])}
 					for k := range pa {
 						r.kl += pa[k] * math.Log(pa[k]/pb[k])
-						r.change = max(r.change, math.Abs(float64(a[row][k]-b[row][k])))
 					}
 					if argmax(pa) == argmax(pb) {
 						r.agree = 1
@@ -283,8 +283,3 @@ const sameLossTolerance = 1e-3
 
 // sameBatchTolerance is for llama.cpp's loss when documents share a batch.
 const sameBatchTolerance = 1e-4
-
-// far reports whether two numbers differ by more than a share of the larger.
-func far(a, b, share float64) bool {
-	return !(math.Abs(a-b) <= share*max(math.Abs(a), math.Abs(b)))
-}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/internal/testrun"
 	"finetune/ngram"
 
@@ -44,7 +45,7 @@ func TestNGramLossIsOverTheModelsTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, n := grams.Loss(slices.Values(cutByHand(t, m, testrun.Story(40), c.Ctx)))
-	if far(float64(got), want, sameSumTolerance) {
+	if !near.Within(float64(got), want, sameSumTolerance) {
 		t.Errorf("NGramLoss = %v, want %v", got, want)
 	}
 	if windows := windowsFor(t, m, c); n != windows.Stats().TrainedTokens {
@@ -91,7 +92,7 @@ func TestNGramLossOfTheSameFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if far(float64(got), float64(want), sameSumTolerance) {
+	if !near.Within(got, want, sameSumTolerance) {
 		t.Errorf("NGramLoss with a part held out = %v, of two files %v", got, want)
 	}
 

@@ -3,7 +3,6 @@ package export
 import (
 	"context"
 	"errors"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"finetune/eval"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/internal/testrun/trained"
@@ -61,20 +61,20 @@ func TestExportedFileDoesWhatTheResultSays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := trained.Loss(t, e, val.All()); far(got, float64(r.ExportLoss), sameBatchTolerance) {
+			if got := trained.Loss(t, e, val.All()); !near.Within(got, float64(r.ExportLoss), sameBatchTolerance) {
 				t.Errorf("%s: loss with the file %.6f, the result says %.6f", what, got, r.ExportLoss)
 			}
 			if err := detach(); err != nil {
 				t.Fatal(err)
 			}
-			if far(float64(r.BaseLoss), float64(s.BaseValLoss), sameLossTolerance) || far(float64(r.DualLoss), float64(s.ValLoss), sameLossTolerance) {
+			if !near.Within(r.BaseLoss, s.BaseValLoss, sameLossTolerance) || !near.Within(r.DualLoss, s.ValLoss, sameLossTolerance) {
 				t.Errorf("%s: losses %.5f → %.5f by llama.cpp, %.5f → %.5f by the trainer", what, r.BaseLoss, r.DualLoss, s.BaseValLoss, s.ValLoss)
 			}
 			want := (r.BaseLoss - r.ExportLoss) / (r.BaseLoss - r.DualLoss)
 			if r.Retention != want {
 				t.Errorf("%s: retention %v, want %v", what, r.Retention, want)
 			}
-			if name == "auto" && r.Retention < 0.99 && len(r.Tried) < 4 || name == "auto, little" && r.Retention < 0.5 {
+			if name == "auto" && !(r.Retention >= 0.99) && len(r.Tried) < 4 || name == "auto, little" && !(r.Retention >= 0.5) {
 				t.Errorf("%s: keeps %v after %+v", what, r.Retention, r.Tried)
 			}
 			checkFile(t, what, method, x, r)
@@ -220,7 +220,7 @@ func TestExportWithoutStatistics(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, without := exported(t, c, func(x *Config) { x.Rank = 2 })
-	if with.ExportLoss == without.ExportLoss || far(float64(with.Retention), float64(without.Retention), 0.5) {
+	if with.ExportLoss == without.ExportLoss || !near.Within(with.Retention, without.Retention, 0.5) {
 		t.Errorf("retention %v with statistics, %v without", with.Retention, without.Retention)
 	}
 	if err := os.WriteFile(filepath.Join(c.Out, run.ImatrixFile), []byte("no imatrix"), 0o666); err != nil {
@@ -253,7 +253,7 @@ func measuredByBoth(t *testing.T, method string) {
 		}
 		losses[x.result.DualLossBy] = x.result.DualLoss
 	}
-	if len(losses) != 2 || far(float64(losses[ByEngine]), float64(losses[ByLlama]), sameLossTolerance) {
+	if len(losses) != 2 || !near.Within(losses[ByEngine], losses[ByLlama], sameLossTolerance) {
 		t.Errorf("losses %v, want the same by both", losses)
 	}
 }
@@ -277,11 +277,6 @@ const sameLossTolerance = 1e-3
 
 // sameBatchTolerance is for llama.cpp's loss when documents share a batch.
 const sameBatchTolerance = 1e-4
-
-// far reports whether two numbers differ by more than a share of the larger.
-func far(a, b, share float64) bool {
-	return !(math.Abs(a-b) <= share*max(math.Abs(a), math.Abs(b)))
-}
 
 func TestAdapterForAnotherBaseIsRefused(t *testing.T) {
 	testrun.NoLeavings(t)

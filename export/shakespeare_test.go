@@ -3,12 +3,12 @@ package export
 import (
 	"context"
 	"errors"
-	"math"
 	"path/filepath"
 	"testing"
 
 	"finetune/adapter"
 	"finetune/eval"
+	"finetune/internal/near"
 	"finetune/internal/testrun"
 	"finetune/internal/testrun/trained"
 	"finetune/run"
@@ -79,7 +79,7 @@ func TestLearnsShakespeare(t *testing.T) {
 				got := trained.Run(t, c)
 				*s = *got
 				t.Logf("%s: %.4f → %.4f, %.0f tokens/s", name, s.BaseValLoss, s.ValLoss, s.TrainedRate)
-				if d := float64(s.BaseValLoss) - baseLoss; math.Abs(d) > baseRounding+baseByType {
+				if !near.Enough(s.BaseValLoss, baseLoss, baseRounding+baseByType) {
 					t.Errorf("validation loss of the base is %.4f, want %.2f", s.BaseValLoss, baseLoss)
 				}
 				if !(float64(s.ValLoss) <= tt.want) {
@@ -95,7 +95,7 @@ func TestLearnsShakespeare(t *testing.T) {
 	if whole == nil || t.Failed() {
 		return
 	}
-	if math.Abs(float64(whole.BaseValLoss)-baseLoss) > baseRounding {
+	if !near.Enough(whole.BaseValLoss, baseLoss, baseRounding) {
 		t.Errorf("validation loss of the base in F32 is %.4f, want %.2f", whole.BaseValLoss, baseLoss)
 	}
 	lora, full := results["lora stories260K-f32.gguf"], results["full stories260K-f32.gguf"]
@@ -108,7 +108,7 @@ func TestLearnsShakespeare(t *testing.T) {
 	}
 	for _, name := range []string{"dual-lora stories260K-q8_0.gguf", "dual-lora stories260K-f16.gguf"} {
 		s := results[name]
-		if math.Abs(float64(s.BaseValLoss-whole.BaseValLoss)) > baseByType || math.Abs(float64(s.ValLoss-whole.ValLoss)) > finalByType {
+		if !near.Enough(s.BaseValLoss, whole.BaseValLoss, baseByType) || !near.Enough(s.ValLoss, whole.ValLoss, finalByType) {
 			t.Errorf("%s: %.4f → %.4f, F32 %.4f → %.4f, want within %.2f and %.2f", name, s.BaseValLoss, s.ValLoss,
 				whole.BaseValLoss, whole.ValLoss, baseByType, finalByType)
 		}
@@ -134,10 +134,10 @@ func exportsKeepWhatWasLearned(t *testing.T, c run.Config, s *trainer.Summary, a
 		t.Fatal(err)
 	}
 	t.Logf("llama.cpp: %.4f → %.4f, exact export %.4f", x.result.BaseLoss, x.result.DualLoss, exact.loss)
-	if far(float64(x.result.BaseLoss), float64(s.BaseValLoss), sameLossTolerance) {
+	if !near.Within(x.result.BaseLoss, s.BaseValLoss, sameLossTolerance) {
 		t.Errorf("loss of the base by llama.cpp %.5f, by the trainer %.5f", x.result.BaseLoss, s.BaseValLoss)
 	}
-	if math.Abs(float64(exact.loss-s.ValLoss)) > exactLoss {
+	if !near.Enough(exact.loss, s.ValLoss, exactLoss) {
 		t.Errorf("loss of the exact export %.4f, by the trainer %.4f", exact.loss, s.ValLoss)
 	}
 	healed := heal(t, x, 0)

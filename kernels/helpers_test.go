@@ -175,7 +175,7 @@ func near(t *testing.T, what string, got []float32, want, scale []float64, toler
 		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
 	}
 	for i := range want {
-		if d := math.Abs(float64(got[i]) - want[i]); !(d <= tolerance*scale[i]) {
+		if !(math.Abs(float64(got[i])-want[i]) <= tolerance*scale[i]) { // NaN too
 			t.Errorf("%s: element %d of %d = %v, want %v within %v", what, i, len(want), got[i], want[i], tolerance*scale[i])
 			return
 		}

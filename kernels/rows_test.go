@@ -168,7 +168,7 @@ func checkCrossEntropy(t *testing.T, x []float64, d, nll []float32, v int, targe
 		if w != 0 {
 			loss = math.Log(z) - (x[targets[row]] - m)
 		}
-		if got := float64(nll[row]); math.Abs(got-loss) > tolerance*(1+loss) {
+		if got := float64(nll[row]); !(math.Abs(got-loss) <= tolerance*(1+loss)) {
 			t.Errorf("nll = %v, want %v", got, loss)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/model"
 	"finetune/quant"
@@ -102,7 +103,7 @@ func TestDoRAIsMerged(t *testing.T) {
 				if added != nil {
 					want += added[i]
 				}
-				if !(math.Abs(float64(got[i])-want) <= 10*rounding*size) {
+				if !near.Enough(got[i], want, 10*rounding*size) {
 					t.Fatalf("%s: element %d is %v, want %v", weight.Name, i, got[i], want)
 				}
 			}

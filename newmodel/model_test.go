@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 )
 
 // tiny is a small model of the architecture with small's tokenizer.
@@ -174,8 +175,7 @@ func TestStart(t *testing.T) {
 				mean += v / float64(len(x))
 				squares += (v - want[0]) * (v - want[0]) / float64(len(x))
 			}
-			off := math.Abs(math.Sqrt(squares) - deviation)
-			if math.Abs(mean-want[0]) > 4*deviation/math.Sqrt(float64(len(x))) || off > deviation*deviationTolerance(len(x)) {
+			if !near.Enough(mean, want[0], 4*deviation/math.Sqrt(float64(len(x)))) || !near.Enough(math.Sqrt(squares), deviation, deviation*deviationTolerance(len(x))) {
 				t.Errorf("InitStd %g: %s has mean %g and deviation %g, want %g and %g", std, name, mean, math.Sqrt(squares), want[0], deviation)
 			}
 		}

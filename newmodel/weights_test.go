@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 )
 
 // fromHalf is the meaning of a half-precision number, sign, 5 bits of exponent, 10 of
@@ -83,7 +84,7 @@ func TestBlocksDecodeToWhatWasEncoded(t *testing.T) {
 		d := fromHalf(binary.LittleEndian.Uint16(q8))
 		for i, v := range x {
 			got := d * float64(int8(q8[2+i]))
-			if math.Abs(got-float64(v)) > d*(0.5+127*halfRounding) {
+			if !near.Enough(got, v, d*(0.5+127*halfRounding)) {
 				t.Fatalf("q8_0 element %d = %v, want %v within half of %v", i, got, v, d)
 			}
 		}
@@ -91,8 +92,11 @@ func TestBlocksDecodeToWhatWasEncoded(t *testing.T) {
 		d = fromHalf(binary.LittleEndian.Uint16(q4))
 		for i, v := range x {
 			q := int(q4[2+i%16]>>(4*(i/16))&15) - 8
-			off := math.Abs(d*float64(q) - float64(v))
-			if most := math.Abs(d) * (0.5 + 8*halfRounding); off > most && q != 7 || off > 2*most {
+			most := math.Abs(d) * (0.5 + 8*halfRounding)
+			if q == 7 {
+				most *= 2
+			}
+			if !near.Enough(d*float64(q), v, most) {
 				t.Fatalf("q4_0 element %d = %v, want %v within half of %v", i, d*float64(q), v, d)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/internal/near"
 	"finetune/internal/setting"
 )
 
@@ -147,12 +148,12 @@ func TestModelAreKneserNey(t *testing.T) {
 			sum := 0.0
 			for token := range int32(tt.vocab) {
 				got, want := g.Probability(context, token), reference.probability(context, token)
-				if math.Abs(got-want) > sumTolerance || !(got > 0) {
+				if !near.Enough(got, want, sumTolerance) || got == 0 {
 					t.Fatalf("order %d, %d tokens: p(%d|%v) = %v, want %v", tt.order, tt.vocab, token, context, got, want)
 				}
 				sum += got
 			}
-			if math.Abs(sum-1) > sumTolerance {
+			if !near.Enough(sum, 1.0, sumTolerance) {
 				t.Fatalf("order %d, %d tokens: the probabilities behind %v sum to %v", tt.order, tt.vocab, context, sum)
 			}
 		}
@@ -175,7 +176,7 @@ func TestModelLoss(t *testing.T) {
 		}
 	}
 	got, tokens := g.Loss(slices.Values(docs[30:]))
-	if tokens != n || math.Abs(got-want/float64(n)) > sumTolerance {
+	if tokens != n || !near.Enough(got, want/float64(n), sumTolerance) {
 		t.Errorf("Loss = %v of %d tokens, want %v of %d", got, tokens, want/float64(n), n)
 	}
 	if loss, n := g.Loss(slices.Values([]Document{document(1)})); !math.IsNaN(loss) || n != 0 {
@@ -198,10 +199,10 @@ func TestModelLearnAnOrder(t *testing.T) {
 		}
 		losses[order], _ = g.Loss(slices.Values(docs))
 	}
-	if uniform := math.Log(8); math.Abs(losses[1]-uniform) > 0.01 {
+	if uniform := math.Log(8); !near.Enough(losses[1], uniform, 0.01) {
 		t.Errorf("order 1: loss %v, want that of 8 tokens, %v", losses[1], uniform)
 	}
-	if losses[2] > 0.1 || losses[3] > 0.1 {
+	if !near.Enough(losses[2], 0.0, 0.1) || !near.Enough(losses[3], 0.0, 0.1) {
 		t.Errorf("losses %v of orders 2 and 3, want almost 0", losses)
 	}
 }

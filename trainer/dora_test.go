@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/merge"
@@ -27,7 +28,7 @@ func TestDoRARunSpeaksAsItsMergedModel(t *testing.T) {
 	}
 	m := testrun.Model(t, merged)
 	_, val := testrun.Data(t, m, c)
-	if got := lossOf(t, evaluator(t, m, c.Ctx), val.All()); far(got, float64(s.ValLoss), sameLossTolerance) {
+	if got := lossOf(t, evaluator(t, m, c.Ctx), val.All()); !near.Within(got, s.ValLoss, sameLossTolerance) {
 		t.Errorf("loss of the merged model %.5f, of the run %.5f", got, s.ValLoss)
 	}
 	if !(s.ValLoss < s.BaseValLoss-0.2) {

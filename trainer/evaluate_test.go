@@ -10,6 +10,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/run"
@@ -78,14 +79,14 @@ func TestPackedRecordsHaveTheLossOfEachAlone(t *testing.T) {
 	}
 	want := losses["engine, alone"]
 	for name, loss := range losses {
-		if far(loss, want, sameLossTolerance) {
+		if !near.Within(loss, want, sameLossTolerance) {
 			t.Errorf("%s: loss %.6f, want %.6f", name, loss, want)
 		}
 	}
-	if got, want := losses["llama.cpp, packed"], losses["one after another"]; far(got, want, sameBatchTolerance) {
+	if got, want := losses["llama.cpp, packed"], losses["one after another"]; !near.Within(got, want, sameBatchTolerance) {
 		t.Errorf("documents in one batch have the loss %.6f, one after another %.6f", got, want)
 	}
-	if !far(base, want, 20*sameLossTolerance) {
+	if !near.Apart(base, want, 20*sameLossTolerance) {
 		t.Fatalf("the adapter changes the loss from %.6f to %.6f only: too little to tell", base, want)
 	}
 }
@@ -161,7 +162,7 @@ func TestLongDocumentIsEvaluatedInParts(t *testing.T) {
 	s := opened(t, c)
 	w := s.train.At(0)
 	e := evaluator(t, s.model, c.Ctx)
-	if got, want := lossOf(t, e, []data.Window{w, w}), engineLoss(t, s, []data.Window{w}); far(got, want, sameLossTolerance) {
+	if got, want := lossOf(t, e, []data.Window{w, w}), engineLoss(t, s, []data.Window{w}); !near.Within(got, want, sameLossTolerance) {
 		t.Errorf("loss %.6f, want %.6f as by the engine", got, want)
 	}
 	if _, err := evaluator(t, s.model, 256).Loss(context.Background(), []data.Window{w}, nil); err == nil {
@@ -249,7 +250,7 @@ func TestFillingABatchChangesNothing(t *testing.T) {
 	w := windowsOf(t, one)[:1]
 	loss, grads := gradient(t, one, w)
 	filledLoss, filledGrads := gradient(t, three, data.Fill(w, three.engine.Shape().Seqs))
-	if far(loss, filledLoss, sameMathTolerance) {
+	if !near.Within(loss, filledLoss, sameMathTolerance) {
 		t.Errorf("loss %v beside blank windows, want %v", filledLoss, loss)
 	}
 	var difference, size float64

@@ -10,6 +10,7 @@ import (
 
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/model"
@@ -70,7 +71,7 @@ func TestSavedModelHasTheLossOfTheMasters(t *testing.T) {
 			saved.Model = s.Result
 			got := lossOf(t, evaluator(t, testrun.Model(t, saved), c.Ctx), val)
 			t.Logf("%s in %s: loss of model.gguf by llama.cpp %.6f, by the trainer %.6f", spec.Arch, typ, got, s.ValLoss)
-			if far(got, float64(s.ValLoss), tolerance) {
+			if !near.Within(got, float64(s.ValLoss), tolerance) {
 				t.Errorf("%s in %s: loss of model.gguf by llama.cpp %.5f, by the trainer %.5f", spec.Arch, typ, got, s.ValLoss)
 			}
 			sameLayout(t, c.Model, s.Result)

@@ -2,7 +2,6 @@ package trainer
 
 import (
 	"context"
-	"math"
 	"testing"
 
 	"finetune/eval"
@@ -90,9 +89,4 @@ func lossOf(t testing.TB, e *eval.Evaluator, windows []data.Window) float64 {
 		t.Fatal(err)
 	}
 	return float64(loss)
-}
-
-// far reports whether two numbers differ by more than a share of the larger.
-func far(a, b, share float64) bool {
-	return !(math.Abs(a-b) <= share*max(math.Abs(a), math.Abs(b)))
 }

@@ -18,6 +18,7 @@ import (
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/run"
@@ -123,7 +124,7 @@ func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
 		t.Fatalf("Train below %s = %v with a micro-batch of %d, want 1 to %d", small.MaxMemory, err, micro, c.Batch-1)
 	}
 	for i := range want {
-		if far(losses[i], want[i], sameMathTolerance) {
+		if !near.Within(losses[i], want[i], sameMathTolerance) {
 			t.Errorf("step %d: loss %v with a micro-batch of %d, want %v", i+1, losses[i], micro, want[i])
 		}
 	}

@@ -58,17 +58,11 @@ func NewStepper(o StepperOptions) *Stepper {
 			return s.Engine.Step(windows, scale)
 		}
 	}
-	byName := map[string][]float32{}
-	for _, g := range o.Engine.Gradients() {
-		byName[g.Name] = g.Data
-	}
+	var names []string
 	for _, p := range o.Params {
-		grad, ok := byName[p.Name]
-		if !ok {
-			panic(fmt.Sprintf("trainer: internal error: no gradient of %q", p.Name))
-		}
-		s.grads = append(s.grads, grad)
+		names = append(names, p.Name)
 	}
+	s.grads = o.Engine.GradientsOf(names)
 	return s
 }
 

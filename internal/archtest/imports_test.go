@@ -31,6 +31,7 @@ var layers = []layer{
 	{"internal/machine", 0, false},
 	{"internal/setting", 0, false},
 	{"internal/version", 0, false},
+	{"internal/near", 0, false},
 	{"gguf", 1, false},
 	{"imatrix", 2, false},
 	{"quant/plain", 2, false},
@@ -60,7 +61,7 @@ var layers = []layer{
 }
 
 // forTests are packages that only tests may import, and each other.
-var forTests = []string{"internal/archtest", "internal/testmodel", "internal/testrun", "internal/testrun/trained"}
+var forTests = []string{"internal/archtest", "internal/near", "internal/testmodel", "internal/testrun", "internal/testrun/trained"}
 
 // listed is what `go list -json` says of a package.
 type listed struct {

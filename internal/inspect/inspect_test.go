@@ -15,6 +15,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/quant/plain"
 	"finetune/run"
 )
@@ -111,7 +112,7 @@ func checkWeights(t *testing.T, a map[string]any) {
 		"σ₁": {values[0], 6.0}, "σ₂": {values[1], 3.0}, "stable rank": {w["stable_rank"], 20.0 / 16},
 		"effective rank": {w["effective_rank"], math.Exp(-p*math.Log(p) - (1-p)*math.Log(1-p))},
 	} {
-		if got, want := pair[0].(float64), pair[1].(float64); math.Abs(got-want) > 1e-6 { // figures of float32 factors
+		if got, want := pair[0].(float64), pair[1].(float64); !near.Enough(got, want, 1e-6) { // figures of float32 factors
 			t.Errorf("%s = %v, want %v", name, got, want)
 		}
 	}
@@ -161,7 +162,7 @@ func TestSpectrumOfDualIsForTheAsking(t *testing.T) {
 		}
 		v := r.Adapter.Weights[0]
 		stable := *w.Norm * *w.Norm / (v.SingularValues[0] * v.SingularValues[0])
-		if *v.Norm != *w.Norm || len(v.SingularValues) != shownValues || math.Abs(*v.StableRank-stable) > 1e-3*stable || (v.EffectiveRank != nil) != whole || told != 1 {
+		if *v.Norm != *w.Norm || len(v.SingularValues) != shownValues || !near.Enough(*v.StableRank, stable, 1e-3*stable) || (v.EffectiveRank != nil) != whole || told != 1 {
 			t.Errorf("asked for: %+v, stable rank %v, want %v", v, *v.StableRank, stable)
 		}
 	}

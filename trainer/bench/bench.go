@@ -73,6 +73,9 @@ type Case struct {
 
 // Run measures every method of o on one model. say, if not nil, is told what is being done.
 func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error) {
+	if say == nil {
+		say = func(string) {}
+	}
 	if o.Threads == 0 {
 		o.Threads = machine.PhysicalCores()
 	}

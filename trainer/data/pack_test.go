@@ -91,9 +91,12 @@ func TestPackingIsTight(t *testing.T) {
 	}
 }
 
+// A window of 5 holds 5 tokens and their targets: 6 tokens of a record fit, 7 do not.
 func TestLongRecordsAreCutOrSkipped(t *testing.T) {
 	path := write(t, "a.jsonl", `{"prompt": "abc", "completion": "defgh"}
 {"prompt": "abcdefghij", "completion": "k"}
+{"prompt": "ab", "completion": "xyz"}
+{"prompt": "ab", "completion": "vwxy"}
 {"prompt": "a", "completion": "b"}`)
 	tok := byteTokenizer{}
 	for _, c := range []struct {
@@ -101,8 +104,8 @@ func TestLongRecordsAreCutOrSkipped(t *testing.T) {
 		want string
 		s    Stats
 	}{
-		{Cut, "[abc«def» a«b</s>»]", Stats{Records: 3, Cut: 2, NoLoss: 1, Examples: 2, Tokens: 7, TrainedTokens: 5, Windows: 2, Padding: 0.3}},
-		{Skip, "[a«b</s>»]", Stats{Records: 3, Skipped: 2, Examples: 1, Tokens: 2, TrainedTokens: 2, Windows: 1, Padding: 0.6}},
+		{Cut, "[abc«def» ab«xyz</s>» ab«vwxy» a«b</s>»]", Stats{Records: 5, Cut: 3, NoLoss: 1, Examples: 4, Tokens: 17, TrainedTokens: 13, Windows: 4, Padding: 0.15}},
+		{Skip, "[ab«xyz</s>» a«b</s>»]", Stats{Records: 5, Skipped: 3, Examples: 2, Tokens: 7, TrainedTokens: 6, Windows: 2, Padding: 0.3}},
 	} {
 		set := mustLoad(t, path, Options{NCtx: 5, Tokenizer: tok, LongRecords: c.long})
 		var got []string

@@ -354,6 +354,28 @@ func (e *Engine) Gradients() []Gradient {
 	return all
 }
 
+// GradientsOf returns the data of Gradients by name, in the order asked. To ask for a name that is not trained, or not
+// for all that are, is a mistake of the caller's and panics: its optimizer would move one tensor by another's gradient.
+func (e *Engine) GradientsOf(names []string) [][]float32 {
+	byName := map[string][]float32{}
+	for _, g := range e.Gradients() {
+		byName[g.Name] = g.Data
+	}
+	var all [][]float32
+	for _, name := range names {
+		data, ok := byName[name]
+		if !ok {
+			panic(fmt.Sprintf("internal error: graph: the gradient of %q is not there, or asked for twice", name))
+		}
+		delete(byName, name)
+		all = append(all, data)
+	}
+	if len(byName) > 0 {
+		panic(fmt.Sprintf("internal error: graph: the gradients of %d trained tensors are asked for, want those of all %d", len(names), len(e.params)))
+	}
+	return all
+}
+
 // Unreached lists what no gradient reaches: weights that llama.cpp's graph does not adapt, tensors that it does not read.
 func (e *Engine) Unreached() []string {
 	var names []string

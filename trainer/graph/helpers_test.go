@@ -169,26 +169,3 @@ func decode(t *testing.T, m *llama.Model, shape Shape, ws []data.Window) []float
 	}
 	return logits
 }
-
-func largest(v []float32) (m float64) {
-	for _, x := range v {
-		m = max(m, math.Abs(float64(x)))
-	}
-	return m
-}
-
-// largestDifference is infinite where one of the two is no number, or where they are not equally long: no tolerance
-// takes that.
-func largestDifference(a, b []float32) (m float64) {
-	if len(a) != len(b) {
-		return math.Inf(1)
-	}
-	for i := range a {
-		d := math.Abs(float64(a[i]) - float64(b[i]))
-		if math.IsNaN(d) {
-			return math.Inf(1)
-		}
-		m = max(m, d)
-	}
-	return m
-}

@@ -107,12 +107,8 @@ var ruleCases = []ruleCase{
 	{"GELU_ERF", [][]int64{{6, 4}}, of1((*ggml.Context).GeluErf)},
 	{"GELU_QUICK", [][]int64{{6, 4}}, of1((*ggml.Context).GeluQuick)},
 	{"XIELU", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Xielu(x[0], 0.3, 0.8, 0.5, -0.16)) }},
-	{"CLAMP", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, 0.8))
-	}},
-	{"CLAMP below", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, float32(math.Inf(1))))
-	}},
+	{"CLAMP", [][]int64{{6, 4}}, clamp(-0.6, 0.8)},
+	{"CLAMP below", [][]int64{{6, 4}}, clamp(-0.6, float32(math.Inf(1)))},
 	{"REGLU split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateReglu)},
 	{"REGLU fused", [][]int64{{6, 4}}, glu(ggml.GateReglu)},
 	{"GEGLU split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateGeglu)},
@@ -135,6 +131,13 @@ var ruleCases = []ruleCase{
 	}},
 	{"SUM_ROWS", [][]int64{{6, 4, 2}}, of1((*ggml.Context).SumRows)},
 	{"MEAN", [][]int64{{6, 4, 2}}, of1((*ggml.Context).Mean)},
+}
+
+// clamp is a node of its own, as the rewriter makes it: that of ggml's constructor works in place.
+func clamp(lo, hi float32) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Like(r.ctx.Clamp(x[0], lo, hi), x[0].NE(), x[0]))
+	}
 }
 
 // of1 and of2 are cases of one operation.

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+
+	"finetune/internal/near"
 )
 
 // adamTolerance bounds |got − want| for values near 1: the optimizer computes in
@@ -59,7 +61,7 @@ func TestAdamWTenStepsEqualReference(t *testing.T) {
 		opt.Step(lr, values, grads)
 		for i := range values {
 			for j, got := range values[i] {
-				if want := refs[i][j].theta; math.Abs(float64(got)-want) > adamTolerance*max(1, math.Abs(want)) {
+				if want := refs[i][j].theta; !near.Enough(got, want, adamTolerance*max(1, math.Abs(want))) {
 					t.Fatalf("step %d: %s[%d] = %.9g, want %.9g", step, params[i].Name, j, got, want)
 				}
 			}
@@ -75,7 +77,7 @@ func TestAdamWFirstStepByHand(t *testing.T) {
 	NewAdamW([]Param{{Name: "w", Len: 4, LRScale: 1}}, 0).Step(0.1, values, grads)
 	want := []float32{0.9, -1.9, 3, 0.45} // the last: 0.1 · 1e-8/(1e-8 + 1e-8)
 	for i, got := range values[0] {
-		if math.Abs(float64(got-want[i])) > adamTolerance {
+		if !near.Enough(got, want[i], adamTolerance) {
 			t.Errorf("element %d = %v, want %v", i, got, want[i])
 		}
 	}
@@ -196,13 +198,14 @@ func TestClipGlobalNorm(t *testing.T) {
 	} {
 		norm := ClipGlobalNorm(tt.grads, tt.limit)
 		// 1e-6: the values above are float32, rounded to 6e-8 relative.
-		if norm != tt.norm && math.Abs(norm-tt.norm) > 1e-6*tt.norm && !(math.IsNaN(norm) && math.IsNaN(tt.norm)) {
+		same := norm == tt.norm || math.IsNaN(norm) && math.IsNaN(tt.norm) // Within refuses both infinity and NaN
+		if !same && !near.Within(norm, tt.norm, 1e-6) {
 			t.Errorf("%s: ClipGlobalNorm = %v, want %v", tt.name, norm, tt.norm)
 		}
 		for i := range tt.grads {
 			for j, got := range tt.grads[i] {
 				want := tt.want[i][j]
-				if math.Float32bits(got) != math.Float32bits(want) && math.Abs(float64(got-want)) > 1e-6*math.Abs(float64(want)) {
+				if math.Float32bits(got) != math.Float32bits(want) && !near.Within(got, want, 1e-6) {
 					t.Errorf("%s: gradient[%d][%d] = %v, want %v", tt.name, i, j, got, want)
 				}
 			}

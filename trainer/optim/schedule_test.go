@@ -3,6 +3,8 @@ package optim
 import (
 	"math"
 	"testing"
+
+	"finetune/internal/near"
 )
 
 func TestScheduleLR(t *testing.T) {
@@ -26,7 +28,7 @@ func TestScheduleLR(t *testing.T) {
 		}
 		for step, want := range tt.rates {
 			// 1e-12: a handful of float64 operations on values near 1.
-			if got := s.LR(step); math.Abs(got-want) > 1e-12 {
+			if got := s.LR(step); !near.Enough(got, want, 1e-12) {
 				t.Errorf("%s: LR(%d) = %v, want %v", tt.name, step, got, want)
 			}
 		}

@@ -57,7 +57,7 @@ func TestOutputsAreThoseAskedFor(t *testing.T) {
 		}
 	}
 	row := append([]float32(nil), c.Logits(1)...)
-	if d := maxDiff(row, lastLogits(t, c, tokens[:2])); d > sameGraphTolerance {
+	if d := maxDiff(row, lastLogits(t, c, tokens[:2])); !(d <= sameGraphTolerance) {
 		t.Errorf("logits of token 1 in a longer batch differ by %g", d)
 	}
 }
@@ -83,10 +83,10 @@ func TestSequencesDoNotSeeEachOther(t *testing.T) {
 		gotA := append([]float32(nil), c.Logits(len(a)-1)...)
 		gotB := append([]float32(nil), c.Logits(len(a)+len(b)-1)...)
 		one := newContext(t, m, llama.ContextParams{NCtx: 512})
-		if d := maxDiff(gotA, lastLogits(t, one, a)); d > cacheTolerance {
+		if d := maxDiff(gotA, lastLogits(t, one, a)); !(d <= cacheTolerance) {
 			t.Errorf("unified %v: sequence 0 differs from being alone by %g", unified, d)
 		}
-		if d := maxDiff(gotB, lastLogits(t, one, b)); d > cacheTolerance {
+		if d := maxDiff(gotB, lastLogits(t, one, b)); !(d <= cacheTolerance) {
 			t.Errorf("unified %v: sequence 1 differs from being alone by %g", unified, d)
 		}
 	}

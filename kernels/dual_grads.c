@@ -1,4 +1,5 @@
-#include "weight.h"
+#include "dual.h"
+#include "gemm.h"
 
 #include <string.h>
 
@@ -27,11 +28,18 @@ int64_t ft_dual_parts(int64_t n_in, int64_t n_out, int64_t ranks) {
 	return most > 1 ? most : 1;
 }
 
+// The factors, contiguous: a [n_in, r1], b [r1, n_out], c [n_in, r2], d [r2, n_out].
+struct factors {
+	const float *a, *b, *c, *d;
+	int64_t n_in, r1, r2;
+	float s;
+};
+
 // What a thread works with: one range of columns [i0, i1) and tokens [t0, t1).
 struct strip {
 	const struct ft_simd *v;
 	const struct ggml_tensor *x, *dy;
-	struct ft_factors f;
+	struct factors f;
 	int64_t n_out, i0, i1, t0, t1;
 	float *packed;              // x as panels [⌈(i1−i0)/NR⌉][t1−t0][NR]
 	float *steps;               // dy of the rows from `first` up to `end` as strips [t1−t0][FT_AK], `apart` floats apart
@@ -78,6 +86,14 @@ static void pack_dy(struct strip *s, int64_t o, int64_t o_end) {
 	}
 }
 
+// Copies columns [i0, i1) of a factor f [n_in, r] to rows STRIDE apart, each followed by zeros for a vector.
+static void copy_factor(const float *f, int64_t n_in, int64_t r, int64_t i0, int64_t i1, float *out) {
+	for (int64_t q = 0; q < r; q++) {
+		memcpy(out + q * STRIDE, f + q * n_in + i0, (size_t)(i1 - i0) * 4);
+		memset(out + q * STRIDE + (i1 - i0), 0, FT_LANES_MAX * 4);
+	}
+}
+
 // Rows [o, o+rows) of a factor f [r, n_out] step by step, 0 for missing rows.
 static void transpose_factor(const float *f, int64_t r, int64_t o, int64_t rows, float *out) {
 	memset(out, 0, (size_t)(r * FT_AK) * 4);
@@ -107,7 +123,7 @@ static void multiply_strips(struct strip *s) {
 
 // What the packed strip of rows at o contributes.
 static void strip_grads(struct strip *s, int64_t o, int64_t rows, float *db, float *dd) {
-	const struct ft_factors *f = &s->f;
+	const struct factors *f = &s->f;
 	const bool first = s->i0 == 0 && s->t0 == 0;
 	float *g = s->g + (o - s->first) * STRIDE;
 	transpose_factor(f->b, f->r1, o, rows, s->bt);
@@ -124,7 +140,7 @@ static void strip_grads(struct strip *s, int64_t o, int64_t rows, float *db, flo
 // A share [r][n_in] of dA or dC and its columns in the strip.
 static void load_share(const struct strip *s, const float *share, int64_t r, float *out) {
 	if (s->t0 == 0) memset(out, 0, (size_t)(r * STRIDE) * 4);
-	else ft_copy_factor(share, s->f.n_in, r, s->i0, s->i1, out, STRIDE, FT_LANES_MAX);
+	else copy_factor(share, s->f.n_in, r, s->i0, s->i1, out);
 }
 static void store_share(const struct strip *s, float *share, int64_t r, const float *in) {
 	for (int64_t k = 0; k < r; k++) memcpy(share + k * s->f.n_in + s->i0, in + k * STRIDE, (size_t)(s->i1 - s->i0) * 4);
@@ -161,7 +177,7 @@ static int64_t columns_of(const struct ft_simd *v, int64_t n_in) {
 // From one strip of dy to the next.
 static int64_t strip_floats(int64_t tokens) { return tokens * FT_AK + 16; } // not a power of two
 
-size_t ft_dual_scratch(const struct ggml_tensor *dst) {
+size_t ft_dual_grads_scratch(const struct ggml_tensor *dst) {
 	const int64_t n_in = dst->src[0]->ne[0], tokens = ft_min(rows_of(dst->src[0]), TOKENS), ranks = dst->src[2]->ne[1] + dst->src[4]->ne[1];
 	return (size_t)(columns_of(ft_best_simd(), n_in) * tokens + STRIPS * strip_floats(tokens) + (STRIPS + 1) * FT_MR_MAX * STRIDE +
 		ranks * 2 * (STRIDE + FT_AK) + 256);
@@ -172,7 +188,7 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const tensor a = dst->src[2], b = dst->src[3], c = dst->src[4], d = dst->src[5];
 	struct strip s = { .v = ft_best_simd(), .x = dst->src[0], .dy = dst->src[1], .n_out = dst->src[1]->ne[0] };
-	s.f = (struct ft_factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0) };
+	s.f = (struct factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0) };
 	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + s.f.r2, n_tokens = rows_of(s.x), tokens = ft_min(n_tokens, TOKENS);
 	const int64_t parts = ft_dual_parts(n_in, s.n_out, ranks), strips = (s.n_out + s.v->mr - 1) / s.v->mr;
 	const int64_t columns = columns_of(s.v, n_in);
@@ -180,7 +196,7 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	float *shares = dst->data, *db = shares + parts * ranks * n_in, *dd = db + s.f.r1 * s.n_out;
 
 	s.apart = strip_floats(tokens);
-	float *scratch = ft_scratch_take(ft_dual_scratch(dst));
+	float *scratch = ft_scratch_take(ft_dual_grads_scratch(dst));
 	float *rest = scratch;
 	s.packed = cut(&rest, columns * tokens), s.steps = cut(&rest, STRIPS * s.apart);
 	s.g = cut(&rest, STRIPS * FT_MR_MAX * STRIDE), s.dn = cut(&rest, FT_MR_MAX * STRIDE);
@@ -193,8 +209,8 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 		for (s.i0 = 0; s.i0 < n_in; s.i0 = s.i1) {
 			s.i1 = ft_min(n_in, s.i0 + columns);
 			pack_x(&s);
-			ft_copy_factor(s.f.a, n_in, s.f.r1, s.i0, s.i1, s.a, STRIDE, FT_LANES_MAX);
-			ft_copy_factor(s.f.c, n_in, s.f.r2, s.i0, s.i1, s.c, STRIDE, FT_LANES_MAX);
+			copy_factor(s.f.a, n_in, s.f.r1, s.i0, s.i1, s.a);
+			copy_factor(s.f.c, n_in, s.f.r2, s.i0, s.i1, s.c);
 			s.end = 0; // nothing is packed
 			for (int64_t p = from; p < to; p++)
 				part_grads(&s, strips * p / parts * s.v->mr, ft_min(s.n_out, strips * (p + 1) / parts * s.v->mr), o_end,

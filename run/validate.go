@@ -8,7 +8,6 @@ import (
 
 	"finetune/adapter"
 	"finetune/internal/setting"
-	"finetune/trainer/optim"
 )
 
 // MaxCount and the others are the largest values that are not simply mistakes.
@@ -23,6 +22,9 @@ var (
 	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
 	longNames   = []string{"cut", "skip"}
 )
+
+// Schedules are the decays of the learning rate, see optim.Schedule. Read-only.
+var Schedules = []string{"cosine", "linear", "constant"}
 
 // methods lists those of adapters, and full.
 func methods() (names []string) {
@@ -50,7 +52,7 @@ func (c Config) Validate() error {
 		setting.OneOf("long-records", c.LongRecords, longNames),
 		setting.Above0("lr", c.LR),
 		floor("min-lr", c.MinLR, c.LR),
-		setting.OneOf("schedule", c.Schedule, optim.Schedules),
+		setting.OneOf("schedule", c.Schedule, Schedules),
 		warmup("warmup", c.Warmup),
 		setting.AtLeast0("clip", c.Clip),
 		setting.AtLeast0("weight-decay", c.WeightDecay),

@@ -5,10 +5,9 @@ import (
 	"math"
 	"slices"
 	"strings"
-)
 
-// Schedules are the decays that a Schedule knows. Read-only.
-var Schedules = []string{"cosine", "linear", "constant"}
+	"finetune/run"
+)
 
 // Schedule is the learning rate over a run: a linear warm-up to Peak, then a
 // decay towards Min. It is a value; goroutines may share it.
@@ -25,8 +24,8 @@ type Schedule struct {
 func NewSchedule(kind string, peak, minLR float64, total, warmup int) (Schedule, error) {
 	s := Schedule{Kind: kind, Peak: peak, Min: minLR, Total: total, Warmup: warmup}
 	switch {
-	case !slices.Contains(Schedules, kind):
-		return s, fmt.Errorf("optim: schedule %q: want one of %s", kind, strings.Join(Schedules, ", "))
+	case !slices.Contains(run.Schedules, kind):
+		return s, fmt.Errorf("optim: schedule %q: want one of %s", kind, strings.Join(run.Schedules, ", "))
 	case total < 1:
 		return s, fmt.Errorf("optim: schedule of %d steps: want 1 or more", total)
 	case warmup < 0 || warmup > total:

@@ -50,7 +50,7 @@ test-apps: ## let three llama.cpp apps load an exported adapter: half a minute, 
 	cd apps && go test -timeout 60m -count 1 -v .
 
 # Every kernel with the checks that need neither Go nor ggml; gemm.c is a part of check_scratch.c.
-kernels = cd $(native)/ggml && $(1) -std=gnu11 -I. testdata/check_*.c gemm_*.c kernel_*.c cross_entropy.c distill.c -lm -lpthread -o $(CURDIR)/bin/$(2)
+kernels = cd kernels && $(1) -std=gnu11 -I. testdata/check_*.c $(filter-out gemm.c,$(notdir $(wildcard kernels/*.c))) -lm -lpthread -o $(CURDIR)/bin/$(2)
 # Whether $(1) makes programs that run with $(2).
 works   = mkdir -p bin && echo 'int main(void) { return 0; }' | $(1) -x c - -o bin/probe 2>/dev/null && $(2) bin/probe 2>/dev/null
 # Sanitizers want fixed places in memory, where the system may put something else at random.
@@ -86,7 +86,7 @@ lint: ## gofmt, go vet and staticcheck, over all modules; warnings of C compiler
 	cd apps && go vet ./...
 	go tool staticcheck ./...
 	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./... && cd $(CURDIR)/apps && "$$check" ./...
-	cd $(native)/ggml && for cc in $(compilers); do for f in *.c testdata/*.c; do \
+	cd kernels && for cc in $(compilers); do for f in *.c testdata/*.c; do \
 	  $$cc -std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror -I. -c $$f -o /dev/null || exit 1; done; done
 
 bench: build ## measure training speed and memory: the table of docs/performance.md, some minutes and 5 GB in /tmp
@@ -95,7 +95,7 @@ bench: build ## measure training speed and memory: the table of docs/performance
 	bin/finetune bench --shape tiny1b --type q4_0,q4_k_m --repeat 3
 
 bench-kernels: ## measure the kernels by themselves, as a share of the multiply-add peak
-	cd $(native) && go test -run '^$$' -bench . ./ggml
+	go test -run '^$$' -bench . ./kernels
 
 # The texts that the demo's base model learns (demo/base.md), and where it is made.
 DATA ?= ../shared/data

@@ -25,13 +25,11 @@
 package adapter
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"finetune/gguf"
+	"finetune/model"
 )
 
 // Adapter is a set of factors with the identity of the base that they change.
@@ -169,21 +167,5 @@ func (a *Adapter) Weight(name string) (Weight, bool) {
 }
 
 func (a *Adapter) sort() {
-	slices.SortFunc(a.Weights, func(v, w Weight) int { return compareNames(v.Name, w.Name) })
-}
-
-// compareNames orders blk.2 before blk.10, and names within a block by letters.
-func compareNames(a, b string) int {
-	return cmp.Or(cmp.Compare(block(a), block(b)), cmp.Compare(a, b))
-}
-
-// block is N of "blk.N.…", and -1 for tensors outside of the blocks.
-func block(name string) int {
-	rest, ok := strings.CutPrefix(name, "blk.")
-	digits, _, dot := strings.Cut(rest, ".")
-	n, err := strconv.ParseUint(digits, 10, 31)
-	if !ok || !dot || err != nil {
-		return -1
-	}
-	return int(n)
+	slices.SortFunc(a.Weights, func(v, w Weight) int { return model.CompareNames(v.Name, w.Name) })
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/model"
 )
 
 // data returns a file of the data folder that lies beside the repository.
@@ -34,14 +35,14 @@ func data(t *testing.T, name string) string {
 	return path
 }
 
-func readBase(t *testing.T, path string) Base {
+func readBase(t *testing.T, path string) model.Identity {
 	t.Helper()
-	f, err := gguf.Open(path)
+	f, err := model.OpenParts(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	b, err := ReadBase(f)
+	b, err := f.Identity()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +79,8 @@ func TestATrainedNormChangesTheHash(t *testing.T) {
 
 func TestCheckBase(t *testing.T) {
 	a := dualAdapter(t, 1, [2]int{20, 30})
-	fits := func() Base {
-		return Base{"llama", "toy", a.BaseHash, []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}, ""}
+	fits := func() model.Identity {
+		return model.Identity{Architecture: "llama", Name: "toy", Hash: a.BaseHash, Tensors: []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}}
 	}
 	if err := a.CheckBase(fits()); err != nil {
 		t.Errorf("CheckBase of its own base = %v", err)
@@ -90,13 +91,13 @@ func TestCheckBase(t *testing.T) {
 		t.Errorf("CheckBase without a hash = %v", err)
 	}
 	for _, c := range []struct {
-		edit func(*Base)
+		edit func(*model.Identity)
 		want string
 	}{
-		{func(b *Base) { b.Architecture = "qwen2" }, `adapter: made for architecture "llama", the model is "qwen2"`},
-		{func(b *Base) { b.Tensors = nil }, `adapter: tensor "blk.0.ffn_up.weight": not in the model`},
-		{func(b *Base) { b.Tensors[0].Shape = []int64{30, 20} }, `adapter: tensor "blk.0.ffn_up.weight": made for shape [20 30], the model has [30 20]`},
-		{func(b *Base) { b.Name, b.Hash = "other", "sha256:0123456789" }, `adapter: trained on another base: "toy" (sha256:00), the model is "other" (sha256:01234567)`},
+		{func(b *model.Identity) { b.Architecture = "qwen2" }, `adapter: made for architecture "llama", the model is "qwen2"`},
+		{func(b *model.Identity) { b.Tensors = nil }, `adapter: tensor "blk.0.ffn_up.weight": not in the model`},
+		{func(b *model.Identity) { b.Tensors[0].Shape = []int64{30, 20} }, `adapter: tensor "blk.0.ffn_up.weight": made for shape [20 30], the model has [30 20]`},
+		{func(b *model.Identity) { b.Name, b.Hash = "other", "sha256:0123456789" }, `adapter: trained on another base: "toy" (sha256:00), the model is "other" (sha256:01234567)`},
 	} {
 		b := fits()
 		c.edit(&b)
@@ -108,5 +109,48 @@ func TestCheckBase(t *testing.T) {
 	b.Hash = "sha256:01"
 	if err := a.CheckBase(b); !errors.Is(err, ErrOtherBase) {
 		t.Errorf("CheckBase with another hash = %v, want ErrOtherBase", err)
+	}
+}
+
+// A chat template that is not known, of the adapter or of the model, is no other one.
+func TestCheckBaseComparesChatTemplates(t *testing.T) {
+	for _, c := range []struct {
+		trained, now string
+		other        bool
+	}{{"", "", false}, {"", "a", false}, {"a", "", false}, {"a", "a", false}, {"a", "b", true}} {
+		a := dualAdapter(t, 1, [2]int{20, 30})
+		b := model.Identity{Architecture: "llama", Name: "toy", Hash: a.BaseHash, Tensors: []gguf.Tensor{{Name: "blk.0.ffn_up.weight", Shape: []int64{20, 30}}}}
+		if c.trained != "" {
+			a.Meta = map[string]gguf.Value{KeyTemplateHash: model.HashText(c.trained)}
+		}
+		if c.now != "" {
+			b.Template = model.HashText(c.now)
+		}
+		err := a.CheckBase(b)
+		if errors.Is(err, ErrOtherBase) != c.other || err != nil != c.other || c.other && !strings.Contains(err.Error(), "chat template sha256:ca978112, that of the model is sha256:3e23e816") {
+			t.Errorf("trained with template %q, used with %q: CheckBase = %v", c.trained, c.now, err)
+		}
+	}
+}
+
+func TestIdentityHashesTheChatTemplate(t *testing.T) {
+	for _, template := range []string{"", "{{ messages }}"} {
+		b := gguf.NewBuilder()
+		b.Set("general.architecture", "llama")
+		b.Set("general.name", "toy")
+		want := ""
+		if template != "" {
+			b.Set("tokenizer.chat_template", template)
+			want = model.HashText(template)
+		}
+		b.AddTensor("b.weight", gguf.TypeF32, []int64{1}, make([]byte, 4))
+		b.AddTensor("a.weight", gguf.TypeF32, []int64{1}, make([]byte, 4))
+		path := filepath.Join(t.TempDir(), "m.gguf")
+		if err := b.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		if got := readBase(t, path); got.Template != want || got.Name != "toy" || got.Architecture != "llama" || len(got.Tensors) != 2 {
+			t.Errorf("Identity = %+v, want template %q", got, want)
+		}
 	}
 }

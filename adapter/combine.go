@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"finetune/gguf"
+	"finetune/model"
 )
 
 // A CombineMethod names a way to make one adapter of several. Each adapter's change counts with its weight, w·ΔW, and as
@@ -234,7 +235,7 @@ func names(all []*Adapter) []string {
 			list = append(list, w.Name)
 		}
 	}
-	slices.SortFunc(list, compareNames)
+	slices.SortFunc(list, model.CompareNames)
 	return slices.Compact(list)
 }
 

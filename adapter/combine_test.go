@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 
 	"gonum.org/v1/gonum/mat"
 )
@@ -251,7 +252,7 @@ func TestDAREKeepsOrDropsAndIsRightOnAverage(t *testing.T) {
 	// once in 1.7 million elements.
 	deviation := math.Sqrt((1 - density) / (density * draws))
 	for i, v := range whole {
-		if math.Abs(mean[i]-float64(v)) > 5*deviation*math.Abs(float64(v)) {
+		if !near.Enough(mean[i], v, 5*deviation*math.Abs(float64(v))) {
 			t.Errorf("element %d is %v on average, want %v", i, mean[i], v)
 		}
 	}

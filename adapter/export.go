@@ -127,3 +127,14 @@ func withMeta(meta map[string]gguf.Value, key string, v gguf.Value) map[string]g
 	all[key] = v
 	return all
 }
+
+// ExactBytes returns the size of the adapter's exact form in F32, see [Adapter.WriteExact]: an identity on the smaller side
+// of each weight, ΔW on the other.
+func (a *Adapter) ExactBytes() (bytes int64) {
+	for _, w := range a.Weights {
+		nIn, nOut := w.Shape()
+		small := int64(min(nIn, nOut))
+		bytes += 4 * (int64(nIn)*int64(nOut) + small*small)
+	}
+	return bytes
+}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/quant/plain"
 )
 
@@ -128,7 +129,7 @@ func difference(f Factors, w, x, c Mat, at *float32) float64 {
 
 func wantClose(t *testing.T, what string, got, want, tol float64) {
 	t.Helper()
-	if !(math.Abs(got-want) <= tol*max(1, math.Abs(want))) {
+	if !near.Enough(got, want, tol*max(1, math.Abs(want))) {
 		t.Errorf("%s = %v, want %v within %v", what, got, want, tol)
 	}
 }
@@ -315,11 +316,11 @@ func checkUniform(t *testing.T, named Named) {
 		sum += float64(v)
 	}
 	n := float64(len(named.Mat.Data))
-	if largest > bound || largest < 0.95*bound {
+	if !(largest <= bound && largest >= 0.95*bound) {
 		t.Errorf("%s: largest entry %v, want just below %v", named.Suffix, largest, bound)
 	}
 	// Five standard errors of the mean of a uniform distribution.
-	if limit := 5 * bound / math.Sqrt(3*n); math.Abs(sum/n) > limit {
+	if limit := 5 * bound / math.Sqrt(3*n); !near.Enough(sum/n, 0.0, limit) {
 		t.Errorf("%s: mean %v, want within %v of 0", named.Suffix, sum/n, limit)
 	}
 }

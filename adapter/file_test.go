@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
+	"finetune/model"
 	"finetune/quant/plain"
 )
 
@@ -160,7 +162,7 @@ func TestWriteLoRATypes(t *testing.T) {
 		f.Close()
 		for i, m := range load(t, path).Tensors() {
 			for j, want := range a.Tensors()[i].Mat.Data {
-				if e := math.Abs(float64(m.Mat.Data[j] - want)); e > c.tol {
+				if !near.Enough(m.Mat.Data[j], want, c.tol) {
 					t.Fatalf("%s: %s[%d] = %v, want %v", c.t, m.Name, j, m.Mat.Data[j], want)
 				}
 			}
@@ -344,7 +346,7 @@ func TestLoadTakesOtherToolsFiles(t *testing.T) {
 		for _, m := range w.Mats() {
 			for _, v := range m.Mat.Data {
 				// Q8_0's scale 0.5/127 is rounded to a half.
-				if math.Abs(float64(v)-0.5) > 5e-4 {
+				if !near.Enough(v, 0.5, 5e-4) {
 					t.Fatalf("%s.%s holds %v, want 0.5", w.Name, m.Suffix, v)
 				}
 			}
@@ -518,7 +520,7 @@ func TestOpenReadsOneWeightAtATime(t *testing.T) {
 				t.Errorf("%s: Weight(%q) = %v, %v, want %v", m, name, w, err, a.Weights[i])
 			}
 		}
-		if err := f.CheckBase(Base{Architecture: "other"}); err == nil {
+		if err := f.CheckBase(model.Identity{Architecture: "other"}); err == nil {
 			t.Errorf("%s: CheckBase of another architecture = nil", m)
 		}
 		if _, err := f.Weight("none"); err == nil {

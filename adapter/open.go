@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"finetune/gguf"
+	"finetune/model"
 )
 
 // File is an adapter file that is open, for who needs one weight at a time and not all
@@ -52,7 +53,7 @@ func (f *File) Names() []string {
 }
 
 // CheckBase is [Adapter.CheckBase].
-func (f *File) CheckBase(b Base) error { return f.outline.CheckBase(b) }
+func (f *File) CheckBase(b model.Identity) error { return f.outline.CheckBase(b) }
 
 // Weight reads the factors of a weight, which share nothing with the file.
 func (f *File) Weight(name string) (Weight, error) {

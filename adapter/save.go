@@ -37,7 +37,7 @@ const (
 	KeyTrainedRank  = "finetune.trained.rank"  // uint32, as the user gave it
 	KeyTrainedAlpha = "finetune.trained.alpha" // float32, likewise
 	KeyDataHash     = "finetune.data.hash"     // string, "sha256:" and 64 digits, of the training data's file
-	KeyTemplateHash = "finetune.template.hash" // string, HashText of the chat template it was trained with
+	KeyTemplateHash = "finetune.template.hash" // string, model.HashText of the chat template it was trained with
 )
 
 // reserved tells whether a key is written from the fields of an [Adapter].

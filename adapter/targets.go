@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"finetune/gguf"
+	"finetune/model"
 )
 
 // Modules of the two named targets, by the short name between "blk.N." and
@@ -110,7 +111,7 @@ var notMultiplied = regexp.MustCompile(`norm|rope|conv1d|rel_b`)
 // adaptable tells whether name is that of a block's weight which the graph may
 // multiply with activations.
 func adaptable(name string) bool {
-	return block(name) >= 0 && strings.HasSuffix(name, ".weight") && !notMultiplied.MatchString(shortName(name))
+	return model.Block(name) >= 0 && strings.HasSuffix(name, ".weight") && !notMultiplied.MatchString(shortName(name))
 }
 
 // isMatrix holds for two dimensions, neither of them one.
@@ -121,7 +122,7 @@ func isMatrix(t gguf.Tensor) bool {
 // shortName is "attn_q" for "blk.0.attn_q.weight" and "output" for "output.weight".
 func shortName(name string) string {
 	name = strings.TrimSuffix(name, ".weight")
-	if block(name) < 0 {
+	if model.Block(name) < 0 {
 		return name
 	}
 	_, name, _ = strings.Cut(strings.TrimPrefix(name, "blk."), ".")

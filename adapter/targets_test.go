@@ -8,8 +8,8 @@ import (
 	"finetune/gguf"
 )
 
-// model lists tensors as several architectures have them.
-func model() []gguf.Tensor {
+// modelTensors lists tensors as several architectures have them.
+func modelTensors() []gguf.Tensor {
 	var ts []gguf.Tensor
 	add := func(name string, shape ...int64) { ts = append(ts, gguf.Tensor{Name: name, Shape: shape}) }
 	add("token_embd.weight", 64, 512)
@@ -54,7 +54,7 @@ func TestSelect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := targets.Select(model())
+		got, err := targets.Select(modelTensors())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestPatternsDoNotMatchBySubstring(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if chosen, err := targets.Select(model()); err == nil {
+		if chosen, err := targets.Select(modelTensors()); err == nil {
 			t.Errorf("Select(%q) chose %q", s, chosen[0].Name)
 		}
 	}
@@ -120,9 +120,9 @@ func TestTargetsRefuse(t *testing.T) {
 		{parse("output"), `adapter: targets "output": match "output.weight"` + head},
 		{parse("attn_q|token_embd"), `adapter: targets "attn_q|token_embd": match "token_embd.weight"` + head},
 		{parse(".*"), `adapter: targets ".*": match "token_embd.weight"` + head},
-		{sel("q_proj", model()), `adapter: targets "q_proj": match no weight, the model has attn_k, attn_output, attn_q, attn_v, ffn_down, ffn_gate, ffn_up, ssm_in`},
-		{sel("all-linear", model()[:4]), `adapter: targets "all-linear": match no weight, the model has none that can be adapted`},
-		{sel("attn_.*norm", model()), `adapter: targets "attn_.*norm": match no weight, the model has attn_k, attn_output, attn_q, attn_v, ffn_down, ffn_gate, ffn_up, ssm_in`},
+		{sel("q_proj", modelTensors()), `adapter: targets "q_proj": match no weight, the model has attn_k, attn_output, attn_q, attn_v, ffn_down, ffn_gate, ffn_up, ssm_in`},
+		{sel("all-linear", modelTensors()[:4]), `adapter: targets "all-linear": match no weight, the model has none that can be adapted`},
+		{sel("attn_.*norm", modelTensors()), `adapter: targets "attn_.*norm": match no weight, the model has attn_k, attn_output, attn_q, attn_v, ffn_down, ffn_gate, ffn_up, ssm_in`},
 	} {
 		if c.err == nil || !strings.HasPrefix(c.err.Error(), c.want) {
 			t.Errorf("error %v, want %s", c.err, c.want)
@@ -132,7 +132,7 @@ func TestTargetsRefuse(t *testing.T) {
 
 func TestBuild(t *testing.T) {
 	targets, _ := ParseTargets("all-linear")
-	tensors, _ := targets.Select(model())
+	tensors, _ := targets.Select(modelTensors())
 	a, err := Build(MethodDual, 5, 6, tensors)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +154,7 @@ func TestBuild(t *testing.T) {
 }
 
 func TestCheckRankRefuses(t *testing.T) {
-	tensors := model()[4:7:7]
+	tensors := modelTensors()[4:7:7]
 	tensors = append(tensors, gguf.Tensor{Name: "blk.0.attn_k.weight", Shape: []int64{64, 24}})
 	tensors = []gguf.Tensor{tensors[0], tensors[3]}
 	for _, c := range []struct {

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/export"
 	"finetune/gguf"
+	"finetune/run"
 	"finetune/trainer"
 )
 
@@ -41,24 +43,24 @@ type variant struct {
 }
 
 var variants = []variant{
-	{"lora-f16", adapter.MethodLoRA, trainer.ModeExact, 0, gguf.TypeF16},
-	{"lora-q8_0", adapter.MethodLoRA, trainer.ModeExact, 0, gguf.TypeQ8_0},
-	{"dual-projected-f16", adapter.MethodDual, trainer.ModeProject, 32, gguf.TypeF16},
-	{"dual-healed-f16", adapter.MethodDual, trainer.ModeHeal, 8, gguf.TypeF16},
-	{"dual-projected-q8_0", adapter.MethodDual, trainer.ModeProject, 32, gguf.TypeQ8_0},
-	{"dual-exact-f16", adapter.MethodDual, trainer.ModeExact, 0, gguf.TypeF16},
+	{"lora-f16", adapter.MethodLoRA, export.ModeExact, 0, gguf.TypeF16},
+	{"lora-q8_0", adapter.MethodLoRA, export.ModeExact, 0, gguf.TypeQ8_0},
+	{"dual-projected-f16", adapter.MethodDual, export.ModeProject, 32, gguf.TypeF16},
+	{"dual-healed-f16", adapter.MethodDual, export.ModeHeal, 8, gguf.TypeF16},
+	{"dual-projected-q8_0", adapter.MethodDual, export.ModeProject, 32, gguf.TypeQ8_0},
+	{"dual-exact-f16", adapter.MethodDual, export.ModeExact, 0, gguf.TypeF16},
 }
 
 // material trains with both methods and exports every variant with the program's own library. The result is the path of the
 // base, and a run for the base alone and for each adapter.
-func material(t *testing.T) (base string, all []run) {
+func material(t *testing.T) (base string, all []asked) {
 	t.Helper()
 	dir := t.TempDir()
 	base, err := filepath.Abs(baseFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all = []run{{Name: "base"}}
+	all = []asked{{Name: "base"}}
 	records := taught(t, filepath.Join(dir, "taught.jsonl"))
 	trained := map[adapter.Method]string{}
 	for _, v := range variants {
@@ -66,8 +68,8 @@ func material(t *testing.T) (base string, all []run) {
 			trained[v.method] = train(t, base, records, filepath.Join(dir, string(v.method)), v.method)
 		}
 		path := filepath.Join(dir, v.name+".gguf")
-		export(t, trained[v.method], path, v)
-		all = append(all, run{v.name, path})
+		exportVariant(t, trained[v.method], path, v)
+		all = append(all, asked{v.name, path})
 	}
 	return base, all
 }
@@ -97,10 +99,10 @@ func taught(t *testing.T, path string) string {
 	return path
 }
 
-func train(t *testing.T, base, records, run string, method adapter.Method) string {
+func train(t *testing.T, base, records, dir string, method adapter.Method) string {
 	t.Helper()
-	c := trainer.DefaultsOf(string(method))
-	c.Model, c.Data, c.Out = base, records, run
+	c := run.DefaultsOf(string(method))
+	c.Model, c.Data, c.Out = base, records, dir
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads = trainCtx, trainBatch, trainSteps, trainRank, trainRate, threads
 	c.ValFraction = 0 // what the adapter says is measured here, not how well
 	s, err := trainer.Train(t.Context(), c, false, nil)
@@ -108,14 +110,14 @@ func train(t *testing.T, base, records, run string, method adapter.Method) strin
 		t.Fatal(err)
 	}
 	t.Logf("%s: loss %.3f after %d steps, %.0f tokens/s", method, float64(s.TrainLoss), s.Steps, s.RawRate)
-	return run
+	return dir
 }
 
-func export(t *testing.T, run, out string, v variant) {
+func exportVariant(t *testing.T, dir, out string, v variant) {
 	t.Helper()
-	c := trainer.DefaultExportConfig()
-	c.Run, c.Out, c.Mode, c.Rank, c.Type, c.Threads = run, out, v.mode, v.rank, v.kind, threads
-	r, err := trainer.Export(t.Context(), c, nil)
+	c := export.DefaultConfig()
+	c.Run, c.Out, c.Mode, c.Rank, c.Type, c.Threads = dir, out, v.mode, v.rank, v.kind, threads
+	r, err := export.Run(t.Context(), c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,10 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"finetune/trainer"
+	"finetune/eval"
+	"finetune/model/native"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	gollama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // reference is our answer, with what each token's logit was ahead of the second by.
@@ -24,7 +26,7 @@ func (r reference) lead(i int) float32 { return r.leads[min(i, len(r.leads)-1)] 
 // ours answers with llama.cpp, token by token, and checks that what finetune run prints is the same.
 func ours(t *testing.T, r request) (all []reference) {
 	t.Helper()
-	m, err := trainer.LoadBase(r.Model)
+	m, err := native.Open(r.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,9 +37,9 @@ func ours(t *testing.T, r request) (all []reference) {
 	return all
 }
 
-func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference) {
+func oursWith(t *testing.T, m *llama.Model, r request, run asked) (all []reference) {
 	t.Helper()
-	e, err := trainer.NewEvaluator(m, r.Context, r.Threads)
+	e, err := eval.NewEvaluator(m, r.Context, r.Threads)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +55,7 @@ func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference
 	for i, prompt := range r.Prompts {
 		ref := all[i]
 		var text strings.Builder
-		if err := e.Generate(t.Context(), prompt, trainer.Sampling{Tokens: r.Tokens, TopP: 1}, func(s string) { text.WriteString(s) }); err != nil {
+		if err := e.Generate(t.Context(), prompt, eval.Sampling{Tokens: r.Tokens, TopP: 1}, func(s string) { text.WriteString(s) }); err != nil {
 			t.Fatal(err)
 		}
 		if text.String() != ref.Text {
@@ -64,7 +66,7 @@ func oursWith(t *testing.T, m *llama.Model, r request, run run) (all []reference
 }
 
 // stepwise answers one run token by token. kind is the type of the cache, nil for llama.cpp's own choice, F16.
-func stepwise(t *testing.T, m *llama.Model, r request, run run, kind *ggml.Type) (all []reference) {
+func stepwise(t *testing.T, m *llama.Model, r request, run asked, kind *ggml.Type) (all []reference) {
 	t.Helper()
 	c, err := llama.NewContext(m, llama.ContextParams{NCtx: r.Context, Threads: r.Threads, FlashAttn: llama.FlashAttnOff, TypeK: kind, TypeV: kind})
 	if err != nil {
@@ -139,24 +141,24 @@ func likeliest(logits []float32) (id int32, lead float32) {
 // whole text has to be the same as token by token. Its cache is in F32, as that module always had it; a cache in F16 may
 // end in other words where two are nearly as likely.
 func goLlama(t *testing.T, r request) {
-	m, err := trainer.LoadBase(r.Model)
+	m, err := native.Open(r.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
 	f32 := ggml.F32
 	for _, run := range r.Runs {
-		options := []llama.ModelOption{llama.SetContext(r.Context)}
+		options := []gollama.ModelOption{gollama.SetContext(r.Context)}
 		if run.Adapter != "" {
-			options = append(options, llama.SetLoraAdapter(run.Adapter))
+			options = append(options, gollama.SetLoraAdapter(run.Adapter))
 		}
-		l, err := llama.New(r.Model, options...)
+		l, err := gollama.New(r.Model, options...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Free()
 		for i, want := range stepwise(t, m, r, run, &f32) {
-			got, err := l.Predict(r.Prompts[i], llama.SetTokens(r.Tokens), llama.SetThreads(r.Threads), llama.SetTemperature(0), llama.SetPenalty(1))
+			got, err := l.Predict(r.Prompts[i], gollama.SetTokens(r.Tokens), gollama.SetThreads(r.Threads), gollama.SetTemperature(0), gollama.SetPenalty(1))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -31,15 +31,15 @@ func prompt(sentence string) string {
 // request is what an app is asked, on its standard input.
 type request struct {
 	Model   string   `json:"model"`
-	Runs    []run    `json:"runs"`
+	Runs    []asked    `json:"runs"`
 	Prompts []string `json:"prompts"`
 	Tokens  int      `json:"tokens"`
 	Context int      `json:"context"`
 	Threads int      `json:"threads"`
 }
 
-// run is the base with an adapter, or alone.
-type run struct {
+// asked is the base with an adapter, or alone.
+type asked struct {
 	Name    string `json:"name"`
 	Adapter string `json:"adapter"`
 }
@@ -74,7 +74,7 @@ func noTies(t *testing.T, all []reference) {
 	t.Helper()
 	for i, a := range all {
 		least := slices.Min(a.leads[:min(len(a.leads), sameTokens)])
-		if least < leastLead {
+		if !(least >= leastLead) {
 			t.Errorf("%s, prompt %d: a token is ahead by %.4f only; want another prompt", a.Run, i%len(sentences), least)
 		}
 	}

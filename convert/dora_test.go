@@ -37,7 +37,7 @@ func TestDoRABecomesAFileOfOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a.Method() != adapter.MethodDoRA || a.Alpha() != 16 || a.Rank() != 4 || len(a.Weights) != 21 || a.Meta[adapter.KeyMethod] != "dora" ||
-			int64(a.Parameters()) != r.Parameters || a.CheckBase(m.Base) != nil {
+			int64(a.Parameters()) != r.Parameters || a.CheckBase(m.Identity) != nil {
 			t.Errorf("%s with alpha %v, rank %d, %d weights, %d parameters, keys %v", a.Method(), a.Alpha(), a.Rank(), len(a.Weights), a.Parameters(), a.Meta)
 		}
 		for tensor, module := range map[string]string{"blk.1.attn_v.weight": "self_attn.v_proj", "blk.1.ffn_down.weight": "mlp.down_proj"} {

@@ -9,15 +9,15 @@ import (
 	"strconv"
 	"strings"
 
-	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	base "finetune/model"
 )
 
 // model is what a conversion has to know of the base: which modules of transformers
 // its tensors are, and how the rows of one become those of the other.
 type model struct {
-	adapter.Base
+	base.Identity
 	architecture
 	sites  []site // by layer, then in the order of names
 	layers int
@@ -63,15 +63,11 @@ func weightKey(weight string, expert int) string {
 
 // openModel reads the header of a base, and its norms for their hash.
 func openModel(path string) (*model, error) {
-	f, err := gguf.Open(path)
+	f, err := base.OpenParts(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if kind, _ := f.String("general.type"); kind == "adapter" {
-		err := fmt.Errorf("convert: model %q: is an adapter, want a model", path)
-		return nil, hint.With(err, "--model is the base, --from the adapter")
-	}
 	m := &model{tied: true, byName: map[string]int{}, byMLX: map[string][]int{}, byWeight: map[string]struct{}{},
 		shapes: map[string][]int64{}, rowsOfKey: map[string]int{}}
 	var known bool
@@ -79,29 +75,18 @@ func openModel(path string) (*model, error) {
 		err := &UnsupportedError{path, fmt.Sprintf("the names of architecture %q in transformers are not known", f.Architecture())}
 		return nil, hint.With(err, "known are "+strings.Join(slices.Sorted(maps.Keys(architectures)), ", "))
 	}
-	if m.Base, err = adapter.ReadBase(f); err != nil {
+	if m.Identity, err = f.Identity(); err != nil {
 		return nil, err
 	}
 	for _, t := range m.Tensors {
 		m.shapes[t.Name] = t.Shape
-		m.layers = max(m.layers, layerOf(t.Name)+1)
+		m.layers = max(m.layers, base.Block(t.Name)+1)
 		m.tied = m.tied && t.Name != "output.weight"
 	}
-	if err := m.addSites(f); err != nil {
+	if err := m.addSites(f.File); err != nil {
 		return nil, fmt.Errorf("convert: model %q: %w", path, err)
 	}
 	return m, nil
-}
-
-// layerOf is N of "blk.N.…", and -1 for tensors outside of the layers.
-func layerOf(tensor string) int {
-	rest, in := strings.CutPrefix(tensor, "blk.")
-	digits, _, _ := strings.Cut(rest, ".")
-	n, err := strconv.ParseUint(digits, 10, 16)
-	if !in || err != nil {
-		return -1
-	}
-	return int(n)
 }
 
 // line is a line of the naming table.
@@ -133,7 +118,7 @@ func (m *model) addSites(f *gguf.File) error {
 	}
 	place := map[string]int{} // of a module in the table
 	for _, t := range m.Tensors {
-		layer, pattern := layerOf(t.Name), t.Name
+		layer, pattern := base.Block(t.Name), t.Name
 		if layer >= 0 {
 			pattern = strings.Replace(t.Name, fmt.Sprintf("blk.%d.", layer), "blk.*.", 1)
 		}

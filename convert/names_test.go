@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/testmodel"
 )
 
 // Every line of the table can be read, and no architecture names a module twice.
@@ -73,6 +74,11 @@ func TestEveryMatrixHasAName(t *testing.T) {
 	for arch := range architectures {
 		if !covered[arch] {
 			t.Errorf("architecture %q: no tiny model", arch)
+		}
+	}
+	for _, v := range testmodel.Variants() {
+		if _, known := architectures[v.Arch]; known == v.Unconverted {
+			t.Errorf("architecture %q: known: %v, in testmodel: %v", v.Arch, known, !v.Unconverted)
 		}
 	}
 }

@@ -174,3 +174,9 @@ func addMatrices(b *safetensors.Builder, name string, ms []matrix, stack bool) {
 	}
 	b.Add(name, dtypeOf(ms[0].typ), shape, stacked(ms).read)
 }
+
+// IsFolder reports whether path is a folder that holds an adapter of PEFT or MLX.
+func IsFolder(path string) bool {
+	info, err := os.Stat(filepath.Join(path, configFile))
+	return err == nil && info.Mode().IsRegular()
+}

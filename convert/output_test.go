@@ -111,7 +111,7 @@ func TestModelsThatAreRefused(t *testing.T) {
 	peft := peftFolder(m, 4, everySite).write(t)
 	lora, _ := mustRun(t, peft, GGUF, model)
 	for path, want := range map[string]string{
-		lora:                               "is an adapter, want a model",
+		lora:                               "holds an adapter, want a base model",
 		filepath.Join(t.TempDir(), "none"): "no such file",
 		filepath.Join(peft, configFile):    "gguf",
 	} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/quant/plain"
 )
 
@@ -70,7 +71,7 @@ func delta(t *testing.T, p pair) []float64 {
 
 func closeTo(a, b []float64) bool {
 	const rounding = 1e-6 // of one factor in float32, of order one
-	return slices.EqualFunc(a, b, func(x, y float64) bool { return math.Abs(x-y) < rounding })
+	return near.Farthest(a, b) <= rounding
 }
 
 // Three weights that become one, in every combination, and come back.
@@ -97,6 +98,9 @@ func TestCarryJoins(t *testing.T) {
 			if err != nil || len(there.pairs) != 1 {
 				t.Fatalf("carry = %v, %v, want one pair", there, err)
 			}
+			if several := len(from) > 1; slices.Equal(there.joined, []string{"qkv"}) != several || len(there.joined) > 1 || len(there.divided) > 0 {
+				t.Errorf("joined %q, divided %q of %d", there.joined, there.divided, len(from))
+			}
 			joined := there.pairs["qkv"]
 			rank := 0
 			for _, p := range from {
@@ -122,8 +126,8 @@ func TestCarryJoins(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(again.pairs) != len(from) {
-				t.Errorf("came back: %d pairs, want %d", len(again.pairs), len(from))
+			if len(again.pairs) != len(from) || !slices.Equal(again.divided, []string{"qkv"}) || len(again.joined) > 0 {
+				t.Errorf("came back: %d pairs, joined %q, divided %q, want %d, divided", len(again.pairs), again.joined, again.divided, len(from))
 			}
 			for key, p := range from {
 				got := again.pairs[key]
@@ -187,6 +191,42 @@ func TestCarryDivides(t *testing.T) {
 		sameB, errB := apart.pairs[key].b.equal(p.b)
 		if !sameA || !sameB || errA != nil || errB != nil {
 			t.Errorf("%s came back changed", key)
+		}
+	}
+}
+
+// Which component of the rank is for which weight shows in B: a column that has numbers for one of them alone is its own,
+// and one without any number goes with the one before.
+func TestCarryTakesTheRankApart(t *testing.T) {
+	crossings := []crossing{{"w", "q", []int{0, 1}, nil}, {"w", "k", []int{2, 3}, nil}}
+	for name, c := range map[string]struct {
+		b    []float32 // rows of three: two for q, two for k
+		q, k []int     // components
+	}{
+		"all for both":         {[]float32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, []int{0, 1, 2}, []int{0, 1, 2}},
+		"one for both":         {[]float32{1, 2, 0, 4, 5, 0, 7, 0, 9, 10, 0, 12}, []int{0, 1, 2}, []int{0, 1, 2}},
+		"one each, and one":    {[]float32{0, 2, 0, 0, 5, 0, 7, 0, 0, 10, 0, 0}, []int{1, 2}, []int{0}},
+		"the first has none":   {[]float32{0, 2, 0, 0, 5, 0, 0, 0, 9, 0, 0, 12}, []int{0, 1}, []int{2}},
+		"nothing for k":        {[]float32{1, 0, 0, 4, 5, 0, 0, 0, 0, 0, 0, 0}, []int{0, 1, 2}, nil},
+		"in a row without one": {[]float32{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 8, 9}, []int{0}, []int{1, 2}},
+	} {
+		whole := pair{a: random("A", 3, 5), b: of(gguf.TypeF32, 4, 3, c.b...), scale: 2}
+		got, err := carry(map[string]pair{"w": whole}, crossings, map[string]int{"q": 2, "k": 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for to, components := range map[string][]int{"q": c.q, "k": c.k} {
+			p, ok := got.pairs[to]
+			if ok != (components != nil) {
+				t.Errorf("%s: %s is there: %v", name, to, ok)
+			}
+			if !ok {
+				continue
+			}
+			a, err := p.a.equal(whole.a.pickRows(components))
+			if err != nil || !a {
+				t.Errorf("%s: %s has rank %d, want components %v", name, to, p.rank(), components)
+			}
 		}
 	}
 }

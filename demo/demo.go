@@ -13,9 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"finetune/chat"
+	"finetune/eval"
+	"finetune/export"
 	"finetune/internal/atomicfile"
+	"finetune/model/native"
+	"finetune/run"
 	"finetune/trainer"
-	"finetune/trainer/data"
 )
 
 // base is the embedded model; base.md says what it is and how it was made.
@@ -39,13 +43,13 @@ type Options struct {
 
 // Result is what a demo has shown.
 type Result struct {
-	Dir     string                `json:"dir"`
-	Answers []Answer              `json:"answers"`
-	InForm  Count                 `json:"in_form"`
-	Correct Count                 `json:"correct"`
-	Losses  []float64             `json:"losses"` // of each step
-	Train   *trainer.Summary      `json:"train"`
-	Export  *trainer.ExportResult `json:"export"`
+	Dir     string           `json:"dir"`
+	Answers []Answer         `json:"answers"`
+	InForm  Count            `json:"in_form"`
+	Correct Count            `json:"correct"`
+	Losses  []float64        `json:"losses"` // of each step
+	Train   *trainer.Summary `json:"train"`
+	Export  *export.Result   `json:"export"`
 }
 
 // Answer is what became of one held-out sentence, by greedy generation in llama.cpp.
@@ -102,9 +106,9 @@ func Run(ctx context.Context, o Options, say func(string), report func(trainer.E
 	}); err != nil {
 		return nil, err
 	}
-	c := trainer.DefaultExportConfig()
+	c := export.DefaultConfig()
 	c.Run, c.Out, c.Threads = r.Path(RunDir), r.Path(AdapterFile), o.Threads
-	if r.Export, err = trainer.Export(ctx, c, say); err != nil {
+	if r.Export, err = export.Run(ctx, c, say); err != nil {
 		return nil, err
 	}
 	say("asking the base with the exported adapter")
@@ -119,8 +123,8 @@ func Run(ctx context.Context, o Options, say func(string), report func(trainer.E
 // Path is that of a file of the demo.
 func (r *Result) Path(name string) string { return filepath.Join(r.Dir, name) }
 
-func (r *Result) config(o Options) trainer.Config {
-	c := trainer.DefaultConfig()
+func (r *Result) config(o Options) run.Config {
+	c := run.DefaultConfig()
 	c.Model, c.Data, c.Out = r.Path(BaseFile), r.Path(TaskFile), r.Path(RunDir)
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads = ctxLen, batch, steps, rank, rate, o.Threads
 	return c
@@ -154,12 +158,12 @@ func write(path string, content []byte) error {
 
 // ask answers the held-out sentences, with an adapter if one is named.
 func ask(ctx context.Context, o Options, model, adapter string) (answers []string, err error) {
-	m, err := trainer.LoadBase(model)
+	m, err := native.Open(model)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	e, err := trainer.NewEvaluator(m, ctxLen, o.Threads)
+	e, err := eval.NewEvaluator(m, ctxLen, o.Threads)
 	if err != nil {
 		return nil, err
 	}
@@ -171,13 +175,14 @@ func ask(ctx context.Context, o Options, model, adapter string) (answers []strin
 		}
 		defer detach()
 	}
+	template, _ := m.ChatTemplate("")
 	for _, x := range examples() {
-		prompt, err := trainer.ChatPrompt(m, []data.Message{{Role: "user", Content: x.sentence}})
+		prompt, err := chat.Prompt(template, m.Vocab(), []chat.Message{{Role: "user", Content: x.sentence}})
 		if err != nil {
 			return nil, err
 		}
 		var text strings.Builder
-		if err := e.Generate(ctx, prompt, trainer.Sampling{Tokens: answerTokens, TopP: 1}, func(s string) { text.WriteString(s) }); err != nil {
+		if err := e.Generate(ctx, prompt, eval.Sampling{Tokens: answerTokens, TopP: 1}, func(s string) { text.WriteString(s) }); err != nil {
 			return nil, err
 		}
 		answers = append(answers, strings.TrimSpace(text.String()))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"finetune/trainer"
+	"finetune/run"
 )
 
 // What the demo is to show: the form in nearly all held-out answers, and in none of the base's.
@@ -33,7 +33,7 @@ func TestDemoTeachesTheForm(t *testing.T) {
 	if !(r.Export.Retention >= leastRetention) || !(r.Train.ValLoss < r.Train.BaseValLoss) || len(r.Losses) != steps {
 		t.Errorf("retention %v, validation loss %v → %v, %d losses", r.Export.Retention, r.Train.BaseValLoss, r.Train.ValLoss, len(r.Losses))
 	}
-	for _, name := range []string{BaseFile, TaskFile, AdapterFile, filepath.Join(RunDir, trainer.AdapterFile)} {
+	for _, name := range []string{BaseFile, TaskFile, AdapterFile, filepath.Join(RunDir, run.AdapterFile)} {
 		if _, err := os.Stat(r.Path(name)); err != nil {
 			t.Error(err)
 		}

@@ -50,6 +50,9 @@ func TestOpenFollowsSplits(t *testing.T) {
 	if kvs := f.KVs(); len(kvs) != 1 || kvs[0].Key != keyArchitecture || f.Architecture() != "llama" {
 		t.Errorf("KVs() = %v, want the architecture alone", kvs)
 	}
+	if v, ok := f.Get(keySplitNo); ok {
+		t.Errorf("Get(%q) = %v, want nothing: it describes a part", keySplitNo, v)
+	}
 	for i := range 3 {
 		name := fmt.Sprintf("t%d", i)
 		if data, err := f.Data(name); err != nil || string(data) != name {
@@ -81,7 +84,7 @@ func TestOpenRefusesBrokenSplits(t *testing.T) {
 		{"later part", func(dir string) string {
 			writePart(t, partName(dir, 1, 2), 1, 2, nil)
 			return partName(dir, 1, 2)
-		}, new(*UnsupportedError), "part 2 of 2; open the first one"},
+		}, new(*UnsupportedError), `part 2 of 2; open the first one, "@m-00001-of-00002.gguf"`},
 		{"renamed part", func(dir string) string {
 			writePart(t, filepath.Join(dir, "m.gguf"), 0, 2, nil)
 			return filepath.Join(dir, "m.gguf")
@@ -91,8 +94,8 @@ func TestOpenRefusesBrokenSplits(t *testing.T) {
 			return partName(dir, 0, 3)
 		}, new(*FormatError), "named as one of 3 parts"},
 		{"name with another number", func(dir string) string {
-			writePart(t, partName(dir, 1, 2), 0, 2, nil)
-			return partName(dir, 1, 2)
+			writePart(t, partName(dir, 1, 3), 0, 3, nil)
+			return partName(dir, 1, 3)
 		}, new(*FormatError), "named as part 00002"},
 		{"parts swapped", func(dir string) string {
 			writePart(t, partName(dir, 0, 3), 0, 3, nil)
@@ -107,10 +110,11 @@ func TestOpenRefusesBrokenSplits(t *testing.T) {
 			return partName(dir, 0, 2)
 		}, new(*FormatError), "say -1 and -1"},
 		{"tensor in two parts", func(dir string) string {
-			writePart(t, partName(dir, 0, 2), 0, 2, nil)
-			writePart(t, partName(dir, 1, 2), 1, 2, func(b *Builder) { b.AddTensor("t0", TypeI8, []int64{1}, []byte{1}) })
-			return partName(dir, 0, 2)
-		}, new(*FormatError), `tensor "t0": is in two parts`},
+			writePart(t, partName(dir, 0, 3), 0, 3, nil)
+			writePart(t, partName(dir, 1, 3), 1, 3, nil)
+			writePart(t, partName(dir, 2, 3), 2, 3, func(b *Builder) { b.AddTensor("t1", TypeI8, []int64{1}, []byte{1}) })
+			return partName(dir, 0, 3)
+		}, new(*FormatError), `tensor "t1": is in two parts`},
 		{"tensor missing", func(dir string) string {
 			writePart(t, partName(dir, 0, 2), 0, 2, func(b *Builder) { b.Set(keySplitTensors, int32(5)) })
 			writePart(t, partName(dir, 1, 2), 1, 2, nil)
@@ -130,9 +134,11 @@ func TestOpenRefusesBrokenSplits(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Open(tt.build(t.TempDir()))
-			if err == nil || !errors.As(err, tt.want) || !strings.Contains(err.Error(), tt.msg) {
-				t.Errorf("Open = %v (%T), want %T that says %q", err, err, tt.want, tt.msg)
+			dir := t.TempDir()
+			_, err := Open(tt.build(dir))
+			msg := strings.Replace(tt.msg, "@", dir+string(filepath.Separator), 1)
+			if err == nil || !errors.As(err, tt.want) || !strings.Contains(err.Error(), msg) {
+				t.Errorf("Open = %v (%T), want %T that says %q", err, err, tt.want, msg)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -101,6 +102,76 @@ func TestWriteSplitBounds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "m.gguf")
 	if paths, err := whole().WriteSplit(path, int64(size.Len())); err != nil || paths[0] != path {
 		t.Errorf("one part is %q, %v, want %q", paths, err, path)
+	}
+}
+
+// size is how many bytes a file with these keys and tensors takes.
+func size(t *testing.T, kvs []KV, tensors []Tensor) int64 {
+	t.Helper()
+	b := NewBuilder()
+	for _, kv := range kvs {
+		b.Set(kv.Key, kv.Value)
+	}
+	for _, x := range tensors {
+		b.AddTensor(x.Name, x.Type, x.Shape, make([]byte, x.Bytes()))
+	}
+	n, err := b.WriteTo(io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A part holds as much as fits: it is within the bound, and with one tensor more it would not be. Names of every length
+// move the end of the header over a whole alignment.
+func TestWriteSplitFillsEachPart(t *testing.T) {
+	const alignment = 64
+	for length := range 63 { // a letter more is a name of 64, which ggml refuses
+		b := NewBuilder()
+		b.Set(keyArchitecture, "llama")
+		b.Set(keyAlignment, uint32(alignment))
+		for _, end := range []string{"a", "b", "c", "d"} {
+			b.AddTensor(strings.Repeat("n", length)+end, TypeI8, []int64{50, 2}, make([]byte, 100))
+		}
+		for most := int64(alignment); most <= 18*alignment; most += alignment {
+			parts, err := b.parts(most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := 0
+			for i, p := range parts {
+				if p.from != next || p.to <= p.from {
+					t.Fatalf("part %d holds tensors %d to %d, want them from %d on", i, p.from, p.to, next)
+				}
+				next = p.to
+				if n := size(t, p.kvs, b.tensors[p.from:p.to]); n > most && p.to > p.from+1 {
+					t.Errorf("names of %d letters, at most %d bytes: part %d has %d tensors and %d bytes", length+1, most, i, p.to-p.from, n)
+				}
+				if p.to == len(b.tensors) {
+					break
+				}
+				if n := size(t, p.kvs, b.tensors[p.from:p.to+1]); n <= most {
+					t.Errorf("names of %d letters, at most %d bytes: part %d has %d tensors, with one more it has %d bytes", length+1, most, i, p.to-p.from, n)
+				}
+			}
+			if next != len(b.tensors) {
+				t.Errorf("%d tensors in the parts, want %d", next, len(b.tensors))
+			}
+		}
+	}
+}
+
+// The number of parts is a uint16 in the files.
+func TestWriteSplitHasAMostOfParts(t *testing.T) {
+	b := NewBuilder()
+	for i := range maxParts + 1 {
+		b.AddTensor(strconv.Itoa(i), TypeI8, []int64{1}, []byte{0})
+		if n := i + 1; n >= maxParts {
+			paths, err := b.SplitPaths("m.gguf", 1)
+			if fits := n == maxParts; fits != (err == nil) || fits && len(paths) != n {
+				t.Errorf("%d parts: %d paths, %v", n, len(paths), err)
+			}
+		}
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
+	"finetune/model"
 	"finetune/quant"
 )
 
@@ -15,8 +17,12 @@ import (
 // to some ten per cent longer or shorter. The result is bound to the base.
 func dora(t *testing.T, base, targets string, fresh bool) (string, *adapter.Adapter) {
 	t.Helper()
-	f := openModel(t, base)
-	id, err := adapter.ReadBase(f)
+	f, err := model.OpenParts(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	id, err := f.Identity()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +39,7 @@ func dora(t *testing.T, base, targets string, fresh bool) (string, *adapter.Adap
 		t.Fatal(err)
 	}
 	a.Architecture, a.BaseName, a.BaseHash = id.Architecture, id.Name, id.Hash
-	if err := a.Bind(f, quant.Decode); err != nil {
+	if err := a.Bind(f.File, quant.Decode); err != nil {
 		t.Fatal(err)
 	}
 	a.Init(1)
@@ -97,7 +103,7 @@ func TestDoRAIsMerged(t *testing.T) {
 				if added != nil {
 					want += added[i]
 				}
-				if !(math.Abs(float64(got[i])-want) <= 10*rounding*size) {
+				if !near.Enough(got[i], want, 10*rounding*size) {
 					t.Fatalf("%s: element %d is %v, want %v", weight.Name, i, got[i], want)
 				}
 			}

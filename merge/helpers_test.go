@@ -12,9 +12,10 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/testmodel"
+	"finetune/model"
 	"finetune/quant"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // wide has rows of 256, whole blocks of the K-quants.
@@ -34,8 +35,12 @@ func quantized(t *testing.T, mix string) string {
 // ΔW is about size times W.
 func random(t *testing.T, base string, m adapter.Method, targets string, size float64, seed uint64) string {
 	t.Helper()
-	f := openModel(t, base)
-	id, err := adapter.ReadBase(f)
+	f, err := model.OpenParts(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	id, err := f.Identity()
 	if err != nil {
 		t.Fatal(err)
 	}

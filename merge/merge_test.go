@@ -17,6 +17,7 @@ import (
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/quant"
 )
@@ -101,7 +102,7 @@ func TestF32IsTheSumAndSpeaksAlike(t *testing.T) {
 			w, got := floats(t, before, tensor.Name), floats(t, after, tensor.Name)
 			size := rms(w)
 			for i := range w {
-				if want := float64(w[i]) + delta[i]; math.Abs(float64(got[i])-want) > 10*rounding*size {
+				if want := float64(w[i]) + delta[i]; !near.Enough(got[i], want, 10*rounding*size) {
 					t.Fatalf("%s: element %d is %v, want %v", tensor.Name, i, got[i], want)
 				}
 			}
@@ -110,7 +111,7 @@ func TestF32IsTheSumAndSpeaksAlike(t *testing.T) {
 			t.Errorf("%d tensors reported, want %d", len(r.Tensors), changed)
 		}
 		for _, m := range r.Tensors {
-			if m.Error != 0 || m.Lost != 0 || math.Abs(m.Kept-1) > rounding || m.TypeError != 0 {
+			if m.Error != 0 || m.Lost != 0 || !near.Enough(m.Kept, 1.0, rounding) || m.TypeError != 0 {
 				t.Errorf("%s: report %+v, want nothing lost in f32", m.Name, m)
 			}
 		}
@@ -118,10 +119,10 @@ func TestF32IsTheSumAndSpeaksAlike(t *testing.T) {
 			continue // llama.cpp has no path for it
 		}
 		want := logits(t, base, adapters...)
-		if d := distance(logits(t, out), want); d > logitRounding*rms(want) {
+		if d := distance(logits(t, out), want); !near.Enough(d, 0.0, logitRounding*rms(want)) {
 			t.Errorf("logits differ by %v of %v", d, rms(want))
 		}
-		if d := distance(logits(t, base), want); d < 0.05*rms(want) {
+		if d := distance(logits(t, base), want); !(d >= 0.05*rms(want)) {
 			t.Errorf("the adapters move the logits by %v of %v only: nothing is shown", d, rms(want))
 		}
 	}
@@ -146,19 +147,19 @@ func TestReport(t *testing.T) {
 			whole += float64(w[i]) * float64(w[i])
 			along += (float64(q[i]) - float64(w[i])) * d
 		}
-		near := func(what string, got, want float64) {
-			if math.Abs(got-want) > 1e-4*want {
+		check := func(what string, got, want float64) {
+			if !near.Enough(got, want, 1e-4*want) {
 				t.Errorf("%s: %s %v, want %v", m.Name, what, got, want)
 			}
 		}
-		near("change", m.Change, math.Sqrt(change/whole))
-		near("error", m.Error, math.Sqrt(lost/meant))
-		near("lost", m.Lost, math.Sqrt(lost/change))
-		near("kept", m.Kept, along/change)
-		if m.Type != "q4_K" || m.BaseType != "q4_K" || m.Weighted || m.TypeError < 0.06 || m.TypeError > 0.09 {
+		check("change", m.Change, math.Sqrt(change/whole))
+		check("error", m.Error, math.Sqrt(lost/meant))
+		check("lost", m.Lost, math.Sqrt(lost/change))
+		check("kept", m.Kept, along/change)
+		if m.Type != "q4_K" || m.BaseType != "q4_K" || m.Weighted || !(m.TypeError >= 0.06 && m.TypeError <= 0.09) {
 			t.Errorf("%s: report %+v, want q4_K with its usual error of 7 to 8 %%", m.Name, m)
 		}
-		if m.Error > 1.2*m.TypeError || m.Kept < 0.8 {
+		if !(m.Error <= 1.2*m.TypeError) || !(m.Kept >= 0.8) {
 			t.Errorf("%s: error %v and kept %v, want about the type's %v and 1", m.Name, m.Error, m.Kept, m.TypeError)
 		}
 	}
@@ -211,7 +212,7 @@ func TestTypes(t *testing.T) {
 			}
 			// llama.cpp loads it, and it says about what the adapter says
 			want := logits(t, base, lora)
-			if d := distance(logits(t, out), want); d > 0.3*rms(want) {
+			if d := distance(logits(t, out), want); !near.Enough(d, 0.0, 0.3*rms(want)) {
 				t.Errorf("logits differ by %v of %v", d, rms(want))
 			}
 		})
@@ -258,7 +259,7 @@ func TestImportanceMovesTheError(t *testing.T) {
 		}
 		return sum
 	}
-	if plain, weighted := errorOf(""), errorOf(gathered(t, base, all)); weighted > 0.8*plain {
+	if plain, weighted := errorOf(""), errorOf(gathered(t, base, all)); !(weighted <= 0.8*plain) {
 		t.Errorf("error of the important inputs %v with and %v without importance", weighted, plain)
 	}
 }
@@ -277,7 +278,7 @@ func TestTypeThatNeedsImportance(t *testing.T) {
 	}
 	c.IMatrix = gathered(t, base, all)
 	for _, m := range mustMerge(t, c).Tensors {
-		if m.Type != "iq2_xxs" || m.Error > 0.9 {
+		if m.Type != "iq2_xxs" || !(m.Error <= 0.9) {
 			t.Errorf("%s: report %+v", m.Name, m)
 		}
 	}
@@ -373,7 +374,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		{"no adapter", Config{Model: base, Out: out}, "no adapter to merge"},
 		{"no base", Config{Model: "none.gguf", Adapters: none, Out: out}, "no such file"},
-		{"an adapter as base", Config{Model: good, Adapters: none, Out: out}, `its general.type is "adapter", want a base model`},
+		{"an adapter as base", Config{Model: good, Adapters: none, Out: out}, `holds an adapter, want a base model`},
 		{"a model as adapter", Config{Model: base, Adapters: []Adapter{{base, 1}}, Out: out}, `want "adapter"`},
 		{"truncated", Config{Model: base, Adapters: []Adapter{{write("cut.gguf", raw[:len(raw)-5000]), 1}}, Out: out}, "data ends at byte"},
 		{"no GGUF", Config{Model: base, Adapters: []Adapter{{write("a.zip", []byte("PK\x03\x04")), 1}}, Out: out}, "not a GGUF file"},

@@ -2,7 +2,6 @@ package merge
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,13 +14,14 @@ import (
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/hint"
+	"finetune/model"
 	"finetune/quant"
 )
 
 // merger is a merge that has been planned: nothing is left that could be refused.
 type merger struct {
 	Config
-	base    *gguf.File
+	base    *model.Base
 	open    []*adapter.File
 	changes map[string]*change // by the tensor's name
 	builder *gguf.Builder
@@ -50,7 +50,7 @@ type delta struct {
 }
 
 func open(c Config) (*merger, error) {
-	base, err := openBase(c.Model)
+	base, err := model.OpenParts(c.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -84,32 +84,12 @@ func (m *merger) close() error {
 	return err
 }
 
-func openBase(path string) (*gguf.File, error) {
-	f, err := gguf.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	kind, _ := f.String("general.type")
-	switch {
-	case kind == "adapter" || kind == "imatrix":
-		err = hint.With(fmt.Errorf("merge: model %q: its general.type is %q, want a base model", path, kind),
-			"the base is --model, what goes into it --adapter")
-	case f.ByteOrder() != binary.LittleEndian:
-		err = fmt.Errorf("merge: model %q: is big endian, which llama.cpp does not load", path)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
 // addAdapters opens all adapters and notes what each adds to which tensor.
 func (m *merger) addAdapters() error {
 	if len(m.Adapters) == 0 {
 		return errors.New("merge: no adapter to merge")
 	}
-	base, err := adapter.ReadBase(m.base)
+	base, err := m.base.Identity()
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (m *merger) terms(c *change) (all []term, err error) {
 	for _, d := range c.deltas {
 		w, err := d.file.Weight(c.Name)
 		if err == nil {
-			err = w.Bind(m.base, quant.Decode)
+			err = w.Bind(m.base.File, quant.Decode)
 		}
 		if err != nil {
 			return nil, err

@@ -15,13 +15,13 @@ import (
 	"strings"
 	"time"
 
-	"finetune/gguf"
+	"finetune/chat"
 	"finetune/imatrix"
 	"finetune/merge"
-	"finetune/trainer"
-	"finetune/trainer/data"
+	"finetune/model"
+	"finetune/run"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Config says what the Modelfile is for.
@@ -52,11 +52,13 @@ func Write(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 	}
 	stem := strings.TrimSuffix(c.Adapter, ".gguf")
 	r := &Result{Name: c.Name, Modelfile: stem + ".Modelfile"}
-	reason, err := whyMerge(c.Base)
+	base, err := model.Open(c.Base)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.read(c.Base); err != nil {
+	defer base.Close()
+	reason := whyMerge(base)
+	if err := r.read(base.Path()); err != nil {
 		return nil, err
 	}
 	merged := stem + "-merged.gguf"
@@ -91,19 +93,14 @@ func (r *Result) together(c Config) (err error) {
 func beside(path string) string { return "./" + filepath.Base(path) }
 
 // whyMerge says why Ollama cannot load an adapter beside this base; empty if it can.
-func whyMerge(base string) (string, error) {
-	f, err := gguf.Open(base)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
+func whyMerge(base *model.Base) string {
 	switch {
-	case !TakesAdapters(f.Architecture()):
-		return fmt.Sprintf("Ollama runs %s in its own engine, which takes no adapters", f.Architecture()), nil
-	case len(f.Paths()) > 1:
-		return "Ollama takes no model in several files", nil
+	case !TakesAdapters(base.Architecture()):
+		return fmt.Sprintf("Ollama runs %s in its own engine, which takes no adapters", base.Architecture())
+	case len(base.Paths()) > 1:
+		return "Ollama takes no model in several files"
 	}
-	return "", nil
+	return ""
 }
 
 // leastKept is how much of a ΔW has to be left in its own direction, see [merge.Tensor], for the merge to need no word.
@@ -114,7 +111,7 @@ const leastKept = 0.5
 func (r *Result) merge(ctx context.Context, c Config, out string, progress func(done, total int)) (err error) {
 	m := merge.Config{Model: c.Base, Out: out, Adapters: []merge.Adapter{{Path: c.Adapter, Scale: 1}}}
 	if c.Run != "" {
-		m.Adapters[0].Path = filepath.Join(c.Run, trainer.AdapterFile)
+		m.Adapters[0].Path = filepath.Join(c.Run, run.AdapterFile)
 		if path := filepath.Join(c.Run, imatrix.FileName); isFile(path) {
 			m.IMatrix = path
 		}
@@ -161,14 +158,14 @@ func (r *Result) read(base string) (err error) {
 // translate sets the template, or notes why there is none. between is what the base's writes between an answer and the next
 // question.
 func (r *Result) translate(source string, v Vocabulary) (between string) {
-	t, err := data.ParseTemplate(source, v, time.Time{}) // without a date, which would stay that of today
+	t, err := chat.ParseTemplate(source, v, time.Time{}) // without a date, which would stay that of today
 	if err != nil {
 		r.noTemplate(err)
 		return ""
 	}
-	render := func(messages []data.Message) (string, error) {
+	render := func(messages []chat.Message) (string, error) {
 		text, err := t.Render(messages, nil, true)
-		return trainer.WithoutBOS(text, v), err
+		return chat.WithoutBOS(text, v), err
 	}
 	source, f, err := translate(render)
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"finetune/trainer/data"
+	"finetune/chat"
 )
 
 // Roles of messages, and the two ends of a conversation.
@@ -19,7 +19,7 @@ const (
 
 // renderer writes a conversation that ends with a user's message, up to where the answer begins, without the BOS that the
 // tokenizer adds.
-type renderer func(messages []data.Message) (string, error)
+type renderer func(messages []chat.Message) (string, error)
 
 // joint is a place between two messages' contents.
 type joint struct{ from, to string }
@@ -107,10 +107,10 @@ func writesSystem(render renderer) bool {
 }
 
 // probe is a conversation whose contents can be told apart in the text of it.
-func probe(roles []string) []data.Message {
-	messages := make([]data.Message, len(roles))
+func probe(roles []string) []chat.Message {
+	messages := make([]chat.Message, len(roles))
 	for i, role := range roles {
-		messages[i] = data.Message{Role: role, Content: fmt.Sprintf("C0ntent%dOf%s", i, role)}
+		messages[i] = chat.Message{Role: role, Content: fmt.Sprintf("C0ntent%dOf%s", i, role)}
 	}
 	return messages
 }

@@ -5,12 +5,12 @@ import (
 	"strconv"
 	"strings"
 
-	"finetune/trainer/data"
+	"finetune/chat"
 )
 
 // Vocabulary is what stop texts are found by; llama.cpp's of the base is one.
 type Vocabulary interface {
-	data.Tokenizer
+	chat.Tokenizer
 	NTokens() int
 	IsControl(id int32) bool
 }

@@ -9,7 +9,7 @@ import (
 	"text/template"
 	"unicode"
 
-	"finetune/trainer/data"
+	"finetune/chat"
 )
 
 // completion is the template of a base without one: the text as it comes. It is what Ollama itself takes then.
@@ -146,7 +146,7 @@ func literal(text string) string {
 type message struct{ Role, Content string }
 
 // execute renders as Ollama does with a template that names .Messages.
-func execute(source string, messages []data.Message) (string, error) {
+func execute(source string, messages []chat.Message) (string, error) {
 	t, err := template.New("").Option("missingkey=zero").Parse(source)
 	if err != nil {
 		return "", err
@@ -189,7 +189,7 @@ func (f *form) verify(source string, render renderer) error {
 // cutsThoughts reports whether the base's template leaves out what an earlier answer thought, which a template of Ollama
 // cannot: it has no functions for texts.
 func cutsThoughts(source string, render renderer) bool {
-	messages := []data.Message{{Role: user, Content: "1?"}, {Role: assistant, Content: "<think>\n2\n</think>\n\n3"}, {Role: user, Content: "4?"}}
+	messages := []chat.Message{{Role: user, Content: "1?"}, {Role: assistant, Content: "<think>\n2\n</think>\n\n3"}, {Role: user, Content: "4?"}}
 	want, err := render(messages)
 	if err != nil {
 		return false
@@ -199,10 +199,10 @@ func cutsThoughts(source string, render renderer) bool {
 }
 
 // conversation is one of so many questions, all but the last answered.
-func conversation(rounds int, withSystem bool) (messages []data.Message) {
+func conversation(rounds int, withSystem bool) (messages []chat.Message) {
 	n := rounds
 	say := func(role string) {
-		messages = append(messages, data.Message{Role: role, Content: trials[n%len(trials)]})
+		messages = append(messages, chat.Message{Role: role, Content: trials[n%len(trials)]})
 		n++
 	}
 	if withSystem {

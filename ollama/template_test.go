@@ -5,8 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"finetune/trainer"
-	"finetune/trainer/data"
+	"finetune/chat"
 )
 
 // vocabulary is one of bytes and a few tokens with names.
@@ -61,13 +60,13 @@ var vocab = vocabulary{names: []string{"<s>", "</s>", "<|start|>", "<|end|>"}, e
 // renders is a renderer of a Jinja template.
 func renders(t *testing.T, source string, v vocabulary) renderer {
 	t.Helper()
-	tmpl, err := data.ParseTemplate(source, v, time.Time{})
+	tmpl, err := chat.ParseTemplate(source, v, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(messages []data.Message) (string, error) {
+	return func(messages []chat.Message) (string, error) {
 		text, err := tmpl.Render(messages, nil, true)
-		return trainer.WithoutBOS(text, v), err
+		return chat.WithoutBOS(text, v), err
 	}
 }
 
@@ -121,10 +120,10 @@ func TestTemplatesAreTranslated(t *testing.T) {
 			if f.system != c.system {
 				t.Errorf("system placed %d, want %d", f.system, c.system)
 			}
-			var messages []data.Message
+			var messages []chat.Message
 			for i, initial := range c.roles {
 				role := map[rune]string{'s': system, 'u': user, 'a': assistant}[initial]
-				messages = append(messages, data.Message{Role: role, Content: string(rune('0' + i))})
+				messages = append(messages, chat.Message{Role: role, Content: string(rune('0' + i))})
 			}
 			if got, err := execute(source, messages); err != nil || got != c.want {
 				t.Errorf("got  %q, %v\nwant %q\nof   %s", got, err, c.want, source)

@@ -10,53 +10,53 @@ import (
 	"strings"
 	"testing"
 
-	"finetune/adapter"
 	"finetune/gguf"
-	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/run"
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 )
 
 // refused trains what cannot be trained and returns the error: one line, and nothing is left behind.
-func refused(t *testing.T, c Config) error {
+func refused(t *testing.T, c run.Config) error {
 	t.Helper()
 	events := 0
 	_, err := Train(context.Background(), c, false, func(Event) { events++ })
 	if err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("Train = %v, want an error of one line", err)
 	}
-	if exists(c.Out) || events > 0 {
-		t.Errorf("refused with %v: run directory left: %v, events told: %d", err, exists(c.Out), events)
+	if testrun.Exists(c.Out) || events > 0 {
+		t.Errorf("refused with %v: run directory left: %v, events told: %d", err, testrun.Exists(c.Out), events)
 	}
 	return err
 }
 
 func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
-	noLeavings(t)
-	good := tiny(t)
-	trained := tiny(t)
+	testrun.NoLeavings(t)
+	good := testrun.Tiny(t)
+	trained := testrun.Tiny(t)
 	trained.Method, trained.Steps = "lora", 1
 	mustTrain(t, trained, false)
-	file := func(name, text string) func(*Config) {
-		path := write(t, name, text)
-		return func(c *Config) { c.Data = path }
+	file := func(name, text string) func(*run.Config) {
+		path := testrun.Write(t, name, text)
+		return func(c *run.Config) { c.Data = path }
 	}
 	for _, tt := range []struct {
 		name   string
-		change func(*Config)
+		change func(*run.Config)
 		want   string // part of the error
 	}{
-		{"no such model", func(c *Config) { c.Model = "none.gguf" }, "open none.gguf: no such file"},
-		{"a folder as model", func(c *Config) { c.Model = t.TempDir() }, "not a regular file"},
-		{"an empty file as model", func(c *Config) { c.Model = write(t, "model.gguf", "") }, "ends at byte 0"},
-		{"text as model", func(c *Config) { c.Model = c.Data }, "not a GGUF"},
-		{"an adapter as model", func(c *Config) { c.Model = filepath.Join(trained.Out, AdapterFile) }, "holds an adapter, want a base model"},
-		{"a tokenizer as model", func(c *Config) { c.Model = vocabularyOnly(t, good.Model) }, "holds no weights"},
-		{"an architecture llama.cpp does not know", func(c *Config) { c.Model = changed(t, good.Model, "general.architecture", "quux") }, "quux"},
-		{"a value llama.cpp needs is missing", func(c *Config) { c.Model = changed(t, good.Model, "llama.block_count", nil) }, "llama.block_count"},
-		{"more blocks than the file has", func(c *Config) { c.Model = changed(t, good.Model, "llama.block_count", uint32(3)) }, "blk.1."},
+		{"no such model", func(c *run.Config) { c.Model = "none.gguf" }, "open none.gguf: no such file"},
+		{"a folder as model", func(c *run.Config) { c.Model = t.TempDir() }, "not a regular file"},
+		{"an empty file as model", func(c *run.Config) { c.Model = testrun.Write(t, "model.gguf", "") }, "ends at byte 0"},
+		{"text as model", func(c *run.Config) { c.Model = c.Data }, "not a GGUF"},
+		{"an adapter as model", func(c *run.Config) { c.Model = filepath.Join(trained.Out, run.AdapterFile) }, "holds an adapter, want a base model"},
+		{"a tokenizer as model", func(c *run.Config) { c.Model = vocabularyOnly(t, good.Model) }, "holds no weights"},
+		{"an architecture llama.cpp does not know", func(c *run.Config) { c.Model = changed(t, good.Model, "general.architecture", "quux") }, "quux"},
+		{"a value llama.cpp needs is missing", func(c *run.Config) { c.Model = changed(t, good.Model, "llama.block_count", nil) }, "llama.block_count"},
+		{"more blocks than the file has", func(c *run.Config) { c.Model = changed(t, good.Model, "llama.block_count", uint32(3)) }, "blk.1."},
 
-		{"no such data", func(c *Config) { c.Data = "none.txt" }, "open none.txt: no such file"},
+		{"no such data", func(c *run.Config) { c.Data = "none.txt" }, "open none.txt: no such file"},
 		{"empty data", file("empty.txt", ""), `empty.txt": `},
 		{"blank lines only", file("empty.jsonl", "\n\n"), `empty.jsonl": `},
 		{"not UTF-8", file("latin.txt", "the girl said \xe9\n"), "UTF-8"},
@@ -67,27 +67,27 @@ func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
 		{"a number as text", file("number.jsonl", `{"text": 5}`+"\n"), `line 1: "text" is a number, want a string`},
 		{"chat without a template", file("chat.jsonl", `{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}`+"\n"), "no chat template"},
 		{"no trained token", file("long.jsonl", longPrompts(3)), "no trained token in"},
-		{"no trained token, all skipped", func(c *Config) {
+		{"no trained token, all skipped", func(c *run.Config) {
 			file("long.jsonl", longPrompts(3))(c)
 			c.LongRecords = "skip"
 		}, "no trained token in"},
-		{"nothing to hold out", func(c *Config) { file("one.jsonl", `{"text": "the girl"}`+"\n")(c); c.ValFraction = 0.5 }, "at least 2"},
-		{"validation data missing", func(c *Config) { c.Val = "none.txt" }, "open none.txt: no such file"},
+		{"nothing to hold out", func(c *run.Config) { file("one.jsonl", `{"text": "the girl"}`+"\n")(c); c.ValFraction = 0.5 }, "at least 2"},
+		{"validation data missing", func(c *run.Config) { c.Val = "none.txt" }, "open none.txt: no such file"},
 		{"a table as data", file("table.csv", "a,b\n1,2\n"), "table.csv"},
 
-		{"rank 0", func(c *Config) { c.Rank = 0 }, "rank 0"},
-		{"rank above the smallest dimension", func(c *Config) { c.Rank = 33 }, "rank 33"},
-		{"unknown method", func(c *Config) { c.Method = "ia3" }, `method "ia3"`},
-		{"targets that match nothing", func(c *Config) { c.Targets = "attn_x" }, "match no weight, the model has attn_k, attn_output, attn_q"},
-		{"targets by substring", func(c *Config) { c.Targets = "attn" }, "match no weight"},
-		{"the output head as target", func(c *Config) { c.Targets = ".*" }, "is not supported"},
-		{"broken expression", func(c *Config) { c.Targets = "attn_(q" }, "not a regular expression"},
-		{"context above the model's", func(c *Config) { c.Ctx = 65 }, "ctx 65: the model"},
-		{"warm-up above the steps", func(c *Config) { c.Warmup = 100 }, "warm-up of 100 steps"},
-		{"device that is not there", func(c *Config) { c.Device = "cuda" }, `device "cuda"`},
+		{"rank 0", func(c *run.Config) { c.Rank = 0 }, "rank 0"},
+		{"rank above the smallest dimension", func(c *run.Config) { c.Rank = 33 }, "rank 33"},
+		{"unknown method", func(c *run.Config) { c.Method = "ia3" }, `method "ia3"`},
+		{"targets that match nothing", func(c *run.Config) { c.Targets = "attn_x" }, "match no weight, the model has attn_k, attn_output, attn_q"},
+		{"targets by substring", func(c *run.Config) { c.Targets = "attn" }, "match no weight"},
+		{"the output head as target", func(c *run.Config) { c.Targets = ".*" }, "is not supported"},
+		{"broken expression", func(c *run.Config) { c.Targets = "attn_(q" }, "not a regular expression"},
+		{"context above the model's", func(c *run.Config) { c.Ctx = 65 }, "ctx 65: the model"},
+		{"warm-up above the steps", func(c *run.Config) { c.Warmup = 100 }, "warm-up of 100 steps"},
+		{"device that is not there", func(c *run.Config) { c.Device = "cuda" }, `device "cuda"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := elsewhere(t, good)
+			c := testrun.Elsewhere(t, good)
 			tt.change(&c)
 			if err := refused(t, c); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Train = %v, want %q", err, tt.want)
@@ -154,10 +154,10 @@ func copied(t *testing.T, model string, fill func(*gguf.Builder, *gguf.File)) st
 }
 
 func TestTokenizerFilesAreNoModels(t *testing.T) {
-	noLeavings(t)
+	testrun.NoLeavings(t)
 	for _, name := range []string{"ggml-vocab-llama-spm.gguf", "ggml-vocab-gpt-2.gguf", "ggml-vocab-phi-3.gguf"} {
-		c := tiny(t)
-		c.Model = shared(t, "tokenizers/"+name)
+		c := testrun.Tiny(t)
+		c.Model = testrun.Shared(t, "tokenizers/"+name)
 		if err := refused(t, c); err == nil || !strings.Contains(err.Error(), "holds no weights") {
 			t.Errorf("%s: Train = %v, want that it holds no weights", name, err)
 		}
@@ -165,16 +165,16 @@ func TestTokenizerFilesAreNoModels(t *testing.T) {
 }
 
 func TestTruncatedModel(t *testing.T) {
-	noLeavings(t)
-	c := tiny(t)
-	whole := readFile(t, c.Model)
+	testrun.NoLeavings(t)
+	c := testrun.Tiny(t)
+	whole := testrun.Read(t, c.Model)
 	cuts := []int{1, 3, 4, 7, 8, 16, 23, 24, 25, 100, len(whole) - 1, len(whole) - 4, len(whole) / 2}
 	for i := 31; i < len(whole); i += len(whole) / 60 {
 		cuts = append(cuts, i)
 	}
 	for _, n := range cuts {
-		c := elsewhere(t, c)
-		c.Model = write(t, "cut.gguf", string(whole[:n]))
+		c := testrun.Elsewhere(t, c)
+		c.Model = testrun.Write(t, "cut.gguf", string(whole[:n]))
 		err := refused(t, c)
 		if truncated := (*gguf.TruncatedError)(nil); n >= 4 && !errors.As(err, &truncated) {
 			t.Errorf("first %d of %d bytes: Train = %v, want a *gguf.TruncatedError", n, len(whole), err)
@@ -183,16 +183,16 @@ func TestTruncatedModel(t *testing.T) {
 }
 
 func TestRunDirectoryInUseStaysAsItIs(t *testing.T) {
-	noLeavings(t)
-	c := tiny(t)
+	testrun.NoLeavings(t)
+	c := testrun.Tiny(t)
 	c.Steps = 1
 	mustTrain(t, c, false)
 	notes := t.TempDir()
 	if err := os.WriteFile(filepath.Join(notes, "notes.txt"), []byte("mine"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	file := write(t, "file", "mine")
-	held, err := CreateRun(filepath.Join(t.TempDir(), "held"))
+	file := testrun.Write(t, "file", "mine")
+	held, err := run.Create(filepath.Join(t.TempDir(), "held"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestRunDirectoryInUseStaysAsItIs(t *testing.T) {
 		{c.Out, "holds a run already"},
 		{notes, `not empty, holds "notes.txt"`},
 		{file, "is a file"},
-		{held.Dir(), "in use by process"},
+		{held.Name(), "in use by process"},
 	} {
 		before := listing(t, filepath.Dir(tt.out))
 		again := c
@@ -217,22 +217,22 @@ func TestRunDirectoryInUseStaysAsItIs(t *testing.T) {
 
 // An empty folder that was there stays, empty.
 func TestRefusedRunKeepsAFolderThatWasThere(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Out, c.Rank = t.TempDir(), 1000
 	if _, err := Train(context.Background(), c, false, nil); err == nil {
 		t.Fatal("Train with rank 1000 = nil, want an error")
 	}
-	if !exists(c.Out) || len(listing(t, c.Out)) > 0 {
-		t.Errorf("the folder: there %v, holds %v, want it empty", exists(c.Out), listing(t, c.Out))
+	if !testrun.Exists(c.Out) || len(listing(t, c.Out)) > 0 {
+		t.Errorf("the folder: there %v, holds %v, want it empty", testrun.Exists(c.Out), listing(t, c.Out))
 	}
 }
 
 // Mamba has no attention: its state goes from token to token through operations of its own.
 func TestArchitectureWithoutRulesIsNamed(t *testing.T) {
-	noLeavings(t)
-	c := tiny(t)
+	testrun.NoLeavings(t)
+	c := testrun.Tiny(t)
 	c.Model, c.Targets = mamba(t, c.Model), "ssm_in|ssm_out"
-	loaded(t, c)
+	testrun.Model(t, c)
 	err := refused(t, c)
 	unsupported := (*graph.UnsupportedError)(nil)
 	if !errors.As(err, &unsupported) || unsupported.Arch != "mamba" || unsupported.Op == "" || unsupported.Node == "" {
@@ -282,36 +282,13 @@ func mamba(t *testing.T, model string) string {
 }
 
 func TestErrorsOfTheDataKeepTheirKind(t *testing.T) {
-	c := tiny(t)
-	c.Data = write(t, "empty.txt", "")
+	c := testrun.Tiny(t)
+	c.Data = testrun.Write(t, "empty.txt", "")
 	if err := refused(t, c); !errors.Is(err, data.ErrEmpty) {
 		t.Errorf("empty text: Train = %v, want data.ErrEmpty", err)
 	}
-	c.Data = write(t, "long.jsonl", longPrompts(2))
+	c.Data = testrun.Write(t, "long.jsonl", longPrompts(2))
 	if err := refused(t, c); !errors.Is(err, data.ErrNoTrained) {
 		t.Errorf("long prompts: Train = %v, want data.ErrNoTrained", err)
-	}
-}
-
-func TestAdapterForAnotherBaseIsRefused(t *testing.T) {
-	noLeavings(t)
-	c := tiny(t)
-	c.Steps = 1
-	mustTrain(t, c, false)
-	for name, spec := range map[string]testmodel.Spec{
-		"another shape":        {Layers: 1, Embd: 64, FF: 48, Ctx: 64},
-		"another architecture": {Arch: "qwen2", Layers: 1, Embd: 32, FF: 48, Ctx: 64},
-		"fewer blocks":         {Layers: 2, Embd: 64, FF: 48, Ctx: 64},
-		"other weights":        {Layers: 1, Embd: 32, FF: 48, Ctx: 64, Seed: 5},
-	} {
-		x := DefaultExportConfig()
-		x.Run, x.Out, x.Model, x.Threads = c.Out, filepath.Join(t.TempDir(), "out.gguf"), testmodel.Path(t, spec), 1
-		_, err := Export(context.Background(), x, nil)
-		if err == nil || strings.Contains(err.Error(), "\n") || name == "other weights" && !errors.Is(err, adapter.ErrOtherBase) {
-			t.Errorf("%s: Export = %v, want one line", name, err)
-		}
-		if exists(x.Out) {
-			t.Errorf("%s: Export failed and left a file", name)
-		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"finetune/internal/atomicfile"
+	"finetune/trainer/optim"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -43,26 +44,27 @@ var ErrCheckpointCorrupt = errors.New("corrupt checkpoint")
 // There is no generator state, since each random choice of a run is a function
 // of the seed and the cursor.
 type Checkpoint struct {
-	ConfigHash [32]byte // Config.Hash of the run
-	Step       int      // optimizer steps taken
-	Cursor     Cursor   // the next training window
-	Totals     Totals   // for the summary; no step depends on them
-	Losses     []float64
+	Identity Identity  // of the run
+	Joined   *[32]byte // in its place, read from a file of version 2
+	Step     int       // optimizer steps taken
+	Cursor   Cursor    // the next training window
+	Totals   Totals    // for the summary; no step depends on them
+	Losses   []float64
 	// The training loss of each step so far, Losses[Step-1] the last; only the
 	// newest maxLosses are kept.
 
-	Layout             // of what follows
-	Values [][]float32 // the factors, Params[i].Len elements each
+	Layout Layout      // of what follows
+	Values [][]float32 // the factors, Layout.Params[i].Len elements each
 	M, V   [][]float32 // AdamW's moments, as Values
 
-	Tokens  int64       // that Squares are over
-	Squares [][]float32 // sums of squares, Observed[i].Len channels each
+	Tokens     int64       // that Statistics are over
+	Statistics [][]float32 // sums of squares, Layout.Statistics[i].Len channels each
 }
 
 // Layout is the names and lengths of the tensors of a checkpoint.
 type Layout struct {
-	Params   []Param // what is trained; LRScale is not stored
-	Observed []Param // statistics of the adapted weights
+	Params     []optim.Param // what is trained; LRScale is not stored
+	Statistics []optim.Param // activation statistics of the adapted weights
 }
 
 // Cursor is a place in the training data.

@@ -14,25 +14,27 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/trainer/optim"
+
 	"github.com/klauspost/compress/zstd"
 )
 
 // tinyCheckpoint has two parameters of 3 and 5 elements, a statistic of 2 channels, and every field set.
 func tinyCheckpoint() *Checkpoint {
 	c := &Checkpoint{
-		ConfigHash: validConfig().Hash(),
-		Step:       3,
-		Cursor:     Cursor{Epoch: 1, Index: 7},
-		Totals:     Totals{TrainedTokens: 1000, RawTokens: 1536, Seconds: 1.25, BaseValLoss: 5.27},
-		Losses:     []float64{5.2, math.Inf(1), 4.75},
+		Identity: Identity{Settings: [32]byte{1, 2}, Base: [32]byte{3}, Data: [32]byte{4, 31: 5}},
+		Step:     3,
+		Cursor:   Cursor{Epoch: 1, Index: 7},
+		Totals:   Totals{TrainedTokens: 1000, RawTokens: 1536, Seconds: 1.25, BaseValLoss: 5.27},
+		Losses:   []float64{5.2, math.Inf(1), 4.75},
 		Layout: Layout{
-			Params:   []Param{{"blk.0.attn_q.weight.dual_a", 3, 1, false}, {"blk.0.attn_q.weight.dual_b", 5, 2, true}},
-			Observed: []Param{{Name: "blk.0.attn_q.weight.in_sum2", Len: 2}},
+			Params:     []optim.Param{{Name: "blk.0.attn_q.weight.dual_a", Len: 3, LRScale: 1}, {Name: "blk.0.attn_q.weight.dual_b", Len: 5, LRScale: 2, NoDecay: true}},
+			Statistics: []optim.Param{{Name: "blk.0.attn_q.weight.in_sum2", Len: 2}},
 		},
-		Tokens:  900,
-		Squares: [][]float32{{12.5, 0.25}},
+		Tokens:     900,
+		Statistics: [][]float32{{12.5, 0.25}},
 	}
-	for i, p := range c.Params {
+	for i, p := range c.Layout.Params {
 		for j, data := range []*[][]float32{&c.Values, &c.M, &c.V} {
 			row := make([]float32, p.Len)
 			for k := range row {
@@ -158,7 +160,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 	}
 	payload := buf.Bytes()
 	const (
-		stepAt   = 8 + 4 + 32
+		stepAt   = 8 + 4 + 3*32
 		lossesAt = stepAt + 7*8
 		paramsAt = lossesAt + 8 + 3*8
 		nameAt   = paramsAt + 8
@@ -169,7 +171,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		return bad
 	}
 	version := bytes.Clone(payload)
-	version[8] = 3
+	version[8] = payloadVersion + 1
 	for _, tt := range []struct {
 		name    string
 		payload []byte
@@ -177,7 +179,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		want    string
 	}{
 		{"other magic", append([]byte("FTCHKPX\n"), payload[8:]...), true, "payload is not a checkpoint's"},
-		{"newer version", version, false, "is of version 3, want 2"},
+		{"newer version", version, false, "is of version 4, want 2 or 3"},
 		{"empty", nil, true, "payload ends too early"},
 		{"negative step", set(stepAt, 1<<63), true, "a count is -9223372036854775808, want 0 to 1073741824"},
 		{"more losses than steps", set(lossesAt, 4), true, "a count is 4, want 0 to 3"},
@@ -196,18 +198,18 @@ func TestCheckpointHostilePayload(t *testing.T) {
 func TestCheckpointOfOtherParameters(t *testing.T) {
 	c := tinyCheckpoint()
 	file := encoded(t, c)
-	renamed, resized := append([]Param{}, c.Params...), append([]Param{}, c.Params...)
+	renamed, resized := append([]optim.Param{}, c.Layout.Params...), append([]optim.Param{}, c.Layout.Params...)
 	renamed[1].Name, resized[1].Len = "other", 6
 	for _, tt := range []struct {
 		name   string
-		params []Param
+		params []optim.Param
 		want   string
 	}{
-		{"fewer", c.Params[:1], "holds 2 tensors, want 1"},
+		{"fewer", c.Layout.Params[:1], "holds 2 tensors, want 1"},
 		{"renamed", renamed, `tensor "blk.0.attn_q.weight.dual_b": want "other"`},
 		{"resized", resized, `tensor "blk.0.attn_q.weight.dual_b": has 5 elements, want 6`},
 	} {
-		_, err := decoded(file, Layout{Params: tt.params, Observed: c.Observed})
+		_, err := decoded(file, Layout{Params: tt.params, Statistics: c.Layout.Statistics})
 		if err == nil || err.Error() != tt.want || errors.Is(err, ErrCheckpointCorrupt) {
 			t.Errorf("%s: error = %v, want %s", tt.name, err, tt.want)
 		}

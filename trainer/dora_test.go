@@ -6,15 +6,18 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
 	"finetune/merge"
+	"finetune/model"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // What the engine says of a DoRA at the end of its training is what llama.cpp says of the model that it is merged into.
 func TestDoRARunSpeaksAsItsMergedModel(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Method, c.Alpha, c.Steps = "dora", 8, 40
 	s, _ := mustTrain(t, c, false)
 	merged := c
@@ -23,12 +26,9 @@ func TestDoRARunSpeaksAsItsMergedModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := loaded(t, merged)
-	val, err := LoadValidation(m, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := lossOf(t, evaluator(t, m, c.Ctx), val.All()); far(got, float64(s.ValLoss), sameLossTolerance) {
+	m := testrun.Model(t, merged)
+	_, val := testrun.Data(t, m, c)
+	if got := lossOf(t, evaluator(t, m, c.Ctx), val.All()); !near.Within(got, s.ValLoss, sameLossTolerance) {
 		t.Errorf("loss of the merged model %.5f, of the run %.5f", got, s.ValLoss)
 	}
 	if !(s.ValLoss < s.BaseValLoss-0.2) {
@@ -38,14 +38,18 @@ func TestDoRARunSpeaksAsItsMergedModel(t *testing.T) {
 
 // Magnitudes take no part in the weight decay, which would draw the weights themselves to zero; the factors do.
 func TestMagnitudesDoNotDecay(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Method = "dora"
-	l, err := newLearner(c)
+	base, err := model.Open(c.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
-	params, _ := l.params()
+	defer base.Close()
+	trained, err := newTrainable(base, c, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	params, _ := trained.params()
 	magnitudes := 0
 	for _, p := range params {
 		is := strings.HasSuffix(p.Name, ".dora_m")
@@ -63,13 +67,13 @@ func TestMagnitudesDoNotDecay(t *testing.T) {
 
 // The run over a quantized base starts as no change: the magnitudes are the lengths of the rows as they are decoded.
 func TestDoRAOverAQuantizedBase(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Method, c.Steps = "dora", 20
 	c.Model = filepath.Join(t.TempDir(), "q4_0.gguf")
 	if err := llama.Quantize(testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 64, FF: 96, Ctx: 64}), c.Model, "q4_0", 1); err != nil {
 		t.Fatal(err)
 	}
-	lora := by("lora", elsewhere(t, c))
+	lora := testrun.By("lora", testrun.Elsewhere(t, c))
 	s, losses := mustTrain(t, c, false)
 	_, want := mustTrain(t, lora, false)
 	if losses[0] != want[0] {

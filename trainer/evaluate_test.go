@@ -6,29 +6,24 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
-
-// packed is a run on records, several of which share a window of 48.
-func packed(t *testing.T) Config {
-	c := tiny(t)
-	c.Data, c.ValFraction, c.Ctx = write(t, "train.jsonl", records(50)), 0, 48
-	return c
-}
 
 // windowsOf is all training windows of a setup.
 func windowsOf(t *testing.T, s *setup) []data.Window {
 	t.Helper()
 	windows := s.train.All()
-	if docs := len(documents(windows[0])); docs < 3 {
+	if docs := len(windows[0].Documents()); docs < 3 {
 		t.Fatalf("%d records in the first window, want several", docs)
 	}
 	return windows
@@ -37,12 +32,12 @@ func windowsOf(t *testing.T, s *setup) []data.Window {
 // alone is every document in a window of its own.
 func alone(windows []data.Window, nCtx int) (out []data.Window) {
 	for _, w := range windows {
-		for _, doc := range documents(w) {
+		for _, doc := range w.Documents() {
 			one := data.Blank(nCtx)
 			n := copy(one.Tokens, doc.Tokens)
 			copy(one.Targets, doc.Targets)
 			copy(one.Pos, doc.Pos)
-			copy(one.Weight, doc.Weight)
+			copy(one.LossMask, doc.LossMask)
 			for i := n; i < nCtx; i++ {
 				one.Pos[i], one.Doc[i] = int32(i-n), 1
 			}
@@ -52,24 +47,17 @@ func alone(windows []data.Window, nCtx int) (out []data.Window) {
 	return out
 }
 
-// sameLossTolerance is for one model's loss computed in batches of other shapes, or by llama.cpp with its cache in F16
-// instead of by the engine in F32.
-const sameLossTolerance = 1e-3
-
-// sameBatchTolerance is for llama.cpp's loss when documents share a batch.
-const sameBatchTolerance = 1e-4
-
 func TestPackedRecordsHaveTheLossOfEachAlone(t *testing.T) {
-	c := packed(t)
+	c := testrun.Packed(t)
 	c.Steps = 30
 	mustTrain(t, c, false)
-	path := filepath.Join(c.Out, AdapterFile)
+	path := filepath.Join(c.Out, run.AdapterFile)
 	trained, err := adapter.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := opened(t, c)
-	for i, w := range s.learner.(*factors).Weights {
+	for i, w := range s.trainable.(*adapterTrainable).Weights {
 		for j, m := range w.Mats() {
 			copy(m.Mat.Data, trained.Weights[i].Mats()[j].Mat.Data)
 		}
@@ -91,47 +79,15 @@ func TestPackedRecordsHaveTheLossOfEachAlone(t *testing.T) {
 	}
 	want := losses["engine, alone"]
 	for name, loss := range losses {
-		if far(loss, want, sameLossTolerance) {
+		if !near.Within(loss, want, sameLossTolerance) {
 			t.Errorf("%s: loss %.6f, want %.6f", name, loss, want)
 		}
 	}
-	if got, want := losses["llama.cpp, packed"], losses["one after another"]; far(got, want, sameBatchTolerance) {
+	if got, want := losses["llama.cpp, packed"], losses["one after another"]; !near.Within(got, want, sameBatchTolerance) {
 		t.Errorf("documents in one batch have the loss %.6f, one after another %.6f", got, want)
 	}
-	if !far(base, want, 20*sameLossTolerance) {
+	if !near.Apart(base, want, 20*sameLossTolerance) {
 		t.Fatalf("the adapter changes the loss from %.6f to %.6f only: too little to tell", base, want)
-	}
-}
-
-// With 24 to 28 blocks of nine tensors, as a Llama of 3 billion parameters has, adapters over all matrices are more than
-// llama.cpp by itself has room for, and it would end the process: while training traces, and with adapters in use.
-func TestAdaptersOverManyBlocks(t *testing.T) {
-	c := tiny(t)
-	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 28, Embd: 32, FF: 48, Ctx: 64})
-	c.Method, c.Steps = "lora", 2
-	mustTrain(t, c, false)
-	m := loaded(t, c)
-	val, err := LoadValidation(m, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := evaluator(t, m, c.Ctx)
-	path := filepath.Join(c.Out, AdapterFile)
-	for range llama.MaxAdapters {
-		if _, err := e.Attach(path, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	four := lossOf(t, e, val.All())
-	if _, err := e.Attach(path, 1); err == nil || !strings.Contains(err.Error(), "4 adapters already") {
-		t.Errorf("a fifth adapter: %v, want an error", err)
-	}
-	one := evaluator(t, m, c.Ctx)
-	if _, err := one.Attach(path, llama.MaxAdapters); err != nil {
-		t.Fatal(err)
-	}
-	if got := lossOf(t, one, val.All()); far(got, four, sameBatchTolerance) {
-		t.Errorf("loss %.6f with one adapter at four times its scale, %.6f with four", got, four)
 	}
 }
 
@@ -139,14 +95,14 @@ func TestAdaptersOverManyBlocks(t *testing.T) {
 func engineLoss(t *testing.T, s *setup, windows []data.Window) float64 {
 	t.Helper()
 	var sum float64
-	for batch := range slices.Chunk(windows, s.seqs) {
-		loss, err := s.engine.Loss(s.fill(batch))
+	for batch := range slices.Chunk(windows, s.engine.Shape().Seqs) {
+		loss, err := s.engine.Loss(data.Fill(batch, s.engine.Shape().Seqs))
 		if err != nil {
 			t.Fatal(err)
 		}
 		sum += loss
 	}
-	return sum / totalWeight(windows)
+	return sum / data.TotalWeight(windows)
 }
 
 // oneByOne is the mean loss over the documents of windows, each decoded by itself with llama.cpp's own defaults.
@@ -175,35 +131,38 @@ func oneByOne(t *testing.T, m *llama.Model, path string, windows []data.Window) 
 	}
 	var sum float64
 	for _, w := range windows {
-		for _, doc := range documents(w) {
+		for _, doc := range w.Documents() {
 			output := make([]bool, len(doc.Tokens))
-			for i, weight := range doc.Weight {
+			for i, weight := range doc.LossMask {
 				output[i] = weight != 0
 			}
 			ctx.ClearMemory()
 			if err := ctx.Decode(llama.Batch{Tokens: doc.Tokens, Pos: doc.Pos, Output: output}); err != nil {
 				t.Fatal(err)
 			}
-			for i, weight := range doc.Weight {
+			for i, weight := range doc.LossMask {
 				if weight != 0 {
 					sum += float64(weight) * negLogLikelihood(ctx.Logits(i), doc.Targets[i])
 				}
 			}
 		}
 	}
-	return sum / totalWeight(windows)
+	return sum / data.TotalWeight(windows)
 }
+
+// longDocument is more tokens than llama.cpp computes at once, twice.
+const longDocument = 2*512 + 100
 
 // A document of more tokens than llama.cpp computes at once is decoded in parts.
 func TestLongDocumentIsEvaluatedInParts(t *testing.T) {
-	c := tiny(t)
-	c.Ctx, c.Batch, c.ValFraction = 2*maxUBatch+100, 1, 0
+	c := testrun.Tiny(t)
+	c.Ctx, c.Batch, c.ValFraction = longDocument, 1, 0
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48, Ctx: c.Ctx})
-	c.Data = write(t, "train.txt", story(400))
+	c.Data = testrun.Write(t, "train.txt", testrun.Story(400))
 	s := opened(t, c)
 	w := s.train.At(0)
 	e := evaluator(t, s.model, c.Ctx)
-	if got, want := lossOf(t, e, []data.Window{w, w}), engineLoss(t, s, []data.Window{w}); far(got, want, sameLossTolerance) {
+	if got, want := lossOf(t, e, []data.Window{w, w}), engineLoss(t, s, []data.Window{w}); !near.Within(got, want, sameLossTolerance) {
 		t.Errorf("loss %.6f, want %.6f as by the engine", got, want)
 	}
 	if _, err := evaluator(t, s.model, 256).Loss(context.Background(), []data.Window{w}, nil); err == nil {
@@ -211,27 +170,8 @@ func TestLongDocumentIsEvaluatedInParts(t *testing.T) {
 	}
 }
 
-// More documents fit into a batch by their tokens than llama.cpp takes sequences.
-func TestManyShortDocuments(t *testing.T) {
-	c := tiny(t)
-	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48})
-	m := loaded(t, c)
-	const n = 2 * mostSequences
-	many := data.Blank(n)
-	var single []data.Window
-	for i := range n {
-		token, target := int32(3+i%256), int32(5+i%250)
-		many.Tokens[i], many.Targets[i], many.Pos[i], many.Doc[i], many.Weight[i] = token, target, 0, int32(i), 1
-		single = append(single, data.Window{Tokens: []int32{token}, Targets: []int32{target}, Pos: []int32{0}, Doc: []int32{0}, Weight: []float32{1}})
-	}
-	want := lossOf(t, evaluator(t, m, 1), single)
-	if got := lossOf(t, evaluator(t, m, n), []data.Window{many}); far(got, want, sameBatchTolerance) {
-		t.Errorf("loss of %d documents of one token in a window %.6f, want %.6f", n, got, want)
-	}
-}
-
 func TestEvaluatorTellsItsProgressAndStops(t *testing.T) {
-	s := opened(t, packed(t))
+	s := opened(t, testrun.Packed(t))
 	e := evaluator(t, s.model, s.config.Ctx)
 	windows := windowsOf(t, s)
 	var told []int
@@ -253,14 +193,14 @@ func TestEvaluatorTellsItsProgressAndStops(t *testing.T) {
 
 // What stands where nothing is trained must not count: neither in the loss nor in the gradient, to the last bit.
 func TestUntrainedTargetsChangeNothing(t *testing.T) {
-	s := opened(t, packed(t))
-	windows := windowsOf(t, s)[:s.seqs]
+	s := opened(t, testrun.Packed(t))
+	windows := windowsOf(t, s)[:s.engine.Shape().Seqs]
 	other := make([]data.Window, len(windows))
 	untrained := 0
 	for i, w := range windows {
 		other[i] = w
 		other[i].Targets = slices.Clone(w.Targets)
-		for k, weight := range w.Weight {
+		for k, weight := range w.LossMask {
 			if weight == 0 {
 				untrained++
 				other[i].Targets[k] = (w.Targets[k] + 7) % 256
@@ -279,7 +219,7 @@ func TestUntrainedTargetsChangeNothing(t *testing.T) {
 	if got, want := lossOf(t, e, other), lossOf(t, e, windows); got != want {
 		t.Errorf("llama.cpp: loss %v with other targets that are not trained, want %v", got, want)
 	}
-	trained := slices.Index(windows[0].Weight, 1)
+	trained := slices.Index(windows[0].LossMask, 1)
 	other[0].Targets[trained] = (windows[0].Targets[trained] + 7) % 256
 	if otherLoss, _ := gradient(t, s, other); otherLoss == loss {
 		t.Error("another target that is trained leaves the loss as it was")
@@ -302,15 +242,15 @@ func gradient(t *testing.T, s *setup, windows []data.Window) (loss float64, all 
 
 // Blank windows fill up a batch and count nowhere.
 func TestFillingABatchChangesNothing(t *testing.T) {
-	c := packed(t)
+	c := testrun.Packed(t)
 	c.Batch = 1
 	one := opened(t, c)
 	c.Batch = 3
 	three := opened(t, c)
 	w := windowsOf(t, one)[:1]
 	loss, grads := gradient(t, one, w)
-	filledLoss, filledGrads := gradient(t, three, three.fill(w))
-	if far(loss, filledLoss, sameMathTolerance) {
+	filledLoss, filledGrads := gradient(t, three, data.Fill(w, three.engine.Shape().Seqs))
+	if !near.Within(loss, filledLoss, sameMathTolerance) {
 		t.Errorf("loss %v beside blank windows, want %v", filledLoss, loss)
 	}
 	var difference, size float64
@@ -323,39 +263,11 @@ func TestFillingABatchChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAttachAddsUpAndDetaches(t *testing.T) {
-	c := tiny(t)
-	c.Steps = 30
-	mustTrain(t, c, false)
-	m := loaded(t, c)
-	val, err := LoadValidation(m, c)
-	if err != nil {
-		t.Fatal(err)
+// negLogLikelihood is −ln softmax(logits)[target].
+func negLogLikelihood(logits []float32, target int32) float64 {
+	var z float64
+	for _, v := range logits {
+		z += math.Exp(float64(v - logits[target]))
 	}
-	e := evaluator(t, m, c.Ctx)
-	base := lossOf(t, e, val.All())
-	whole, err := e.Attach(c.Out, 1) // a run directory
-	if err != nil {
-		t.Fatal(err)
-	}
-	with := lossOf(t, e, val.All())
-	if !far(with, base, 20*sameLossTolerance) {
-		t.Fatalf("loss %v with the adapter, %v without: too little to tell", with, base)
-	}
-	if err := whole(); err != nil {
-		t.Fatal(err)
-	}
-	if got := lossOf(t, e, val.All()); got != base {
-		t.Errorf("loss %v after the adapter was taken off, want %v", got, base)
-	}
-	for range 2 { // two halves
-		detach, err := e.Attach(filepath.Join(c.Out, AdapterFile), 0.5)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer detach()
-	}
-	if got := lossOf(t, e, val.All()); far(got, with, sameLossTolerance) {
-		t.Errorf("loss %v with two halves of the adapter, want %v", got, with)
-	}
+	return math.Log(z)
 }

@@ -1,9 +1,9 @@
 package trainer
 
 import (
-	"encoding/json"
-	"math"
 	"time"
+
+	"finetune/eval"
 )
 
 // Event is what a run tells while it goes on: one JSON object a line in log.jsonl and on the standard output of
@@ -16,7 +16,7 @@ type Event struct {
 	Model      string   `json:"model,omitempty"`
 	Method     string   `json:"method,omitempty"`
 	Matrices   int      `json:"matrices,omitempty"`   // adapted weights, or tensors trained themselves
-	Parameters int      `json:"parameters,omitempty"` // trained numbers
+	Parameters int      `json:"parameters,omitempty"` // trainable parameters
 	Windows    int      `json:"windows,omitempty"`    // training windows of n_ctx tokens
 	ValWindows int      `json:"val_windows,omitempty"`
 	TotalSteps int      `json:"total_steps,omitempty"`
@@ -29,48 +29,32 @@ type Event struct {
 	Notes      []string `json:"notes,omitempty"` // what happened to the data: records cut, skipped, padding
 
 	// step, eval, checkpoint
-	Step            int     `json:"step,omitempty"`
-	Loss            Loss    `json:"loss,omitempty"` // step: mean over its trained tokens; eval: over the validation's
-	LR              float64 `json:"lr,omitempty"`
-	GradNorm        float64 `json:"grad_norm,omitempty"` // before clipping
-	TokensPerSecond float64 `json:"tokens_per_second,omitempty"`
-	RawPerSecond    float64 `json:"raw_tokens_per_second,omitempty"`
-	SecondsLeft     float64 `json:"seconds_left,omitempty"`
-	File            string  `json:"file,omitempty"`
+	Step            int       `json:"step,omitempty"`
+	Loss            eval.Loss `json:"loss,omitempty"`    // step: mean over its trained tokens; eval: over the validation's
+	Initial         bool      `json:"initial,omitempty"` // eval: before the first step, of the adapter that the run goes on from
+	LR              float64   `json:"lr,omitempty"`
+	GradNorm        float64   `json:"grad_norm,omitempty"` // before clipping
+	TokensPerSecond float64   `json:"tokens_per_second,omitempty"`
+	RawPerSecond    float64   `json:"raw_tokens_per_second,omitempty"`
+	SecondsLeft     float64   `json:"seconds_left,omitempty"`
+	File            string    `json:"file,omitempty"`
 
 	*Summary // done; the rates are the fields above, whose JSON names it shares
 }
 
 // Summary is the result of a run.
 type Summary struct {
-	Steps         int     `json:"steps"`
-	BaseValLoss   Loss    `json:"base_val_loss"` // mean validation loss of the base
-	ValLoss       Loss    `json:"val_loss"`      // and with what was learned
-	TrainLoss     Loss    `json:"train_loss"`    // mean over the last tenth of the steps
-	TrainedTokens int64   `json:"trained_tokens"`
-	RawTokens     int64   `json:"raw_tokens"`
-	TrainedRate   float64 `json:"tokens_per_second"` // trained tokens a second, over all steps
-	RawRate       float64 `json:"raw_tokens_per_second"`
-	Seconds       float64 `json:"seconds"` // in training steps
-	PeakMemory    int64   `json:"peak_memory_bytes"`
-	Run           string  `json:"run"`               // the run directory
-	Result        string  `json:"result"`            // the file in it that the run has made
-	Adapter       string  `json:"adapter,omitempty"` // the same, if it holds an adapter
+	Steps         int       `json:"steps"`
+	BaseValLoss   eval.Loss `json:"base_val_loss"` // mean validation loss of the base
+	ValLoss       eval.Loss `json:"val_loss"`      // and with what was learned
+	TrainLoss     eval.Loss `json:"train_loss"`    // mean over the last tenth of the steps
+	TrainedTokens int64     `json:"trained_tokens"`
+	RawTokens     int64     `json:"raw_tokens"`
+	TrainedRate   float64   `json:"tokens_per_second"` // trained tokens a second, over all steps
+	RawRate       float64   `json:"raw_tokens_per_second"`
+	Seconds       float64   `json:"seconds"` // in training steps
+	PeakMemory    int64     `json:"peak_memory_bytes"`
+	Run           string    `json:"run"`               // the run directory
+	Result        string    `json:"result"`            // the file in it that the run has made
+	Adapter       string    `json:"adapter,omitempty"` // the same, if it holds an adapter
 }
-
-// Loss is a mean cross-entropy in nats a token. NaN means not measured, in JSON null.
-type Loss float64
-
-// Measured reports whether it is a number.
-func (l Loss) Measured() bool { return !math.IsNaN(float64(l)) && !math.IsInf(float64(l), 0) }
-
-// MarshalJSON writes a number, or null for what no number can say.
-func (l Loss) MarshalJSON() ([]byte, error) {
-	if l.Measured() {
-		return json.Marshal(float64(l))
-	}
-	return []byte("null"), nil
-}
-
-// Perplexity is e to the loss.
-func (l Loss) Perplexity() float64 { return math.Exp(float64(l)) }

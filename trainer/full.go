@@ -6,54 +6,39 @@ import (
 	"math"
 	"strings"
 
-	"finetune/adapter"
+	"finetune/eval"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/model"
 	"finetune/quant"
+	"finetune/run"
 	"finetune/trainer/graph"
+	"finetune/trainer/optim"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// MethodFull trains every tensor of the base itself rather than an adapter. The base has to be F32, F16 or BF16.
-const MethodFull = "full"
-
-// full trains masters in F32 of all tensors of a base, which stays open for what is not trained.
-type full struct {
-	file    *gguf.File
-	hash    string
+// fullTrainable trains masters in F32 of all tensors of a base.
+type fullTrainable struct {
+	base    *model.Base
 	masters []graph.Master
 }
 
-func newFull(c Config) (*full, error) {
-	f, err := OpenBase(c.Model)
-	if err != nil {
+func newFull(base *model.Base, c run.Config) (*fullTrainable, error) {
+	if err := checkFullMemory(base, c); err != nil {
 		return nil, err
 	}
-	if err := enoughForAll(f, c); err != nil {
-		f.Close()
-		return nil, err
-	}
-	masters, err := Masters(f)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	base, err := adapter.ReadBase(f)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &full{f, base.Hash, masters}, nil
+	masters, err := Masters(base)
+	return &fullTrainable{base, masters}, err
 }
 
-// enoughForAll refuses a memory limit that the weights alone are above, before they are read.
-func enoughForAll(f *gguf.File, c Config) error {
+// checkFullMemory refuses a memory limit that the weights alone are above, before they are read.
+func checkFullMemory(base *model.Base, c run.Config) error {
 	var bytes, numbers int64
-	for _, t := range f.Tensors() {
+	for _, t := range base.Tensors() {
 		bytes, numbers = bytes+t.Bytes(), numbers+t.Elements()
 	}
-	p := Plan{Weights: bytes, Adapter: 8 * numbers, Gradients: 4 * numbers, Optimizer: 8 * numbers, Vocabulary: VocabBytes(f), Program: programBytes}
+	p := Plan{Weights: bytes, Adapter: 8 * numbers, Gradients: 4 * numbers, Optimizer: 8 * numbers, Vocabulary: base.VocabBytes(), Program: programBytes}
 	if limit := c.MaxMemoryBytes(); limit > 0 && p.Total() > limit {
 		return hint.With(&MemoryError{What: "training all of the base", Plan: p, MaxMemory: limit}, "an adapter takes far less: --method lora")
 	}
@@ -62,11 +47,11 @@ func enoughForAll(f *gguf.File, c Config) error {
 
 // Masters returns copies in F32 of the tensors of a base that can be trained: all but constants. A base with tensors of
 // other types than F32, F16 and BF16 is an error, and so is a weight that is no number.
-func Masters(f *gguf.File) (masters []graph.Master, err error) {
-	tensors := f.Tensors()
+func Masters(base *model.Base) (masters []graph.Master, err error) {
+	tensors := base.Tensors()
 	for _, t := range tensors {
 		if !isConstant(t.Name) && !isFloat(t.Type) {
-			return nil, hint.With(fmt.Errorf("trainer: model %q: tensor %q is %s: only models in F32, F16 or BF16 can be trained whole", f.Path(), t.Name, t.Type),
+			return nil, hint.With(fmt.Errorf("model %q: tensor %q is %s: only models in F32, F16 or BF16 can be trained whole", base.Path(), t.Name, t.Type),
 				"--method dual-lora and --method lora train an adapter over a quantized model")
 		}
 	}
@@ -75,7 +60,7 @@ func Masters(f *gguf.File) (masters []graph.Master, err error) {
 			continue
 		}
 		m := graph.Master{Name: t.Name, Shape: t.Shape, Data: make([]float32, t.Elements())}
-		raw, err := f.Data(t.Name)
+		raw, err := base.Data(t.Name)
 		if err == nil {
 			err = quant.Decode(t.Type, raw, m.Data)
 		}
@@ -83,8 +68,8 @@ func Masters(f *gguf.File) (masters []graph.Master, err error) {
 			return nil, err
 		}
 		for i, v := range m.Data {
-			if !Loss(v).Measured() {
-				return nil, fmt.Errorf("trainer: model %q: tensor %q: element %d is %v", f.Path(), t.Name, i, v)
+			if !eval.Loss(v).Measured() {
+				return nil, fmt.Errorf("model %q: tensor %q: element %d is %v", base.Path(), t.Name, i, v)
 			}
 		}
 		masters = append(masters, m)
@@ -99,52 +84,50 @@ func isFloat(t gguf.Type) bool { return t == gguf.TypeF32 || t == gguf.TypeF16 |
 
 // params leaves out of the weight decay what is no matrix, and the tables of embeddings: a row that no token of a step
 // reads gets no gradient, and would only shrink.
-func (f *full) params() (params []Param, values [][]float32) {
+func (f *fullTrainable) params() (params []optim.Param, values [][]float32) {
 	for _, m := range f.masters {
 		decays := len(m.Shape) > 1 && !strings.Contains(m.Name, "norm") && !strings.Contains(m.Name, "_embd")
-		params = append(params, Param{Name: m.Name, Len: len(m.Data), LRScale: 1, NoDecay: !decays})
+		params = append(params, optim.Param{Name: m.Name, Len: len(m.Data), LRScale: 1, NoDecay: !decays})
 		values = append(values, m.Data)
 	}
 	return params, values
 }
 
-func (f *full) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+func (f *fullTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
 	return graph.PrepareFull(m, f.masters, o)
 }
 
-func (f *full) observed() []Param { return nil }
+func (f *fullTrainable) statistics() []optim.Param { return nil }
 
-func (f *full) size() (tensors, numbers int) {
+func (f *fullTrainable) size() (tensors, numbers int) {
 	for _, m := range f.masters {
 		numbers += len(m.Data)
 	}
 	return len(f.masters), numbers
 }
 
-func (f *full) unreached(param string) error {
-	return fmt.Errorf("trainer: model %q: tensor %q is not used by the model's graph in a way that can be trained", f.file.Path(), param)
+func (f *fullTrainable) unreached(param string) error {
+	return fmt.Errorf("model %q: tensor %q is not used by the model's graph in a way that can be trained", f.base.Path(), param)
 }
 
-func (f *full) leaner() string {
+func (f *fullTrainable) leaner() string {
 	return "an adapter (--method lora) needs far less"
 }
 
-func (f *full) base() string { return f.hash }
-
-func (f *full) close() error { return f.file.Close() }
+func (f *fullTrainable) start() bool { return false }
 
 // save writes the model: the base's file with other numbers in it, each rounded to the type of its tensor.
-func (f *full) save(path string, _ map[string]gguf.Value) error {
+func (f *fullTrainable) save(path string, _ map[string]gguf.Value) error {
 	b := gguf.NewBuilder()
-	b.SetAll(f.file.KVs())
+	b.SetAll(f.base.KVs())
 	masters := map[string][]float32{}
 	for _, m := range f.masters {
 		masters[m.Name] = m.Data
 	}
-	for _, t := range f.file.Tensors() {
+	for _, t := range f.base.Tensors() {
 		data, ok := masters[t.Name]
 		if !ok {
-			b.CopyTensor(f.file, t.Name)
+			b.CopyTensor(f.base.File, t.Name)
 			continue
 		}
 		b.AddTensorFunc(t.Name, t.Type, t.Shape, func(w io.Writer) error {

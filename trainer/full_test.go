@@ -5,18 +5,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/model"
+	"finetune/run"
 )
 
 // whole is tiny, trained whole, over a model of a type.
-func whole(t testing.TB, spec testmodel.Spec) Config {
-	c := by(MethodFull, tiny(t))
+func whole(t testing.TB, spec testmodel.Spec) run.Config {
+	c := testrun.By(run.MethodFull, testrun.Tiny(t))
 	spec.Layers, spec.Embd, spec.FF, spec.Ctx = 2, 32, 64, 64
 	c.Model = testmodel.Path(t, spec)
 	return c
@@ -31,7 +34,7 @@ func TestWholeModelThatNothingChangedIsTheBaseByteForByte(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !bytes.Equal(readFile(t, c.Out, ModelFile), readFile(t, c.Model)) {
+			if !bytes.Equal(testrun.Read(t, c.Out, run.ModelFile), testrun.Read(t, c.Model)) {
 				t.Errorf("%s in %s: model.gguf differs from the base", arch, typ)
 			}
 			if s.ValLoss != s.BaseValLoss {
@@ -39,12 +42,12 @@ func TestWholeModelThatNothingChangedIsTheBaseByteForByte(t *testing.T) {
 			}
 		}
 	}
-	c := by(MethodFull, tiny(t))
-	c.Model, c.LR, c.Steps = shared(t, "models/stories260K-f32.gguf"), 0, 1 // written by llama.cpp's tools
+	c := testrun.By(run.MethodFull, testrun.Tiny(t))
+	c.Model, c.LR, c.Steps = testrun.Shared(t, "models/stories260K-f32.gguf"), 0, 1 // written by llama.cpp's tools
 	if _, err := Train(context.Background(), c, false, nil); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(readFile(t, c.Out, ModelFile), readFile(t, c.Model)) {
+	if !bytes.Equal(testrun.Read(t, c.Out, run.ModelFile), testrun.Read(t, c.Model)) {
 		t.Error("stories260K: model.gguf differs from the base")
 	}
 }
@@ -66,9 +69,9 @@ func TestSavedModelHasTheLossOfTheMasters(t *testing.T) {
 			val := opened(t, c).val.All()
 			saved := c
 			saved.Model = s.Result
-			got := lossOf(t, evaluator(t, loaded(t, saved), c.Ctx), val)
+			got := lossOf(t, evaluator(t, testrun.Model(t, saved), c.Ctx), val)
 			t.Logf("%s in %s: loss of model.gguf by llama.cpp %.6f, by the trainer %.6f", spec.Arch, typ, got, s.ValLoss)
-			if far(got, float64(s.ValLoss), tolerance) {
+			if !near.Within(got, float64(s.ValLoss), tolerance) {
 				t.Errorf("%s in %s: loss of model.gguf by llama.cpp %.5f, by the trainer %.5f", spec.Arch, typ, got, s.ValLoss)
 			}
 			sameLayout(t, c.Model, s.Result)
@@ -99,7 +102,7 @@ func sameLayout(t *testing.T, base, result string) {
 }
 
 func TestWholeModelIsRefused(t *testing.T) {
-	noLeavings(t)
+	testrun.NoLeavings(t)
 	for _, tt := range []struct {
 		name  string
 		model func() string
@@ -124,7 +127,7 @@ func TestWholeModelIsRefused(t *testing.T) {
 			})
 		}, `tensor "output_norm.weight": element 2 is NaN`, ""},
 	} {
-		c := by(MethodFull, tiny(t))
+		c := testrun.By(run.MethodFull, testrun.Tiny(t))
 		c.Model = tt.model()
 		err := refused(t, c)
 		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(strings.Join(hint.Of(err), " "), tt.hint) {
@@ -140,24 +143,6 @@ func TestMaxMemoryOfAWholeModel(t *testing.T) {
 	var memory *MemoryError
 	if !errors.As(err, &memory) || memory.What != "training all of the base" || !strings.Contains(strings.Join(hint.Of(err), " "), "an adapter") {
 		t.Errorf("below %s Train = %v, hints %q, want it refused with the advice to train an adapter", c.MaxMemory, err, hint.Of(err))
-	}
-}
-
-func TestWholeModelHasNoAdapterToExport(t *testing.T) {
-	c := whole(t, testmodel.Spec{})
-	c.Steps = 1
-	mustTrain(t, c, false)
-	out := filepath.Join(t.TempDir(), "adapter.gguf")
-	e := DefaultExportConfig()
-	e.Run, e.Out = c.Out, out
-	_, exportErr := Export(context.Background(), e, nil)
-	for what, err := range map[string]error{"Export": exportErr, "CheckAdapter": CheckAdapter(c.Out, c.Model)} {
-		if err == nil || !strings.Contains(err.Error(), "there is no adapter") || !strings.Contains(strings.Join(hint.Of(err), " "), ModelFile) {
-			t.Errorf("%s = %v, hints %q, want it refused with a hint at %s", what, err, hint.Of(err), ModelFile)
-		}
-	}
-	if exists(out) {
-		t.Error("a refused export leaves a file")
 	}
 }
 
@@ -188,11 +173,15 @@ func TestConstantsStayAsTheyAre(t *testing.T) {
 
 func TestWeightDecayIsForMatrices(t *testing.T) {
 	c := whole(t, testmodel.Spec{Arch: "gpt2"})
-	f, err := newFull(c)
+	base, err := model.Open(c.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.close()
+	defer base.Close()
+	f, err := newFull(base, c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	params, _ := f.params()
 	for _, p := range params {
 		matrix := strings.HasSuffix(p.Name, ".weight") && !strings.Contains(p.Name, "norm") && !strings.Contains(p.Name, "embd")

@@ -5,20 +5,20 @@ import (
 	"fmt"
 	"runtime/metrics"
 
-	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/machine"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Demand is what memory is planned for.
 type Demand struct {
 	Model      *llama.Model
-	Parameters int                                        // trained numbers
+	Parameters int                                        // trainable parameters
 	Prepare    func(graph.Options) (*graph.Engine, error) // graph.Prepare over the model, or PrepareFull
 	Leaner     string                                     // a hint for who has too little memory
-	Vocab      int64                                      // bytes of the vocabulary, VocabBytes
+	Vocab      int64                                      // bytes of the vocabulary, model.Base.VocabBytes
 	Data       int64                                      // bytes of the training data in memory
 	Optimizer  bool                                       // moments are kept
 	Ctx        int                                        // tokens a sequence
@@ -27,14 +27,14 @@ type Demand struct {
 	MaxMemory  int64 // the most that the process may take, in bytes; 0 = automatic
 }
 
-// mostSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
-const mostSequences = 256
+// maxSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
+const maxSequences = 256
 
 // Engine plans a training run and returns its engine, which has not taken any memory yet, and the plan. To stay below
 // MaxMemory it lets weights leave memory between their uses, then recomputes, then divides the batch; when all of that is
 // not enough the error is a *MemoryError. Without MaxMemory only what the machine does not have at all is refused.
 func (d Demand) Engine() (*graph.Engine, Plan, error) {
-	for seqs := min(d.Batch, mostSequences); ; seqs = (seqs + 1) / 2 {
+	for seqs := min(d.Batch, maxSequences); ; seqs = (seqs + 1) / 2 {
 		e, p, err := d.engine(seqs)
 		if e != nil || err != nil {
 			return e, p, err
@@ -47,7 +47,7 @@ func (d Demand) Engine() (*graph.Engine, Plan, error) {
 
 // engine is that for a number of sequences at once; none, with the least plan there is, when it needs too much.
 func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
-	if p := d.atLeast(seqs); d.most() > 0 && p.Total() > keepable(d.most()) {
+	if p := d.atLeast(seqs); d.limit() > 0 && p.Total() > usable(d.limit()) {
 		return nil, p, nil
 	}
 	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, Statistics: true})
@@ -62,12 +62,12 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	return nil, p, errors.Join(err, e.Close())
 }
 
-// most is what cannot be exceeded, in bytes: MaxMemory, or what the machine has; 0 = not known.
-func (d Demand) most() int64 {
+// limit is what cannot be exceeded, in bytes: MaxMemory, or what the machine has; 0 = not known.
+func (d Demand) limit() int64 {
 	if d.MaxMemory > 0 {
 		return d.MaxMemory
 	}
-	return machineMemory()
+	return machine.Memory()
 }
 
 // atLeast is a plan from the header alone, for the question whether it is worth to go on: whatever is recomputed, the
@@ -75,7 +75,7 @@ func (d Demand) most() int64 {
 // not larger.
 func (d Demand) atLeast(seqs int) Plan {
 	tokens := int64(d.Ctx) * int64(seqs)
-	p := d.around()
+	p := d.fixedCosts()
 	p.Activations = 4 * tokens * (int64(d.Model.NEmbd())*int64(d.Model.NLayer()) + int64(d.Ctx))
 	p.Weights, p.MicroBatch = min(leastResident, int64(d.Model.Bytes())), seqs
 	return p
@@ -90,7 +90,7 @@ func (d Demand) fit(e *graph.Engine) (bool, error) {
 		err := e.Fit(limit)
 		return e.WorkBytes() <= limit, err
 	}
-	limit := keepable(d.MaxMemory)
+	limit := usable(d.MaxMemory)
 	for range fitRounds {
 		p := d.plan(e)
 		if p.Total() <= limit {
@@ -107,11 +107,11 @@ func (d Demand) fit(e *graph.Engine) (bool, error) {
 	return d.plan(e).Total() <= limit, nil
 }
 
-// keepable is how much may be planned under a limit: all but a fiftieth, which is for what no plan knows, how an allocator
-// rounds and how the system counts. enough is the limit that a plan wants.
-func keepable(limit int64) int64 { return limit - limit/50 }
+// usable is how much may be planned under a limit: all but a fiftieth, which is for what no plan knows, how an allocator
+// rounds and how the system counts. needed is the limit that a plan wants.
+func usable(limit int64) int64 { return limit - limit/50 }
 
-func enough(planned int64) int64 { return planned + planned/49 + 1 }
+func needed(planned int64) int64 { return planned + planned/49 + 1 }
 
 // fitRounds: recomputing adds nodes to the graph, whose descriptors take memory in turn, a thousandth of what they save.
 const fitRounds = 3
@@ -133,14 +133,14 @@ func (d Demand) automaticWeights() int64 {
 
 // plan adds up what the engine takes and what stands around it.
 func (d Demand) plan(e *graph.Engine) Plan {
-	s, p := e.Sizes(), d.around()
+	s, p := e.Sizes(), d.fixedCosts()
 	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace, e.Shape().Seqs
 	p.Recomputed, p.Stretches = e.Stretches()
 	return p
 }
 
-// around is the part of a plan that does not depend on the graph.
-func (d Demand) around() Plan {
+// fixedCosts is the part of a plan that does not depend on the graph.
+func (d Demand) fixedCosts() Plan {
 	n := int64(d.Parameters)
 	p := Plan{Adapter: 4*n + 4*n, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
 	if d.Optimizer {
@@ -167,28 +167,6 @@ func slack(live int64) int64 {
 	return int64(float64(live) * float64(min(percent, 100)) / 100)
 }
 
-// VocabBytes is what llama.cpp keeps of a model's vocabulary, from the header of its file: of a token its text three times
-// over, in an array and in the tables by text and by piece, and of a merge rule of BPE a node of a tree. The sizes are
-// those of the containers of C++ on a 64-bit system.
-func VocabBytes(f *gguf.File) int64 {
-	const (
-		token = 40 + 32 + 64 + 8 // its data, its piece, an entry of the table by text and that entry's place
-		merge = 112              // a node with two texts and a rank
-		short = 15               // bytes of a text that lie in its object; a longer one has a block of its own
-		block = 16               // that such a block takes at least beside its bytes
-	)
-	var n int64
-	tokens, _ := f.Strings("tokenizer.ggml.tokens")
-	for _, s := range tokens {
-		n += token
-		if len(s) > short {
-			n += 3 * int64(len(s)+block)
-		}
-	}
-	merges, _ := f.Strings("tokenizer.ggml.merges")
-	return n + merge*int64(len(merges))
-}
-
 // refusal says that one sequence needs p, and what would fit: the longest context, halved until it does, and the memory
 // that is enough where the plan is that of a whole graph.
 func (d Demand) refusal(p Plan) error {
@@ -207,7 +185,7 @@ func (d Demand) refusal(p Plan) error {
 	if len(hints) == 0 {
 		hints = append(hints, "no shorter --ctx fits; "+d.Leaner)
 	}
-	err := &MemoryError{Plan: p, MaxMemory: d.most(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}
+	err := &MemoryError{Plan: p, MaxMemory: d.limit(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}
 	if p.Stretches > 0 {
 		hints = append(hints, fmt.Sprintf("--max-memory %dMiB is enough for %d tokens", err.Enough(), d.Ctx))
 	}

@@ -7,13 +7,17 @@ import (
 	"fmt"
 	"io"
 	"math"
+
+	"finetune/internal/hint"
+	"finetune/run"
+	"finetune/trainer/optim"
 )
 
 // The payload of a checkpoint, all little-endian; int is 8 bytes, signed:
 //
 //	magic      8    "FTCHKPT\n"
 //	version    4
-//	config     32   Config.Hash
+//	identity   96   Identity: settings, base, data
 //	step, epoch, index           int each
 //	trained, raw tokens          int each
 //	seconds, base loss           float64 each
@@ -21,12 +25,15 @@ import (
 //	params     int count, then for each:
 //	           int length of the name, the name, int elements,
 //	           values, first moments, second moments: a float32 an element
-//	observed tokens              int
+//	tokens of the statistics     int
 //	statistics int count, then for each:
 //	           int length of the name, the name, int channels, a float32 a channel
+//
+// Version 2 had one hash of 32 bytes over all parts of the identity in its place; it is still read.
 const (
 	payloadMagic   = "FTCHKPT\n"
-	payloadVersion = 2
+	payloadVersion = 3
+	joinedVersion  = 2
 
 	// maxLosses bounds the history that a checkpoint carries, to 8 MiB;
 	// log.jsonl has the whole of it.
@@ -37,14 +44,16 @@ var order = binary.LittleEndian
 
 // writePayload encodes c. Its slices must agree with its layout.
 func writePayload(w io.Writer, c *Checkpoint) error {
-	mustMatch(c.Params, c.Values)
-	mustMatch(c.Params, c.M)
-	mustMatch(c.Params, c.V)
-	mustMatch(c.Observed, c.Squares)
+	optim.MustMatch(c.Layout.Params, c.Values)
+	optim.MustMatch(c.Layout.Params, c.M)
+	optim.MustMatch(c.Layout.Params, c.V)
+	optim.MustMatch(c.Layout.Statistics, c.Statistics)
 	e := &encoder{w: bufio.NewWriterSize(w, 64<<10)}
 	e.bytes([]byte(payloadMagic))
 	e.bytes(order.AppendUint32(nil, payloadVersion))
-	e.bytes(c.ConfigHash[:])
+	for _, part := range [][32]byte{c.Identity.Settings, c.Identity.Base, c.Identity.Data} {
+		e.bytes(part[:])
+	}
 	for _, n := range []int64{int64(c.Step), int64(c.Cursor.Epoch), int64(c.Cursor.Index), c.Totals.TrainedTokens, c.Totals.RawTokens} {
 		e.int(n)
 	}
@@ -55,18 +64,18 @@ func writePayload(w io.Writer, c *Checkpoint) error {
 	for _, loss := range losses {
 		e.float(loss)
 	}
-	e.int(int64(len(c.Params)))
-	for i, p := range c.Params {
+	e.int(int64(len(c.Layout.Params)))
+	for i, p := range c.Layout.Params {
 		e.header(p)
 		for _, data := range [][]float32{c.Values[i], c.M[i], c.V[i]} {
 			e.floats(data)
 		}
 	}
 	e.int(c.Tokens)
-	e.int(int64(len(c.Observed)))
-	for i, p := range c.Observed {
+	e.int(int64(len(c.Layout.Statistics)))
+	for i, p := range c.Layout.Statistics {
 		e.header(p)
-		e.floats(c.Squares[i])
+		e.floats(c.Statistics[i])
 	}
 	return e.flush()
 }
@@ -78,11 +87,22 @@ func readPayload(r io.Reader, layout Layout) (*Checkpoint, error) {
 	if string(d.bytes(len(payloadMagic))) != payloadMagic && d.err == nil {
 		return nil, corrupt("payload is not a checkpoint's")
 	}
-	if version := d.uint32(); version != payloadVersion && d.err == nil {
-		return nil, fmt.Errorf("is of version %d, want %d", version, payloadVersion)
+	c := &Checkpoint{Layout: layout}
+	switch version := d.uint32(); {
+	case d.err != nil:
+		return nil, d.err
+	case version == payloadVersion:
+		for _, part := range []*[32]byte{&c.Identity.Settings, &c.Identity.Base, &c.Identity.Data} {
+			copy(part[:], d.bytes(len(part)))
+		}
+	case version == joinedVersion:
+		hash := [32]byte(d.bytes(32))
+		c.Joined = &hash
+	default:
+		return nil, hint.With(fmt.Errorf("is of version %d, want %d or %d", version, joinedVersion, payloadVersion),
+			"the run was made by another version of finetune, which can finish it")
 	}
-	c := &Checkpoint{Layout: layout, ConfigHash: [32]byte(d.bytes(32))}
-	c.Step, c.Cursor.Epoch, c.Cursor.Index = d.count(maxCount), d.count(maxCount), d.count(math.MaxInt)
+	c.Step, c.Cursor.Epoch, c.Cursor.Index = d.count(run.MaxCount), d.count(run.MaxCount), d.count(math.MaxInt)
 	c.Totals.TrainedTokens, c.Totals.RawTokens = int64(d.count(math.MaxInt)), int64(d.count(math.MaxInt))
 	c.Totals.Seconds, c.Totals.BaseValLoss = d.float(), d.float()
 	for range d.count(min(maxLosses, c.Step)) {
@@ -99,7 +119,7 @@ func readPayload(r io.Reader, layout Layout) (*Checkpoint, error) {
 		return nil, err
 	}
 	c.Tokens = int64(d.count(math.MaxInt))
-	return c, d.tensors(layout.Observed, func(n int) { c.Squares = append(c.Squares, d.floats(n)) })
+	return c, d.tensors(layout.Statistics, func(n int) { c.Statistics = append(c.Statistics, d.floats(n)) })
 }
 
 // encoder writes the fields and keeps the first error.
@@ -127,7 +147,7 @@ func (e *encoder) floats(data []float32) {
 }
 
 // header writes name and length of a tensor.
-func (e *encoder) header(p Param) {
+func (e *encoder) header(p optim.Param) {
 	e.int(int64(len(p.Name)))
 	e.bytes([]byte(p.Name))
 	e.int(int64(p.Len))
@@ -188,7 +208,7 @@ func (d *decoder) count(limit int) int {
 }
 
 // tensors reads as many tensors as there are in want, each by read after its header.
-func (d *decoder) tensors(want []Param, read func(n int)) error {
+func (d *decoder) tensors(want []optim.Param, read func(n int)) error {
 	if n := d.count(math.MaxInt); n != len(want) && d.err == nil {
 		return fmt.Errorf("holds %d tensors, want %d", n, len(want))
 	}
@@ -202,7 +222,7 @@ func (d *decoder) tensors(want []Param, read func(n int)) error {
 }
 
 // header reads name and length of a tensor and compares them with p's.
-func (d *decoder) header(p Param) error {
+func (d *decoder) header(p optim.Param) error {
 	name := string(d.bytes(d.count(len(d.buf))))
 	n := d.count(math.MaxInt)
 	switch {

@@ -3,6 +3,8 @@ package trainer
 import (
 	"fmt"
 	"strings"
+
+	"finetune/internal/machine"
 )
 
 // Plan is the memory of a run in bytes, by what it is for, and what was decided to make it so. It is made before any of
@@ -54,10 +56,10 @@ func (p Plan) Total() (n int64) {
 // takes some forty times its size for the moment.
 func (p Plan) notes(opening int64) (lines []string) {
 	if p.Limit > 0 && opening > p.Limit {
-		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", mebibytes(opening)))
+		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", machine.Mebibytes(opening)))
 	}
-	if machine := machineMemory(); machine > 0 && p.Total() > machine {
-		lines = append(lines, fmt.Sprintf("the run needs more than the %d MiB of this machine's memory; --max-memory keeps it below", mebibytes(machine)))
+	if total := machine.Memory(); total > 0 && p.Total() > total {
+		lines = append(lines, fmt.Sprintf("the run needs more than the %d MiB of this machine's memory; --max-memory keeps it below", machine.Mebibytes(total)))
 	}
 	return lines
 }
@@ -66,7 +68,7 @@ func (p Plan) notes(opening int64) (lines []string) {
 func (p Plan) String() string {
 	var parts []string
 	for _, part := range p.Parts() {
-		parts = append(parts, fmt.Sprintf("%s %d", part.Name, mebibytes(part.Bytes)))
+		parts = append(parts, fmt.Sprintf("%s %d", part.Name, machine.Mebibytes(part.Bytes)))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -80,13 +82,11 @@ type MemoryError struct {
 
 // Error shows the plan.
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", mebibytes(e.MaxMemory), e.What, e.Enough(), e.Plan)
+	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", machine.Mebibytes(e.MaxMemory), e.What, e.Enough(), e.Plan)
 }
 
 // Enough is the limit that the plan wants, in MiB.
 func (e *MemoryError) Enough() int64 {
 	const mebibyte = 1 << 20
-	return (enough(e.Plan.Total()) + mebibyte - 1) / mebibyte
+	return (needed(e.Plan.Total()) + mebibyte - 1) / mebibyte
 }
-
-func mebibytes(n int64) int64 { return (n + 1<<19) >> 20 }

@@ -17,7 +17,11 @@ import (
 
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/machine"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/run"
 	"finetune/trainer/graph"
 )
 
@@ -48,10 +52,10 @@ func TestPlanIsTheSumOfItsParts(t *testing.T) {
 
 // The sizes of a plan follow from the configuration: the adapter's parameters count, whatever the graph.
 func TestPlanOfARun(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Batch = 2
 	s := opened(t, c)
-	_, parameters := s.learner.size()
+	_, parameters := s.trainable.size()
 	n := int64(parameters)
 	p := s.plan
 	if p.Adapter != 8*n || p.Gradients != 4*n || p.Optimizer != 8*n {
@@ -78,7 +82,7 @@ func TestWideBaseIsNotKeptWhole(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
 		t.Skip("writes a model of 90 MB; weights are let go on Linux only")
 	}
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 5, Embd: 1024, FF: 2048, Type: gguf.TypeF16})
 	if p := opened(t, c).plan; p.Weights > leastResident || p.Weights < leastResident/2 || p.Base < leastResident*5/4 {
 		t.Errorf("%d of %d bytes stay, want at most %d", p.Weights, p.Base, leastResident)
@@ -86,7 +90,7 @@ func TestWideBaseIsNotKeptWhole(t *testing.T) {
 }
 
 // leastMemory is what a run of c needs for so many sequences at once when all that can be is recomputed.
-func leastMemory(t *testing.T, c Config, seqs int) int64 {
+func leastMemory(t *testing.T, c run.Config, seqs int) int64 {
 	d := opened(t, c).demand()
 	d.MaxMemory = 1
 	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: c.Ctx, Seqs: seqs}, Threads: 1})
@@ -101,13 +105,13 @@ func leastMemory(t *testing.T, c Config, seqs int) int64 {
 }
 
 func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Batch, c.LR = 4, 1e-3
 	whole, least := leastMemory(t, c, 4), leastMemory(t, c, 1)
 	_, want := mustTrain(t, c, false)
 
-	small := elsewhere(t, c)
-	small.MaxMemory = fmt.Sprintf("%dB", enough((whole+least)/2))
+	small := testrun.Elsewhere(t, c)
+	small.MaxMemory = fmt.Sprintf("%dB", needed((whole+least)/2))
 	var micro int
 	var losses []float64
 	_, err := Train(context.Background(), small, false, func(e Event) {
@@ -120,16 +124,16 @@ func TestMaxMemoryMakesTheMicroBatchSmaller(t *testing.T) {
 		t.Fatalf("Train below %s = %v with a micro-batch of %d, want 1 to %d", small.MaxMemory, err, micro, c.Batch-1)
 	}
 	for i := range want {
-		if far(losses[i], want[i], sameMathTolerance) {
+		if !near.Within(losses[i], want[i], sameMathTolerance) {
 			t.Errorf("step %d: loss %v with a micro-batch of %d, want %v", i+1, losses[i], micro, want[i])
 		}
 	}
 }
 
 // refusal is the error of a run below a limit, which has to show the plan.
-func refusal(t *testing.T, c Config, limit int64) *MemoryError {
+func refusal(t *testing.T, c run.Config, limit int64) *MemoryError {
 	t.Helper()
-	c = elsewhere(t, c)
+	c = testrun.Elsewhere(t, c)
 	c.MaxMemory = fmt.Sprintf("%dB", limit)
 	err := refused(t, c)
 	var short *MemoryError
@@ -145,35 +149,35 @@ func refusal(t *testing.T, c Config, limit int64) *MemoryError {
 }
 
 func TestRefusalSaysWhatWouldFit(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 2, Embd: 128, Heads: 8, FF: 512, Ctx: 512})
 	c.Ctx, c.Batch, c.Steps = 256, 2, 1
 	long, short := leastMemory(t, c, 1), c
 	short.Ctx = 64
 	limit := (leastMemory(t, short, 1) + 3*long) / 4
 	got := refusal(t, c, limit)
-	if want := fmt.Sprintf("trainer: max-memory %d MiB: one sequence of 256 tokens needs at least ", mebibytes(limit)); !strings.HasPrefix(got.Error(), want) {
+	if want := fmt.Sprintf("trainer: max-memory %d MiB: one sequence of 256 tokens needs at least ", machine.Mebibytes(limit)); !strings.HasPrefix(got.Error(), want) {
 		t.Errorf("error %q, want it to begin with %q", got, want)
 	}
 
 	c.MaxMemory = fmt.Sprintf("%dB", limit)
-	hints := hint.Of(refused(t, elsewhere(t, c)))
+	hints := hint.Of(refused(t, testrun.Elsewhere(t, c)))
 	if len(hints) != 2 || hints[0] != "--ctx 128 fits" {
 		t.Fatalf("hints %q, want the context of 128 and how much memory is enough", hints)
 	}
 	c.Ctx = 128
-	mustTrain(t, elsewhere(t, c), false) // with the limit that was too low for 256
+	mustTrain(t, testrun.Elsewhere(t, c), false) // with the limit that was too low for 256
 	match := regexp.MustCompile(`^--max-memory (\d+MiB) is enough for 256 tokens$`).FindStringSubmatch(hints[1])
 	if match == nil {
 		t.Fatalf("hint %q, want a size", hints[1])
 	}
 	c.Ctx, c.MaxMemory = 256, match[1]
-	mustTrain(t, elsewhere(t, c), false)
+	mustTrain(t, testrun.Elsewhere(t, c), false)
 }
 
 // Opening a base maps all of its file: what is smaller than that is refused before it is done.
 func TestRefusalBeforeTheBaseIsOpened(t *testing.T) {
-	got := refusal(t, tiny(t), 1<<20)
+	got := refusal(t, testrun.Tiny(t), 1<<20)
 	if !strings.HasPrefix(got.Error(), "trainer: max-memory 1 MiB: opening the base needs at least ") {
 		t.Errorf("error %q", got)
 	}
@@ -181,7 +185,7 @@ func TestRefusalBeforeTheBaseIsOpened(t *testing.T) {
 
 // A context whose smallest graph is larger than the limit is refused without tracing it.
 func TestRefusalOfAHopelessContext(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Model = testmodel.Path(t, testmodel.Spec{Ctx: 1 << 20})
 	c.Ctx, c.Batch, c.ValFraction = 1<<16, 1, 0
 	got := refusal(t, c, 100<<20)
@@ -202,7 +206,7 @@ func TestChildRun(t *testing.T) {
 	if path == "" {
 		t.Skip("runs in a child process only")
 	}
-	c, err := LoadConfig(path)
+	c, err := run.LoadConfig(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,9 +223,9 @@ func TestChildRun(t *testing.T) {
 }
 
 // ownProcess is the plan and the measured peak of a run in a process of its own.
-func ownProcess(t *testing.T, c Config) (Plan, int64) {
+func ownProcess(t *testing.T, c run.Config) (Plan, int64) {
 	t.Helper()
-	c = elsewhere(t, c)
+	c = testrun.Elsewhere(t, c)
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	if err := c.Save(path); err != nil {
 		t.Fatal(err)
@@ -260,7 +264,7 @@ func TestLimitIsKept(t *testing.T) {
 }
 
 func limitIsKept(t *testing.T, method string) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Method = method
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 6, Embd: 256, Heads: 8, HeadsKV: 8, FF: 1024, Vocab: 8000, Ctx: 512, Type: gguf.TypeF16})
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.ValFraction = 256, 4, 1, 8, 0

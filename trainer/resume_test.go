@@ -14,18 +14,20 @@ import (
 
 	"finetune/internal/hint"
 	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/run"
 )
 
 // epochs is a run of several passes over its data, with a last step that is not full.
-func epochs(t *testing.T, method string, accum int) Config {
-	c := tiny(t)
-	c.Data = write(t, "train.txt", story(16))
+func epochs(t *testing.T, method string, accum int) run.Config {
+	c := testrun.Tiny(t)
+	c.Data = testrun.Write(t, "train.txt", testrun.Story(16))
 	c.Steps, c.Epochs, c.Batch, c.GradAccum, c.CheckpointEvery = 0, 3, 2, accum, 2
-	return by(method, c)
+	return testrun.By(method, c)
 }
 
 // interrupt trains until step k is reported, then cancels.
-func interrupt(t *testing.T, c Config, resume bool, k int) {
+func interrupt(t *testing.T, c run.Config, resume bool, k int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -42,11 +44,11 @@ func interrupt(t *testing.T, c Config, resume bool, k int) {
 // sameResult compares what a run has made, byte for byte, and its log with those of a run of n steps that never stopped.
 func sameResult(t *testing.T, what, whole, resumed string, n int) {
 	t.Helper()
-	if !bytes.Equal(resultOf(t, whole), resultOf(t, resumed)) {
+	if !bytes.Equal(testrun.Result(t, whole), testrun.Result(t, resumed)) {
 		t.Errorf("%s: the result differs from that of a run that never stopped", what)
 	}
-	if a, b := filepath.Join(whole, ImatrixFile), filepath.Join(resumed, ImatrixFile); exists(a) && !bytes.Equal(readFile(t, a), readFile(t, b)) {
-		t.Errorf("%s: %s differs from that of a run that never stopped", what, ImatrixFile)
+	if a, b := filepath.Join(whole, run.ImatrixFile), filepath.Join(resumed, run.ImatrixFile); testrun.Exists(a) && !bytes.Equal(testrun.Read(t, a), testrun.Read(t, b)) {
+		t.Errorf("%s: %s differs from that of a run that never stopped", what, run.ImatrixFile)
 	}
 	if got := loggedSteps(t, resumed); !slices.Equal(got, countTo(n)) {
 		t.Errorf("%s: log.jsonl has the steps %v, want each of %d once", what, got, n)
@@ -54,7 +56,7 @@ func sameResult(t *testing.T, what, whole, resumed string, n int) {
 }
 
 func TestResumedRunEqualsOneThatNeverStopped(t *testing.T) {
-	for _, method := range methodNames {
+	for _, method := range append(testrun.Methods, run.MethodFull) {
 		for _, accum := range []int{1, 2} {
 			c := epochs(t, method, accum)
 			want, losses := mustTrain(t, c, false)
@@ -63,7 +65,7 @@ func TestResumedRunEqualsOneThatNeverStopped(t *testing.T) {
 				t.Fatalf("%d steps, want enough to interrupt", n)
 			}
 			for _, stops := range [][]int{{1}, {2}, {n / 2}, {n - 1}, {1, 2, n - 2}} {
-				r := elsewhere(t, c)
+				r := testrun.Elsewhere(t, c)
 				for i, k := range stops {
 					interrupt(t, r, i > 0, k)
 				}
@@ -85,7 +87,7 @@ func TestResumedRunEqualsOneThatNeverStopped(t *testing.T) {
 func TestRunCancelledBeforeItsFirstStepResumes(t *testing.T) {
 	c := epochs(t, "dual-lora", 1)
 	_, losses := mustTrain(t, c, false)
-	r := elsewhere(t, c)
+	r := testrun.Elsewhere(t, c)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := Train(ctx, r, false, nil); !errors.Is(err, ErrInterrupted) {
@@ -103,13 +105,13 @@ func TestRunCancelledBeforeItsFirstStepResumes(t *testing.T) {
 func TestKilledRunResumes(t *testing.T) {
 	c := epochs(t, "dual-lora", 1)
 	_, losses := mustTrain(t, c, false)
-	r := elsewhere(t, c)
+	r := testrun.Elsewhere(t, c)
 	interrupt(t, r, false, 5)
 	if err := os.Remove(filepath.Join(r.Out, "checkpoint-00000005.zst")); err != nil {
 		t.Fatal(err)
 	}
-	log := append(readFile(t, r.Out, LogFile), `{"event":"step","step":6,"lo`...)
-	for name, content := range map[string][]byte{LogFile: log, ".finetune-0badcafe.tmp": []byte("half a checkpoint"), lockFile: []byte("1\n")} {
+	log := append(testrun.Read(t, r.Out, run.LogFile), `{"event":"step","step":6,"lo`...)
+	for name, content := range map[string][]byte{run.LogFile: log, ".finetune-0badcafe.tmp": []byte("half a checkpoint"), ".lock": []byte("1\n")} {
 		if err := os.WriteFile(filepath.Join(r.Out, name), content, 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +126,7 @@ func TestKilledRunResumes(t *testing.T) {
 func TestRunKilledBeforeItsFirstCheckpointStartsAnew(t *testing.T) {
 	c := epochs(t, "dual-lora", 1)
 	_, losses := mustTrain(t, c, false)
-	r := elsewhere(t, c)
+	r := testrun.Elsewhere(t, c)
 	interrupt(t, r, false, 1)
 	if err := os.Remove(filepath.Join(r.Out, "checkpoint-00000001.zst")); err != nil {
 		t.Fatal(err)
@@ -136,12 +138,12 @@ func TestRunKilledBeforeItsFirstCheckpointStartsAnew(t *testing.T) {
 func TestRunKilledBeforeItWroteTheAdapterResumes(t *testing.T) {
 	c := epochs(t, "dual-lora", 1)
 	want, losses := mustTrain(t, c, false)
-	adapter := readFile(t, c.Out, AdapterFile)
-	if err := os.Remove(filepath.Join(c.Out, AdapterFile)); err != nil {
+	adapter := testrun.Read(t, c.Out, run.AdapterFile)
+	if err := os.Remove(filepath.Join(c.Out, run.AdapterFile)); err != nil {
 		t.Fatal(err)
 	}
 	got, rest := mustTrain(t, c, true)
-	if len(rest) > 0 || !bytes.Equal(readFile(t, c.Out, AdapterFile), adapter) || got.ValLoss != want.ValLoss {
+	if len(rest) > 0 || !bytes.Equal(testrun.Read(t, c.Out, run.AdapterFile), adapter) || got.ValLoss != want.ValLoss {
 		t.Errorf("%d more steps, validation loss %v, want none, %v and the same adapter.gguf", len(rest), got.ValLoss, want.ValLoss)
 	}
 	if steps := loggedSteps(t, c.Out); !slices.Equal(steps, countTo(len(losses))) {
@@ -155,21 +157,21 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 	before := listing(t, c.Out)
 	for _, tt := range []struct {
 		name   string
-		change func(*Config)
+		change func(*run.Config)
 		want   string
 	}{
-		{"learning rate", func(c *Config) { c.LR *= 2 }, "made with other values of lr"},
-		{"rank and seed", func(c *Config) { c.Rank, c.Seed = 6, 2 }, "made with other values of rank, seed"},
-		{"method", func(c *Config) { c.Method = "lora" }, "made with other values of method"},
-		{"more epochs", func(c *Config) { c.Epochs = 9 }, "made with other values of epochs"},
-		{"data", func(c *Config) { c.Data = write(t, "other.txt", "the cat "+story(16)) }, "made with another base or other data"},
-		{"base", func(c *Config) {
+		{"learning rate", func(c *run.Config) { c.LR *= 2 }, "made with other values of lr"},
+		{"rank and seed", func(c *run.Config) { c.Rank, c.Seed = 6, 2 }, "made with other values of rank, seed"},
+		{"method", func(c *run.Config) { c.Method = "lora" }, "made with other values of method"},
+		{"more epochs", func(c *run.Config) { c.Epochs = 9 }, "made with other values of epochs"},
+		{"data", func(c *run.Config) { c.Data = testrun.Write(t, "other.txt", "the cat "+testrun.Story(16)) }, "made with other data"},
+		{"base", func(c *run.Config) {
 			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48, Ctx: 64, Seed: 9})
-		}, "made with another base or other data"},
-		{"base of another shape", func(c *Config) {
+		}, "made with another base"},
+		{"base of another shape", func(c *run.Config) {
 			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 64, FF: 48, Ctx: 64})
 		}, "elements, want"},
-		{"no such run", func(c *Config) { c.Out = filepath.Join(t.TempDir(), "none") }, "no run in it, config.yaml is missing"},
+		{"no such run", func(c *run.Config) { c.Out = filepath.Join(t.TempDir(), "none") }, "no run in it, config.yaml is missing"},
 	} {
 		r := c
 		tt.change(&r)
@@ -177,8 +179,15 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: Train = %v, want one line with %q", tt.name, err, tt.want)
 		}
-		if got := hint.Of(err); tt.name != "no such run" && !slices.Equal(got, []string{otherRun}) {
-			t.Errorf("%s: hints %q, want %q", tt.name, got, otherRun)
+		hints := []string{otherRun}
+		switch tt.name {
+		case "no such run":
+			hints = nil
+		case "more epochs":
+			hints = append(hints, fmt.Sprintf("a longer training is a new run: train --init-from %s goes on from its adapter", c.Out))
+		}
+		if got := hint.Of(err); !slices.Equal(got, hints) {
+			t.Errorf("%s: hints %q, want %q", tt.name, got, hints)
 		}
 	}
 	if after := listing(t, c.Out); !slices.Equal(after, before) {
@@ -191,20 +200,20 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 func TestResumeTakesOtherPathsAndThreads(t *testing.T) {
 	c := epochs(t, "dual-lora", 1)
 	_, losses := mustTrain(t, c, false)
-	r := elsewhere(t, c)
+	r := testrun.Elsewhere(t, c)
 	interrupt(t, r, false, 3)
 	moved := filepath.Join(t.TempDir(), "moved")
 	if err := os.Rename(r.Out, moved); err != nil {
 		t.Fatal(err)
 	}
-	r.Out, r.Data, r.Model = moved, write(t, "copy.txt", story(16)), write(t, "copy.gguf", string(readFile(t, c.Model)))
+	r.Out, r.Data, r.Model = moved, testrun.Write(t, "copy.txt", testrun.Story(16)), testrun.Write(t, "copy.gguf", string(testrun.Read(t, c.Model)))
 	r.EvalEvery, r.MaxMemory = 1, "1GiB"
 	mustTrain(t, r, true)
 	sameResult(t, "moved", c.Out, r.Out, len(losses))
 }
 
 func TestFinishedRunIsNotResumed(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Steps = 2
 	mustTrain(t, c, false)
 	before := listing(t, c.Out)
@@ -221,7 +230,7 @@ func TestResumeRefusesADamagedCheckpoint(t *testing.T) {
 	c := epochs(t, "lora", 1)
 	interrupt(t, c, false, 3)
 	path := filepath.Join(c.Out, "checkpoint-00000003.zst")
-	content := readFile(t, path)
+	content := testrun.Read(t, path)
 	if err := os.WriteFile(path, content[:len(content)-5], 0o666); err != nil {
 		t.Fatal(err)
 	}

@@ -12,38 +12,42 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/eval"
 	"finetune/internal/hint"
+	"finetune/internal/near"
+	"finetune/internal/testrun"
+	"finetune/run"
 	"finetune/trainer/data"
 )
 
 func TestSameSeedAndThreadsGiveTheSameRun(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Threads, c.Steps, c.ValFraction = 2, 4, 0
 	_, first := mustTrain(t, c, false)
-	again := elsewhere(t, c)
+	again := testrun.Elsewhere(t, c)
 	_, second := mustTrain(t, again, false)
 	if !slices.Equal(first, second) {
 		t.Errorf("losses %v, then %v, want the same bits", first, second)
 	}
-	if !bytes.Equal(readFile(t, c.Out, AdapterFile), readFile(t, again.Out, AdapterFile)) {
+	if !bytes.Equal(testrun.Read(t, c.Out, run.AdapterFile), testrun.Read(t, again.Out, run.AdapterFile)) {
 		t.Error("adapter.gguf differs between two equal runs")
 	}
-	other := elsewhere(t, c)
+	other := testrun.Elsewhere(t, c)
 	other.Seed++
 	if _, third := mustTrain(t, other, false); slices.Equal(first, third) {
 		t.Errorf("another seed gives the same losses %v", third)
 	}
-	if bytes.Equal(readFile(t, c.Out, AdapterFile), readFile(t, other.Out, AdapterFile)) {
+	if bytes.Equal(testrun.Read(t, c.Out, run.AdapterFile), testrun.Read(t, other.Out, run.AdapterFile)) {
 		t.Error("another seed gives the same adapter.gguf")
 	}
 }
 
 func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
-	for _, method := range adapterMethods {
-		c := tiny(t)
+	for _, method := range testrun.Methods {
+		c := testrun.Tiny(t)
 		c.Method, c.Steps = method, 30
 		s, losses := mustTrain(t, c, false)
-		if !(s.ValLoss < s.BaseValLoss-0.2) || losses[len(losses)-1] > losses[0] {
+		if !(s.ValLoss < s.BaseValLoss-0.2) || !(losses[len(losses)-1] <= losses[0]) {
 			t.Errorf("%s: validation loss %v → %v, training loss %v → %v, want clearly less", method, s.BaseValLoss, s.ValLoss, losses[0], losses[len(losses)-1])
 		}
 		a, err := adapter.Load(s.Adapter)
@@ -58,10 +62,10 @@ func TestTrainingLowersTheLossOfEveryMethod(t *testing.T) {
 
 // An rsLoRA is a LoRA whose alpha is √rank times as large, to the last bit, and its file says both alphas.
 func TestRSLoRAIsALoRAOfALargerAlpha(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Method, c.Rank, c.Alpha = "rslora", 4, 3
 	s, losses := mustTrain(t, c, false)
-	l := elsewhere(t, c)
+	l := testrun.Elsewhere(t, c)
 	l.Method, l.Alpha = "lora", 6
 	_, want := mustTrain(t, l, false)
 	if !slices.Equal(losses, want) {
@@ -86,36 +90,36 @@ func TestRSLoRAIsALoRAOfALargerAlpha(t *testing.T) {
 const sameMathTolerance = 1e-5
 
 func TestAccumulationIsTheMeanOverAllTrainedTokens(t *testing.T) {
-	for _, method := range methodNames {
-		t.Run(method, func(t *testing.T) { accumulationIsTheMean(t, by(method, tiny(t))) })
+	for _, method := range append(testrun.Methods, run.MethodFull) {
+		t.Run(method, func(t *testing.T) { accumulationIsTheMean(t, testrun.By(method, testrun.Tiny(t))) })
 	}
 }
 
-func accumulationIsTheMean(t *testing.T, c Config) {
-	c.Data, c.ValFraction, c.Steps, c.LR = write(t, "train.jsonl", records(60)), 0, 4, 1e-3
+func accumulationIsTheMean(t *testing.T, c run.Config) {
+	c.Data, c.ValFraction, c.Steps, c.LR = testrun.Write(t, "train.jsonl", testrun.Records(60)), 0, 4, 1e-3
 	c.Batch, c.GradAccum = 4, 1
 	_, whole := mustTrain(t, c, false)
 	for _, parts := range []int{2, 4} {
-		c := elsewhere(t, c)
+		c := testrun.Elsewhere(t, c)
 		c.Batch, c.GradAccum = 4/parts, parts
 		_, losses := mustTrain(t, c, false)
 		for i := range whole {
-			if far(losses[i], whole[i], sameMathTolerance) {
+			if !near.Within(losses[i], whole[i], sameMathTolerance) {
 				t.Errorf("step %d: loss %v in %d parts, want %v as in one", i+1, losses[i], parts, whole[i])
 			}
 		}
 	}
 	want, meanOfMeans := firstLoss(t, c)
-	if far(whole[0], want, sameMathTolerance) {
+	if !near.Within(whole[0], want, sameMathTolerance) {
 		t.Errorf("loss of the first step %v, want %v, the mean over its tokens", whole[0], want)
 	}
-	if !far(want, meanOfMeans, 10*sameMathTolerance) {
+	if !near.Apart(want, meanOfMeans, 10*sameMathTolerance) {
 		t.Fatalf("mean over tokens %v, over windows %v: the data cannot tell them apart", want, meanOfMeans)
 	}
 }
 
 // firstLoss is the loss of a run's first step taken window by window: the mean over tokens, and the mean of the windows' means.
-func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
+func firstLoss(t *testing.T, c run.Config) (mean, meanOfMeans float64) {
 	n := c.Batch * c.GradAccum
 	c.Batch = 1
 	s := opened(t, c)
@@ -126,18 +130,18 @@ func firstLoss(t *testing.T, c Config) (mean, meanOfMeans float64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sum, weight = sum+loss, weight+totalWeight(w)
-		meanOfMeans += loss / totalWeight(w) / float64(n)
+		sum, weight = sum+loss, weight+data.TotalWeight(w)
+		meanOfMeans += loss / data.TotalWeight(w) / float64(n)
 	}
 	return sum / weight, meanOfMeans
 }
 
 // llama.cpp knows at most 256 sequences at a time; a larger batch goes through in parts.
 func TestBatchOfMoreSequencesThanLlamaKnows(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Batch, c.Ctx, c.Steps = 300, 4, 1
 	s, losses := mustTrain(t, c, false)
-	if s.RawTokens != 1200 || !Loss(losses[0]).Measured() {
+	if s.RawTokens != 1200 || !eval.Loss(losses[0]).Measured() {
 		t.Errorf("a step of 300 windows of 4: %d tokens, loss %v, want 1200 and a number", s.RawTokens, losses[0])
 	}
 }
@@ -150,8 +154,8 @@ const (
 )
 
 // diverging is a run that does so in its second step.
-func diverging(t *testing.T, method string, rate float64) Config {
-	c := by(method, tiny(t))
+func diverging(t *testing.T, method string, rate float64) run.Config {
+	c := testrun.By(method, testrun.Tiny(t))
 	c.LR, c.Clip, c.Warmup, c.Schedule, c.Steps = rate, 0, 0, "constant", 3
 	return c
 }
@@ -160,18 +164,18 @@ func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 	for _, tt := range []struct {
 		method string
 		rate   float64
-	}{{"dual-lora", hugeRate}, {"dual-lora", deadRate}, {MethodFull, hugeRate}} {
+	}{{"dual-lora", hugeRate}, {"dual-lora", deadRate}, {run.MethodFull, hugeRate}} {
 		c, rate := diverging(t, tt.method, tt.rate), tt.rate
 		_, err := Train(context.Background(), c, false, nil)
 		if err == nil || !strings.Contains(err.Error(), "step 2: loss ") || !strings.Contains(err.Error(), "diverged") || len(hint.Of(err)) == 0 {
 			t.Fatalf("Train with a learning rate of %g = %v, want an error that names step 2, with a hint", rate, err)
 		}
-		if exists(c.Out, c.ResultFile()) {
+		if testrun.Exists(c.Out, c.ResultFile()) {
 			t.Errorf("learning rate %g: a diverged run has a %s", rate, c.ResultFile())
 		}
-		learner := opened(t, c).learner
-		params, _ := learner.params()
-		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), Layout{params, learner.observed()})
+		trained := opened(t, c).trainable
+		params, _ := trained.params()
+		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), Layout{params, trained.statistics()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,8 +184,8 @@ func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 		}
 		for i, values := range got.Values {
 			for _, v := range values {
-				if !Loss(v).Measured() {
-					t.Fatalf("checkpoint holds %v in %q", v, got.Params[i].Name)
+				if !eval.Loss(v).Measured() {
+					t.Fatalf("checkpoint holds %v in %q", v, got.Layout.Params[i].Name)
 				}
 			}
 		}
@@ -193,13 +197,13 @@ func TestRunThatDivergesInItsLastStepIsNotDone(t *testing.T) {
 	c := diverging(t, "dual-lora", hugeRate)
 	c.Steps = 1
 	_, err := Train(context.Background(), c, false, nil)
-	if err == nil || !strings.Contains(err.Error(), "step 1: validation loss NaN") || exists(c.Out, AdapterFile) {
-		t.Errorf("Train = %v, adapter.gguf written: %v, want an error and none", err, exists(c.Out, AdapterFile))
+	if err == nil || !strings.Contains(err.Error(), "step 1: validation loss NaN") || testrun.Exists(c.Out, run.AdapterFile) {
+		t.Errorf("Train = %v, adapter.gguf written: %v, want an error and none", err, testrun.Exists(c.Out, run.AdapterFile))
 	}
 }
 
 func TestEventsOfARun(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Steps, c.EvalEvery, c.CheckpointEvery = 4, 2, 3
 	var kinds []string
 	var lines []string
@@ -218,10 +222,10 @@ func TestEventsOfARun(t *testing.T) {
 	if !slices.Equal(kinds, want) {
 		t.Errorf("events %v, want %v", kinds, want)
 	}
-	if got := string(readFile(t, c.Out, LogFile)); got != strings.Join(lines, "\n")+"\n" {
+	if got := string(testrun.Read(t, c.Out, run.LogFile)); got != strings.Join(lines, "\n")+"\n" {
 		t.Errorf("log.jsonl is\n%s\nwant the events as they were reported:\n%s", got, strings.Join(lines, "\n"))
 	}
-	events := logged(t, c.Out)
+	events := testrun.Logged(t, c.Out)
 	done := events[len(events)-1]
 	for _, field := range []string{"steps", "base_val_loss", "val_loss", "train_loss", "trained_tokens", "tokens_per_second", "peak_memory_bytes", "seconds"} {
 		if v, ok := done[field].(float64); !ok || !(v > 0) {
@@ -258,7 +262,7 @@ func TestEventsOfARun(t *testing.T) {
 }
 
 func TestLogEveryThinsTheLogOnly(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Steps, c.LogEvery = 7, 3
 	_, losses := mustTrain(t, c, false)
 	if got := loggedSteps(t, c.Out); len(losses) != 7 || !slices.Equal(got, []int{3, 6, 7}) {
@@ -267,25 +271,25 @@ func TestLogEveryThinsTheLogOnly(t *testing.T) {
 }
 
 func TestRunWithoutValidationData(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.ValFraction, c.Steps = 0, 2
 	s, _ := mustTrain(t, c, false)
 	if s.ValLoss.Measured() || s.BaseValLoss.Measured() {
 		t.Errorf("validation losses %v and %v without data, want none", s.BaseValLoss, s.ValLoss)
 	}
-	events := logged(t, c.Out)
+	events := testrun.Logged(t, c.Out)
 	if v, ok := events[len(events)-1]["val_loss"]; !ok || v != nil {
 		t.Errorf("done event: val_loss is %v, want null", v)
 	}
 }
 
 func TestEpochsCountEveryWindowOnce(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	c.Steps, c.Epochs, c.Batch, c.GradAccum = 0, 2, 3, 2
 	windows := opened(t, c).train
 	var trained int64
 	for i := range windows.Len() {
-		trained += trainedTokens([]data.Window{windows.At(i)})
+		trained += data.TrainedTokens([]data.Window{windows.At(i)})
 	}
 	s, losses := mustTrain(t, c, false)
 	if want := (2*windows.Len() + 5) / 6; len(losses) != want || s.Steps != want {
@@ -297,39 +301,39 @@ func TestEpochsCountEveryWindowOnce(t *testing.T) {
 }
 
 func TestEachPassIsAnOrderOfItsOwn(t *testing.T) {
-	windows := opened(t, tiny(t)).train
+	windows := opened(t, testrun.Tiny(t)).train
 	n := windows.Len()
 	tell := func(w data.Window) string { return fmt.Sprint(w.Tokens) }
-	deal := func(d *dealer) (dealt []string) {
-		for _, w := range d.next(n) {
-			dealt = append(dealt, tell(w))
+	draw := func(s *Sampler) (drawn []string) {
+		for _, w := range s.Next(n) {
+			drawn = append(drawn, tell(w))
 		}
-		return dealt
+		return drawn
 	}
-	d := &dealer{windows: windows, seed: 1, passes: 2}
-	first, second := deal(d), deal(d)
+	s := &Sampler{Windows: windows, Seed: 1, Passes: 2}
+	first, second := draw(s), draw(s)
 	if slices.Equal(first, second) {
 		t.Errorf("two passes over %d windows in one order", n)
 	}
 	slices.Sort(first)
 	slices.Sort(second)
 	if !slices.Equal(first, second) || len(slices.Compact(first)) != n {
-		t.Errorf("two passes deal %d and %d windows, want each of %d once in both", len(first), len(second), n)
+		t.Errorf("two passes draw %d and %d windows, want each of %d once in both", len(first), len(second), n)
 	}
-	if rest := deal(d); len(rest) > 0 {
+	if rest := draw(s); len(rest) > 0 {
 		t.Errorf("%d windows after the last pass", len(rest))
 	}
 }
 
 func TestNotesSayWhatBecameOfTheData(t *testing.T) {
-	c := tiny(t)
+	c := testrun.Tiny(t)
 	long := fmt.Sprintf(`{"prompt": "the", "completion": %q}`+"\n", strings.Repeat(" dog", 40))
 	for _, tt := range []struct{ long, want string }{
 		{"cut", "1 of 21 records are longer than the context and were cut to 16 tokens"},
 		{"skip", "1 of 21 records are longer than 16 tokens and were skipped"},
 	} {
-		c := elsewhere(t, c)
-		c.Data, c.ValFraction, c.Steps, c.LongRecords = write(t, "train.jsonl", records(20)+long), 0, 1, tt.long
+		c := testrun.Elsewhere(t, c)
+		c.Data, c.ValFraction, c.Steps, c.LongRecords = testrun.Write(t, "train.jsonl", testrun.Records(20)+long), 0, 1, tt.long
 		var notes []string
 		if _, err := Train(context.Background(), c, false, func(e Event) { notes = append(notes, e.Notes...) }); err != nil {
 			t.Fatal(err)
@@ -342,7 +346,7 @@ func TestNotesSayWhatBecameOfTheData(t *testing.T) {
 
 func TestCancelledTrainingIsInterrupted(t *testing.T) {
 	for _, at := range []string{"start0", "step2", "eval2", "step4"} {
-		c := tiny(t)
+		c := testrun.Tiny(t)
 		c.Steps, c.EvalEvery = 4, 2
 		ctx, cancel := context.WithCancel(context.Background())
 		var after []string
@@ -361,7 +365,7 @@ func TestCancelledTrainingIsInterrupted(t *testing.T) {
 		if !slices.Equal(after, []string{"checkpoint"}) {
 			t.Errorf("cancelled at %s: then came %v, want a checkpoint alone", at, after)
 		}
-		if exists(c.Out, AdapterFile) {
+		if testrun.Exists(c.Out, run.AdapterFile) {
 			t.Errorf("cancelled at %s: there is an adapter.gguf", at)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"finetune/base"
+	"finetune/newmodel"
 	"finetune/ollama"
 
 	"github.com/ollama/ollama/fs/ggml"
@@ -54,7 +54,7 @@ func TestArchitecturesWithoutAdaptersAreOllamas(t *testing.T) {
 	if got, want := slices.Sorted(slices.Values(ollama.OwnEngine())), slices.Sorted(slices.Values(theirs(t))); !slices.Equal(got, want) || len(want) < 20 {
 		t.Errorf("ours %q\nwant %q", got, want)
 	}
-	for _, name := range append(theirs(t), base.Architectures()...) {
+	for _, name := range append(theirs(t), newmodel.Architectures()...) {
 		own := ggml.KV{"general.architecture": name}.OllamaEngineRequired()
 		if ollama.TakesAdapters(name) == own {
 			t.Errorf("%s: takes adapters %v, Ollama's own engine required %v", name, !own, own)

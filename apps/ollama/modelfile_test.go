@@ -12,13 +12,12 @@ import (
 	"time"
 
 	"finetune/adapter"
+	"finetune/chat"
 	"finetune/gguf"
 	"finetune/internal/testmodel"
 	"finetune/ollama"
-	"finetune/trainer"
-	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/ollama/ollama/api"
 	"github.com/ollama/ollama/fs/ggml"
 	"github.com/ollama/ollama/parser"
@@ -205,7 +204,7 @@ func checkConversations(t *testing.T, base, goTemplate string) {
 	}
 	defer m.Close()
 	jinja, _ := m.ChatTemplate("")
-	theirs, err := data.ParseTemplate(jinja, m.Vocab(), time.Time{})
+	theirs, err := chat.ParseTemplate(jinja, m.Vocab(), time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,11 +213,11 @@ func checkConversations(t *testing.T, base, goTemplate string) {
 		{"user"}, {"system", "user"}, {"user", "assistant", "user"}, {"system", "user", "assistant", "user"},
 		{"user", "assistant", "user", "assistant", "user", "assistant", "user"},
 	} {
-		var messages []data.Message
+		var messages []chat.Message
 		var values template.Values
 		for i, role := range roles {
 			content := fmt.Sprintf("%d of \"%s\":\n\n{{ .Content }} <b>ß</b>.", i, role)
-			messages = append(messages, data.Message{Role: role, Content: content})
+			messages = append(messages, chat.Message{Role: role, Content: content})
 			values.Messages = append(values.Messages, api.Message{Role: role, Content: content})
 		}
 		want, err := theirs.Render(messages, nil, true)
@@ -230,7 +229,7 @@ func checkConversations(t *testing.T, base, goTemplate string) {
 		if err := ours.Execute(&got, values); err != nil {
 			t.Fatal(err)
 		}
-		if want := trainer.WithoutBOS(want, m.Vocab()); got.String() != want {
+		if want := chat.WithoutBOS(want, m.Vocab()); got.String() != want {
 			t.Errorf("%v\ngot  %q\nwant %q\nof %s", roles, got.String(), want, goTemplate)
 		}
 	}

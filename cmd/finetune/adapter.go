@@ -9,7 +9,7 @@ import (
 	"finetune/adapter"
 	"finetune/adapter/toolbox"
 	"finetune/gguf"
-	"finetune/trainer"
+	"finetune/run"
 
 	"github.com/spf13/cobra"
 )
@@ -47,7 +47,7 @@ func scaleCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path, err := trainer.AdapterPath(in)
+			path, err := run.AdapterPath(in)
 			if err != nil {
 				return err
 			}
@@ -84,7 +84,7 @@ func rerankCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			path, err := trainer.AdapterPath(in)
+			path, err := run.AdapterPath(in)
 			if err != nil {
 				return err
 			}
@@ -210,7 +210,7 @@ func sources(cmd *cobra.Command, args []string) ([]toolbox.Source, error) {
 		if !isFactor(s.scale) {
 			return nil, wrongUsage(cmd, "%q: want a weight other than 0, got %v", s.path, s.scale)
 		}
-		path, err := trainer.AdapterPath(s.path)
+		path, err := run.AdapterPath(s.path)
 		if err != nil {
 			return nil, err
 		}

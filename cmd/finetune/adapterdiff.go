@@ -8,9 +8,11 @@ import (
 	"text/tabwriter"
 
 	"finetune/adapter/toolbox"
-	"finetune/trainer"
+	"finetune/eval"
+	"finetune/model"
+	"finetune/run"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 
@@ -22,7 +24,7 @@ type diffReport struct {
 
 // logitsReport is how the two change what the model says.
 type logitsReport struct {
-	*trainer.Comparison
+	*eval.Comparison
 	Model   string `json:"model"`
 	Windows int    `json:"windows"`
 	Ctx     int    `json:"ctx"`
@@ -63,11 +65,11 @@ func diffCommand(u *ui) *cobra.Command {
 }
 
 func diffAdapters(ctx context.Context, u *ui, a, b string, f evalFlags) (*diffReport, error) {
-	fileA, err := trainer.AdapterPath(a)
+	fileA, err := run.AdapterPath(a)
 	if err != nil {
 		return nil, err
 	}
-	fileB, err := trainer.AdapterPath(b)
+	fileB, err := run.AdapterPath(b)
 	if err != nil {
 		return nil, err
 	}
@@ -83,21 +85,21 @@ func diffAdapters(ctx context.Context, u *ui, a, b string, f evalFlags) (*diffRe
 
 // compareLogits loads the model once and gives each adapter a context of its own.
 func compareLogits(ctx context.Context, u *ui, a, b string, f evalFlags) (_ *logitsReport, err error) {
-	model, err := trainer.LoadBase(f.model)
+	base, m, err := openModel(f.model)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	c := trainer.DefaultConfig()
-	c.Data, c.ValFraction, c.Ctx = f.data, 0, contextOf(f, model)
-	windows, err := trainer.LoadWindows(model, c)
+	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
+	c := run.DefaultConfig()
+	c.Data, c.ValFraction, c.Ctx = f.data, 0, contextOf(f, m)
+	windows, err := heldOut(c, m)
 	if err != nil {
 		return nil, err
 	}
 	r := &logitsReport{Model: f.model, Windows: windows.Len(), Ctx: c.Ctx}
-	err = withAdapter(u, model, a, c.Ctx, f, func(first *trainer.Evaluator) error {
-		return withAdapter(u, model, b, c.Ctx, f, func(second *trainer.Evaluator) (err error) {
-			r.Comparison, err = trainer.Compare(ctx, first, second, windows.All(), func(done int) {
+	err = withAdapter(u, base, m, a, c.Ctx, f, func(first *eval.Evaluator) error {
+		return withAdapter(u, base, m, b, c.Ctx, f, func(second *eval.Evaluator) (err error) {
+			r.Comparison, err = eval.Compare(ctx, first, second, windows.All(), func(done int) {
 				u.progress("window %d of %d", done, windows.Len())
 			})
 			return err
@@ -107,13 +109,13 @@ func compareLogits(ctx context.Context, u *ui, a, b string, f evalFlags) (_ *log
 }
 
 // withAdapter opens a context with one adapter for the time of do.
-func withAdapter(u *ui, m *llama.Model, path string, nCtx int, f evalFlags, do func(*trainer.Evaluator) error) (err error) {
-	e, err := trainer.NewEvaluator(m, nCtx, f.threads)
+func withAdapter(u *ui, base *model.Base, m *llama.Model, path string, nCtx int, f evalFlags, do func(*eval.Evaluator) error) (err error) {
+	e, err := eval.NewEvaluator(m, nCtx, f.threads)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	detach, err := attachOne(u, e, f.model, scaled{path, 1})
+	detach, err := attachOne(u, e, base, scaled{path, 1})
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 
 	"finetune/adapter"
+	"finetune/internal/setting"
+	"finetune/run"
 	"finetune/trainer"
 	"finetune/trainer/bench"
 
@@ -29,8 +31,8 @@ func benchCommand(u *ui) *cobra.Command {
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, name := range o.Methods {
-				if _, err := adapter.ParseMethod(name); err != nil && name != trainer.MethodFull {
-					return wrongUsage(cmd, "%v, or %q", err, trainer.MethodFull)
+				if _, err := adapter.ParseMethod(name); err != nil && name != run.MethodFull {
+					return wrongUsage(cmd, "%v, or %q", err, run.MethodFull)
 				}
 			}
 			if o.Model != "" {
@@ -40,7 +42,7 @@ func benchCommand(u *ui) *cobra.Command {
 				return wrongUsage(cmd, "%v", err)
 			}
 			if memory != "" {
-				limit, err := trainer.ParseBytes(memory)
+				limit, err := setting.ParseBytes(memory)
 				if err != nil {
 					return wrongUsage(cmd, "--max-memory: %v", err)
 				}

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"sync"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // startEngine is the first call of every command that runs a model: it warns

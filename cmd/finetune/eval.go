@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"finetune/adapter"
-	"finetune/trainer"
+	"finetune/eval"
+	"finetune/model"
+	"finetune/model/native"
+	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 
@@ -30,7 +32,7 @@ type evalFlags struct {
 
 // evalReport is what finetune eval prints.
 type evalReport struct {
-	Loss       trainer.Loss `json:"loss"`
+	Loss       eval.Loss    `json:"loss"`
 	Perplexity float64      `json:"perplexity"`
 	Tokens     int64        `json:"tokens"` // that were predicted
 	Windows    int          `json:"windows"`
@@ -40,9 +42,9 @@ type evalReport struct {
 
 // ngramReport is what counting alone reaches on the same tokens.
 type ngramReport struct {
-	Order      int          `json:"order"`
-	Loss       trainer.Loss `json:"loss"`
-	Perplexity float64      `json:"perplexity"`
+	Order      int       `json:"order"`
+	Loss       eval.Loss `json:"loss"`
+	Perplexity float64   `json:"perplexity"`
 }
 
 func evalCommand(u *ui) *cobra.Command {
@@ -90,27 +92,27 @@ func evalCommand(u *ui) *cobra.Command {
 }
 
 func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error) {
-	model, err := trainer.LoadBase(f.model)
+	base, m, err := openModel(f.model)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	c := trainer.DefaultConfig()
-	c.Data, c.ValFraction, c.Seed, c.Ctx = f.data, f.heldOut, f.seed, contextOf(f, model)
-	windows, err := trainer.LoadWindows(model, c)
+	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
+	c := run.DefaultConfig()
+	c.Data, c.ValFraction, c.Seed, c.Ctx = f.data, f.heldOut, f.seed, contextOf(f, m)
+	windows, err := heldOut(c, m)
 	if err != nil {
 		return nil, err
 	}
-	ngrams, err := countNGrams(f, model, c, windows)
+	ngrams, err := countNGrams(f, m, c, windows)
 	if err != nil {
 		return nil, err
 	}
-	e, err := trainer.NewEvaluator(model, c.Ctx, f.threads)
+	e, err := eval.NewEvaluator(m, c.Ctx, f.threads)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	detach, err := attach(u, e, f.model, f.adapters)
+	detach, err := attach(u, e, base, f.adapters)
 	if err != nil {
 		return nil, err
 	}
@@ -121,16 +123,35 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	if err != nil {
 		return nil, err
 	}
-	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().Trained),
+	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().TrainedTokens),
 		Windows: windows.Len(), Ctx: c.Ctx, NGram: ngrams}, nil
 }
 
+// openModel opens a base and loads it in llama.cpp.
+func openModel(path string) (*model.Base, *llama.Model, error) {
+	base, err := model.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := native.Load(base)
+	if err != nil {
+		return nil, nil, errors.Join(err, base.Close())
+	}
+	return base, m, nil
+}
+
+// heldOut reads what is to be measured by the settings of a run.
+func heldOut(c run.Config, m *llama.Model) (*data.Windows, error) {
+	template, _ := m.ChatTemplate("")
+	return data.LoadHeldOut(c, m.Vocab(), template)
+}
+
 // countNGrams measures an n-gram model on the same windows, if one was asked for.
-func countNGrams(f evalFlags, m *llama.Model, c trainer.Config, windows *data.Windows) (*ngramReport, error) {
+func countNGrams(f evalFlags, m *llama.Model, c run.Config, windows *data.Windows) (*ngramReport, error) {
 	if f.ngram == "" {
 		return nil, nil
 	}
-	loss, err := trainer.NGramLoss(m, c, f.ngram, f.order, windows)
+	loss, err := eval.NGramLoss(m, c, f.ngram, f.order, windows)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +165,7 @@ func contextOf(f evalFlags, m *llama.Model) int {
 	}
 	for _, a := range f.adapters {
 		if s, err := parseScaled(a); err == nil {
-			if c, err := trainer.LoadConfig(filepath.Join(s.path, trainer.ConfigFile)); err == nil {
+			if c, err := run.LoadSaved(s.path); err == nil {
 				return c.Ctx
 			}
 		}
@@ -158,7 +179,7 @@ func contextOf(f evalFlags, m *llama.Model) int {
 
 // attach puts the adapters named on the command line on the evaluator. One that was made for another base is refused if
 // its shapes do not fit, and warned of if they do.
-func attach(u *ui, e *trainer.Evaluator, model string, specs []string) (detach func() error, err error) {
+func attach(u *ui, e *eval.Evaluator, base *model.Base, specs []string) (detach func() error, err error) {
 	var all []func() error
 	detach = func() error {
 		var err error
@@ -172,7 +193,7 @@ func attach(u *ui, e *trainer.Evaluator, model string, specs []string) (detach f
 		if err != nil {
 			return nil, errors.Join(err, detach())
 		}
-		d, err := attachOne(u, e, model, s)
+		d, err := attachOne(u, e, base, s)
 		if err != nil {
 			return nil, errors.Join(err, detach())
 		}
@@ -181,8 +202,8 @@ func attach(u *ui, e *trainer.Evaluator, model string, specs []string) (detach f
 	return detach, nil
 }
 
-func attachOne(u *ui, e *trainer.Evaluator, model string, s scaled) (detach func() error, err error) {
-	switch err := trainer.CheckAdapter(s.path, model); {
+func attachOne(u *ui, e *eval.Evaluator, base *model.Base, s scaled) (detach func() error, err error) {
+	switch err := run.CheckAdapter(s.path, base); {
 	case errors.Is(err, adapter.ErrOtherBase):
 		u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
 	case err != nil:

@@ -7,15 +7,16 @@ import (
 	"strconv"
 	"text/tabwriter"
 
+	"finetune/export"
 	"finetune/gguf"
+	"finetune/internal/setting"
 	"finetune/ollama"
-	"finetune/trainer"
 
 	"github.com/spf13/cobra"
 )
 
 func exportCommand(u *ui) *cobra.Command {
-	c := trainer.DefaultExportConfig()
+	c := export.DefaultConfig()
 	var rank, kind, name string
 	cmd := &cobra.Command{
 		Use:   "export --run RUNDIR --out adapter.gguf",
@@ -34,7 +35,7 @@ func exportCommand(u *ui) *cobra.Command {
 				return err
 			}
 			if c.Type, err = gguf.ParseType(kind); err != nil {
-				return &trainer.ConfigError{Key: "type", Want: "f16, f32 or q8_0", Got: strconv.Quote(kind)}
+				return &setting.Error{Key: "type", Want: "f16, f32 or q8_0", Got: strconv.Quote(kind)}
 			}
 			if err := c.Validate(); err != nil {
 				return err
@@ -43,7 +44,7 @@ func exportCommand(u *ui) *cobra.Command {
 				return wrongUsage(cmd, "--ollama: want a name such as my-model or tom/my-model:v1, got %q", name)
 			}
 			startEngine(u)
-			r, err := trainer.Export(cmd.Context(), c, func(what string) {
+			r, err := export.Run(cmd.Context(), c, func(what string) {
 				if !u.progress("%s", what) {
 					u.say("%s", what)
 				}
@@ -84,19 +85,19 @@ func exportRank(s string) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return 0, &trainer.ConfigError{Key: "rank", Want: "auto or a number of 1 or more", Got: strconv.Quote(s)}
+		return 0, &setting.Error{Key: "rank", Want: "auto or a number of 1 or more", Got: strconv.Quote(s)}
 	}
 	return n, nil
 }
 
-func printExport(w io.Writer, c trainer.ExportConfig, r *trainer.ExportResult) error {
+func printExport(w io.Writer, c export.Config, r *export.Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("file", "%s, %s bytes", plain(r.File), thousands(r.Bytes))
 	row("parameters", "%s, rank %s", thousands(int64(r.Parameters)), span(r.RankMin, r.RankMax))
 	if r.ExportLoss.Measured() {
 		row("loss of the base", "%.4f", float64(r.BaseLoss))
-		if r.DualLossBy == trainer.ByEngine {
+		if r.DualLossBy == export.ByEngine {
 			row("loss as trained", "%.4f, by the training engine", float64(r.DualLoss))
 		} else {
 			row("loss as trained", "%.4f", float64(r.DualLoss))
@@ -120,7 +121,7 @@ func printExport(w io.Writer, c trainer.ExportConfig, r *trainer.ExportResult) e
 	for _, m := range r.Tensors {
 		fmt.Fprintf(t, "%s\t%d\t%.1f %%\n", plain(m.Name), m.Rank, 100*m.Energy)
 	}
-	if r.Mode != trainer.ModeExact && c.Rank == 0 && float64(r.Retention) < c.Retention {
+	if r.Mode != export.ModeExact && c.Rank == 0 && float64(r.Retention) < c.Retention {
 		fmt.Fprintf(t, "\n%.1f %% was asked for; --mode exact keeps all of it\n", 100*c.Retention)
 	}
 	return t.Flush()

@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"text/tabwriter"
 
-	"finetune/base"
 	"finetune/gguf"
 	"finetune/internal/hint"
-	"finetune/trainer"
+	"finetune/internal/setting"
+	"finetune/newmodel"
 	"finetune/trainer/data"
 
 	"github.com/spf13/cobra"
@@ -22,7 +22,7 @@ import (
 
 // initFlags are those of finetune init-model.
 type initFlags struct {
-	spec      base.Spec
+	spec      newmodel.Spec
 	kind      string   // --type
 	texts     []string // --train-bpe
 	vocabSize int
@@ -55,7 +55,7 @@ type initReport struct {
 }
 
 func initModelCommand(u *ui) *cobra.Command {
-	f := initFlags{spec: base.DefaultSpec(), vocabSize: 2048}
+	f := initFlags{spec: newmodel.DefaultSpec(), vocabSize: 2048}
 	cmd := &cobra.Command{
 		Use:   "init-model (--train-bpe TEXT … | --vocab-from FILE) --out base.gguf",
 		Short: "write an untrained base model of any size",
@@ -119,12 +119,12 @@ func (f *initFlags) finish(cmd *cobra.Command) error {
 	}
 	kind, err := gguf.ParseType(f.kind)
 	if err != nil || !slices.Contains([]gguf.Type{gguf.TypeF32, gguf.TypeF16, gguf.TypeBF16}, kind) {
-		bad := &trainer.ConfigError{Key: "type", Want: "f32, f16 or bf16", Got: strconv.Quote(f.kind)}
+		bad := &setting.Error{Key: "type", Want: "f32, f16 or bf16", Got: strconv.Quote(f.kind)}
 		return hint.With(bad, "a model is trained first and quantized afterwards")
 	}
 	f.spec.Type = kind
 	if !cmd.Flags().Changed("tied") {
-		f.spec.Tied = base.CanTie(f.spec.Arch)
+		f.spec.Tied = newmodel.CanTie(f.spec.Arch)
 	}
 	return f.checkOut()
 }
@@ -153,14 +153,14 @@ func initModel(u *ui, f initFlags) (*initReport, error) {
 	r := &initReport{File: f.out, Type: f.spec.Type.String()}
 	var err error
 	if f.vocabFrom != "" {
-		f.spec.Vocabulary, err = base.ReadVocabulary(f.vocabFrom)
+		f.spec.Vocabulary, err = newmodel.ReadVocabulary(f.vocabFrom)
 	} else {
 		f.spec.Vocabulary, err = learnVocabulary(u, f, r)
 	}
 	if err != nil {
 		return nil, err
 	}
-	m, err := base.New(f.spec)
+	m, err := newmodel.New(f.spec)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func initModel(u *ui, f initFlags) (*initReport, error) {
 }
 
 // learnVocabulary learns the tokenizer and measures it on what it was learned from.
-func learnVocabulary(u *ui, f initFlags, r *initReport) (*base.Vocabulary, error) {
+func learnVocabulary(u *ui, f initFlags, r *initReport) (*newmodel.Vocabulary, error) {
 	var texts []string
 	for _, path := range f.texts {
 		for text, err := range data.Texts(path) {
@@ -190,7 +190,7 @@ func learnVocabulary(u *ui, f initFlags, r *initReport) (*base.Vocabulary, error
 		}
 	}
 	u.progress("learning a tokenizer of %s tokens", thousands(int64(f.vocabSize)))
-	bpe, err := base.TrainBPE(slices.Values(texts), f.vocabSize)
+	bpe, err := newmodel.TrainBPE(slices.Values(texts), f.vocabSize)
 	if err != nil {
 		return nil, err
 	}

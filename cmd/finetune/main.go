@@ -13,7 +13,8 @@ import (
 	"os"
 	"runtime/debug"
 
-	"finetune/base"
+	"finetune/internal/setting"
+	"finetune/newmodel"
 	"finetune/trainer"
 )
 
@@ -34,11 +35,11 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program but for the process around it.
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// execute is the whole program but for the process around it.
+func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	u := newUI(stdout, stderr)
 	ctx, stop := untilInterrupted(u)
 	defer stop()
@@ -58,8 +59,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 // exitCode is the process's answer to how a command ended.
 func exitCode(ctx context.Context, err error) int {
 	var usage *usageError
-	var setting *trainer.ConfigError
-	var spec *base.SpecError
+	var setting *setting.Error
+	var spec *newmodel.SpecError
 	switch {
 	case err == nil:
 		return exitDone

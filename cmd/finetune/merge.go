@@ -15,9 +15,11 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/imatrix"
+	"finetune/internal/setting"
 	"finetune/merge"
+	"finetune/model"
 	"finetune/quant"
-	"finetune/trainer"
+	"finetune/run"
 
 	"github.com/spf13/cobra"
 )
@@ -129,12 +131,17 @@ func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err e
 // mergeConfig puts flags into the terms of the library, and warns of an adapter that was made for another base.
 func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
 	c := merge.Config{Model: f.model, Out: f.out, IMatrix: f.imatrix}
+	base, err := model.Open(f.model)
+	if err != nil {
+		return c, err
+	}
+	defer base.Close()
 	for _, spec := range f.adapters {
 		a, err := parseScaled(spec)
 		if err != nil {
 			return c, err
 		}
-		path, err := trainer.AdapterPath(a.path)
+		path, err := run.AdapterPath(a.path)
 		if err != nil {
 			return c, err
 		}
@@ -142,7 +149,7 @@ func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
 		if gathered := filepath.Join(a.path, imatrix.FileName); c.IMatrix == "" && isFile(gathered) {
 			c.IMatrix = gathered
 		}
-		switch err := trainer.CheckAdapter(path, f.model); {
+		switch err := run.CheckAdapter(path, base); {
 		case errors.Is(err, adapter.ErrOtherBase):
 			u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
 		case err != nil:
@@ -152,19 +159,19 @@ func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
 	if f.kind != "" {
 		kind, err := gguf.ParseType(f.kind)
 		if err != nil || !quant.CanEncode(kind) {
-			return c, &trainer.ConfigError{Key: "type", Want: "a tensor type, such as f16, q8_0 or q4_K", Got: strconv.Quote(f.kind)}
+			return c, &setting.Error{Key: "type", Want: "a tensor type, such as f16, q8_0 or q4_K", Got: strconv.Quote(f.kind)}
 		}
 		c.Type = &kind
 	}
 	if f.split != "" {
-		bytes, err := trainer.ParseBytes(f.split)
+		bytes, err := setting.ParseBytes(f.split)
 		if err != nil {
-			return c, &trainer.ConfigError{Key: "split-max-size", Want: "a number with a unit, such as 2GiB", Got: strconv.Quote(f.split)}
+			return c, &setting.Error{Key: "split-max-size", Want: "a number with a unit, such as 2GiB", Got: strconv.Quote(f.split)}
 		}
 		c.SplitMaxSize = bytes
 	}
 	if f.threads < 0 {
-		return c, &trainer.ConfigError{Key: "threads", Want: "0 or more", Got: strconv.Itoa(f.threads)}
+		return c, &setting.Error{Key: "threads", Want: "0 or more", Got: strconv.Itoa(f.threads)}
 	}
 	return c, nil
 }

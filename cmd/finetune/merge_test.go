@@ -7,11 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"finetune/adapter"
+	"finetune/eval"
+	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/testmodel"
+	"finetune/model"
 )
 
 // TestMergeTakesTheImportanceOfARun: what a run has gathered is used, unless another is given.
@@ -50,6 +54,44 @@ func TestMergeTakesTheImportanceOfARun(t *testing.T) {
 func zeroAdapter() *adapter.Adapter {
 	return &adapter.Adapter{Architecture: "llama", Weights: []adapter.Weight{{Name: "blk.0.attn_q.weight",
 		Factors: &adapter.LoRA{A: adapter.NewMat(64, 1), B: adapter.NewMat(1, 64)}}}}
+}
+
+// TestAnotherChatTemplateIsWarnedOf: an adapter works all the same with a model whose template is another, but it was
+// trained on other text than the model will see.
+func TestAnotherChatTemplateIsWarnedOf(t *testing.T) {
+	a := zeroAdapter()
+	a.Meta = map[string]gguf.Value{adapter.KeyTemplateHash: model.HashText(testmodel.ChatML)}
+	lora := filepath.Join(t.TempDir(), "adapter.gguf")
+	if err := a.Save(lora); err != nil {
+		t.Fatal(err)
+	}
+	for template, warned := range map[string]bool{"": false, testmodel.ChatML: false, "{{ messages }}": true} {
+		path := testmodel.Path(t, testmodel.Spec{ChatTemplate: template})
+		var merging, evaluating bytes.Buffer
+		if _, err := mergeConfig(newUI(io.Discard, &merging), mergeFlags{model: path, adapters: []string{lora}}); err != nil {
+			t.Fatal(err)
+		}
+		base, m, err := openModel(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := eval.NewEvaluator(m, 32, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		detach, err := attachOne(newUI(io.Discard, &evaluating), e, base, scaled{lora, 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, said := range map[string]string{"merge": merging.String(), "eval": evaluating.String()} {
+			if strings.Contains(said, "chat template") != warned {
+				t.Errorf("%s on a model with template %.9q says %q, want a warning: %v", what, template, said, warned)
+			}
+		}
+		if err := errors.Join(detach(), e.Close(), m.Close(), base.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // cancelOn is a stream that cancels when a text comes by.

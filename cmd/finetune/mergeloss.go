@@ -6,26 +6,27 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"path/filepath"
 	"text/tabwriter"
 
-	"finetune/trainer"
+	"finetune/eval"
+	"finetune/model"
+	"finetune/run"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // mergeLosses are measured by llama.cpp on the same windows, null if they are not.
 type mergeLosses struct {
-	Base        trainer.Loss `json:"base_loss"`
-	Adapter     trainer.Loss `json:"adapter_loss"` // of the base with the adapters
-	Merged      trainer.Loss `json:"merged_loss"`
-	BasePPL     trainer.Loss `json:"base_perplexity"`
-	AdapterPPL  trainer.Loss `json:"adapter_perplexity"`
-	MergedPPL   trainer.Loss `json:"merged_perplexity"`
-	Retention   trainer.Loss `json:"retention"`              // (base − merged)/(base − adapter), null without a gain
-	NotMeasured string       `json:"not_measured,omitempty"` // why
+	Base        eval.Loss `json:"base_loss"`
+	Adapter     eval.Loss `json:"adapter_loss"` // of the base with the adapters
+	Merged      eval.Loss `json:"merged_loss"`
+	BasePPL     eval.Loss `json:"base_perplexity"`
+	AdapterPPL  eval.Loss `json:"adapter_perplexity"`
+	MergedPPL   eval.Loss `json:"merged_perplexity"`
+	Retention   eval.Loss `json:"retention"`              // (base − merged)/(base − adapter), null without a gain
+	NotMeasured string    `json:"not_measured,omitempty"` // why
 
 	windows []data.Window
 	ctx     int
@@ -34,42 +35,42 @@ type mergeLosses struct {
 
 // measureBase finds the text to measure on, and the losses before the merge.
 func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err error) {
-	none := trainer.Loss(math.NaN())
+	none := eval.NotMeasured
 	l := &mergeLosses{Base: none, Adapter: none, Merged: none, BasePPL: none, AdapterPPL: none, MergedPPL: none, Retention: none, threads: f.threads}
-	run, isRun := firstRun(f.adapters)
+	dir, isRun := firstRun(f.adapters)
 	if f.data == "" && !isRun {
 		l.NotMeasured = "no adapter is a run directory; give --data FILE"
 		return l, nil // before the model takes memory
 	}
-	model, err := trainer.LoadBase(f.model)
+	base, m, err := openModel(f.model)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	l.ctx = contextOf(evalFlags{ctx: f.ctx, adapters: f.adapters}, model)
-	if err := l.chooseWindows(model, f.data, run); err != nil || len(l.windows) == 0 {
+	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
+	l.ctx = contextOf(evalFlags{ctx: f.ctx, adapters: f.adapters}, m)
+	if err := l.chooseWindows(m, f.data, dir); err != nil || len(l.windows) == 0 {
 		return l, err
 	}
-	if l.Base, err = l.measure(ctx, u, "the base", model, nil); err != nil {
+	if l.Base, err = l.measure(ctx, u, "the base", base, m, nil); err != nil {
 		return nil, err
 	}
-	l.BasePPL = trainer.Loss(l.Base.Perplexity())
-	l.Adapter, err = l.measure(ctx, u, "the base with adapters", model, f.adapters)
+	l.BasePPL = eval.Loss(l.Base.Perplexity())
+	l.Adapter, err = l.measure(ctx, u, "the base with adapters", base, m, f.adapters)
 	switch {
-	case errors.Is(err, trainer.ErrExactTooLarge): // to be loaded beside the base; a merge takes it weight by weight
+	case errors.Is(err, eval.ErrExactTooLarge): // to be loaded beside the base; a merge takes it weight by weight
 		l.Adapter = none
 		u.warn(errorText(err), "the losses of the base and of the merged model are measured all the same")
 	case err != nil:
 		return nil, err
 	}
-	l.AdapterPPL = trainer.Loss(l.Adapter.Perplexity())
+	l.AdapterPPL = eval.Loss(l.Adapter.Perplexity())
 	return l, nil
 }
 
 // firstRun is the first run directory among the adapters.
 func firstRun(adapters []string) (path string, ok bool) {
 	for _, spec := range adapters {
-		if a, err := parseScaled(spec); err == nil && isFile(filepath.Join(a.path, trainer.ConfigFile)) {
+		if a, err := parseScaled(spec); err == nil && isFile(filepath.Join(a.path, run.ConfigFile)) {
 			return a.path, true
 		}
 	}
@@ -77,27 +78,29 @@ func firstRun(adapters []string) (path string, ok bool) {
 }
 
 // chooseWindows reads --data, or else what the run held out.
-func (l *mergeLosses) chooseWindows(m *llama.Model, file, run string) error {
-	c := trainer.DefaultConfig()
-	load := trainer.LoadWindows
+func (l *mergeLosses) chooseWindows(m *llama.Model, file, dir string) error {
+	c := run.DefaultConfig()
 	if file != "" {
 		c.Data, c.ValFraction = file, 0
 	} else {
 		var err error
-		if c, err = trainer.LoadConfig(filepath.Join(run, trainer.ConfigFile)); err != nil {
+		if c, err = run.LoadSaved(dir); err != nil {
 			return err
 		}
-		load = trainer.LoadValidation
 	}
 	c.Ctx = l.ctx
-	windows, err := load(m, c)
+	template, _ := m.ChatTemplate("")
+	windows, val, err := data.LoadRun(c, m.Vocab(), template)
+	if file == "" {
+		windows = val
+	}
 	switch {
 	case file == "" && errors.Is(err, fs.ErrNotExist):
-		l.NotMeasured = fmt.Sprintf("the data of run %q is gone; give --data FILE", run)
+		l.NotMeasured = fmt.Sprintf("the data of run %q is gone; give --data FILE", dir)
 	case err != nil:
 		return err
-	case windows == nil || windows.Len() == 0:
-		l.NotMeasured = fmt.Sprintf("run %q held nothing out; give --data FILE", run)
+	case windows.Len() == 0:
+		l.NotMeasured = fmt.Sprintf("run %q held nothing out; give --data FILE", dir)
 	default:
 		l.windows = windows.All()
 	}
@@ -109,31 +112,31 @@ func (l *mergeLosses) measureMerged(ctx context.Context, u *ui, path string) (er
 	if len(l.windows) == 0 {
 		return nil
 	}
-	model, err := trainer.LoadBase(path)
+	base, m, err := openModel(path)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	if l.Merged, err = l.measure(ctx, u, "the merged model", model, nil); err != nil {
+	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
+	if l.Merged, err = l.measure(ctx, u, "the merged model", base, m, nil); err != nil {
 		return err
 	}
-	l.MergedPPL = trainer.Loss(l.Merged.Perplexity())
+	l.MergedPPL = eval.Loss(l.Merged.Perplexity())
 	if gain := l.Base - l.Adapter; gain > 0 {
 		l.Retention = (l.Base - l.Merged) / gain
 	}
 	return nil
 }
 
-func (l *mergeLosses) measure(ctx context.Context, u *ui, what string, m *llama.Model, adapters []string) (loss trainer.Loss, err error) {
+func (l *mergeLosses) measure(ctx context.Context, u *ui, what string, base *model.Base, m *llama.Model, adapters []string) (loss eval.Loss, err error) {
 	if !u.progress("measuring %s", what) {
 		u.say("measuring %s", what)
 	}
-	e, err := trainer.NewEvaluator(m, l.ctx, l.threads)
+	e, err := eval.NewEvaluator(m, l.ctx, l.threads)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	detach, err := attach(u, e, m.Path(), adapters)
+	detach, err := attach(u, e, base, adapters)
 	if err != nil {
 		return 0, err
 	}
@@ -153,7 +156,7 @@ func printLosses(w io.Writer, l *mergeLosses) error {
 	fmt.Fprintln(t, "\nmodel\tloss\tperplexity")
 	for _, row := range []struct {
 		name string
-		loss trainer.Loss
+		loss eval.Loss
 	}{{"base", l.Base}, {"base with adapters", l.Adapter}, {"merged", l.Merged}} {
 		if !row.loss.Measured() {
 			fmt.Fprintf(t, "%s\tnot measured\n", row.name)

@@ -4,30 +4,30 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 
+	"finetune/export"
 	"finetune/ollama"
-	"finetune/trainer"
+	"finetune/run"
 )
 
 // exportReport is what finetune export prints with --json.
 type exportReport struct {
-	*trainer.ExportResult
+	*export.Result
 	Ollama *ollama.Result `json:"ollama,omitempty"`
 }
 
 // modelfile makes an Ollama model of an export; nil without a name for it.
-func modelfile(ctx context.Context, u *ui, c trainer.ExportConfig, name string) (*ollama.Result, error) {
+func modelfile(ctx context.Context, u *ui, c export.Config, name string) (*ollama.Result, error) {
 	if name == "" {
 		return nil, nil
 	}
 	base := c.Model
 	if base == "" {
-		run, err := trainer.LoadConfig(filepath.Join(c.Run, trainer.ConfigFile))
+		saved, err := run.LoadSaved(c.Run)
 		if err != nil {
 			return nil, err
 		}
-		base = run.Model
+		base = saved.Model
 	}
 	r, err := ollama.Write(ctx, ollama.Config{Name: name, Base: base, Adapter: c.Out, Run: c.Run}, func(done, total int) {
 		u.progress("merging, %d of %s", done, count(total, "tensor"))

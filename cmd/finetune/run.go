@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"strings"
 
+	"finetune/chat"
+	"finetune/eval"
 	"finetune/internal/hint"
-	"finetune/trainer"
-	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 
@@ -20,11 +20,11 @@ type runFlags struct {
 	evalFlags
 	prompt   string
 	system   string
-	sampling trainer.Sampling
+	sampling eval.Sampling
 }
 
 func runCommand(u *ui) *cobra.Command {
-	f := runFlags{sampling: trainer.Sampling{Tokens: 128, TopP: 1, Seed: 1}}
+	f := runFlags{sampling: eval.Sampling{Tokens: 128, TopP: 1, Seed: 1}}
 	cmd := &cobra.Command{
 		Use:   "run --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] (--prompt TEXT | chat)",
 		Short: "generate text, or chat, with or without an adapter",
@@ -32,20 +32,20 @@ func runCommand(u *ui) *cobra.Command {
 			"one line of standard input is one turn.",
 		Example: "  finetune run --model base.gguf --prompt \"Once upon a time\"\n  finetune run --model base.gguf --adapter adapter.gguf chat",
 		Args: func(cmd *cobra.Command, args []string) error {
-			chat := len(args) == 1 && args[0] == "chat"
+			isChat := len(args) == 1 && args[0] == "chat"
 			switch {
-			case len(args) > 0 && !chat:
+			case len(args) > 0 && !isChat:
 				return wrongUsage(cmd, `want "chat" or nothing, got %q`, args)
-			case chat == cmd.Flags().Changed("prompt"):
+			case isChat == cmd.Flags().Changed("prompt"):
 				return wrongUsage(cmd, "want either --prompt or chat")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			startEngine(u)
-			return withModel(u, f, func(m *llama.Model, e *trainer.Evaluator) error {
+			return withModel(u, f, func(m *llama.Model, e *eval.Evaluator) error {
 				if len(args) == 1 {
-					return chat(cmd, u, f, m, e)
+					return converse(cmd, u, f, m, e)
 				}
 				return complete(cmd.Context(), u, f, e)
 			})
@@ -69,31 +69,31 @@ func runCommand(u *ui) *cobra.Command {
 }
 
 // withModel opens the model with its adapters for the time of do.
-func withModel(u *ui, f runFlags, do func(*llama.Model, *trainer.Evaluator) error) (err error) {
-	model, err := trainer.LoadBase(f.model)
+func withModel(u *ui, f runFlags, do func(*llama.Model, *eval.Evaluator) error) (err error) {
+	base, m, err := openModel(f.model)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
+	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
 	const most = 4096
 	nCtx := f.ctx
 	if nCtx == 0 {
 		nCtx = most
-		if n := model.NCtxTrain(); n > 0 {
+		if n := m.NCtxTrain(); n > 0 {
 			nCtx = min(nCtx, n)
 		}
 	}
-	e, err := trainer.NewEvaluator(model, nCtx, f.threads)
+	e, err := eval.NewEvaluator(m, nCtx, f.threads)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	detach, err := attach(u, e, f.model, f.adapters)
+	detach, err := attach(u, e, base, f.adapters)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, detach()) }()
-	return do(model, e)
+	return do(m, e)
 }
 
 // runReport is what finetune run prints with --json.
@@ -102,7 +102,7 @@ type runReport struct {
 	Text   string `json:"text"`
 }
 
-func complete(ctx context.Context, u *ui, f runFlags, e *trainer.Evaluator) error {
+func complete(ctx context.Context, u *ui, f runFlags, e *eval.Evaluator) error {
 	if u.json {
 		var text strings.Builder
 		if err := e.Generate(ctx, f.prompt, f.sampling, func(s string) { text.WriteString(s) }); err != nil {
@@ -119,22 +119,23 @@ func complete(ctx context.Context, u *ui, f runFlags, e *trainer.Evaluator) erro
 	return err
 }
 
-// chat answers line after line until the input ends.
-func chat(cmd *cobra.Command, u *ui, f runFlags, m *llama.Model, e *trainer.Evaluator) error {
-	if _, ok := m.ChatTemplate(""); !ok {
+// converse answers line after line until the input ends.
+func converse(cmd *cobra.Command, u *ui, f runFlags, m *llama.Model, e *eval.Evaluator) error {
+	template, ok := m.ChatTemplate("")
+	if !ok {
 		return hint.With(fmt.Errorf("model %q has no chat template", f.model), "--prompt continues a text instead")
 	}
-	var messages []data.Message
+	var messages []chat.Message
 	if f.system != "" {
-		messages = append(messages, data.Message{Role: "system", Content: f.system})
+		messages = append(messages, chat.Message{Role: "system", Content: f.system})
 	}
 	lines := bufio.NewScanner(cmd.InOrStdin())
 	for u.prompt("> "); lines.Scan(); u.prompt("> ") {
 		if strings.TrimSpace(lines.Text()) == "" {
 			continue
 		}
-		messages = append(messages, data.Message{Role: "user", Content: lines.Text()})
-		prompt, err := trainer.ChatPrompt(m, messages)
+		messages = append(messages, chat.Message{Role: "user", Content: lines.Text()})
+		prompt, err := chat.Prompt(template, m.Vocab(), messages)
 		if err != nil {
 			return err
 		}
@@ -149,7 +150,7 @@ func chat(cmd *cobra.Command, u *ui, f runFlags, m *llama.Model, e *trainer.Eval
 		if err != nil {
 			return err
 		}
-		messages = append(messages, data.Message{Role: "assistant", Content: answer.String()})
+		messages = append(messages, chat.Message{Role: "assistant", Content: answer.String()})
 		if u.json {
 			if err := u.printJSON(runReport{lines.Text(), answer.String()}); err != nil {
 				return err

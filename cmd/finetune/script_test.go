@@ -90,7 +90,7 @@ func near(ts *testscript.TestScript, neg bool, args []string) {
 	b, also := object[args[2]].(float64)
 	bound, err := strconv.ParseFloat(args[3], 64)
 	ts.Check(err)
-	if !ok || !also || math.Abs(a-b) > bound {
+	if !ok || !also || !(math.Abs(a-b) <= bound) {
 		ts.Fatalf("%s is %v and %s %v, want numbers within %v", args[1], object[args[1]], args[2], object[args[2]], bound)
 	}
 }

@@ -4,14 +4,14 @@ import (
 	"strings"
 
 	"finetune/adapter"
-	"finetune/trainer"
+	"finetune/run"
 
 	"github.com/spf13/pflag"
 )
 
 // settingFlags defines a flag for each field of c, by its YAML key. The values
 // that c has are the defaults.
-func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
+func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.StringVar(&c.Model, "model", c.Model, "base model, a GGUF `FILE`")
 	f.StringVar(&c.Data, "data", c.Data, "training data, a .txt, .jsonl or .json `FILE`")
 	f.StringVar(&c.Val, "val", c.Val, "validation data, a `FILE`; without it a part of the training data is held out")
@@ -22,6 +22,8 @@ func settingFlags(f *pflag.FlagSet, c *trainer.Config) {
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix; dual-lora splits it evenly between magnitude and direction")
 	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank; rslora: alpha/√rank); 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
+
+	f.StringVar(&c.InitFrom, "init-from", c.InitFrom, "adapter, run directory or PEFT `FOLDER` that the training goes on from; method, rank, alpha and targets are its own")
 
 	f.IntVar(&c.Ctx, "ctx", c.Ctx, "tokens a sequence")
 	f.IntVar(&c.Batch, "batch", c.Batch, "sequences a forward pass")
@@ -58,7 +60,7 @@ func methodNames() string {
 
 // overlay puts the settings of file below the flags: c, which settingFlags was
 // given, gets the file's values except where a flag was set on the command line.
-func overlay(f *pflag.FlagSet, c *trainer.Config, file trainer.Config) error {
+func overlay(f *pflag.FlagSet, c *run.Config, file run.Config) error {
 	given := map[string]string{} // read before the assignment, which they share memory with
 	f.Visit(func(flag *pflag.Flag) { given[flag.Name] = flag.Value.String() })
 	*c = file

@@ -4,13 +4,13 @@ import (
 	"reflect"
 	"testing"
 
-	"finetune/trainer"
+	"finetune/run"
 
 	"github.com/spf13/pflag"
 )
 
 func TestEverySettingHasItsFlag(t *testing.T) {
-	c := trainer.DefaultConfig()
+	c := run.DefaultConfig()
 	flags := pflag.NewFlagSet("train", pflag.ContinueOnError)
 	settingFlags(flags, &c)
 	fields := reflect.ValueOf(&c).Elem()
@@ -33,14 +33,14 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 }
 
 func TestFlagsGoBeforeTheFile(t *testing.T) {
-	c := trainer.DefaultConfig()
+	c := run.DefaultConfig()
 	flags := pflag.NewFlagSet("train", pflag.ContinueOnError)
 	settingFlags(flags, &c)
 	other := flags.Bool("resume", false, "") // a flag that is no setting
 	if err := flags.Parse([]string{"--rank=4", "--lr=0.002", "--resume"}); err != nil {
 		t.Fatal(err)
 	}
-	file := trainer.DefaultConfig()
+	file := run.DefaultConfig()
 	file.Rank, file.LR, file.Ctx = 64, 0.5, 128
 	if err := overlay(flags, &c, file); err != nil {
 		t.Fatal(err)

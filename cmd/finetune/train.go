@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
+	"finetune/run"
 	"finetune/trainer"
 
 	"github.com/spf13/cobra"
@@ -13,7 +13,7 @@ import (
 )
 
 func trainCommand(u *ui) *cobra.Command {
-	c := trainer.DefaultConfig()
+	c := run.DefaultConfig()
 	var file string
 	var resume bool
 	cmd := &cobra.Command{
@@ -51,25 +51,29 @@ func trainCommand(u *ui) *cobra.Command {
 
 // readSettings puts the flags that were given, in c, over the file's values, that of --config or of the run to be resumed,
 // and these over the defaults of the method.
-func readSettings(given *pflag.FlagSet, c *trainer.Config, file string, resume bool) error {
-	if file == "" && resume {
-		file = filepath.Join(c.Out, trainer.ConfigFile)
-	}
+func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool) error {
 	method := ""
 	if given.Changed("method") {
 		method = c.Method
 	}
-	below := trainer.DefaultsOf(method)
-	if file != "" {
-		var err error
-		if below, err = trainer.LoadConfigFor(file, method); err != nil {
-			return err
-		}
+	below, err := run.DefaultsOf(method), error(nil)
+	switch {
+	case file != "":
+		below, err = run.LoadConfigFor(file, method)
+	case resume:
+		below, err = run.LoadSaved(c.Out)
 	}
-	return overlay(given, c, below)
+	if err != nil {
+		return err
+	}
+	if err := overlay(given, c, below); err != nil || resume {
+		return err
+	}
+	*c, err = trainer.FollowInitial(*c, given.Changed)
+	return err
 }
 
-func train(ctx context.Context, u *ui, c trainer.Config, resume bool) error {
+func train(ctx context.Context, u *ui, c run.Config, resume bool) error {
 	p := trainProgress{ui: u, started: time.Now()}
 	var jsonErr error
 	s, err := trainer.Train(ctx, c, resume, func(e trainer.Event) {
@@ -101,10 +105,10 @@ func (p *trainProgress) event(e trainer.Event) {
 	switch e.Kind {
 	case "start":
 		what, tensors := e.Method+" over", counted(e.Matrices, "matrix", "matrices")
-		if e.Method == trainer.MethodFull {
+		if e.Method == run.MethodFull {
 			what, tensors = "all of", count(e.Matrices, "tensor")
 		}
-		p.say("%s %q: %s trained numbers in %s, %s", what, e.Model, thousands(int64(e.Parameters)), tensors, count(e.Threads, "thread"))
+		p.say("%s %q: %s trainable parameters in %s, %s", what, e.Model, thousands(int64(e.Parameters)), tensors, count(e.Threads, "thread"))
 		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
 		p.sayPlan(e.Plan, e.Opening)
 		for _, note := range e.Notes {
@@ -112,7 +116,10 @@ func (p *trainProgress) event(e trainer.Event) {
 		}
 	case "eval":
 		what := fmt.Sprintf("after step %d", e.Step)
-		if e.Step == 0 {
+		switch {
+		case e.Initial:
+			what = "of the adapter to start from"
+		case e.Step == 0:
 			what = "of the base"
 		}
 		p.say("validation loss %s: %.4f (perplexity %.2f)", what, float64(e.Loss), e.Loss.Perplexity())
@@ -140,7 +147,7 @@ func (p *trainProgress) step(e trainer.Event) {
 	}
 }
 
-func printSummary(u *ui, c trainer.Config, s *trainer.Summary) {
+func printSummary(u *ui, c run.Config, s *trainer.Summary) {
 	w := u.results()
 	fmt.Fprintf(w, "%s in %s: %s tokens/s trained, %s raw, %s at most\n", count(s.Steps, "step"), clock(s.Seconds),
 		thousands(int64(s.TrainedRate)), thousands(int64(s.RawRate)), mebibytes(s.PeakMemory))

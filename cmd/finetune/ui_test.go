@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"finetune/internal/hint"
+	"finetune/internal/setting"
 	"finetune/trainer"
 )
 
@@ -98,7 +99,7 @@ func TestExitCode(t *testing.T) {
 		{"failed", background, fs.ErrNotExist, 1},
 		{"failed while stopping", cancelled, fs.ErrNotExist, 1},
 		{"wrong command line", background, hint.With(&usageError{"no command given"}, "try"), 2},
-		{"wrong setting", background, fmt.Errorf("run.yaml: %w", &trainer.ConfigError{Key: "rank"}), 2},
+		{"wrong setting", background, fmt.Errorf("run.yaml: %w", &setting.Error{Key: "rank"}), 2},
 		{"interrupted training", cancelled, fmt.Errorf("trainer: %w after step 3", trainer.ErrInterrupted), 130},
 		{"interrupted before it", cancelled, context.Canceled, 130},
 		{"a cancellation nobody asked for", background, context.Canceled, 1},
@@ -111,7 +112,7 @@ func TestExitCode(t *testing.T) {
 
 func TestRunReportsResultsThatCannotBeWritten(t *testing.T) {
 	var stderr bytes.Buffer
-	if got := run([]string{"version"}, strings.NewReader(""), brokenPipe{}, &stderr); got != exitFailed {
+	if got := execute([]string{"version"}, strings.NewReader(""), brokenPipe{}, &stderr); got != exitFailed {
 		t.Errorf("run = %d, want %d", got, exitFailed)
 	}
 	if !strings.HasSuffix(stderr.String(), "finetune: io: read/write on closed pipe\n") {

@@ -3,17 +3,16 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 
-	"finetune/trainer"
+	"finetune/internal/version"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
 )
 
 // versionReport is what `finetune version` prints.
 type versionReport struct {
-	Version  string `json:"version"`  // the module's, "(devel)" outside a release
+	Version  string `json:"version"`  // see CHANGELOG.md
 	Revision string `json:"revision"` // of the source, empty when it is not known
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
@@ -45,20 +44,12 @@ func versionCommand(u *ui) *cobra.Command {
 // newVersionReport collects what the binary knows about itself.
 func newVersionReport() versionReport {
 	r := versionReport{
-		Version:  trainer.Version(),
+		Version:  version.Version,
+		Revision: version.Revision(),
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Backends: llama.BuildInfo(),
 	}
 	r.Fast, _ = llama.FastBuild()
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return r
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			r.Revision = s.Value
-		}
-	}
 	return r
 }

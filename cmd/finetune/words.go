@@ -37,10 +37,10 @@ func counted(n int, one, many string) string {
 
 // shellWord is s as a shell takes it.
 func shellWord(s string) string {
-	safe := func(r rune) bool {
+	special := func(r rune) bool {
 		return !strings.ContainsRune("+-_./:,@%=", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 	}
-	if s != "" && strings.IndexFunc(s, safe) < 0 {
+	if s != "" && !strings.ContainsFunc(s, special) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 func main() {

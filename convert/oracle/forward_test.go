@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"finetune/convert"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/quant/plain"
 )
@@ -162,13 +163,13 @@ func TestEffectEqualsTransformers(t *testing.T) {
 	h := &hfLlama{t, w, 3, 16}
 	want := h.logits(tokens)
 	got, plain := logits(t, base, lora), logits(t, base, "")
-	effect, off := farthest(want, plain), farthest(got, want)
+	effect, off := near.Farthest(want, plain), near.Farthest(got, want)
 	t.Logf("the adapter changes logits by up to %.3g; they are off by up to %.3g", effect, off)
-	if !(effect > leastEffect) || !(off <= tolerance*effect) {
+	if effect < leastEffect || !near.Enough(off, 0.0, tolerance*effect) {
 		t.Errorf("logits are off by %g, want at most %g of %g", off, tolerance, effect)
 	}
 	clear(w.loras)
-	if off := farthest(h.logits(tokens), plain); !(off <= tolerance) {
+	if off := near.Farthest(h.logits(tokens), plain); off > tolerance {
 		t.Errorf("without adapter: logits are off by %g, want at most %g: the reference is wrong", off, tolerance)
 	}
 }

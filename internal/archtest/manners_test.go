@@ -107,8 +107,10 @@ func TestNothingBelowCmdPrintsLogsOrExits(t *testing.T) {
 }
 
 // go list sees the files of one platform; this sees them all, tests included.
-func TestOnlyThirdPartyImportsC(t *testing.T) {
-	outside := func(name string) bool { return !strings.HasPrefix(name, "third_party/") }
+func TestOnlyThirdPartyAndKernelsImportC(t *testing.T) {
+	outside := func(name string) bool {
+		return !strings.HasPrefix(name, "third_party/") && !strings.HasPrefix(name, cgo+"/")
+	}
 	sources(t, outside, func(name string, fset *token.FileSet, file *ast.File) {
 		for _, spec := range file.Imports {
 			if spec.Path.Value == `"C"` {

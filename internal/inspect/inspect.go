@@ -15,7 +15,7 @@ import (
 
 	"finetune/gguf"
 	"finetune/internal/hint"
-	"finetune/trainer"
+	"finetune/run"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -95,7 +95,7 @@ func Path(ctx context.Context, path string, o Options) (*Report, error) {
 		return nil, err
 	}
 	if info.IsDir() {
-		return run(ctx, path, o)
+		return ofRun(ctx, path, o)
 	}
 	return file(ctx, path, o)
 }
@@ -162,11 +162,11 @@ func (r *Report) addTensors(tensors []gguf.Tensor) {
 	})
 }
 
-// run describes a run directory. It takes no lock: the run may be going on.
-func run(ctx context.Context, dir string, o Options) (*Report, error) {
-	config, err := trainer.LoadConfig(filepath.Join(dir, trainer.ConfigFile))
+// ofRun describes a run directory. It takes no lock: the run may be going on.
+func ofRun(ctx context.Context, dir string, o Options) (*Report, error) {
+	config, err := run.LoadSaved(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, hint.With(fmt.Errorf("%q: a folder without %s: %w", dir, trainer.ConfigFile, fs.ErrNotExist),
+		return nil, hint.With(fmt.Errorf("%q: a folder without %s: %w", dir, run.ConfigFile, fs.ErrNotExist),
 			"give a GGUF file, or the --out folder of finetune train")
 	}
 	if err != nil {
@@ -182,14 +182,14 @@ func run(ctx context.Context, dir string, o Options) (*Report, error) {
 		return nil, err
 	}
 	r.Path, r.Kind, r.Run = dir, KindRun, state
-	if state.Checkpoints, err = trainer.ListCheckpoints(dir); err != nil {
+	if state.Checkpoints, err = run.ListCheckpoints(dir); err != nil {
 		return nil, err
 	}
 	return r, r.setConfig(config)
 }
 
 // setConfig makes the settings of a run its metadata, in the order of the file.
-func (r *Report) setConfig(c trainer.Config) error {
+func (r *Report) setConfig(c run.Config) error {
 	r.keys, r.Metadata = nil, map[string]any{}
 	var node yaml.Node
 	if err := node.Encode(c); err != nil {

@@ -15,8 +15,9 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/near"
 	"finetune/quant/plain"
-	"finetune/trainer"
+	"finetune/run"
 )
 
 // writeAdapter writes a small adapter with metadata of every difficult kind.
@@ -111,7 +112,7 @@ func checkWeights(t *testing.T, a map[string]any) {
 		"σ₁": {values[0], 6.0}, "σ₂": {values[1], 3.0}, "stable rank": {w["stable_rank"], 20.0 / 16},
 		"effective rank": {w["effective_rank"], math.Exp(-p*math.Log(p) - (1-p)*math.Log(1-p))},
 	} {
-		if got, want := pair[0].(float64), pair[1].(float64); math.Abs(got-want) > 1e-6 { // figures of float32 factors
+		if got, want := pair[0].(float64), pair[1].(float64); !near.Enough(got, want, 1e-6) { // figures of float32 factors
 			t.Errorf("%s = %v, want %v", name, got, want)
 		}
 	}
@@ -161,7 +162,7 @@ func TestSpectrumOfDualIsForTheAsking(t *testing.T) {
 		}
 		v := r.Adapter.Weights[0]
 		stable := *w.Norm * *w.Norm / (v.SingularValues[0] * v.SingularValues[0])
-		if *v.Norm != *w.Norm || len(v.SingularValues) != shownValues || math.Abs(*v.StableRank-stable) > 1e-3*stable || (v.EffectiveRank != nil) != whole || told != 1 {
+		if *v.Norm != *w.Norm || len(v.SingularValues) != shownValues || !near.Enough(*v.StableRank, stable, 1e-3*stable) || (v.EffectiveRank != nil) != whole || told != 1 {
 			t.Errorf("asked for: %+v, stable rank %v, want %v", v, *v.StableRank, stable)
 		}
 	}
@@ -230,9 +231,9 @@ func TestPathOfOtherAdapters(t *testing.T) {
 
 func TestPathOfRun(t *testing.T) {
 	dir := t.TempDir()
-	c := trainer.DefaultConfig()
+	c := run.DefaultConfig()
 	c.Model, c.Data, c.Out = "base.gguf", "train.txt", dir
-	if err := c.Save(filepath.Join(dir, trainer.ConfigFile)); err != nil {
+	if err := c.Save(filepath.Join(dir, run.ConfigFile)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "checkpoint-00000020.zst"), nil, 0o666); err != nil {
@@ -248,7 +249,7 @@ func TestPathOfRun(t *testing.T) {
 	if keys := r.Keys(); len(keys) != len(r.Metadata) || keys[0] != "model" {
 		t.Errorf("Keys() = %q, want the %d settings, model first", keys, len(r.Metadata))
 	}
-	writeAdapter(t, filepath.Join(dir, trainer.AdapterFile))
+	writeAdapter(t, filepath.Join(dir, run.AdapterFile))
 	if r, err = describeFile(dir); err != nil {
 		t.Fatal(err)
 	}

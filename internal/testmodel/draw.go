@@ -7,12 +7,12 @@ import (
 	"math/rand/v2"
 	"strings"
 
-	"finetune/base"
+	"finetune/newmodel"
 )
 
 // draw returns where a tensor's numbers come from. They depend on the seed and the tensor's
 // name.
-func draw(t base.Tensor, s Spec) func() float64 {
+func draw(t newmodel.Tensor, s Spec) func() float64 {
 	name := fnv.New64a()
 	io.WriteString(name, t.Name)
 	random := rand.New(rand.NewPCG(s.Seed, name.Sum64()))
@@ -21,7 +21,7 @@ func draw(t base.Tensor, s Spec) func() float64 {
 }
 
 // scale decides the mean and the deviation of a tensor's numbers by its name and shape.
-func scale(t base.Tensor, s Spec) (mean, std float64) {
+func scale(t newmodel.Tensor, s Spec) (mean, std float64) {
 	switch {
 	case t.Name == "position_embd.weight":
 		return 0, embdStd(s.Embd) / 2

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	llama "github.com/go-skynet/go-llama.cpp"
-
 	"finetune/gguf"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 const text = "once upon a time there was a little girl. She saw 3 Dogs!\n"

@@ -10,8 +10,8 @@ package testmodel
 import (
 	"path/filepath"
 
-	"finetune/base"
 	"finetune/gguf"
+	"finetune/newmodel"
 )
 
 // Spec describes a model. A zero field has the default in its comment.
@@ -40,7 +40,7 @@ type Spec struct {
 
 // ChatML is a chat template over <|im_start|> and <|im_end|>, which every tokenizer
 // here has but those of phi3 and the gemmas.
-const ChatML = base.ChatML
+const ChatML = newmodel.ChatML
 
 // test is what Path needs of a *testing.T or *testing.B; the package itself is also in the program, for benchmarks.
 type test interface {
@@ -67,11 +67,11 @@ func Write(path string, s Spec) error {
 	if err != nil {
 		return err
 	}
-	m, err := base.New(base.Spec{
+	m, err := newmodel.New(newmodel.Spec{
 		Arch: s.Arch, Name: "testmodel " + s.Arch,
 		Layers: s.Layers, Embd: s.Embd, Heads: s.Heads, HeadsKV: s.HeadsKV, HeadDim: s.HeadDim, FF: s.FF, Ctx: s.Ctx,
 		RopeBase: 10000, Epsilon: 1e-5, Tied: s.Tied, Type: s.Type, Vocabulary: vocabulary,
-		Draw: func(t base.Tensor) func() float64 { return draw(t, s) },
+		Draw: func(t newmodel.Tensor) func() float64 { return draw(t, s) },
 	})
 	if err != nil {
 		return err

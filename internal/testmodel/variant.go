@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"finetune/base"
 	"finetune/gguf"
+	"finetune/newmodel"
 )
 
 // Variant is an architecture whose tensors are nearly those of another one: a model of
@@ -23,6 +23,10 @@ type Variant struct {
 	Drop []string           // names, without "blk.N."
 	Add  map[string][]int64 // shapes, fastest dimension first; "blk.*" is every block. F32 always
 	Keys map[string]any
+
+	Experts     bool     // the graph chooses among experts by what it computes
+	Unadapted   []string // parts of names of weights that llama.cpp multiplies without asking for an adapter
+	Unconverted bool     // package convert has no names for its matrices
 }
 
 // Variants are architectures beside those of [Architectures], in a size of 64 wide,
@@ -36,12 +40,12 @@ var (
 
 // variants by what only they have.
 var variants = []Variant{
-	{Name: "mixtral", Arch: "llama", Of: likeLlama, // experts
+	{Name: "mixtral", Arch: "llama", Of: likeLlama, Experts: true,
 		Drop: []string{"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"},
 		Add: map[string][]int64{"blk.*.ffn_gate_inp.weight": {64, 4}, "blk.*.ffn_gate_exps.weight": {64, 96, 4},
 			"blk.*.ffn_up_exps.weight": {64, 96, 4}, "blk.*.ffn_down_exps.weight": {96, 64, 4}},
 		Keys: map[string]any{"llama.expert_count": uint32(4), "llama.expert_used_count": uint32(2)}},
-	{Name: "qwen3moe", Arch: "qwen3moe", Of: Spec{Arch: "qwen3"},
+	{Name: "qwen3moe", Arch: "qwen3moe", Of: Spec{Arch: "qwen3"}, Experts: true,
 		Drop: []string{"ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"},
 		Add: map[string][]int64{"blk.*.ffn_gate_inp.weight": {64, 4}, "blk.*.ffn_gate_exps.weight": {64, 32, 4},
 			"blk.*.ffn_up_exps.weight": {64, 32, 4}, "blk.*.ffn_down_exps.weight": {32, 64, 4}},
@@ -57,6 +61,7 @@ var variants = []Variant{
 	{Name: "mpt", Arch: "mpt", Of: likeGPT2, // ALiBi, clamped Q, K and V
 		Drop: []string{"position_embd.weight"},
 		Keys: map[string]any{"mpt.attention.clamp_kqv": float32(0.9), "mpt.attention.max_alibi_bias": float32(8)}},
+	{Name: "refact", Arch: "refact", Of: likeLlama, Unconverted: true}, // ALiBi with SwiGLU
 	{Name: "starcoder", Arch: "starcoder", Of: Spec{Arch: "gpt2", HeadsKV: 1}},
 	{Name: "gptneox", Arch: "gptneox", Of: likeGPT2, // both residuals at once, of different norms
 		Drop: []string{"position_embd.weight"},
@@ -84,6 +89,13 @@ var variants = []Variant{
 		Add:  map[string][]int64{"blk.*.attn_q_norm.weight": {16}, "blk.*.attn_k_norm.weight": {16}},
 		Keys: map[string]any{"xielu.alpha_n": []float32{0.3, 0.4}, "xielu.alpha_p": []float32{0.8, 0.7},
 			"xielu.beta": []float32{0.5, 0.5}, "xielu.eps": []float32{-1e-6, -1e-6}}},
+	{Name: "qwen2vl", Arch: "qwen2vl", Of: Spec{Arch: "qwen2"}, Unconverted: true, // four positions a token
+		Keys: map[string]any{"qwen2vl.rope.dimension_sections": []int32{2, 3, 3, 0}}},
+	{Name: "glm4", Arch: "glm4", Of: Spec{Arch: "qwen2"}, Unconverted: true, // fused gate, norms after the blocks
+		Drop: []string{"ffn_gate.weight", "ffn_up.weight"},
+		Add: map[string][]int64{"blk.*.ffn_up.weight": {64, 192}, "blk.*.post_attention_norm.weight": {64},
+			"blk.*.post_ffw_norm.weight": {64}},
+		Unadapted: []string{"attn_output", "ffn_down"}},
 	{Name: "orion", Arch: "orion", Of: likeLlama, // LayerNorm with SwiGLU
 		Add:  map[string][]int64{"output_norm.bias": {64}, "blk.*.attn_norm.bias": {64}, "blk.*.ffn_norm.bias": {64}},
 		Keys: map[string]any{"orion.attention.layer_norm_epsilon": float32(1e-5)}},
@@ -92,7 +104,18 @@ var variants = []Variant{
 			"granite.embedding_scale": float32(3), "granite.attention.scale": float32(0.2)}},
 	{Name: "smollm3", Arch: "smollm3", Of: Spec{Arch: "llama", Layers: 4}}, // no rotation in every fourth layer
 	{Name: "internlm2", Arch: "internlm2", Of: likeLlama},
+	{Name: "solar", Arch: "solar", Of: likeLlama, Unconverted: true, // scalars, which are elements of a weight that all layers share
+		Add: map[string][]int64{"bskcn_tv.weight": {2}},
+		Keys: map[string]any{"solar.attention.block_skip_connection.0": []uint32{1, 0}, "solar.attention.block_skip_connection.1": []uint32{0, 0},
+			"solar.attention.block_skip_connection.2": []uint32{0, 1}, "solar.attention.block_skip_connection.3": []uint32{0, 0}}},
 	{Name: "xverse", Arch: "xverse", Of: likeLlama},
+	{Name: "minicpm3", Arch: "minicpm3", Of: Spec{Arch: "llama", HeadsKV: 4}, Unconverted: true, // latent attention
+		Drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight"},
+		Add: map[string][]int64{"blk.*.attn_q_a.weight": {64, 24}, "blk.*.attn_q_a_norm.weight": {24}, "blk.*.attn_q_b.weight": {24, 64},
+			"blk.*.attn_kv_a_mqa.weight": {64, 24}, "blk.*.attn_kv_a_norm.weight": {16}, "blk.*.attn_kv_b.weight": {16, 96}},
+		Keys: map[string]any{"minicpm3.attention.q_lora_rank": uint32(24), "minicpm3.attention.kv_lora_rank": uint32(16),
+			"minicpm3.rope.dimension_count": uint32(8)},
+		Unadapted: []string{"attn_q_", "attn_kv_"}},
 }
 
 // Write writes the variant to path.
@@ -138,7 +161,7 @@ func (v Variant) Write(path string) error {
 // add adds a tensor, or one for each block, with the numbers of any other of that name and shape.
 func (v Variant) add(b *gguf.Builder, name string, of Spec) {
 	for i := range of.Layers {
-		t := base.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: v.Add[name]}
+		t := newmodel.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: v.Add[name]}
 		b.AddTensorFunc(t.Name, t.Type, t.Shape, func(w io.Writer) error {
 			next, values := draw(t, of), make([]float32, t.Elements())
 			for i := range values {

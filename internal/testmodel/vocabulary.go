@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"finetune/base"
 	"finetune/gguf"
+	"finetune/newmodel"
 )
 
 // architecture is what a test model adds to an architecture of package base: a tokenizer
@@ -40,14 +40,14 @@ var architectures = func() map[string]architecture {
 		"starcoder2": {pre: "starcoder", chat: chatML},
 	}
 	for name, a := range all {
-		a.neverTied = !base.CanTie(name)
+		a.neverTied = !newmodel.CanTie(name)
 		all[name] = a
 	}
 	return all
 }()
 
 // Architectures returns the names that Spec.Arch may have.
-func Architectures() []string { return base.Architectures() }
+func Architectures() []string { return newmodel.Architectures() }
 
 // words become tokens of their own, with a space before them.
 var words = strings.Fields(`
@@ -87,17 +87,17 @@ func (a architecture) vocabulary() *vocabulary {
 // each beginning of a word is a piece too.
 func sentencePiece(chat []string) *vocabulary {
 	v := &vocabulary{}
-	v.add("<unk>", base.TokenUnknown, 0)
-	v.bos = v.add("<s>", base.TokenControl, 0)
-	v.eos = v.add("</s>", base.TokenControl, 0)
+	v.add("<unk>", newmodel.TokenUnknown, 0)
+	v.bos = v.add("<s>", newmodel.TokenControl, 0)
+	v.eos = v.add("</s>", newmodel.TokenControl, 0)
 	for i := range 256 {
-		v.add(fmt.Sprintf("<0x%02X>", i), base.TokenByte, 0)
+		v.add(fmt.Sprintf("<0x%02X>", i), newmodel.TokenByte, 0)
 	}
 	seen := map[string]bool{}
 	piece := func(s string) {
 		if !seen[s] {
 			seen[s] = true
-			v.add(s, base.TokenNormal, -float32(len(seen)))
+			v.add(s, newmodel.TokenNormal, -float32(len(seen)))
 		}
 	}
 	for _, word := range words {
@@ -110,7 +110,7 @@ func sentencePiece(chat []string) *vocabulary {
 		piece(string(c))
 	}
 	for _, token := range chat {
-		v.eot = v.add(token, base.TokenControl, 0)
+		v.eot = v.add(token, newmodel.TokenControl, 0)
 	}
 	return v
 }
@@ -120,32 +120,32 @@ func sentencePiece(chat []string) *vocabulary {
 func bytePairs(pre string, chat []string) *vocabulary {
 	v := &vocabulary{pre: pre}
 	for b := range 256 {
-		v.add(string(base.ByteRune(byte(b))), base.TokenNormal, 0)
+		v.add(string(newmodel.ByteRune(byte(b))), newmodel.TokenNormal, 0)
 	}
-	space := string(base.ByteRune(' '))
+	space := string(newmodel.ByteRune(' '))
 	for _, word := range words {
 		left := space
 		for _, c := range word {
 			joined := left + string(c)
 			if !slices.Contains(v.tokens, joined) {
-				v.add(joined, base.TokenNormal, 0)
+				v.add(joined, newmodel.TokenNormal, 0)
 				v.merges = append(v.merges, left+" "+string(c))
 			}
 			left = joined
 		}
 	}
-	v.eos = v.add("<|endoftext|>", base.TokenControl, 0)
+	v.eos = v.add("<|endoftext|>", newmodel.TokenControl, 0)
 	v.bos = v.eos
 	for _, token := range chat {
-		v.eot = v.add(token, base.TokenControl, 0)
+		v.eot = v.add(token, newmodel.TokenControl, 0)
 	}
 	return v
 }
 
 // build fills the tokenizer up to size tokens and puts it as a file has it.
-func (v *vocabulary) build(size int, chatTemplate string) (*base.Vocabulary, error) {
+func (v *vocabulary) build(size int, chatTemplate string) (*newmodel.Vocabulary, error) {
 	for i := len(v.tokens); i < size; i++ {
-		v.add(fmt.Sprintf("<unused%d>", i), base.TokenUnused, 0)
+		v.add(fmt.Sprintf("<unused%d>", i), newmodel.TokenUnused, 0)
 	}
 	var kvs []gguf.KV
 	set := func(name string, value any) {
@@ -169,5 +169,5 @@ func (v *vocabulary) build(size int, chatTemplate string) (*base.Vocabulary, err
 	if chatTemplate != "" {
 		set("chat_template", chatTemplate)
 	}
-	return base.NewVocabulary(kvs)
+	return newmodel.NewVocabulary(kvs)
 }

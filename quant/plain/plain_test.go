@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 )
 
 func TestEveryHalfSurvivesTheWayThereAndBack(t *testing.T) {
@@ -120,14 +121,8 @@ func TestDecodeAfterAppendStaysWithinTheStep(t *testing.T) {
 		}
 		block := c.t.BlockSize()
 		for b := 0; b < len(src); b += block {
-			largest := 0.0
-			for _, v := range src[b : b+block] {
-				largest = max(largest, math.Abs(float64(v)))
-			}
-			for i := b; i < b+block; i++ {
-				if e := math.Abs(float64(got[i]) - float64(src[i])); e > c.step*largest {
-					t.Fatalf("%s: %v came back as %v, want within %v", c.t, src[i], got[i], c.step*largest)
-				}
+			if got, want := got[b:b+block], src[b:b+block]; near.Farthest(got, want) > c.step*near.Largest(want) {
+				t.Fatalf("%s: %v came back as %v, want within %v of the largest", c.t, want, got, c.step)
 			}
 		}
 	}

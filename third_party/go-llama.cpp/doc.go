@@ -1,27 +1,17 @@
-// Package llama runs GGUF models with llama.cpp. It has two layers.
+// Package llama has the interface of go-skynet/go-llama.cpp, name by name and type by type, over today's llama.cpp: programs
+// written for that package compile unchanged and load today's GGUF models and LoRA adapters.
 //
-// The native layer is thin and keeps llama.cpp's own words: Model, Vocab, Context, Batch, Adapter, Sampler, and
-// Context.Trace, which lists the graph of a forward pass without running it. llama.cpp's manual applies to it.
+//	l, err := llama.New("model.gguf", llama.SetContext(512), llama.SetLoraAdapter("adapter.gguf"))
+//	defer l.Free()
+//	text, err := l.Predict("Once upon a time", llama.SetTokens(64))
 //
-//	model, err := llama.LoadModel("model.gguf", llama.ModelParams{})
-//	defer model.Close()
-//	ctx, err := llama.NewContext(model, llama.ContextParams{NCtx: 512})
-//	defer ctx.Close()
-//	tokens, err := model.Vocab().Tokenize("Once upon a time", true, false)
-//	err = ctx.Decode(llama.Batch{Tokens: tokens})
-//	logits := ctx.Logits(len(tokens) - 1) // [n_vocab]
+// It exports nothing else, because its users import it with a dot beside packages that have names of their own. It is
+// written in Go over the package llama below it (github.com/go-skynet/go-llama.cpp/llama), which has models, contexts,
+// adapters and samplers in llama.cpp's own words, and is the one to use in a new program.
 //
-// The other layer is the interface of go-skynet/go-llama.cpp (New, LLama.Predict and the options), written in Go on top of
-// the native one, so that programs made for it load today's models and LoRA adapters unchanged.
+// Options that llama.cpp no longer has are accepted and say that they have no effect. Two differences are worth knowing: a
+// prediction never uses more threads than there are CPUs, and an embedding has the length of the model's embedding instead
+// of that of SetTokens.
 //
-// # Goroutines
-//
-// A Model, its Vocab and an Adapter may be shared. A Context, a Sampler and an LLama must not be used by two goroutines
-// at a time: llama.cpp does no locking. SetLog, OnLeak and LLama.SetTokenCallback may be called at any time.
-//
-// # Errors
-//
-// What llama.cpp refuses comes back as *Error, with its code and what it logged. C++ exceptions never leave the bridge.
-// Neither do its failed assertions while it loads, tokenizes or samples; one inside Decode ends the process, and what a
-// caller's input could trip there is checked beforehand.
+// An LLama must not be used by two goroutines at a time, except for SetTokenCallback. Errors are those of the package below.
 package llama

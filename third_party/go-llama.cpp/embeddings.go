@@ -19,14 +19,14 @@ func (l *LLama) TokenEmbeddings(tokens []int, opts ...PredictOption) ([]float32,
 	if l.ctx == nil {
 		return []float32{}, errFreed
 	}
-	v := l.model.vocab
+	v := l.model.Vocab()
 	var ids []int32
 	if v.AddBOS() && v.BOS() >= 0 && (len(tokens) == 0 || tokens[0] != int(v.BOS())) {
 		ids = append(ids, v.BOS())
 	}
 	for _, id := range tokens {
-		if id < 0 || id >= v.n {
-			return []float32{}, errorf("token embeddings", "token %d, want one of the %d in the vocabulary", id, v.n)
+		if id < 0 || id >= v.NTokens() {
+			return []float32{}, errorf("token embeddings", "token %d, want one of the %d in the vocabulary", id, v.NTokens())
 		}
 		ids = append(ids, int32(id))
 	}
@@ -50,7 +50,7 @@ func (l *LLama) embed(tokens []int32, po PredictOptions) ([]float32, error) {
 	l.ctx.SetEmbeddings(true)
 	defer l.ctx.SetEmbeddings(false)
 	defer l.ctx.ClearMemory()
-	if l.ctx.pools() {
+	if l.ctx.Pools() {
 		s.batch = l.ctx.NBatch()
 	}
 	if err := s.eval(tokens); err != nil {
@@ -58,7 +58,7 @@ func (l *LLama) embed(tokens []int32, po PredictOptions) ([]float32, error) {
 	}
 	e := l.ctx.EmbeddingSeq(0)
 	if e == nil {
-		e = l.ctx.Embedding(len(l.ctx.output) - 1)
+		e = l.ctx.Embedding(s.last)
 	}
 	if e == nil {
 		return []float32{}, errorf(op, "the model gives none")

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
 )
 
 // A program written for go-llama.cpp compiles against this module and generates text with an adapter.
@@ -27,7 +29,7 @@ func TestExampleProgramGeneratesWithAnAdapter(t *testing.T) {
 	if !strings.HasPrefix(base, ", there was a little girl named Lily.") || !strings.Contains(base, "(embedding of 64 numbers)") {
 		t.Errorf("without an adapter: %q", base)
 	}
-	if adapted := run("-lora", writeAdapter(t, adapterSpec{alpha: 8})); len(adapted) < 40 || adapted == base {
+	if adapted := run("-lora", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 8})); len(adapted) < 40 || adapted == base {
 		t.Errorf("with an adapter: %q", adapted)
 	}
 	if out, err := exec.Command(bin, "-m", "no/such/file").CombinedOutput(); err == nil || strings.Count(string(out), "\n") != 1 {

@@ -1,21 +1,25 @@
 package llama
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // LLama is a model with a context, as go-skynet/go-llama.cpp has it. Only SetTokenCallback may be called while another
 // method runs.
 type LLama struct {
-	model    *Model
-	ctx      *Context
-	adapter  *Adapter
+	model    *llama.Model
+	ctx      *llama.Context
+	params   llama.ContextParams // of ctx, and of a negative prompt's
+	adapter  *llama.Adapter
 	callback atomic.Pointer[func(string) bool]
 
 	embeddings bool
@@ -25,6 +29,11 @@ type LLama struct {
 
 var errFreed = errors.New("llama: the model was freed")
 
+// errorf is an error of the form that those of the package below have.
+func errorf(op, format string, args ...any) error {
+	return &llama.Error{Op: op, Msg: fmt.Sprintf(format, args...)}
+}
+
 // New loads the GGUF model at the path model, and the LoRA adapter if one is set. The caller frees it.
 func New(model string, opts ...ModelOption) (*LLama, error) {
 	mo := NewModelOptions(opts...)
@@ -33,10 +42,10 @@ func New(model string, opts ...ModelOption) (*LLama, error) {
 		return nil, err
 	}
 	if mo.NUMA {
-		initNUMA()
+		llama.InitNUMA()
 	}
 	l := &LLama{embeddings: mo.Embeddings}
-	if l.model, err = LoadModel(model, params); err != nil {
+	if l.model, err = llama.LoadModel(model, params); err != nil {
 		return nil, err
 	}
 	if err := l.open(mo); err != nil {
@@ -48,17 +57,18 @@ func New(model string, opts ...ModelOption) (*LLama, error) {
 
 func (l *LLama) open(mo ModelOptions) (err error) {
 	if mo.LoraAdapter != "" {
-		if l.adapter, err = LoadAdapter(l.model, mo.LoraAdapter); err != nil {
+		if l.adapter, err = llama.LoadAdapter(l.model, mo.LoraAdapter); err != nil {
 			return err
 		}
 	}
-	l.ctx, err = l.newContext(mo.contextParams(l.model))
+	l.params = mo.contextParams(l.model)
+	l.ctx, err = l.newContext()
 	return err
 }
 
 // newContext makes a context that computes with the adapter.
-func (l *LLama) newContext(p ContextParams) (*Context, error) {
-	ctx, err := NewContext(l.model, p)
+func (l *LLama) newContext() (*llama.Context, error) {
+	ctx, err := llama.NewContext(l.model, l.params)
 	if err != nil || l.adapter == nil {
 		return ctx, err
 	}
@@ -83,8 +93,8 @@ func (l *LLama) Free() {
 	l.ctx, l.adapter, l.model, l.past = nil, nil, nil, nil
 }
 
-func (mo ModelOptions) modelParams() (ModelParams, error) {
-	p := ModelParams{GPULayers: mo.NGPULayers, NoMmap: !mo.MMap, Mlock: mo.MLock, RepackWeights: true}
+func (mo ModelOptions) modelParams() (llama.ModelParams, error) {
+	p := llama.ModelParams{GPULayers: mo.NGPULayers, NoMmap: !mo.MMap, Mlock: mo.MLock, RepackWeights: true}
 	if mo.MainGPU != "" {
 		n, err := strconv.Atoi(mo.MainGPU)
 		if err != nil || n < 0 {
@@ -103,8 +113,8 @@ func (mo ModelOptions) modelParams() (ModelParams, error) {
 	return p, nil
 }
 
-func (mo ModelOptions) contextParams(m *Model) ContextParams {
-	p := ContextParams{NCtx: orDefault(mo.ContextSize, m.NCtxTrain()), NBatch: mo.NBatch}
+func (mo ModelOptions) contextParams(m *llama.Model) llama.ContextParams {
+	p := llama.ContextParams{NCtx: cmp.Or(mo.ContextSize, m.NCtxTrain()), NBatch: mo.NBatch}
 	if p.NBatch > p.NCtx {
 		p.NBatch = p.NCtx
 	}
@@ -113,7 +123,7 @@ func (mo ModelOptions) contextParams(m *Model) ContextParams {
 	}
 	if !mo.F16Memory {
 		f32 := ggml.F32
-		p.TypeK, p.TypeV, p.FlashAttn = &f32, &f32, FlashAttnOff
+		p.TypeK, p.TypeV, p.FlashAttn = &f32, &f32, llama.FlashAttnOff
 	}
 	if mo.FreqRopeBase != defaultRopeFreqBase {
 		p.RopeFreqBase = mo.FreqRopeBase
@@ -129,14 +139,17 @@ func (l *LLama) begin(po PredictOptions) error {
 	if l.ctx == nil {
 		return errFreed
 	}
-	l.ctx.SetThreads(min(max(po.Threads, 1), runtime.NumCPU()))
+	l.ctx.SetThreads(po.threads())
 	return nil
 }
+
+// threads is how many a prediction computes with.
+func (po PredictOptions) threads() int { return min(max(po.Threads, 1), runtime.NumCPU()) }
 
 // tokenize is the form in which a text goes to the model: with BOS if the model wants it, and with the names of special
 // tokens read as those tokens, since prompts carry the marks of a chat.
 func (l *LLama) tokenize(text string) ([]int32, error) {
-	return l.model.vocab.Tokenize(text, true, true)
+	return l.model.Vocab().Tokenize(text, true, true)
 }
 
 // TokenizeString returns how many tokens text has, and the tokens, at most SetTokens of them (128 by default, 4096 for 0).
@@ -149,7 +162,7 @@ func (l *LLama) TokenizeString(text string, opts ...PredictOption) (int32, []int
 	if err != nil {
 		return 0, []int32{}, err
 	}
-	return int32(len(tokens)), tokens[:min(len(tokens), max(orDefault(po.Tokens, 4096), 0))], nil
+	return int32(len(tokens)), tokens[:min(len(tokens), max(cmp.Or(po.Tokens, 4096), 0))], nil
 }
 
 // Eval evaluates text from an empty context. A prediction whose prompt begins with text starts from there.

@@ -6,6 +6,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Predict continues text. The result is the continuation, without a newline at its start and without the stop word.
@@ -49,7 +51,7 @@ type generation struct {
 	l        *LLama
 	po       PredictOptions
 	s        *stream
-	sampler  *Sampler
+	sampler  *llama.Sampler
 	guidance *stream // after the negative prompt; nil without one
 	text     []byte  // what was predicted
 	left     int     // tokens still wanted, below 0: no limit
@@ -72,7 +74,7 @@ func (l *LLama) newGeneration(text string, po PredictOptions) (*generation, erro
 }
 
 func (g *generation) prepare(text string) (err error) {
-	if g.l.ctx.memory() == nil || g.l.model.HasEncoder() {
+	if !g.l.ctx.HasMemory() || g.l.model.HasEncoder() {
 		return errorf("predict", "the model does not continue texts: it has an encoder or does not predict left to right")
 	}
 	if err := g.restore(); err != nil {
@@ -86,7 +88,7 @@ func (g *generation) prepare(text string) (err error) {
 	if err != nil {
 		return err
 	}
-	if g.sampler, err = NewSampler(g.l.model.vocab, params); err != nil {
+	if g.sampler, err = llama.NewSampler(g.l.model.Vocab(), params); err != nil {
 		return err
 	}
 	if err := g.sampler.Seen(prompt...); err != nil {
@@ -130,7 +132,7 @@ func (g *generation) prompt(text string) ([]int32, error) {
 		return nil, err
 	}
 	if len(prompt) == 0 {
-		bos := g.l.model.vocab.BOS()
+		bos := g.l.model.Vocab().BOS()
 		if bos < 0 {
 			return nil, errorf("predict", "the prompt is empty and the model has no BOS token to begin with")
 		}
@@ -175,12 +177,11 @@ func (g *generation) guide() error {
 	if len(tokens) == 0 {
 		return errorf("predict", "the negative prompt is empty")
 	}
-	c := g.l.ctx
-	ctx, err := g.l.newContext(c.params)
+	ctx, err := g.l.newContext()
 	if err != nil {
 		return err
 	}
-	ctx.SetThreads(c.threads)
+	ctx.SetThreads(g.po.threads())
 	g.guidance = &stream{ctx: ctx, batch: g.s.batch, keep: len(tokens)}
 	return g.guidance.eval(tokens)
 }
@@ -241,7 +242,7 @@ func (g *generation) emit(id int32) (more bool, err error) {
 		return false, err
 	}
 	g.left--
-	piece := g.l.model.vocab.Piece(id, false)
+	piece := g.l.model.Vocab().Piece(id, false)
 	if f := g.l.callback.Load(); f != nil && !(*f)(piece) {
 		return false, nil
 	}
@@ -250,7 +251,7 @@ func (g *generation) emit(id int32) (more bool, err error) {
 		g.text = g.text[:at]
 		return false, nil
 	}
-	return !g.l.model.vocab.IsEOG(id) && g.left != 0, nil
+	return !g.l.model.Vocab().IsEOG(id) && g.left != 0, nil
 }
 
 // stopAt is where the first of the stop words begins that ends within the last n bytes of text; -1: there is none.
@@ -295,8 +296,8 @@ func logSumExp(x []float32) float32 {
 	return top + float32(math.Log(sum))
 }
 
-func (po PredictOptions) samplerParams(l *LLama) (p SamplerParams, err error) {
-	p = SamplerParams{
+func (po PredictOptions) samplerParams(l *LLama) (p llama.SamplerParams, err error) {
+	p = llama.SamplerParams{
 		Temp: po.Temperature, TopK: po.TopK, TopP: po.TopP, TypicalP: po.TypicalP, Seed: uint32(po.Seed),
 		PenaltyLast: po.Repeat, PenaltyRepeat: po.Penalty, PenaltyFreq: po.FrequencyPenalty, PenaltyPresent: po.PresencePenalty,
 		SpareNewline: !po.PenalizeNL,
@@ -312,7 +313,7 @@ func (po PredictOptions) samplerParams(l *LLama) (p SamplerParams, err error) {
 		}
 	}
 	if po.IgnoreEOS {
-		p.LogitBias = withoutEnd(l.model.vocab, p.LogitBias)
+		p.LogitBias = withoutEnd(l.model.Vocab(), p.LogitBias)
 	}
 	return p, nil
 }
@@ -340,11 +341,11 @@ func parseLogitBias(s string) (map[int32]float32, error) {
 }
 
 // withoutEnd forbids every token that ends a text.
-func withoutEnd(v *Vocab, bias map[int32]float32) map[int32]float32 {
+func withoutEnd(v *llama.Vocab, bias map[int32]float32) map[int32]float32 {
 	if bias == nil {
 		bias = map[int32]float32{}
 	}
-	for id := range int32(v.n) {
+	for id := range int32(v.NTokens()) {
 		if v.IsEOG(id) {
 			bias[id] = float32(math.Inf(-1))
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
 )
 
 func newLLama(t testing.TB, opts ...llama.ModelOption) *llama.LLama {
@@ -186,7 +187,7 @@ func TestLogitBias(t *testing.T) {
 	first := func(opts ...llama.PredictOption) string {
 		return predict(t, l, "Once upon a time", greedy(append(opts, llama.SetTokens(1))...)...)
 	}
-	v := stories(t).Vocab()
+	v := vocabulary(t)
 	const id = 403
 	if got, want := first(llama.SetLogitBias("403+1000")), v.Piece(id, false); got != want {
 		t.Errorf("with a bias for token %d: %q, want %q", id, got, want)
@@ -203,7 +204,7 @@ func TestLogitBias(t *testing.T) {
 
 func TestIgnoreEOS(t *testing.T) {
 	l := newLLama(t)
-	v := stories(t).Vocab()
+	v := vocabulary(t)
 	eos := "2+1000" // make the model want to end at once
 	if v.EOS() != 2 {
 		t.Fatalf("EOS = %d, want 2", v.EOS())
@@ -356,7 +357,7 @@ func TestSpeculativeSamplingEqualsGreedy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q8.Free()
-	adapted := newLLama(t, llama.SetLoraAdapter(writeAdapter(t, adapterSpec{alpha: 4}))) // proposes much that is refused
+	adapted := newLLama(t, llama.SetLoraAdapter(llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))) // proposes much that is refused
 	for _, tokens := range []int{1, 2, 100} {
 		want := predict(t, l, "Once upon a time", greedy(llama.SetTokens(tokens))...)
 		for name, draft := range map[string]*llama.LLama{"the same model": small, "its q8_0": q8, "another": adapted} {
@@ -436,7 +437,7 @@ func TestTokenizeString(t *testing.T) {
 
 func TestLoraAdapterChangesThePrediction(t *testing.T) {
 	base := predict(t, newLLama(t), "Once upon a time", greedy()...)
-	path := writeAdapter(t, adapterSpec{alpha: 8})
+	path := llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 8})
 	adapted := predict(t, newLLama(t, llama.SetLoraAdapter(path), llama.SetLoraBase("ignored")), "Once upon a time", greedy()...)
 	if base == adapted {
 		t.Error("the adapter changes nothing")

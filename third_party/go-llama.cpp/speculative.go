@@ -1,6 +1,10 @@
 package llama
 
-import "math"
+import (
+	"math"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
+)
 
 // SpeculativeSampling predicts as Predict does, faster where ll, a smaller model with the same vocabulary, guesses well what
 // l would say: ll proposes SetNDraft tokens, l computes all of them at once and keeps those that it would have chosen
@@ -19,7 +23,7 @@ func (l *LLama) SpeculativeSampling(ll *LLama, text string, opts ...PredictOptio
 	if err := ll.begin(po); err != nil {
 		return "", err
 	}
-	if got, want := ll.model.vocab.n, l.model.vocab.n; got != want {
+	if got, want := ll.model.Vocab().NTokens(), l.model.Vocab().NTokens(); got != want {
 		return "", errorf("speculative sampling", "the draft model has %d tokens in its vocabulary, want %d", got, want)
 	}
 	defer l.callbackFor(po)()
@@ -68,7 +72,7 @@ func (d *draft) propose(text []int32, n int) ([]int32, error) {
 	var guess []int32
 	for {
 		id, sure := likeliest(d.s.logits())
-		if !sure || d.l.model.vocab.IsEOG(id) {
+		if !sure || d.l.model.Vocab().IsEOG(id) {
 			return guess, nil
 		}
 		if guess = append(guess, id); len(guess) == n {
@@ -118,7 +122,7 @@ func (g *generation) round(d *draft, id int32) (next int32, more bool, err error
 	if err != nil {
 		return 0, false, err
 	}
-	b := Batch{Tokens: append([]int32{id}, guess...), Output: make([]bool, 1+len(guess))}
+	b := llama.Batch{Tokens: append([]int32{id}, guess...), Output: make([]bool, 1+len(guess))}
 	for i := range b.Output {
 		b.Output[i] = true
 	}

@@ -1,11 +1,14 @@
 package llama
 
+import "github.com/go-skynet/go-llama.cpp/llama"
+
 // stream is one sequence of tokens in a context's memory, with room made at its old end when the memory is full.
 type stream struct {
-	ctx   *Context
+	ctx   *llama.Context
 	past  []int32 // tokens in memory
 	keep  int     // tokens at the start that stay
 	batch int     // tokens evaluated at once
+	last  int     // the last token of the last batch, by its place in it
 	moved bool    // the memory no longer holds the text from its start
 }
 
@@ -31,7 +34,7 @@ func (s *stream) cut(n int) {
 func (s *stream) eval(tokens []int32) error {
 	for len(tokens) > 0 {
 		n := min(len(tokens), s.batch)
-		if err := s.decode(Batch{Tokens: tokens[:n]}); err != nil {
+		if err := s.decode(llama.Batch{Tokens: tokens[:n]}); err != nil {
 			return err
 		}
 		tokens = tokens[n:]
@@ -40,19 +43,19 @@ func (s *stream) eval(tokens []int32) error {
 }
 
 // decode appends the tokens of b.
-func (s *stream) decode(b Batch) error {
+func (s *stream) decode(b llama.Batch) error {
 	if err := s.makeRoom(len(b.Tokens)); err != nil {
 		return err
 	}
 	if err := s.ctx.Decode(b); err != nil {
 		return err
 	}
-	s.past = append(s.past, b.Tokens...)
+	s.past, s.last = append(s.past, b.Tokens...), len(b.Tokens)-1
 	return nil
 }
 
 // logits is the row after the last token of the last batch of eval.
-func (s *stream) logits() []float32 { return s.ctx.Logits(len(s.ctx.output) - 1) }
+func (s *stream) logits() []float32 { return s.ctx.Logits(s.last) }
 
 // makeRoom drops the older half of what may be dropped until n more tokens fit.
 func (s *stream) makeRoom(n int) error {

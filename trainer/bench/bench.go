@@ -14,13 +14,17 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/machine"
+	"finetune/kernels"
+	"finetune/model"
+	"finetune/model/native"
 	"finetune/quant"
+	"finetune/run"
 	"finetune/trainer"
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 
-	llama "github.com/go-skynet/go-llama.cpp"
-	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Options say what is measured.
@@ -29,7 +33,7 @@ type Options struct {
 	Shape     string   // one of Shapes
 	Type      string   // "q8_0", "q4_k_m", …
 	Dir       string   // where models of a Shape are kept
-	Methods   []string // of adapters, and trainer.MethodFull
+	Methods   []string // of adapters, and run.MethodFull
 	Rank      int
 	Ctx       int   // tokens a sequence
 	Seqs      int   // sequences a step
@@ -69,8 +73,11 @@ type Case struct {
 
 // Run measures every method of o on one model. say, if not nil, is told what is being done.
 func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error) {
+	if say == nil {
+		say = func(string) {}
+	}
 	if o.Threads == 0 {
-		o.Threads = trainer.PhysicalCores()
+		o.Threads = machine.PhysicalCores()
 	}
 	if o.Model == "" {
 		say("making " + o.Shape + " " + o.Type)
@@ -78,7 +85,7 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 			return nil, err
 		}
 	}
-	f, err := trainer.OpenBase(o.Model)
+	f, err := model.Open(o.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -103,13 +110,13 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 }
 
 // measure times whole optimizer-less steps: forward, loss, backward.
-func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Case, err error) {
+func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *Case, err error) {
 	resetPeak()
-	model, err := trainer.LoadBase(o.Model)
+	m, err := native.Load(f)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
+	defer func() { err = errors.Join(err, m.Close()) }()
 	targets, err := adapter.ParseTargets("all-linear")
 	if err != nil {
 		return nil, err
@@ -118,11 +125,11 @@ func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Ca
 	if err != nil {
 		return nil, err
 	}
-	d, err := demand(o, f, model, method, selected)
+	d, err := demand(o, f, m, method, selected)
 	if err != nil {
 		return nil, err
 	}
-	windows := randomWindows(model, o)
+	windows := randomWindows(m, o)
 	e, plan, err := d.Engine()
 	if err != nil {
 		return nil, err
@@ -148,7 +155,7 @@ func measure(ctx context.Context, o Options, f *gguf.File, method string) (_ *Ca
 	seconds := median(times)
 	c := &Case{Model: name(o), Type: typeName(o, f), Method: method, Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
 		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
-		PeakRSS: trainer.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
+		PeakRSS: machine.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
 	if o.Profile {
 		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
 	}
@@ -171,38 +178,38 @@ func step(e *graph.Engine, windows []data.Window) error {
 }
 
 // demand is that of train without an optimizer: over fresh factors on the selected weights, or over all weights.
-func demand(o Options, f *gguf.File, model *llama.Model, method string, selected []gguf.Tensor) (trainer.Demand, error) {
-	d := trainer.Demand{Model: model, Vocab: trainer.VocabBytes(f), Data: int64(20 * o.Ctx * o.Seqs),
+func demand(o Options, f *model.Base, m *llama.Model, method string, selected []gguf.Tensor) (trainer.Demand, error) {
+	d := trainer.Demand{Model: m, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
-	if method == trainer.MethodFull {
+	if method == run.MethodFull {
 		masters, err := trainer.Masters(f)
-		for _, m := range masters {
-			d.Parameters += len(m.Data)
+		for _, master := range masters {
+			d.Parameters += len(master.Data)
 		}
-		d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.PrepareFull(model, masters, g) }
+		d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.PrepareFull(m, masters, g) }
 		return d, err
 	}
 	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
 	if err != nil {
 		return d, err
 	}
-	if err := a.Bind(f, quant.Decode); err != nil {
+	if err := a.Bind(f.File, quant.Decode); err != nil {
 		return d, err
 	}
 	a.Init(1)
 	d.Parameters = a.Parameters()
-	d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.Prepare(model, a.Weights, g) }
+	d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.Prepare(m, a.Weights, g) }
 	return d, nil
 }
 
 // forward is llama.cpp's own speed on the same tokens, with logits for all of them.
 func forward(ctx context.Context, o Options) (_ float64, err error) {
-	model, err := trainer.LoadBase(o.Model)
+	m, err := native.Open(o.Model)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, model.Close()) }()
-	c, err := llama.NewContext(model, llama.ContextParams{NCtx: o.Ctx, NBatch: o.Ctx, NUBatch: min(512, o.Ctx), Threads: o.Threads})
+	defer func() { err = errors.Join(err, m.Close()) }()
+	c, err := llama.NewContext(m, llama.ContextParams{NCtx: o.Ctx, NBatch: o.Ctx, NUBatch: min(512, o.Ctx), Threads: o.Threads})
 	if err != nil {
 		return 0, err
 	}
@@ -211,7 +218,7 @@ func forward(ctx context.Context, o Options) (_ float64, err error) {
 	for i := range output {
 		output[i] = true
 	}
-	tokens := randomWindows(model, o)[0].Tokens
+	tokens := randomWindows(m, o)[0].Tokens
 	var times []float64
 	for i := range o.Repeat + 1 {
 		if err := ctx.Err(); err != nil {
@@ -234,7 +241,7 @@ func forward(ctx context.Context, o Options) (_ float64, err error) {
 // gradient of its input and, for Dual LoRA and where it is trained itself, that of the weight; of the head the first two,
 // and the third where it is trained; of attention's two products forward and backward over the causal half. Recomputation
 // and the adapter's own products do not count.
-func usefulFlops(f *gguf.File, adapted []gguf.Tensor, method string, ctx int) float64 {
+func usefulFlops(f *model.Base, adapted []gguf.Tensor, method string, ctx int) float64 {
 	var matrices, head float64
 	for _, t := range adapted {
 		matrices += float64(t.Elements())
@@ -248,14 +255,14 @@ func usefulFlops(f *gguf.File, adapted []gguf.Tensor, method string, ctx int) fl
 	switch method {
 	case string(adapter.MethodDual):
 		perWeight = 6
-	case trainer.MethodFull:
+	case run.MethodFull:
 		perWeight, perHead = 6, 6
 	}
 	return perWeight*matrices + perHead*head + 6*float64(ctx)*attentionWidth(f)
 }
 
 // attentionWidth is the width of the heads together, summed over the layers.
-func attentionWidth(f *gguf.File) float64 {
+func attentionWidth(f *model.Base) float64 {
 	arch := f.Architecture()
 	layers, _ := f.Uint(arch + ".block_count")
 	heads, _ := f.Uint(arch + ".attention.head_count")
@@ -273,7 +280,7 @@ func randomWindows(m *llama.Model, o Options) (all []data.Window) {
 	for range o.Seqs {
 		w := data.Blank(o.Ctx)
 		for i := range w.Tokens {
-			w.Tokens[i], w.Targets[i], w.Weight[i] = token(), token(), 1
+			w.Tokens[i], w.Targets[i], w.LossMask[i] = token(), token(), 1
 		}
 		all = append(all, w)
 	}
@@ -294,7 +301,7 @@ func name(o Options) string {
 }
 
 // typeName is the mix that was asked for, or the type of most parameters.
-func typeName(o Options, f *gguf.File) string {
+func typeName(o Options, f *model.Base) string {
 	if o.Type != "" && o.Shape != "" {
 		return o.Type
 	}
@@ -322,4 +329,4 @@ func (o Options) Validate() error {
 // peakTime is how long the multiply-add loop runs each time it is measured.
 const peakTime = 200 * time.Millisecond
 
-func peak(threads int) float64 { return ggml.PeakFLOPS(threads, peakTime) }
+func peak(threads int) float64 { return kernels.PeakFLOPS(threads, peakTime) }

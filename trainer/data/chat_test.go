@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"finetune/chat"
 )
 
 // think is a template that drops the thoughts of earlier turns and begins an answer itself.
@@ -92,7 +94,7 @@ func TestStatsTellWhatTheTemplateDid(t *testing.T) {
 	if s := load(forced, twoTurns); s.Inexact != 2 {
 		t.Errorf("template that begins answers: %+v, want 2 inexact", s)
 	}
-	if s := load(chatML, twoTurns+"\n"+`{"messages": [{"role": "user", "content": "alone"}]}`); s.Untrained != 1 || s.StopsAdded+s.StopsMissing+s.Inexact != 0 {
+	if s := load(chatML, twoTurns+"\n"+`{"messages": [{"role": "user", "content": "alone"}]}`); s.NoLoss != 1 || s.StopsAdded+s.StopsMissing+s.Inexact != 0 {
 		t.Errorf("chatML: %+v, want one untrained record and nothing else", s)
 	}
 }
@@ -110,9 +112,13 @@ func TestTemplateErrorsNameTheRecord(t *testing.T) {
 			t.Errorf("%s: got %v, want …%s", c.name, err, c.want)
 		}
 	}
-	_, err := ParseTemplate(`{% include "/etc/hosts" %}`, byteTokenizer{}, time.Time{})
+	_, err := chat.ParseTemplate(`{% include "/etc/hosts" %}`, byteTokenizer{}, time.Time{})
+	if e, ok := errors.AsType[*chat.Error](err); !ok || !e.Unsupported {
+		t.Errorf("include: got %v, want a *chat.Error, unsupported", err)
+	}
+	_, err = Load(write(t, "a.jsonl", `{"question": "q", "answer": "a"}`), Options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: `{% include "/etc/hosts" %}`})
 	if _, ok := errors.AsType[*UnsupportedError](err); !ok {
-		t.Errorf("include: got %v, want an *UnsupportedError", err)
+		t.Errorf("include: Load = %v, want an *UnsupportedError", err)
 	}
 }
 
@@ -122,7 +128,7 @@ func TestTheClockIsTheCallers(t *testing.T) {
 		now  time.Time
 		want string
 	}{{time.Time{}, "none"}, {time.Date(2024, 7, 26, 0, 0, 0, 0, time.UTC), "26 Jul 2024"}} {
-		tmpl, err := ParseTemplate(source, byteTokenizer{}, c.now)
+		tmpl, err := chat.ParseTemplate(source, byteTokenizer{}, c.now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +158,7 @@ func TestRealInstructionSetsLoad(t *testing.T) {
 		if n := s.Records + v.Records; c.records != 0 && n != c.records {
 			t.Errorf("%s: %d records, want %d", c.file, n, c.records)
 		}
-		if s.Untrained+v.Untrained+s.Skipped+s.StopsAdded+s.StopsMissing+s.Inexact != 0 || s.Padding > 0.1 {
+		if s.NoLoss+v.NoLoss+s.Skipped+s.StopsAdded+s.StopsMissing+s.Inexact != 0 || !(s.Padding <= 0.1) {
 			t.Errorf("%s: %+v, want every record trained, exact, and tightly packed", c.file, s)
 		}
 		for _, e := range examples(set.Train)[:10] {

@@ -12,29 +12,16 @@
 //
 //	set, err := data.Load("train.jsonl", data.Options{NCtx: 512, Tokenizer: model.Vocab(), Seed: 1, ValFraction: 0.05})
 //	for _, i := range data.Order(1, epoch, set.Train.Len()) {
-//		w := set.Train.At(i) // w.Tokens, w.Targets, w.Weight …
+//		w := set.Train.At(i) // w.Tokens, w.Targets, w.LossMask …
 //	}
 package data
 
 import (
 	"fmt"
 	"time"
-)
 
-// Tokenizer is what the package needs of a vocabulary; *llama.Vocab is one.
-type Tokenizer interface {
-	// Tokenize turns text into token ids. addSpecial puts the vocabulary's own BOS and
-	// EOS around it; parseSpecial reads "<|im_end|>" and the like as the tokens of that name.
-	Tokenize(text string, addSpecial, parseSpecial bool) ([]int32, error)
-	// Piece is the text of one token; the name of a control token only when special is set.
-	Piece(id int32, special bool) string
-	BOS() int32 // token that begins a text, -1 if there is none
-	EOS() int32 // token that ends a text, -1 if there is none
-	// AddBOS reports whether a text of this vocabulary begins with BOS.
-	AddBOS() bool
-	// IsEOG reports whether an app stops generating at this token: EOS, end of turn and the like.
-	IsEOG(id int32) bool
-}
+	"finetune/chat"
+)
 
 // LongRecords says what happens to a record of more tokens than the context.
 type LongRecords uint8
@@ -48,7 +35,7 @@ const (
 // Tokenizer have none.
 type Options struct {
 	NCtx      int // tokens a window
-	Tokenizer Tokenizer
+	Tokenizer chat.Tokenizer
 
 	// Template is the model's chat template (tokenizer.chat_template), Jinja source; "" if it has none.
 	Template string
@@ -72,7 +59,7 @@ type Dataset struct {
 // records a choice by Seed in which equal records stay on one side.
 //
 // Errors: *fs.PathError from the file system, *FormatError for what is wrong in the file
-// (ErrEmpty, ErrNoTrained and ErrNoTemplate are told apart by errors.Is) and
+// (ErrEmpty, ErrNoTrained and chat.ErrNoTemplate are told apart by errors.Is) and
 // *UnsupportedError for what is not read.
 //
 // Some errors carry advice, see internal/hint.
@@ -154,7 +141,7 @@ func recordWindows(path string, records []encoded, o Options) (*Windows, error) 
 		examples = append(examples, stats.fit(r, o)...)
 	}
 	w := pack(examples, o.NCtx, stats)
-	if w.stats.Trained == 0 {
+	if w.stats.TrainedTokens == 0 {
 		return nil, &FormatError{Path: path, Msg: noTrained(w.stats), Err: ErrNoTrained}
 	}
 	return w, nil
@@ -162,5 +149,5 @@ func recordWindows(path string, records []encoded, o Options) (*Windows, error) 
 
 // noTrained tells where the records went.
 func noTrained(s Stats) string {
-	return fmt.Sprintf("no trained token in %d records: %d without an answer to learn or cut before it, %d skipped as too long", s.Records, s.Untrained, s.Skipped)
+	return fmt.Sprintf("no trained token in %d records: %d without an answer to learn or cut before it, %d skipped as too long", s.Records, s.NoLoss, s.Skipped)
 }

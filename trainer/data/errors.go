@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"finetune/chat"
 	"finetune/internal/hint"
-	"finetune/trainer/data/jinja"
 )
 
 var (
@@ -13,8 +13,6 @@ var (
 	ErrEmpty = errors.New("empty")
 	// ErrNoTrained marks data that holds nothing to learn: no target token has weight.
 	ErrNoTrained = errors.New("no trained token")
-	// ErrNoTemplate marks chat records for a model without a chat template.
-	ErrNoTemplate = errors.New("no chat template")
 
 	errNotText = errors.New("not text")
 )
@@ -58,6 +56,11 @@ func located(err error, path string, line int) error {
 		return &FormatError{path, line, e.Msg, e.Err}
 	case *UnsupportedError:
 		return &UnsupportedError{path, line, e.Msg, e.Err}
+	case *chat.Error:
+		if e.Unsupported {
+			return &UnsupportedError{path, line, e.Msg, e}
+		}
+		return &FormatError{path, line, e.Msg, e}
 	}
 	return &FormatError{path, line, err.Error(), err}
 }
@@ -65,9 +68,9 @@ func located(err error, path string, line int) error {
 // advise adds what can be tried next to the errors that have an answer.
 func advise(err error) error {
 	switch {
-	case errors.Is(err, ErrNoTemplate):
+	case errors.Is(err, chat.ErrNoTemplate):
 		return hint.With(err, `use an instruct model, whose GGUF carries a chat template, or records of "prompt" and "completion"`)
-	case errors.Is(err, jinja.ErrRaised):
+	case errors.Is(err, chat.ErrRefused):
 		return hint.With(err, "write the records with the roles and the order that the model's chat template accepts")
 	case errors.Is(err, errNotText):
 		return hint.With(err, `write one JSON object a line: {"text": …}, {"prompt": …, "completion": …} or {"messages": […]}`)

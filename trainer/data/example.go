@@ -2,28 +2,30 @@ package data
 
 import (
 	"slices"
+
+	"finetune/chat"
 )
 
 // Example is one document as tokens: a record, a turn of a chat with all before it, or a
 // piece of a plain text.
 type Example struct {
-	Tokens []int32
-	Train  []bool // Train[i]: token i is learned, as the target behind token i-1
+	Tokens   []int32
+	LossMask []bool // LossMask[i]: token i is learned, as the target behind token i-1
 }
 
 // add appends tokens that are all learned or all not.
 func (e *Example) add(train bool, tokens ...int32) {
 	for _, t := range tokens {
 		e.Tokens = append(e.Tokens, t)
-		e.Train = append(e.Train, train)
+		e.LossMask = append(e.LossMask, train)
 	}
 }
 
 // targets counts the tokens that are learned. The first token is never a target.
 func (e Example) targets() int {
 	n := 0
-	for i := 1; i < len(e.Train); i++ {
-		if e.Train[i] {
+	for i := 1; i < len(e.LossMask); i++ {
+		if e.LossMask[i] {
 			n++
 		}
 	}
@@ -40,17 +42,17 @@ type encoded struct {
 
 // encoder turns records into tokens.
 type encoder struct {
-	tok      Tokenizer
-	template *Template // nil: the model has none
-	prefixes bool      // whether the vocabulary puts a space in front of a text
+	tok      chat.Tokenizer
+	template *chat.Template // nil: the model has none
+	prefixes bool           // whether the vocabulary puts a space in front of a text
 }
 
 func encodeFile(path string, o Options) ([]encoded, error) {
 	enc := encoder{tok: o.Tokenizer, prefixes: addsSpace(o.Tokenizer)}
 	if o.Template != "" {
 		var err error
-		if enc.template, err = ParseTemplate(o.Template, o.Tokenizer, o.Now); err != nil {
-			return nil, err
+		if enc.template, err = chat.ParseTemplate(o.Template, o.Tokenizer, o.Now); err != nil {
+			return nil, located(err, "", 0)
 		}
 	}
 	var all []encoded
@@ -69,7 +71,7 @@ func encodeFile(path string, o Options) ([]encoded, error) {
 
 // addsSpace finds out whether a text's first token gets a space it does not have, as
 // SentencePiece vocabularies do.
-func addsSpace(tok Tokenizer) bool {
+func addsSpace(tok chat.Tokenizer) bool {
 	ids, err := tok.Tokenize("a", false, false)
 	return err == nil && len(ids) > 0 && len(tok.Piece(ids[0], false)) > 0 && tok.Piece(ids[0], false)[0] == ' '
 }
@@ -107,7 +109,7 @@ func (e *encoder) completion(prompt, completion string) (encoded, error) {
 	if err := e.follow(&x, completion, true); err != nil {
 		return encoded{}, err
 	}
-	if n := len(x.Tokens); n == 0 || !x.Train[n-1] || !e.tok.IsEOG(x.Tokens[n-1]) {
+	if n := len(x.Tokens); n == 0 || !x.LossMask[n-1] || !e.tok.IsEOG(x.Tokens[n-1]) {
 		e.end(&x)
 	}
 	return encoded{examples: []Example{x}}, nil
@@ -179,10 +181,10 @@ func (e *encoder) isSpecial(id int32) bool {
 // the vocabulary's EOS where the document ends with it.
 func (e *encoder) chat(r Record) (encoded, error) {
 	if e.template == nil {
-		return encoded{}, &FormatError{Msg: "chat record, but the model has no chat template", Err: ErrNoTemplate}
+		return encoded{}, &FormatError{Msg: "chat record, but the model has no chat template", Err: chat.ErrNoTemplate}
 	}
 	var out encoded
-	sequences, err := e.template.sequences(r.Messages, r.Tools)
+	sequences, err := e.template.Sequences(r.Messages, r.Tools)
 	if err != nil {
 		return out, err
 	}
@@ -196,29 +198,29 @@ func (e *encoder) chat(r Record) (encoded, error) {
 	return out, nil
 }
 
-func (e *encoder) sequence(pieces []piece, out *encoded) (Example, error) {
+func (e *encoder) sequence(pieces []chat.Piece, out *encoded) (Example, error) {
 	var x Example
 	for i, p := range pieces {
 		from := len(x.Tokens)
 		err := error(nil)
 		if i == 0 {
-			err = e.begin(&x, p.text, false)
+			err = e.begin(&x, p.Text, false)
 		} else {
-			err = e.follow(&x, p.text, p.train)
+			err = e.follow(&x, p.Text, p.Answer)
 		}
 		if err != nil {
 			return x, err
 		}
-		if !p.train {
+		if !p.Answer {
 			continue
 		}
-		if p.inexact {
+		if p.Inexact {
 			out.inexact++
 		}
 		switch stop := e.lastStop(x.Tokens, from); {
 		case stop >= 0:
-			for j := stop + 1; j < len(x.Train); j++ {
-				x.Train[j] = false
+			for j := stop + 1; j < len(x.LossMask); j++ {
+				x.LossMask[j] = false
 			}
 		case i == len(pieces)-1:
 			e.end(&x)

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"finetune/chat"
 )
 
 // byteTokenizer is a byte-level vocabulary: 0 to 255 are the bytes, then the special tokens.
@@ -93,13 +95,13 @@ func shared(t testing.TB, name string) string {
 }
 
 // marked writes an example with its learned parts in «».
-func marked(e Example, tok Tokenizer) string {
+func marked(e Example, tok chat.Tokenizer) string {
 	var b strings.Builder
 	in := false
 	for _, v := range Describe(e, tok) {
-		if v.Trained != in {
-			b.WriteString(map[bool]string{true: "«", false: "»"}[v.Trained])
-			in = v.Trained
+		if v.InLoss != in {
+			b.WriteString(map[bool]string{true: "«", false: "»"}[v.InLoss])
+			in = v.InLoss
 		}
 		b.WriteString(v.Text)
 	}

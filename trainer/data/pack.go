@@ -16,8 +16,13 @@ type Windows struct {
 	stats    Stats
 }
 
-// Len is the number of windows.
-func (w *Windows) Len() int { return len(w.windows) }
+// Len returns the number of windows, 0 for nil.
+func (w *Windows) Len() int {
+	if w == nil {
+		return 0
+	}
+	return len(w.windows)
+}
 
 // NCtx is the length of a window in tokens.
 func (w *Windows) NCtx() int { return w.nCtx }
@@ -32,8 +37,8 @@ func (w *Windows) Bytes() int64 {
 	var train *bool
 	for _, e := range w.examples {
 		n += 2*list + 4*int64(len(e.Tokens)) + 4 // and its number in a window
-		if first := unsafe.SliceData(e.Train); first != train {
-			train, n = first, n+int64(len(e.Train)) // pieces of a text share theirs
+		if first := unsafe.SliceData(e.LossMask); first != train {
+			train, n = first, n+int64(len(e.LossMask)) // pieces of a text share theirs
 		}
 	}
 	return n
@@ -67,8 +72,8 @@ func (w *Windows) At(i int) Window {
 		for j := range len(x.Tokens) - 1 {
 			win.Tokens[at], win.Targets[at] = x.Tokens[j], x.Tokens[j+1]
 			win.Pos[at], win.Doc[at] = int32(j), doc
-			if x.Train[j+1] {
-				win.Weight[at] = 1
+			if x.LossMask[j+1] {
+				win.LossMask[at] = 1
 			}
 			at++
 		}

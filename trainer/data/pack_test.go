@@ -16,25 +16,25 @@ func checkPacking(t *testing.T, w *Windows) {
 		at := 0
 		for doc, e := range w.Examples(i) {
 			for j := range len(e.Tokens) - 1 {
-				want := fmt.Sprint(e.Tokens[j], e.Tokens[j+1], j, doc, weight(e.Train[j+1]))
-				got := fmt.Sprint(win.Tokens[at], win.Targets[at], win.Pos[at], win.Doc[at], win.Weight[at])
+				want := fmt.Sprint(e.Tokens[j], e.Tokens[j+1], j, doc, weight(e.LossMask[j+1]))
+				got := fmt.Sprint(win.Tokens[at], win.Targets[at], win.Pos[at], win.Doc[at], win.LossMask[at])
 				if got != want {
 					t.Fatalf("window %d place %d: token, target, position, document, weight = %s, want %s", i, at, got, want)
 				}
 				at++
 				tokens++
-				if e.Train[j+1] {
+				if e.LossMask[j+1] {
 					trained++
 				}
 			}
 		}
 		for ; at < w.NCtx(); at++ {
-			if win.Weight[at] != 0 || int(win.Doc[at]) != len(w.Examples(i)) {
-				t.Fatalf("window %d place %d: padding has weight %g and document %d, want 0 and %d", i, at, win.Weight[at], win.Doc[at], len(w.Examples(i)))
+			if win.LossMask[at] != 0 || int(win.Doc[at]) != len(w.Examples(i)) {
+				t.Fatalf("window %d place %d: padding has weight %g and document %d, want 0 and %d", i, at, win.LossMask[at], win.Doc[at], len(w.Examples(i)))
 			}
 		}
 	}
-	if s := w.Stats(); s.Tokens != tokens || s.Trained != trained || s.Windows != w.Len() {
+	if s := w.Stats(); s.Tokens != tokens || s.TrainedTokens != trained || s.Windows != w.Len() {
 		t.Fatalf("Stats() = %+v, counted %d tokens, %d trained, %d windows", s, tokens, trained, w.Len())
 	}
 }
@@ -55,7 +55,7 @@ func TestPackingLosesNothing(t *testing.T) {
 			e := Example{Tokens: make([]int32, 2+r.IntN(nCtx))}
 			for j := range e.Tokens {
 				e.Tokens[j] = id
-				e.Train = append(e.Train, r.IntN(2) == 0)
+				e.LossMask = append(e.LossMask, r.IntN(2) == 0)
 			}
 			in = append(in, e)
 		}
@@ -91,9 +91,12 @@ func TestPackingIsTight(t *testing.T) {
 	}
 }
 
+// A window of 5 holds 5 tokens and their targets: 6 tokens of a record fit, 7 do not.
 func TestLongRecordsAreCutOrSkipped(t *testing.T) {
 	path := write(t, "a.jsonl", `{"prompt": "abc", "completion": "defgh"}
 {"prompt": "abcdefghij", "completion": "k"}
+{"prompt": "ab", "completion": "xyz"}
+{"prompt": "ab", "completion": "vwxy"}
 {"prompt": "a", "completion": "b"}`)
 	tok := byteTokenizer{}
 	for _, c := range []struct {
@@ -101,8 +104,8 @@ func TestLongRecordsAreCutOrSkipped(t *testing.T) {
 		want string
 		s    Stats
 	}{
-		{Cut, "[abc«def» a«b</s>»]", Stats{Records: 3, Cut: 2, Untrained: 1, Examples: 2, Tokens: 7, Trained: 5, Windows: 2, Padding: 0.3}},
-		{Skip, "[a«b</s>»]", Stats{Records: 3, Skipped: 2, Examples: 1, Tokens: 2, Trained: 2, Windows: 1, Padding: 0.6}},
+		{Cut, "[abc«def» ab«xyz</s>» ab«vwxy» a«b</s>»]", Stats{Records: 5, Cut: 3, NoLoss: 1, Examples: 4, Tokens: 17, TrainedTokens: 13, Windows: 4, Padding: 0.15}},
+		{Skip, "[ab«xyz</s>» a«b</s>»]", Stats{Records: 5, Skipped: 3, Examples: 2, Tokens: 7, TrainedTokens: 6, Windows: 2, Padding: 0.3}},
 	} {
 		set := mustLoad(t, path, Options{NCtx: 5, Tokenizer: tok, LongRecords: c.long})
 		var got []string

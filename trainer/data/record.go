@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"finetune/trainer/data/jinja"
+	"finetune/chat"
 )
 
 // Kind is what a record is, which decides what of it is learned.
@@ -35,32 +35,11 @@ func (k Kind) String() string {
 type Record struct {
 	Line       int // where it begins in the file, from 1
 	Kind       Kind
-	Text       string    // KindText
-	Prompt     string    // KindCompletion, and KindInstruction for a model without a template
-	Completion string    // likewise
-	Messages   []Message // KindChat, and KindInstruction for a model with a template
-	Tools      any       // KindChat: the "tools" field, for the template
-}
-
-// Message is one turn of a chat.
-type Message struct {
-	Role    string // "system", "user", "assistant", "tool", or what else the template knows
-	Content string
-	// NotTrained keeps an assistant's message from being learned: "loss_weight" or "weight" 0, or "train" false.
-	NotTrained bool
-
-	fields *jinja.Dict // the object as the template sees it; nil: role and content
-}
-
-// value is the message as a template sees it.
-func (m Message) value() any {
-	if m.fields != nil {
-		return m.fields
-	}
-	d := new(jinja.Dict)
-	d.Set("role", m.Role)
-	d.Set("content", m.Content)
-	return d
+	Text       string         // KindText
+	Prompt     string         // KindCompletion, and KindInstruction for a model without a template
+	Completion string         // likewise
+	Messages   []chat.Message // KindChat, and KindInstruction for a model with a template
+	Tools      any            // KindChat: the "tools" field, for the template
 }
 
 const wantedFields = `want "text", "prompt" and "completion", "messages", "instruction" and "output", or "question" and "answer"`
@@ -180,7 +159,7 @@ func completionOfMessages(o object) (Record, error) {
 		return Record{}, err
 	}
 	for i := range prompt {
-		prompt[i].NotTrained = true
+		prompt[i].NoLoss = true
 	}
 	completion, err := parseMessages(o["completion"], "role", "content")
 	if err != nil {
@@ -215,7 +194,7 @@ func questionRecord(o object) (Record, error) {
 func instruction(question, prompt, answer string) Record {
 	return Record{
 		Kind: KindInstruction, Prompt: prompt, Completion: answer,
-		Messages: []Message{{Role: "user", Content: question}, {Role: "assistant", Content: answer}},
+		Messages: []chat.Message{{Role: "user", Content: question}, {Role: "assistant", Content: answer}},
 	}
 }
 
@@ -233,10 +212,10 @@ func (o object) tools() (any, error) {
 	if !ok || jsonKind(raw) != "an array" {
 		return nil, nil
 	}
-	return jinja.FromJSON(raw)
+	return chat.ParseTools(raw)
 }
 
-func parseMessages(raw []byte, role, content string) ([]Message, error) {
+func parseMessages(raw []byte, role, content string) ([]chat.Message, error) {
 	var list []json.RawMessage
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, badf("the messages are %s, want an array of objects with %q and %q", jsonKind(raw), role, content)
@@ -244,7 +223,7 @@ func parseMessages(raw []byte, role, content string) ([]Message, error) {
 	if len(list) == 0 {
 		return nil, badf("no messages, want at least one")
 	}
-	messages := make([]Message, 0, len(list))
+	messages := make([]chat.Message, 0, len(list))
 	for i, raw := range list {
 		m, err := parseMessage(raw, role, content)
 		if err != nil {
@@ -267,15 +246,15 @@ func inMessage(i int, err error) error {
 
 // parseMessage reads {role, content, …}. The template sees all fields, in their order, with
 // the content as one string and without the loss weight.
-func parseMessage(raw []byte, role, content string) (Message, error) {
+func parseMessage(raw []byte, role, content string) (chat.Message, error) {
 	var o object
 	if err := json.Unmarshal(raw, &o); err != nil || o == nil {
-		return Message{}, badf("is %s, want an object with %q and %q", jsonKind(raw), role, content)
+		return chat.Message{}, badf("is %s, want an object with %q and %q", jsonKind(raw), role, content)
 	}
 	if !o.has(role) || !o.has(content) && !o.has("tool_calls") {
-		return Message{}, badf("has the fields %s, want %q and %q", fieldNames(o), role, content)
+		return chat.Message{}, badf("has the fields %s, want %q and %q", fieldNames(o), role, content)
 	}
-	var m Message
+	var m chat.Message
 	var err error
 	if m.Role, err = o.text(role); err != nil {
 		return m, err
@@ -284,23 +263,10 @@ func parseMessage(raw []byte, role, content string) (Message, error) {
 	if m.Content, err = contentText(o[content], content); err != nil {
 		return m, err
 	}
-	if m.NotTrained, err = o.notTrained(); err != nil {
+	if m.NoLoss, err = o.noLoss(); err != nil {
 		return m, err
 	}
-	all, err := jinja.FromJSON(raw)
-	if err != nil {
-		return m, err
-	}
-	m.fields = new(jinja.Dict)
-	m.fields.Set("role", m.Role)
-	m.fields.Set("content", m.Content)
-	for _, k := range all.(*jinja.Dict).Keys() {
-		if k != role && k != content && !slices.Contains(weightFields, k.(string)) {
-			v, _ := all.(*jinja.Dict).Get(k)
-			m.fields.Set(k, v)
-		}
-	}
-	return m, nil
+	return m.WithFields(raw, append([]string{role, content}, weightFields...)...)
 }
 
 // roleName maps ShareGPT's names of the speakers to those of the templates.
@@ -318,8 +284,8 @@ func roleName(role string) string {
 
 var weightFields = []string{"loss_weight", "weight", "train"}
 
-// notTrained reads the fields that take a message out of the loss.
-func (o object) notTrained() (bool, error) {
+// noLoss reads the fields that take a message out of the loss.
+func (o object) noLoss() (bool, error) {
 	for _, name := range weightFields {
 		raw, ok := o[name]
 		if !ok {

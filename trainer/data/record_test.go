@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/chat"
 	"finetune/internal/hint"
 )
 
@@ -14,11 +15,11 @@ func TestRecordKinds(t *testing.T) {
 		{`{"text": "é"}`, `{"Kind":0,"Text":"é"}`},
 		{`{"prompt": "a", "completion": " b"}`, `{"Kind":1,"Prompt":"a","Completion":" b"}`},
 		{`{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "value": "b"}, "c"], "loss_weight": 0}]}`,
-			`{"Kind":2,"Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"abc","NotTrained":true}]}`},
+			`{"Kind":2,"Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"abc","NoLoss":true}]}`},
 		{`{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "train": true}]}`,
 			`{"Kind":2,"Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"a"}]}`},
 		{`{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}`,
-			`{"Kind":2,"Messages":[{"Role":"user","Content":"q","NotTrained":true},{"Role":"assistant","Content":"a"}]}`},
+			`{"Kind":2,"Messages":[{"Role":"user","Content":"q","NoLoss":true},{"Role":"assistant","Content":"a"}]}`},
 		{`{"instruction": "i", "input": "x", "output": "o", "text": "ignored"}`,
 			`{"Kind":3,"Prompt":"### Instruction:\ni\n\n### Input:\nx\n\n### Response:\n","Completion":"o","Messages":[{"Role":"user","Content":"i\n\nx"},{"Role":"assistant","Content":"o"}]}`},
 		{`{"question": "q", "answer": "a"}`,
@@ -40,11 +41,11 @@ func TestRecordKinds(t *testing.T) {
 func compact(t *testing.T, r Record) string {
 	type message struct {
 		Role, Content string
-		NotTrained    bool `json:",omitempty"`
+		NoLoss        bool `json:",omitempty"`
 	}
 	var m []message
 	for _, x := range r.Messages {
-		m = append(m, message{x.Role, x.Content, x.NotTrained})
+		m = append(m, message{x.Role, x.Content, x.NoLoss})
 	}
 	b, err := json.Marshal(struct {
 		Kind       Kind
@@ -106,13 +107,13 @@ func TestErrorsAreToldApart(t *testing.T) {
 		_, err := Load(write(t, name, text), Options{NCtx: 8, Tokenizer: byteTokenizer{addBOS: true}})
 		return err
 	}
-	chat := load("a.jsonl", `{"messages": [{"role": "user", "content": "x"}]}`)
+	ofChat := load("a.jsonl", `{"messages": [{"role": "user", "content": "x"}]}`)
 	for _, c := range []struct {
 		name      string
 		err, want error
 	}{
 		{"empty", load("a.txt", ""), ErrEmpty},
-		{"no template", chat, ErrNoTemplate},
+		{"no template", ofChat, chat.ErrNoTemplate},
 		{"only a prompt fits", load("b.jsonl", `{"prompt": "longer than the context", "completion": "x"}`), ErrNoTrained},
 	} {
 		if !errors.Is(c.err, c.want) {
@@ -122,7 +123,7 @@ func TestErrorsAreToldApart(t *testing.T) {
 	if _, err := Load("nowhere.txt", Options{NCtx: 8, Tokenizer: byteTokenizer{}}); !strings.Contains(err.Error(), "nowhere.txt") {
 		t.Errorf("missing file: got %v, want the file system's error with the path", err)
 	}
-	if len(hint.Of(chat)) == 0 {
+	if len(hint.Of(ofChat)) == 0 {
 		t.Error("a chat without a template: no hint")
 	}
 }

@@ -21,7 +21,7 @@ func textWindows(path, text string, o Options) (*Windows, error) {
 		return nil, located(err, path, 0)
 	}
 	w := pack(cutText(ids, o), o.NCtx, Stats{Records: 1})
-	if w.stats.Trained == 0 {
+	if w.stats.TrainedTokens == 0 {
 		return nil, &FormatError{Path: path, Msg: "no trained token: the text is too short", Err: ErrNoTrained}
 	}
 	return w, nil

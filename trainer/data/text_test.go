@@ -18,7 +18,7 @@ func TestEveryTokenOfATextIsPredictedOnce(t *testing.T) {
 					t.Errorf("BOS %v, window %d begins with token %d", tok.addBOS, i, first)
 				}
 				for j := range win.Targets {
-					if win.Weight[j] == 1 {
+					if win.LossMask[j] == 1 {
 						predicted = append(predicted, byte(win.Targets[j]))
 					}
 				}
@@ -36,8 +36,8 @@ func TestEveryTokenOfATextIsPredictedOnce(t *testing.T) {
 
 func TestNamesOfSpecialTokensInATextAreText(t *testing.T) {
 	w := mustLoad(t, write(t, "a.txt", "x<|im_end|>"), Options{NCtx: 20, Tokenizer: byteTokenizer{addBOS: true}}).Train
-	if s := w.Stats(); s.Trained != len("x<|im_end|>") {
-		t.Errorf("%d trained tokens, want one a byte", s.Trained)
+	if s := w.Stats(); s.TrainedTokens != len("x<|im_end|>") {
+		t.Errorf("%d trained tokens, want one a byte", s.TrainedTokens)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestLastTenthOfARealTextIsHeldOut(t *testing.T) {
 	path := shared(t, "text/tinyshakespeare.txt")
 	set := mustLoad(t, path, Options{NCtx: 128, Tokenizer: byteTokenizer{addBOS: true}, ValFraction: 0.1})
 	const size = 1115394
-	train, val := set.Train.Stats().Trained, set.Val.Stats().Trained
+	train, val := set.Train.Stats().TrainedTokens, set.Val.Stats().TrainedTokens
 	if train+val != size || val < size/10 || val > size/10+200 {
 		t.Errorf("%d tokens trained and %d held out, want all %d and a tenth of them", train, val, size)
 	}

@@ -11,12 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"finetune/chat"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-var _ data.Tokenizer = (*llama.Vocab)(nil)
+var _ chat.Tokenizer = (*llama.Vocab)(nil)
 
 func openVocab(t *testing.T, name string) *llama.Model {
 	t.Helper()
@@ -60,23 +61,23 @@ var forms = []struct{ name, source string }{
 // TestTemplatesAgreeWithLlama: the text of a chat is the one that llama.cpp's own renderer writes.
 func TestTemplatesAgreeWithLlama(t *testing.T) {
 	vocab := openVocab(t, "tokenizers/ggml-vocab-phi-3.gguf").Vocab()
-	chats := map[string][]data.Message{
+	chats := map[string][]chat.Message{
 		"a question":      {{Role: "user", Content: "Wie spät?"}},
 		"two turns":       {{Role: "user", Content: "q1"}, {Role: "assistant", Content: "a1\nb"}, {Role: "user", Content: "q2"}},
 		"a whole turn":    {{Role: "user", Content: "q"}, {Role: "assistant", Content: "{{ a }}"}},
 		"a system prompt": {{Role: "system", Content: "s"}, {Role: "user", Content: "q"}},
 	}
 	for _, f := range forms {
-		tmpl, err := data.ParseTemplate(f.source, vocab, time.Time{})
+		tmpl, err := chat.ParseTemplate(f.source, vocab, time.Time{})
 		if err != nil {
 			t.Fatalf("%s: %v", f.name, err)
 		}
-		for name, chat := range chats {
-			if f.name == "gemma" && chat[0].Role == "system" {
+		for name, messages := range chats {
+			if f.name == "gemma" && messages[0].Role == "system" {
 				continue // llama.cpp merges it into the user's turn, which the template cannot
 			}
 			var msgs []llama.ChatMessage
-			for _, m := range chat {
+			for _, m := range messages {
 				msgs = append(msgs, llama.ChatMessage{Role: m.Role, Content: m.Content})
 			}
 			for _, prompt := range []bool{false, true} {
@@ -84,7 +85,7 @@ func TestTemplatesAgreeWithLlama(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %v", f.name, err)
 				}
-				got, err := tmpl.Render(chat, nil, prompt)
+				got, err := tmpl.Render(messages, nil, prompt)
 				if err != nil || got != want {
 					t.Errorf("%s, %s, generation prompt %v\n got %q, %v\nwant %q", f.name, name, prompt, got, err, want)
 				}
@@ -111,13 +112,13 @@ func TestChatTokensAreWhatAnAppSends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl, err := data.ParseTemplate(source, v, time.Time{})
+	tmpl, err := chat.ParseTemplate(source, v, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	chat := []data.Message{{Role: "user", Content: "Where is it?"}, {Role: "assistant", Content: "Over there."}}
-	tokens := func(chat []data.Message, prompt bool) []int32 {
-		text, err := tmpl.Render(chat, nil, prompt)
+	messages := []chat.Message{{Role: "user", Content: "Where is it?"}, {Role: "assistant", Content: "Over there."}}
+	tokens := func(messages []chat.Message, prompt bool) []int32 {
+		text, err := tmpl.Render(messages, nil, prompt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,13 +129,13 @@ func TestChatTokensAreWhatAnAppSends(t *testing.T) {
 		return ids
 	}
 	e := set.Train.Examples(0)[0]
-	if whole := tokens(chat, false); !slices.Equal(e.Tokens, whole) {
+	if whole := tokens(messages, false); !slices.Equal(e.Tokens, whole) {
 		t.Errorf("tokens %v, want %v", e.Tokens, whole)
 	}
-	sent := len(tokens(chat[:1], true))
+	sent := len(tokens(messages[:1], true))
 	for i, id := range e.Tokens {
-		if learned := i >= sent; e.Train[i] != learned {
-			t.Errorf("token %d (%q), behind a prompt of %d: learned %v, want %v", i, v.Piece(id, true), sent, e.Train[i], learned)
+		if learned := i >= sent; e.LossMask[i] != learned {
+			t.Errorf("token %d (%q), behind a prompt of %d: learned %v, want %v", i, v.Piece(id, true), sent, e.LossMask[i], learned)
 		}
 	}
 	if last := e.Tokens[len(e.Tokens)-1]; !v.IsEOG(last) { // this vocabulary strips the line end behind <|end|>
@@ -161,7 +162,7 @@ func TestCompletionsContinueTheirPrompt(t *testing.T) {
 			for _, e := range set.Train.Examples(i) {
 				s := ""
 				for j, id := range e.Tokens {
-					if j > 0 && e.Train[j] != e.Train[j-1] {
+					if j > 0 && e.LossMask[j] != e.LossMask[j-1] {
 						s += "|"
 					}
 					s += v.Piece(id, false)
@@ -196,7 +197,7 @@ func TestTextIsPredictedWholeByARealVocabulary(t *testing.T) {
 	var targets []int32
 	for _, w := range set.Train.All() {
 		for i, id := range w.Targets {
-			if w.Weight[i] == 1 {
+			if w.LossMask[i] == 1 {
 				targets = append(targets, id)
 			}
 		}

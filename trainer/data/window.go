@@ -2,11 +2,11 @@ package data
 
 // Window is one row of a batch, as the model is trained on it. All slices are [n_ctx].
 type Window struct {
-	Tokens  []int32   // what the model reads
-	Targets []int32   // Targets[i] is the token to predict behind Tokens[i]
-	Pos     []int32   // position in its document: each begins at 0
-	Doc     []int32   // number of the document in the window, from 0; attention stays inside one. Padding is the last
-	Weight  []float32 // 1 where the target is learned, else 0
+	Tokens   []int32   // what the model reads
+	Targets  []int32   // Targets[i] is the token to predict behind Tokens[i]
+	Pos      []int32   // position in its document: each begins at 0
+	Doc      []int32   // number of the document in the window, from 0; attention stays inside one. Padding is the last
+	LossMask []float32 // 1 where the target is learned, else 0
 }
 
 // Blank is a window of padding only, to fill a batch.
@@ -29,4 +29,51 @@ func (w *Window) pad(at int, doc int32) {
 	for i := at; i < len(w.Tokens); i++ {
 		w.Pos[i], w.Doc[i] = int32(i-at), doc
 	}
+}
+
+// Fill adds blank windows, which have no place in the loss, up to n.
+func Fill(windows []Window, n int) []Window {
+	for len(windows) < n {
+		windows = append(windows[:len(windows):len(windows)], Blank(len(windows[0].Tokens)))
+	}
+	return windows
+}
+
+// TrainedTokens counts the places of the windows that are in the loss.
+func TrainedTokens(windows []Window) (n int64) {
+	for _, w := range windows {
+		for _, weight := range w.LossMask {
+			if weight != 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// TotalWeight returns the sum of the windows' loss masks: what a mean loss over them is divided by.
+func TotalWeight(windows []Window) (sum float64) {
+	for _, w := range windows {
+		for _, weight := range w.LossMask {
+			sum += float64(weight)
+		}
+	}
+	return sum
+}
+
+// Documents cuts a packed window into its documents, without those that have no place in the loss.
+// They share the window's memory; Doc is not set.
+func (w Window) Documents() (docs []Window) {
+	for from := 0; from < len(w.Tokens); {
+		to := from
+		for to < len(w.Tokens) && w.Doc[to] == w.Doc[from] {
+			to++
+		}
+		doc := Window{Tokens: w.Tokens[from:to], Targets: w.Targets[from:to], Pos: w.Pos[from:to], LossMask: w.LossMask[from:to]}
+		if TrainedTokens([]Window{doc}) > 0 {
+			docs = append(docs, doc)
+		}
+		from = to
+	}
+	return docs
 }

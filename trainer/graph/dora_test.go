@@ -7,6 +7,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/quant"
 )
@@ -112,7 +113,7 @@ func TestDoRAEqualsItsExactForm(t *testing.T) {
 		}
 		squares := got.Squares()
 		for name, sums := range want.Squares() {
-			if d, top := largestDifference(squares[name], sums), largest(sums); !(d <= 10*exactTolerance*top) || top == 0 {
+			if d, top := near.Farthest(squares[name], sums), near.Largest(sums); !(d <= 10*exactTolerance*top) || top == 0 {
 				t.Errorf("%s: %s: squares differ by %v of %v from those by the exact form", arch, name, d, top)
 			}
 		}

@@ -7,8 +7,8 @@ import (
 	"finetune/adapter"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // target is what the trace needs to know of a Weight.
@@ -354,6 +354,28 @@ func (e *Engine) Gradients() []Gradient {
 	return all
 }
 
+// GradientsOf returns the data of Gradients by name, in the order asked. To ask for a name that is not trained, or not
+// for all that are, is a mistake of the caller's and panics: its optimizer would move one tensor by another's gradient.
+func (e *Engine) GradientsOf(names []string) [][]float32 {
+	byName := map[string][]float32{}
+	for _, g := range e.Gradients() {
+		byName[g.Name] = g.Data
+	}
+	var all [][]float32
+	for _, name := range names {
+		data, ok := byName[name]
+		if !ok {
+			panic(fmt.Sprintf("internal error: graph: the gradient of %q is not there, or asked for twice", name))
+		}
+		delete(byName, name)
+		all = append(all, data)
+	}
+	if len(byName) > 0 {
+		panic(fmt.Sprintf("internal error: graph: the gradients of %d trained tensors are asked for, want those of all %d", len(names), len(e.params)))
+	}
+	return all
+}
+
 // Unreached lists what no gradient reaches: weights that llama.cpp's graph does not adapt, tensors that it does not read.
 func (e *Engine) Unreached() []string {
 	var names []string
@@ -379,7 +401,7 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 	return e.StepToward(windows, nil, scale)
 }
 
-// StepToward is Step for an Engine with Options.Teacher: with nll replaced by the loss of ggml.Context.Distill, against
+// StepToward is Step for an Engine with Options.Teacher: with nll replaced by the loss of kernels.Distill, against
 // the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
 func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale float32) (float64, error) {
 	clear(e.seed.Floats())
@@ -429,8 +451,8 @@ func (e *Engine) load(windows []data.Window) error {
 			return fmt.Errorf("graph: a window of %d tokens, want %d", len(w.Tokens), e.shape.Ctx)
 		}
 		copy(e.targets[s*e.shape.Ctx:], w.Targets)
-		copy(e.weights[s*e.shape.Ctx:], w.Weight)
-		for i, weight := range w.Weight {
+		copy(e.weights[s*e.shape.Ctx:], w.LossMask)
+		for i, weight := range w.LossMask {
 			if weight != 0 {
 				e.rows = append(e.rows, s*e.shape.Ctx+i)
 			}

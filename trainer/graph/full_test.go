@@ -5,10 +5,11 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/quant"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // readMasters are copies of all tensors of a model file.
@@ -80,8 +81,8 @@ func TestGradientsOfWholeTrainedModel(t *testing.T) {
 }
 
 func TestGradientsOfWholeVariants(t *testing.T) {
-	for _, v := range variants {
-		t.Run(v.arch, func(t *testing.T) { checkWhole(t, v.write(t), false, false) })
+	for _, v := range variants() {
+		t.Run(v.Name, func(t *testing.T) { checkWhole(t, writeVariant(t, v), false, false) })
 	}
 }
 
@@ -104,14 +105,14 @@ func TestFreshMastersChangeNoLogit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := largestDifference(got, want); d != 0 {
+			if d := near.Farthest(got, want); d != 0 {
 				t.Errorf("%s in %s: fresh masters change a logit by %v", arch, typ, d)
 			}
 			llama := decode(t, m, shape, ws)
-			if d, top := largestDifference(got, llama), largest(llama); !(d <= tolerance*top) {
-				t.Errorf("%s in %s: logits differ by %v of %v from llama.cpp's, want within %v of it", arch, typ, d, top, tolerance)
+			if d := near.Share(got, llama); d > tolerance {
+				t.Errorf("%s in %s: logits differ by %v of the largest from llama.cpp's, want within %v", arch, typ, d, tolerance)
 			} else {
-				t.Logf("%s in %s: logits differ by %.2g of the largest from llama.cpp's", arch, typ, d/top)
+				t.Logf("%s in %s: logits differ by %.2g of the largest from llama.cpp's", arch, typ, d)
 			}
 		}
 	}
@@ -132,12 +133,12 @@ func TestWholeModelByKernelsEqualsComposedGraph(t *testing.T) {
 	wantLoss, want := run(Options{Composed: true})
 	for _, o := range []Options{{}, {Threads: 2}, {Recompute: RecomputeNothing}, {Recompute: 3}, {Recompute: RecomputeAll}} {
 		loss, got := run(o)
-		if far := largestDifference([]float32{float32(loss)}, []float32{float32(wantLoss)}); far > kernelTolerance*wantLoss {
+		if !near.Enough(loss, wantLoss, kernelTolerance*wantLoss) {
 			t.Errorf("%+v: loss %v, composed %v", o, loss, wantLoss)
 		}
 		for i := range want {
-			if d, top := largestDifference(got[i].Data, want[i].Data), largest(want[i].Data); d > kernelTolerance*top {
-				t.Errorf("%+v: the gradient of %s differs by %v of %v", o, want[i].Name, d, top)
+			if d := near.Share(got[i].Data, want[i].Data); d > kernelTolerance {
+				t.Errorf("%+v: the gradient of %s differs by %v of its largest element", o, want[i].Name, d)
 			}
 		}
 	}

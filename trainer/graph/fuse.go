@@ -3,6 +3,8 @@ package graph
 import (
 	"slices"
 
+	"finetune/kernels"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -52,13 +54,13 @@ func (r *rewriter) fusedNorm(o, norm, w ggml.Tensor) (t ggml.Tensor, ok bool) {
 		return t, false
 	}
 	r.takeBack(norm)
-	return r.add(r.ctx.RMSNormMul(norm.Src(0), w, norm.ParamF(0))), true
+	return r.add(kernels.RMSNormMul(r.ctx, norm.Src(0), w, norm.ParamF(0))), true
 }
 
 // rotated replaces a rotation by one with a table of angles, which all layers with the same parameters share and which
 // turns back as well: the sines of 30 layers are not computed 90 times.
 func (r *rewriter) rotated(o, x, pos, factors ggml.Tensor) (t ggml.Tensor, ok bool) {
-	if !ggml.CanRotate(o, x, pos) {
+	if !kernels.CanRotate(o, x, pos) {
 		return t, false
 	}
 	key := angles{pos: pos, factors: factors}
@@ -67,10 +69,10 @@ func (r *rewriter) rotated(o, x, pos, factors ggml.Tensor) (t ggml.Tensor, ok bo
 	}
 	table, ok := r.tables[key]
 	if !ok {
-		table = r.ctx.RopeTable(o, pos, factors)
+		table = kernels.RopeTable(r.ctx, o, pos, factors)
 		r.tables[key] = table
 	}
-	return r.add(r.ctx.Rotate(x, table, false, halves(o))), true
+	return r.add(kernels.Rotate(r.ctx, x, table, false, halves(o))), true
 }
 
 // halves reports whether a ROPE node pairs the halves of a head (NEOX) rather than neighbours.
@@ -91,18 +93,18 @@ func (r *rewriter) fusedAttention(o, v, p ggml.Tensor) (t ggml.Tensor, ok bool) 
 		return t, false
 	}
 	scores, mask := p.Src(0), p.Src(1)
-	if nameOf(scores) != batchMul || mask.IsNil() || !p.Src(2).IsNil() || p.ParamF(1) != 0 || !ggml.CanAttend(scores.Src(1), scores.Src(0), v, mask) {
+	if nameOf(scores) != batchMul || mask.IsNil() || !p.Src(2).IsNil() || p.ParamF(1) != 0 || !kernels.CanAttend(scores.Src(1), scores.Src(0), v, mask) {
 		return t, false
 	}
 	spans, ok := r.spans[mask]
 	if !ok {
-		spans = r.ctx.MaskSpans(mask)
+		spans = kernels.MaskSpans(r.ctx, mask)
 		r.spans[mask] = spans
 	}
 	r.takeBack(p)
 	r.takeBack(scores)
-	node := r.add(r.ctx.Attention(scores.Src(1), scores.Src(0), v, mask, spans, p.ParamF(0)))
-	y := r.add(r.ctx.AttentionResult(node))
+	node := r.add(kernels.Attention(r.ctx, scores.Src(1), scores.Src(0), v, mask, spans, p.ParamF(0)))
+	y := r.add(kernels.AttentionResult(r.ctx, node))
 	return r.add(r.ctx.Permute(y, [4]int{0, 2, 1, 3})), true
 }
 
@@ -116,7 +118,7 @@ func (r *rewriter) takeBack(t ggml.Tensor) {
 func vjpRMSNormMul(s *sweep, t, dy ggml.Tensor) error {
 	x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
 	dy = s.cont(dy)
-	s.give(t.Src(0), s.ctx.RMSNormMulBack(x, w, dy, eps))
+	s.give(t.Src(0), kernels.RMSNormMulBack(s.ctx, x, w, dy, eps))
 	if s.needs[w] {
 		s.giveSum(w, dy, s.ctx.RMSNorm(x, eps))
 	}
@@ -128,7 +130,7 @@ func vjpRotate(s *sweep, t, dy ggml.Tensor) error {
 	if dy.NB()[0] != 4 {
 		dy = s.cont(dy)
 	}
-	s.give(t.Src(0), s.ctx.Rotate(dy, t.Src(1), true, t.ParamF(ggml.FirstParam+1) != 0))
+	s.give(t.Src(0), kernels.Rotate(s.ctx, dy, t.Src(1), true, t.ParamF(ggml.FirstParam+1) != 0))
 	return nil
 }
 
@@ -139,7 +141,7 @@ func vjpAttention(s *sweep, t, dy ggml.Tensor) error {
 	if dy.NB()[0] != 4 {
 		dy = s.cont(dy)
 	}
-	dq, dk, dv := s.ctx.AttentionBack(s.value(t), dy)
+	dq, dk, dv := kernels.AttentionBack(s.ctx, s.value(t), dy)
 	s.give(t.Src(0), dq)
 	s.give(t.Src(1), dk)
 	s.give(t.Src(2), dv)

@@ -2,30 +2,16 @@ package graph
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
-	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
-
-// Along its gradient the loss of a whole model changes by h·|g|: differences of float32 losses, curvature and the kinks
-// of ReLU leave 5 % at most; a wrong derivative has nothing to do with it.
-const directionTolerance = 0.05
-
-// lossStep is how much the loss, summed over some 50 tokens, is moved to either side: far above its rounding (1e-5), and
-// small against the loss itself.
-const lossStep = 0.004
-
-// tableLossStep is that of LoRA on architectures with GELU, which the CPU reads from a table of half-precision numbers:
-// the stairs of thousands of activations move the loss by some 3e-3, whichever way the weights go. Dual LoRA bends at
-// M = 0 and cannot be moved so far: there GELU is made smooth, see makeSmooth.
-const tableLossStep = 0.15
 
 // checkModel compares the gradient of every factor with the change of the loss along it. unadapted are parts of the names
 // of weights that llama.cpp multiplies without asking for an adapter.
@@ -49,32 +35,6 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 		makeSmooth(t, table)
 	}
 	checkDirections(t, e, ws, step, newStill(t, path, weights))
-}
-
-// checkDirections moves every trained tensor along its gradient, so far that the loss should change by step to either side,
-// and holds still what the gradient takes for a constant.
-func checkDirections(t *testing.T, e *Engine, ws []data.Window, step float64, hold still) {
-	t.Helper()
-	e.Reset()
-	if _, err := e.Step(ws, 1); err != nil {
-		t.Fatal(err)
-	}
-	for i, f := range e.params {
-		if strings.HasSuffix(f.name, ".dual_c") || strings.HasSuffix(f.name, ".dual_d") {
-			continue // sign has no useful derivative: TestTermEqualsPlainGo holds the rule against its surrogate
-		}
-		g := e.Gradients()[i].Data
-		norm := math.Sqrt(dot(g, g))
-		if norm == 0 {
-			t.Errorf("%s: the gradient is zero", f.name)
-			continue
-		}
-		h := step / norm
-		up, down := lossAt(t, e, f, g, h/norm, ws, hold), lossAt(t, e, f, g, -h/norm, ws, hold)
-		if ratio := (up - down) / (2 * h * norm); !(math.Abs(ratio-1) <= directionTolerance) { // it may be no number
-			t.Errorf("%s: the loss changes %.4f times as much as the gradient says (|g| = %.3g)", f.name, ratio, norm)
-		}
-	}
 }
 
 // tableNodes are the nodes of an engine that read a table.
@@ -106,24 +66,6 @@ func makeSmooth(t *testing.T, nodes []ggml.Tensor) {
 		}
 		node.CopyParams(form)
 	}
-}
-
-// lossAt is the loss with step·g added to the factor.
-func lossAt(t *testing.T, e *Engine, f param, g []float32, step float64, ws []data.Window, hold still) float64 {
-	t.Helper()
-	old := append([]float32(nil), f.data...)
-	for i := range g {
-		f.data[i] += float32(step * float64(g[i]))
-	}
-	defer hold.lengthsOf(f.name)()
-	e.Upload()
-	loss, err := e.Loss(ws)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copy(f.data, old)
-	e.Upload()
-	return loss
 }
 
 func dot(a, b []float32) (sum float64) {
@@ -177,11 +119,8 @@ func termEqualsPlainGo(t *testing.T, method adapter.Method, native bool) {
 
 func compare(t *testing.T, what string, got, want []float32) {
 	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
-	}
-	if d, top := largestDifference(got, want), largest(want); top == 0 || d > termTolerance*top {
-		t.Errorf("%s differs by %v of %v", what, d, top)
+	if d := near.Share(got, want); d > termTolerance {
+		t.Errorf("%s: %d elements differ by %v of the largest of %d", what, len(got), d, len(want))
 	}
 }
 
@@ -267,5 +206,36 @@ func TestGradientsOfTinyModels(t *testing.T) {
 				checkModel(t, path, method, spec.Tied)
 			})
 		}
+	}
+}
+
+func TestGradientsOfAreThoseOfTheNames(t *testing.T) {
+	path := testmodel.Path(t, tinySpec("llama"))
+	m := loadModel(t, path)
+	e := newEngine(t, m, allLinear(t, path, adapter.MethodLoRA, 2), Options{Shape: Shape{Ctx: 8, Seqs: 1}})
+	var names []string
+	all := e.Gradients()
+	for _, g := range all {
+		names = append(names, g.Name)
+	}
+	slices.Reverse(names)
+	for i, data := range e.GradientsOf(names) {
+		if want := all[len(all)-1-i]; &data[0] != &want.Data[0] || want.Name != names[i] {
+			t.Errorf("number %d of the gradients asked for is not that of %s", i, names[i])
+		}
+	}
+	for what, asked := range map[string][]string{
+		"unknown":         append([]string{"blk.9.attn_q.weight.lora_a"}, names[1:]...),
+		"twice":           append([]string{names[1]}, names[1:]...),
+		"one is left out": names[1:],
+	} {
+		func() {
+			defer func() {
+				if text, ok := recover().(string); !ok || !strings.HasPrefix(text, "internal error: graph: ") {
+					t.Errorf("%s: GradientsOf panicked with %q, want an internal error", what, text)
+				}
+			}()
+			e.GradientsOf(asked)
+		}()
 	}
 }

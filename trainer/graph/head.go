@@ -3,6 +3,8 @@ package graph
 import (
 	"fmt"
 
+	"finetune/kernels"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -127,7 +129,7 @@ func (hd *head) rewritten(spec headSpec, h ggml.Tensor, what trained) (*rewriter
 // derivative is that of the loss for the logits, perhaps in their memory.
 func (hd *head) derivative(spec headSpec, inPlace bool) (ggml.Tensor, error) {
 	if !spec.options.Teacher {
-		return hd.ctx.CrossEntropy(hd.logits, hd.targets, hd.weights, hd.nll, inPlace), nil
+		return kernels.CrossEntropy(hd.ctx, hd.logits, hd.targets, hd.weights, hd.nll, inPlace), nil
 	}
 	ne := hd.h.NE()
 	hd.teacher = hd.ctx.NewTensor(ggml.F32, ne[:]...).SetName("teacher").SetInput()
@@ -136,7 +138,7 @@ func (hd *head) derivative(spec headSpec, inPlace bool) (ggml.Tensor, error) {
 		return hd.teacher, err
 	}
 	logits := r.traced[spec.nodes[len(spec.nodes)-1]]
-	return hd.ctx.Distill(hd.logits, logits, hd.targets, hd.weights, hd.nll, spec.options.Share, inPlace), nil
+	return kernels.Distill(hd.ctx, hd.logits, logits, hd.targets, hd.weights, hd.nll, spec.options.Share, inPlace), nil
 }
 
 // allocate takes the memory, if there is any to take.

@@ -12,7 +12,7 @@ import (
 	"finetune/quant"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // shared is a file of ../shared/data, beside the repository; the test is skipped where it is missing.
@@ -123,7 +123,7 @@ func windows(shape Shape, vocab int) []data.Window {
 				weight = 0
 			}
 			w.Tokens, w.Targets = append(w.Tokens, next()), append(w.Targets, next())
-			w.Pos, w.Doc, w.Weight = append(w.Pos, pos), append(w.Doc, doc), append(w.Weight, weight)
+			w.Pos, w.Doc, w.LossMask = append(w.Pos, pos), append(w.Doc, doc), append(w.LossMask, weight)
 		}
 		all = append(all, w)
 	}
@@ -168,27 +168,4 @@ func decode(t *testing.T, m *llama.Model, shape Shape, ws []data.Window) []float
 		ctx.Close()
 	}
 	return logits
-}
-
-func largest(v []float32) (m float64) {
-	for _, x := range v {
-		m = max(m, math.Abs(float64(x)))
-	}
-	return m
-}
-
-// largestDifference is infinite where one of the two is no number, or where they are not equally long: no tolerance
-// takes that.
-func largestDifference(a, b []float32) (m float64) {
-	if len(a) != len(b) {
-		return math.Inf(1)
-	}
-	for i := range a {
-		d := math.Abs(float64(a[i]) - float64(b[i]))
-		if math.IsNaN(d) {
-			return math.Inf(1)
-		}
-		m = max(m, d)
-	}
-	return m
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"finetune/kernels"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -58,7 +59,7 @@ func (e *Engine) profile(part string, g ggml.Graph, from, to, times int) ([]OpTi
 			return nil, err
 		}
 		op := g.Node(i).Op()
-		if name := g.Node(i).Kernel(); name != "" {
+		if name := kernels.Name(g.Node(i)); name != "" {
 			op = name
 		}
 		if byOp[op] == nil {

@@ -77,11 +77,6 @@ func (s *sweep) drop(r Recompute) (stretches int) {
 			}
 		}
 	}
-	for _, t := range s.order {
-		if t.Op() == "CLAMP" { // in ggml it works in place: its operand is not there any more to form it from
-			s.dropped[t], s.dropped[t.Src(0)] = false, false
-		}
-	}
 	for _, u := range s.uses {
 		if !u.output.IsNil() {
 			s.dropped[u.output.Src(1)] = false // n_out numbers are not worth a node that forms them again

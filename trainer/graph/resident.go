@@ -3,8 +3,8 @@ package graph
 import (
 	"slices"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // The weights of the base are pages of its file: clean, shared, and there again when they are touched. Where memory is

@@ -7,6 +7,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 )
 
@@ -58,7 +59,7 @@ func TestLettingGoChangesNothingButMemory(t *testing.T) {
 				t.Errorf("%s: loss %v, want %v", what, loss, wantLoss)
 			}
 			for i := range want {
-				if d := largestDifference(got[i].Data, want[i].Data); d != 0 {
+				if d := near.Farthest(got[i].Data, want[i].Data); d != 0 {
 					t.Errorf("%s: the gradient of %s differs by %v", what, want[i].Name, d)
 				}
 			}

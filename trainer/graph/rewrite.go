@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"finetune/kernels"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -140,7 +142,7 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		return r.product(&use{term: plain{r.with}, w: src[0], x: src[1]}), nil
 	}
 	if o.Op() == "MUL_MAT" && r.with.native && src[0].Type() == ggml.F32 && src[1].Type() == ggml.F32 {
-		return r.add(r.ctx.BatchMul(src[0], src[1])), nil
+		return r.add(kernels.BatchMul(r.ctx, src[0], src[1])), nil
 	}
 	ne := o.NE()
 	switch {

@@ -1,6 +1,10 @@
 package graph
 
-import "github.com/go-skynet/go-llama.cpp/ggml"
+import (
+	"finetune/kernels"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
 
 // Sizes is the memory of an Engine in bytes, by what it is for.
 type Sizes struct {
@@ -27,7 +31,7 @@ const notes = 11*32 + 48*5/4
 func (e *Engine) Sizes() Sizes {
 	s := Sizes{
 		Weights: int64(e.model.Bytes()), Activations: e.backend.Measure(e.whole), Head: e.head.bytes, LeastWeights: int64(e.model.Bytes()),
-		Workspace: max(e.backend.Workspace(e.whole), e.backend.Workspace(e.head.whole)) + e.described(), Trace: e.traced(),
+		Workspace: max(kernels.Workspace(e.backend, e.whole), kernels.Workspace(e.backend, e.head.whole)) + e.described(), Trace: e.traced(),
 	}
 	if e.alloc != nil {
 		s.Activations = e.alloc.Bytes() // the graph has its memory and cannot be measured again

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"finetune/kernels"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -57,7 +58,7 @@ func (s *sweep) observe(u *use, x, dy ggml.Tensor) {
 func (s *sweep) square(sum, x ggml.Tensor) {
 	c, tokens := s.ctx, s.statistics.tokens
 	if x = s.rows(x); s.with.native {
-		s.each(sum, c.AddSquares(sum, x, tokens))
+		s.each(sum, kernels.AddSquares(c, sum, x, tokens))
 		return
 	}
 	weighted := c.Mul(c.Sqr(x), c.Reshape(tokens, 1, tokens.Elements()))
@@ -71,7 +72,7 @@ func (in *input) fillCounted(shape Shape, windows []data.Window) {
 		for from := 0; from < len(w.Doc); {
 			to, learned := from, float32(0)
 			for ; to < len(w.Doc) && w.Doc[to] == w.Doc[from]; to++ {
-				if w.Weight[to] != 0 {
+				if w.LossMask[to] != 0 {
 					learned = 1
 				}
 			}

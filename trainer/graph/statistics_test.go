@@ -6,6 +6,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/quant"
 )
@@ -24,7 +25,7 @@ func TestSquaresOfInputs(t *testing.T) {
 		shape := Shape{Ctx: 16, Seqs: 2}
 		ws := windows(shape, m.Vocab().NTokens())
 		for i := 8; i < 16; i++ {
-			ws[0].Weight[i] = 0 // the second document of the first window
+			ws[0].LossMask[i] = 0 // the second document of the first window
 		}
 		const counted = 16 + 8
 
@@ -44,8 +45,8 @@ func TestSquaresOfInputs(t *testing.T) {
 		}
 		once := map[string][]float32{}
 		for name, sums := range got {
-			if d, top := largestDifference(sums, want[name]), largest(want[name]); top == 0 || d > squaresTolerance*top {
-				t.Errorf("%s: %s: squares differ by %v of %v", arch, name, d, top)
+			if d := near.Share(sums, want[name]); d > squaresTolerance {
+				t.Errorf("%s: %s: squares differ by %v of the largest", arch, name, d)
 			}
 			once[name] = append(once[name], sums...)
 		}
@@ -54,7 +55,7 @@ func TestSquaresOfInputs(t *testing.T) {
 		}
 		for name, sums := range native.Squares() {
 			for i, v := range sums {
-				if math.Abs(float64(v-2*once[name][i])) > squaresTolerance*float64(v) {
+				if !near.Enough(v, 2*once[name][i], squaresTolerance*float64(v)) {
 					t.Fatalf("%s: %s: channel %d is %v after two equal steps, %v after one", arch, name, i, v, once[name][i])
 				}
 			}
@@ -78,8 +79,8 @@ func TestSquaresEqualTheirDefinition(t *testing.T) {
 	}
 	want := normedEmbeddings(t, path, ws[0].Tokens)
 	for _, name := range []string{"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight"} {
-		if d := largestDifference(e.Squares()[name+SuffixInputs], want); d > squaresTolerance*largest(want) {
-			t.Errorf("%s: squares differ by %v of %v", name, d, largest(want))
+		if d := near.Share(e.Squares()[name+SuffixInputs], want); d > squaresTolerance {
+			t.Errorf("%s: squares differ by %v of the largest", name, d)
 		}
 	}
 }

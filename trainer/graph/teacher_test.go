@@ -7,10 +7,11 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/trainer/data"
 
-	llama "github.com/go-skynet/go-llama.cpp"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // taught is a Dual LoRA as teacher, a LoRA as student, and what the teacher thinks of some windows.
@@ -44,39 +45,13 @@ func TestStepTowardFollowsItsGradient(t *testing.T) {
 				if _, err := e.StepToward(ws, hidden, 1); err != nil {
 					t.Fatal(err)
 				}
-				gradients := map[int][]float32{}
-				for i, g := range e.Gradients() {
-					gradients[i] = slices.Clone(g.Data)
-				}
-				for i, p := range e.params {
-					g := gradients[i]
-					norm := math.Sqrt(dot(g, g))
-					h := lossStep / norm
-					up, down := towardAt(t, e, p, g, h/norm, ws, hidden), towardAt(t, e, p, g, -h/norm, ws, hidden)
-					if ratio := (up - down) / (2 * h * norm); !(math.Abs(ratio-1) <= directionTolerance) {
-						t.Errorf("%s: the loss changes %.4f times as much as the gradient says (|g| = %.3g)", p.name, ratio, norm)
-					}
+				toward := func() (float64, error) { return e.StepToward(ws, hidden, 1) }
+				for _, fault := range directionFaults(t, e, gradients(e), lossStep, nil, toward) {
+					t.Error(fault)
 				}
 			})
 		}
 	}
-}
-
-// towardAt is the loss against the teacher with step·g added to the factor.
-func towardAt(t *testing.T, e *Engine, p param, g []float32, step float64, ws []data.Window, hidden []float32) float64 {
-	t.Helper()
-	old := slices.Clone(p.data)
-	for i := range g {
-		p.data[i] += float32(step * float64(g[i]))
-	}
-	e.Upload()
-	loss, err := e.StepToward(ws, hidden, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copy(p.data, old)
-	e.Upload()
-	return loss
 }
 
 // klTolerance bounds the rounding of logits and hidden states in a sum over some 26 tokens.
@@ -104,12 +79,12 @@ func TestLossTowardATeacherIsTheDivergence(t *testing.T) {
 		}
 		v, want := m.Vocab().NTokens(), 0.0
 		for s, w := range ws {
-			for i, weight := range w.Weight {
+			for i, weight := range w.LossMask {
 				at := (s*e.Shape().Ctx + i) * v
 				want += float64(weight) * divergence(q[at:at+v], p[at:at+v])
 			}
 		}
-		if want < 0.1 || math.Abs(loss-want) > klTolerance*want {
+		if !near.Enough(loss, want, klTolerance*want) || !(want >= 0.1) {
 			t.Errorf("%s: loss %v, want the divergence %v", arch, loss, want)
 		}
 		if s := teacher.Sizes(); s.Head != 0 || s.Activations >= whole.Sizes().Activations {
@@ -150,11 +125,11 @@ func TestNothingToLearnFromOneself(t *testing.T) {
 	}
 	e := newEngine(t, m, weights, Options{Shape: shape, Teacher: true})
 	loss, err := e.StepToward(ws, hidden, 1)
-	if err != nil || math.Abs(loss) > klTolerance {
+	if err != nil || !near.Enough(loss, 0.0, klTolerance) {
 		t.Errorf("loss toward oneself is %v, %v, want 0", loss, err)
 	}
 	for _, g := range e.Gradients() {
-		if top := largest(g.Data); top > klTolerance {
+		if top := near.Largest(g.Data); top > klTolerance {
 			t.Errorf("%s: gradient of up to %v toward oneself, want 0", g.Name, top)
 		}
 	}

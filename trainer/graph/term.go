@@ -2,6 +2,7 @@ package graph
 
 import (
 	"finetune/adapter"
+	"finetune/kernels"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
@@ -46,7 +47,7 @@ func (p products) newTerm(f adapter.Factors, mats, constants []ggml.Tensor) term
 // mul is W·x [n_out, …] for W [n_in, n_out] and x [n_in, …].
 func (p products) mul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	if p.native {
-		return c.MulMat32(w, contiguous(c, x))
+		return kernels.WeightMul(c, w, contiguous(c, x))
 	}
 	return c.MulMat(w, x)
 }
@@ -54,7 +55,7 @@ func (p products) mul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 // mulT is Wᵀ·dy [n_in, …] for W [n_in, n_out] of any type that ggml can decode and dy [n_out, …].
 func (p products) mulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
 	if p.native {
-		return c.MulMatT32(w, dy)
+		return kernels.WeightMulT(c, w, dy)
 	}
 	return mulTransposed(c, w, dy)
 }
@@ -84,16 +85,16 @@ func (l *lora) leaves() []ggml.Tensor { return []ggml.Tensor{l.a, l.b} }
 
 func (l *lora) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	if l.native {
-		return c.LoRAMulMat(w, contiguous(c, x), l.a, l.b, l.scale)
+		return kernels.LoRAMul(c, w, contiguous(c, x), l.a, l.b, l.scale)
 	}
 	return c.Add(l.mul(c, w, x), c.Scale(c.MulMat(l.b, c.MulMat(l.a, x)), l.scale))
 }
 
 func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
 	if l.native {
-		_, da, db := c.LoRAGrads(contiguous(c, x), dy, l.a, l.b, l.scale)
+		_, da, db := kernels.LoRAGrads(c, contiguous(c, x), dy, l.a, l.b, l.scale)
 		if wantDX {
-			dx = c.LoRAMulMatT(w, dy, l.a, l.b, l.scale)
+			dx = kernels.LoRAMulT(c, w, dy, l.a, l.b, l.scale)
 		}
 		return []ggml.Tensor{da, db}, dx
 	}
@@ -128,7 +129,7 @@ func (d *dual) masks(c *ggml.Context) (m, sign ggml.Tensor) {
 
 func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	if d.native {
-		return c.DualMulMat(w, contiguous(c, x), d.a, d.b, d.c, d.d, d.scale)
+		return kernels.DualMul(c, w, contiguous(c, x), d.a, d.b, d.c, d.d, d.scale)
 	}
 	m, sign := d.masks(c)
 	delta := c.Scale(c.Mul(c.Relu(m), sign), d.scale)
@@ -137,9 +138,9 @@ func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 
 func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
 	if d.native {
-		_, da, db, dc, dd := c.DualGrads(contiguous(c, x), dy, d.a, d.b, d.c, d.d, d.scale)
+		_, da, db, dc, dd := kernels.DualGrads(c, contiguous(c, x), dy, d.a, d.b, d.c, d.d, d.scale)
 		if wantDX {
-			dx = c.DualMulMatT(w, dy, d.a, d.b, d.c, d.d, d.scale)
+			dx = kernels.DualMulT(c, w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}
 		return []ggml.Tensor{da, db, dc, dd}, dx
 	}

@@ -9,8 +9,8 @@ import (
 
 	"finetune/gguf"
 
-	llama "github.com/go-skynet/go-llama.cpp"
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // Shape is that of one batch: Seqs sequences of Ctx tokens each.
@@ -36,10 +36,10 @@ func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err 
 	if err := adaptable(model.Arch(), targets); err != nil {
 		return nil, err
 	}
-	f32 := ggml.F16
+	f16 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
 		NCtx: shape.Tokens(), NBatch: shape.Tokens(), NUBatch: shape.Tokens(), NSeqMax: shape.Seqs, Threads: 1,
-		TypeK: &f32, TypeV: &f32, Trace: true,
+		TypeK: &f16, TypeV: &f16, Trace: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("graph: %w", err)

@@ -1,6 +1,10 @@
 package graph
 
-import "github.com/go-skynet/go-llama.cpp/ggml"
+import (
+	"finetune/kernels"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
 
 // sweep walks a forward graph backwards and adds the nodes of the derivatives. Of a node y = f(x, …) with dy = dL/dy it
 // makes dL/dx: a vector-Jacobian product, one rule for each operation, composed of operations that every backend has.
@@ -18,7 +22,7 @@ type sweep struct {
 
 // nameOf is the operation of a node: ggml's name, or that of a kernel of ours.
 func nameOf(t ggml.Tensor) string {
-	if name := t.Kernel(); name != "" {
+	if name := kernels.Name(t); name != "" {
 		return name
 	}
 	return t.Op()
@@ -162,9 +166,9 @@ func (s *sweep) giveOuter(w, x, dy ggml.Tensor) {
 	case !s.with.native:
 		s.give(w, s.ctx.MulMat(transposed(s.ctx, s.rows(x)), transposed(s.ctx, s.rows(dy))))
 	case ok:
-		s.each(w, s.ctx.AddOuter(total, x, dy))
+		s.each(w, kernels.AddOuter(s.ctx, total, x, dy))
 	default:
-		s.give(w, s.ctx.BatchOuter(x, dy, 1, 1))
+		s.give(w, kernels.BatchOuter(s.ctx, x, dy, 1, 1))
 	}
 }
 
@@ -179,7 +183,7 @@ func (s *sweep) giveSum(x, dy, a ggml.Tensor) {
 		if !a.IsNil() {
 			a = s.cont(a)
 		}
-		s.each(x, s.ctx.AddSums(total, s.cont(dy), a))
+		s.each(x, kernels.AddSums(s.ctx, total, s.cont(dy), a))
 		return
 	}
 	if !a.IsNil() {
@@ -276,11 +280,11 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 func vjpBatchMul(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	if s.needs[b] {
-		s.give(b, s.ctx.BatchMulT(s.value(a), dy))
+		s.give(b, kernels.BatchMulT(s.ctx, s.value(a), dy))
 	}
 	if s.needs[a] {
 		ne := a.NE()
-		s.give(a, s.ctx.BatchOuter(s.value(b), dy, ne[2], ne[3]))
+		s.give(a, kernels.BatchOuter(s.ctx, s.value(b), dy, ne[2], ne[3]))
 	}
 	return nil
 }
@@ -288,7 +292,7 @@ func vjpBatchMul(s *sweep, t, dy ggml.Tensor) error {
 // y = x/r by rows of n, r = √(mean(x²) + ε): dx = (dy − y·mean(dy ⊙ y))/r, exact with ε.
 func vjpRMSNorm(s *sweep, t, dy ggml.Tensor) error {
 	if s.with.native {
-		s.give(t.Src(0), s.ctx.RMSNormBack(s.cont(s.value(t.Src(0))), s.cont(dy), t.ParamF(0)))
+		s.give(t.Src(0), kernels.RMSNormBack(s.ctx, s.cont(s.value(t.Src(0))), s.cont(dy), t.ParamF(0)))
 		return nil
 	}
 	c, x, y := s.ctx, s.cont(s.value(t.Src(0))), s.value(t)
@@ -314,7 +318,7 @@ func vjpSoftMax(s *sweep, t, dy ggml.Tensor) error {
 		s.giveSinks(sinks, y, dy)
 	}
 	if s.with.native {
-		s.give(t.Src(0), c.SoftMaxBack(y, dy, t.ParamF(0)))
+		s.give(t.Src(0), kernels.SoftMaxBack(c, y, dy, t.ParamF(0)))
 		return nil
 	}
 	dot := c.SumRows(c.Mul(dy, y))
@@ -326,12 +330,12 @@ func vjpSoftMax(s *sweep, t, dy ggml.Tensor) error {
 func vjpSwiglu(s *sweep, t, dy ggml.Tensor) error {
 	dy = s.cont(dy)
 	if x := t.Src(0); s.with.native && t.Src(1).IsNil() {
-		s.give(x, s.ctx.SwigluBackFused(s.cont(s.value(x)), dy, t.Param(1) != 0))
+		s.give(x, kernels.SwigluBackFused(s.ctx, s.cont(s.value(x)), dy, t.Param(1) != 0))
 		return nil
 	}
 	grads := swigluGrads
 	if s.with.native {
-		grads = (*ggml.Context).SwigluBack
+		grads = kernels.SwigluBack
 	}
 	s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) { return grads(s.ctx, g, u, dy) })
 	return nil

@@ -92,9 +92,9 @@ func vjpXielu(s *sweep, t, dy ggml.Tensor) error {
 	return nil
 }
 
-// y = x limited to [lo, hi]: dx = dy where y is neither bound. It looks at y only, because ggml clamps in place.
+// y = x limited to [lo, hi]: dx = dy where y is neither bound. y is there for its readers, x perhaps not.
 func vjpClamp(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Mul(s.cont(dy), inside(s.ctx, t, t.ParamF(0), t.ParamF(1))))
+	s.give(t.Src(0), s.ctx.Mul(s.cont(dy), inside(s.ctx, s.value(t), t.ParamF(0), t.ParamF(1))))
 	return nil
 }
 

@@ -3,6 +3,8 @@ package graph
 import (
 	"math"
 
+	"finetune/kernels"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -34,9 +36,9 @@ var ruleCases = []ruleCase{
 	{"SCALE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.ScaleBias(x[0], -1.5, 0.3)) }},
 	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, of2((*ggml.Context).MulMat)},
 	{"MUL_MAT grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2((*ggml.Context).MulMat)},
-	{"BATCH_MUL grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2((*ggml.Context).BatchMul)},
+	{"BATCH_MUL grouped heads", [][]int64{{8, 5, 2, 3}, {8, 7, 6, 3}}, of2(kernels.BatchMul)},
 	{"BATCH_MUL transposed", [][]int64{{5, 8, 2}, {8, 7, 6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.BatchMul(r.add(r.ctx.Transpose(x[0])), x[1]))
+		return r.add(kernels.BatchMul(r.ctx, r.add(r.ctx.Transpose(x[0])), x[1]))
 	}},
 	{"RMS_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.RMSNorm(x[0], 0.1)) }},
 	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 8, 0)) }},
@@ -44,12 +46,12 @@ var ruleCases = []ruleCase{
 	{"ROTATE neighbours", [][]int64{{10, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return rotation(r, x[0], 0) }},
 	{"ROTATE halves", [][]int64{{10, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return rotation(r, x[0], 2) }},
 	{"RMS_NORM_MUL", [][]int64{{19, 4}, {19}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.RMSNormMul(x[0], x[1], 0.1))
+		return r.add(kernels.RMSNormMul(r.ctx, x[0], x[1], 0.1))
 	}},
 	{"ATTENTION grouped heads", [][]int64{{8, 5, 6, 2}, {8, 7, 2, 2}, {4, 7, 2, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		v := r.add(r.ctx.Transpose(x[2]))
 		mask := r.ctx.Fill(r.ctx.NewTensor(ggml.F32, 7, 5, 1, 2), 0)
-		y := r.add(r.ctx.AttentionResult(r.add(r.ctx.Attention(x[0], x[1], v, mask, r.ctx.MaskSpans(mask), 0.6))))
+		y := r.add(kernels.AttentionResult(r.ctx, r.add(kernels.Attention(r.ctx, x[0], x[1], v, mask, kernels.MaskSpans(r.ctx, mask), 0.6))))
 		return r.add(r.ctx.Cont(y))
 	}},
 	{"SOFT_MAX", [][]int64{{5, 4, 3}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
@@ -105,12 +107,8 @@ var ruleCases = []ruleCase{
 	{"GELU_ERF", [][]int64{{6, 4}}, of1((*ggml.Context).GeluErf)},
 	{"GELU_QUICK", [][]int64{{6, 4}}, of1((*ggml.Context).GeluQuick)},
 	{"XIELU", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Xielu(x[0], 0.3, 0.8, 0.5, -0.16)) }},
-	{"CLAMP", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, 0.8))
-	}},
-	{"CLAMP below", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.Clamp(r.add(r.ctx.Cont(x[0])), -0.6, float32(math.Inf(1))))
-	}},
+	{"CLAMP", [][]int64{{6, 4}}, clamp(-0.6, 0.8)},
+	{"CLAMP below", [][]int64{{6, 4}}, clamp(-0.6, float32(math.Inf(1)))},
 	{"REGLU split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateReglu)},
 	{"REGLU fused", [][]int64{{6, 4}}, glu(ggml.GateReglu)},
 	{"GEGLU split", [][]int64{{6, 4}, {6, 4}}, gluSplit(ggml.GateGeglu)},
@@ -133,6 +131,13 @@ var ruleCases = []ruleCase{
 	}},
 	{"SUM_ROWS", [][]int64{{6, 4, 2}}, of1((*ggml.Context).SumRows)},
 	{"MEAN", [][]int64{{6, 4, 2}}, of1((*ggml.Context).Mean)},
+}
+
+// clamp is a node of its own, as the rewriter makes it: that of ggml's constructor works in place.
+func clamp(lo, hi float32) builder {
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(r.ctx.Like(r.ctx.Clamp(x[0], lo, hi), x[0].NE(), x[0]))
+	}
 }
 
 // of1 and of2 are cases of one operation.
@@ -165,7 +170,7 @@ func positive(r *rewriter, x ggml.Tensor) ggml.Tensor {
 // rotation turns all but the last two elements of a head, by the angles of a ROPE node.
 func rotation(r *rewriter, x ggml.Tensor, mode int) ggml.Tensor {
 	node := rope(r, x, x.NE()[0]-2, mode)
-	return r.add(r.ctx.Rotate(x, r.ctx.RopeTable(node, node.Src(1), ggml.Tensor{}), false, halves(node)))
+	return r.add(kernels.Rotate(r.ctx, x, kernels.RopeTable(r.ctx, node, node.Src(1), ggml.Tensor{}), false, halves(node)))
 }
 
 func rope(r *rewriter, x ggml.Tensor, dims int64, mode int) ggml.Tensor {

@@ -1,6 +1,10 @@
 package graph
 
-import "github.com/go-skynet/go-llama.cpp/ggml"
+import (
+	"finetune/kernels"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
 
 // Rules of the operations that move elements, repeat them or sum them.
 
@@ -111,7 +115,7 @@ func vjpGetRows(s *sweep, t, dy ggml.Tensor) error {
 	}
 	dy = s.cont(dy)
 	if total, ok := s.totals[x]; ok && s.with.native {
-		s.each(x, s.ctx.AddRows(total, dy, ids))
+		s.each(x, kernels.AddRows(s.ctx, total, dy, ids))
 		return nil
 	}
 	s.give(x, s.ctx.GetRowsBack(dy, ids, x))

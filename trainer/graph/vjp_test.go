@@ -5,6 +5,8 @@ import (
 	"math"
 	"testing"
 
+	"finetune/internal/near"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -167,7 +169,7 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products, totals boo
 	for i, leaf := range leaves {
 		got := append([]float32(nil), grads[i].Floats()...)
 		run(cpu, g) // again, into memory that has been used
-		if d := largestDifference(got, grads[i].Floats()); d != 0 {
+		if d := near.Farthest(got, grads[i].Floats()); d != 0 {
 			t.Errorf("%s: the second run differs by %v", leaf.Name(), d)
 		}
 		want := make([]float32, len(got))
@@ -180,8 +182,8 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products, totals boo
 			values[i][k] = x
 		}
 		run(cpu, g)
-		if d, top := largestDifference(got, want), largest(want); top == 0 || !(d <= tolerance*top) { // d may be no number
-			t.Errorf("d/d%s differs by %v of %v from finite differences\n got %v\nwant %v", leaf.Name(), d, top, got, want)
+		if d := near.Share(got, want); d > tolerance {
+			t.Errorf("d/d%s differs by %v of its largest element from finite differences\n got %v\nwant %v", leaf.Name(), d, got, want)
 		}
 	}
 	return ops
@@ -213,7 +215,7 @@ func TestGeluSlopesEqualClosedForms(t *testing.T) {
 			x = append(x, v)
 		}
 		for i, got := range evaluate(t, x, c.native) {
-			if want := c.exact(float64(x[i])); !(math.Abs(float64(got)-want) <= slopeTolerance) {
+			if want := c.exact(float64(x[i])); !near.Enough(got, want, slopeTolerance) {
 				t.Errorf("%s: slope(%v) = %v, want %v", name, x[i], got, want)
 			}
 		}

@@ -129,6 +129,15 @@ tensor ggml_view_4d(ggml_object, tensor, int64_t, int64_t, int64_t, int64_t, siz
 tensor ggml_permute(ggml_object, tensor, int, int, int, int);
 tensor ggml_transpose(ggml_object, tensor);
 
+// operations of others
+typedef void (*ft_custom)(tensor node, int ith, int nth, void *userdata);
+tensor ggml_custom_4d(ggml_object, int type, int64_t ne0, int64_t ne1, int64_t ne2, int64_t ne3, tensor *args, int n_args,
+	ft_custom, int n_tasks, void *userdata);
+tensor ggml_custom_inplace(ggml_object, tensor, tensor *args, int n_args, ft_custom, int n_tasks, void *userdata);
+
+// A custom operation's own parameters lie behind what ggml keeps in op_params (the function, its threads, its user data).
+enum { FT_PARAM = 8 };
+
 // graphs and their memory
 ggml_object ggml_new_graph_custom(ggml_object, size_t size, bool grads);
 void ggml_build_forward_expand(ggml_object graph, tensor);

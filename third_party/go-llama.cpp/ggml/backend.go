@@ -51,14 +51,13 @@ func (b *Backend) Compute(g Graph) error {
 	return nil
 }
 
-// Workspace is the memory in bytes that Compute takes for g beside that of its tensors, and keeps: the scratch memory of
-// the kernels, a piece for each thread, and ggml's own, of which there is one at a time. It takes the largest of its nodes.
+// Threads is the number of threads that NewCPU was given.
+func (b *Backend) Threads() int { return b.threads }
+
+// Workspace is the memory in bytes that Compute takes for the operations of g beside that of its tensors, and keeps. What
+// custom operations take for themselves is not part of it.
 func (b *Backend) Workspace(g Graph) int64 {
-	var scratch int64
-	for i := range g.Len() {
-		scratch = max(scratch, g.Node(i).Scratch())
-	}
-	return int64(b.threads)*scratch + int64(C.ggml_graph_plan(g.p, C.int(b.threads), nil).work_size)
+	return int64(C.ggml_graph_plan(g.p, C.int(b.threads), nil).work_size)
 }
 
 // Supports reports whether the backend has a kernel for the node.

@@ -1,6 +1,7 @@
 package ggml_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -56,7 +57,7 @@ func TestQuantizeRoundTrip(t *testing.T) {
 	}
 	const half = 31.5 / 127 // half a step of the coarser block's scale, rounded up for the F16 scale
 	for i := range got {
-		if d := got[i] - src[i]; d > half || d < -half {
+		if !(math.Abs(float64(got[i]-src[i])) <= half) {
 			t.Errorf("element %d: got %v, want %v within %v", i, got[i], src[i], half)
 		}
 	}

@@ -3,7 +3,7 @@ package ggml
 /*
 #include <stdlib.h>
 #include <string.h>
-#include "gemm.h"
+#include "abi.h"
 */
 import "C"
 
@@ -76,9 +76,6 @@ func (t Tensor) ViewOffset() int64 { return int64(t.p.view_offs) }
 
 // Param is the i-th 32-bit word of the operation's parameters as an integer.
 func (t Tensor) Param(i int) int32 { return int32(t.p.op_params[i]) }
-
-// FirstParam is where the parameters of our own kernels begin.
-const FirstParam = C.FT_PARAM
 
 // ParamF is the i-th word of the operation's parameters as a float.
 func (t Tensor) ParamF(i int) float32 { return math.Float32frombits(uint32(t.p.op_params[i])) }

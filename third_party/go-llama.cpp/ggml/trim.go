@@ -2,7 +2,6 @@ package ggml
 
 /*
 #include <stdlib.h>
-#include "gemm.h"
 
 // The system's allocator, where it can be told something.
 #if defined(__GLIBC__)
@@ -16,16 +15,9 @@ static void ft_return_blocks(int bytes) { (void)bytes; }
 */
 import "C"
 
-// ScratchHeld is the memory in bytes that the kernels' pool holds: each piece has grown to the largest that was asked of
-// it.
-func ScratchHeld() int64 { return int64(C.ft_scratch_held()) }
-
-// Trim gives memory back to the system that nothing uses: the kernels' pool, and what the C library keeps of what was
-// freed, where it can be told to (glibc). What is in use is not touched; the next graph takes its scratch memory anew.
-func Trim() {
-	C.ft_scratch_free()
-	C.ft_trim()
-}
+// Trim gives memory back to the system that the C library keeps of what was freed, where it can be told to (glibc). What is
+// in use is not touched.
+func Trim() { C.ft_trim() }
 
 // blockBytes is glibc's own bound at the start of a process, which it gives up at the first block of more that is freed.
 const blockBytes = 128 << 10

@@ -1,0 +1,93 @@
+package eval
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
+)
+
+// Sampling says how the next token is chosen.
+type Sampling struct {
+	Tokens int     // at most so many
+	Temp   float32 // 0 takes the likeliest
+	TopK   int     // 0 = all
+	TopP   float32 // 1 = all
+	Seed   uint32
+}
+
+// Generate continues a prompt with what is attached to the evaluator and gives the pieces of text to emit as they come.
+// The prompt is tokenized as an app does: with BOS where the vocabulary wants one, special tokens read by name. It stops
+// at an end-of-generation token, after s.Tokens, at the end of the context, or when ctx is cancelled.
+func (e *Evaluator) Generate(ctx context.Context, prompt string, s Sampling, emit func(string)) error {
+	vocab := e.model.Vocab()
+	tokens, err := vocab.Tokenize(prompt, true, true)
+	if err != nil {
+		return err
+	}
+	if len(tokens) == 0 {
+		tokens = []int32{max(vocab.BOS(), 0)}
+	}
+	if most := e.ctx.NCtxSeq(); len(tokens) > most-1 {
+		tokens = tokens[len(tokens)-(most-1):] // the end of a long prompt is what the answer follows
+	}
+	sampler, err := llama.NewSampler(vocab, llama.SamplerParams{Temp: s.Temp, TopK: s.TopK, TopP: s.TopP, Seed: s.Seed})
+	if err != nil {
+		return err
+	}
+	defer sampler.Close()
+	e.ctx.ClearMemory()
+	out := textStream{emit: emit}
+	defer out.flush()
+	batch := llama.Batch{Tokens: tokens}
+	for pos := len(tokens); ; pos++ {
+		if err := e.decode(batch, 1); err != nil {
+			return err
+		}
+		if ctx.Err() != nil || s.Tokens == 0 {
+			return ctx.Err()
+		}
+		next, err := sampler.Sample(e.ctx, len(batch.Tokens)-1)
+		if err != nil {
+			return err
+		}
+		if vocab.IsEOG(next) {
+			return nil
+		}
+		out.add(vocab.Piece(next, false))
+		if s.Tokens--; s.Tokens == 0 || pos >= e.ctx.NCtxSeq() {
+			return nil
+		}
+		batch = llama.Batch{Tokens: []int32{next}}
+	}
+}
+
+// textStream holds back the first bytes of a character that a token has cut in two.
+type textStream struct {
+	emit func(string)
+	rest string
+}
+
+func (t *textStream) add(piece string) {
+	text := t.rest + piece
+	whole := len(text)
+	for back := 1; back <= min(utf8.UTFMax, len(text)); back++ {
+		if c := text[len(text)-back]; utf8.RuneStart(c) {
+			if !utf8.FullRuneInString(text[len(text)-back:]) {
+				whole = len(text) - back
+			}
+			break
+		}
+	}
+	t.rest = text[whole:]
+	if whole > 0 {
+		t.emit(text[:whole])
+	}
+}
+
+func (t *textStream) flush() {
+	if t.rest != "" {
+		t.emit(strings.ToValidUTF8(t.rest, "\uFFFD"))
+	}
+}

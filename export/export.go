@@ -1,0 +1,362 @@
+// Package export makes a GGUF LoRA, which llama.cpp and its apps load as it is, of what a run has trained: the best low-rank
+// products under a budget that is found by measuring, those trained for a while against the model as it was trained, or the
+// exact form.
+//
+//	c := export.DefaultConfig()
+//	c.Run, c.Out = "run", "adapter.gguf"
+//	result, err := export.Run(ctx, c, nil)
+package export
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"finetune/adapter"
+	"finetune/eval"
+	"finetune/gguf"
+	"finetune/imatrix"
+	"finetune/internal/hint"
+	"finetune/internal/machine"
+	"finetune/internal/setting"
+	"finetune/model"
+	"finetune/model/native"
+	"finetune/quant"
+	"finetune/run"
+	"finetune/trainer"
+	"finetune/trainer/data"
+	"finetune/trainer/graph"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
+)
+
+// Modes of an export.
+const (
+	ModeProject = "project" // the best low-rank products: small, not exact
+	ModeHeal    = "heal"    // those, trained for a while against the model with the adapter as it was trained
+	ModeExact   = "exact"   // ΔW at full rank: as large as the weights
+)
+
+// Config says what becomes of a run.
+type Config struct {
+	Run       string    // the run directory
+	Out       string    // the GGUF LoRA to write
+	Mode      string    // ModeProject, ModeHeal or ModeExact
+	Rank      int       // project and heal: this rank for every weight; 0 = a rank for each, as few as keep Retention
+	Retention float64   // the share of the gain in validation loss that Rank 0 looks for, above 0 to 1
+	HealSteps int       // heal: optimizer steps for each projection; 0 = a quarter of the run's, 20 to 200
+	Type      gguf.Type // of the factors: F16, F32 or Q8_0
+	Model     string    // the base, if it is not where config.yaml says; else empty
+	Threads   int       // 0 = one a physical core
+}
+
+// DefaultConfig is project, in F16, as small as keeps 99 % of the gain.
+func DefaultConfig() Config {
+	return Config{Mode: ModeProject, Retention: 0.99, Type: gguf.TypeF16}
+}
+
+// Validate returns the first *setting.Error in the order of the fields.
+func (c Config) Validate() error {
+	return setting.Check(
+		setting.Needed("run", c.Run, "a run directory"),
+		setting.Needed("out", c.Out, "the file to write"),
+		setting.OneOf("mode", c.Mode, []string{ModeProject, ModeHeal, ModeExact}),
+		setting.Between("rank", c.Rank, 0, run.MaxRank),
+		setting.Number("retention", c.Retention, c.Retention > 0 && c.Retention <= 1, "a share above 0, at most 1"),
+		setting.Between("heal-steps", c.HealSteps, 0, run.MaxCount),
+		setting.OneOf("type", c.Type.String(), []string{"f16", "f32", "q8_0"}),
+		setting.Between("threads", c.Threads, 0, run.MaxCount),
+	)
+}
+
+// Who measured the loss of the adapter as it was trained.
+const (
+	ByLlama  = "llama.cpp"
+	ByEngine = "engine" // the training engine: full precision where llama.cpp rounds activations, a difference of a thousandth
+)
+
+// maxExactBytes is the size in bytes of an adapter's exact form up to which llama.cpp measures what is no LoRA by it: it holds an
+// adapter in memory.
+const maxExactBytes = 1 << 30
+
+// Result is what was written and what it keeps. Losses are measured by llama.cpp on the run's validation data.
+type Result struct {
+	File       string           `json:"file"`
+	Mode       string           `json:"mode"`
+	Method     string           `json:"method"` // of the run
+	Parameters int              `json:"parameters"`
+	Bytes      int64            `json:"bytes"`
+	RankMin    int              `json:"rank_min"`
+	RankMax    int              `json:"rank_max"`
+	BaseLoss   eval.Loss        `json:"base_loss"`
+	DualLoss   eval.Loss        `json:"dual_loss"`    // with the adapter as it was trained, whatever its method
+	DualLossBy string           `json:"dual_loss_by"` // ByLlama or, where its exact form is too large for that, ByEngine
+	ExportLoss eval.Loss        `json:"export_loss"`
+	Retention  eval.Loss        `json:"retention"` // (base − export)/(base − trained)
+	Tensors    []adapter.Report `json:"tensors,omitempty"`
+	Tried      []Try            `json:"tried,omitempty"`
+}
+
+// Try is one projection on the way to the wanted retention.
+type Try struct {
+	Parameters int       `json:"parameters"`
+	Retention  eval.Loss `json:"retention"`
+}
+
+// exporter is an export under way.
+type exporter struct {
+	Config
+	run     run.Config
+	base    *model.Base // that the adapter is bound to
+	adapter *adapter.Adapter
+	model   *llama.Model
+	eval    *eval.Evaluator
+	train   *data.Windows
+	val     []data.Window
+	inputs  map[string][]float32 // root mean square of each weight's input channels; nil where the run did not observe them
+	outputs map[string][]float32 // that of the derivatives by its outputs
+	healer  *healer              // ModeHeal
+	exact   int64                // the most bytes of an exact form that is loaded
+	scratch string
+	say     func(string)
+	result  Result
+}
+
+// Run writes a run's adapter as a GGUF LoRA, loads the file in llama.cpp and measures what it keeps. say, if not nil,
+// is told what is being done. Nothing is written at Out when it fails.
+func Run(ctx context.Context, c Config, say func(string)) (_ *Result, err error) {
+	if say == nil {
+		say = func(string) {}
+	}
+	x := &exporter{Config: c, exact: maxExactBytes, say: say}
+	defer func() { err = errors.Join(err, x.close()) }()
+	if err := x.open(); err != nil {
+		return nil, err
+	}
+	if err := x.measureEnds(ctx); err != nil {
+		return nil, err
+	}
+	best, err := x.shape(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return x.write(best)
+}
+
+func (x *exporter) open() (err error) {
+	if err := x.openRun(); err != nil {
+		return err
+	}
+	if x.base, err = model.Open(x.run.Model); err != nil {
+		return err
+	}
+	id, err := x.base.Identity()
+	if err != nil {
+		return err
+	}
+	if err := x.adapter.CheckBase(id); err != nil {
+		return err
+	}
+	if err := x.adapter.Bind(x.base.File, quant.Decode); err != nil {
+		return err
+	}
+	if x.model, err = native.Load(x.base); err != nil {
+		return err
+	}
+	template, _ := x.model.ChatTemplate("")
+	var val *data.Windows
+	if x.train, val, err = data.LoadRun(x.run, x.model.Vocab(), template); err != nil {
+		return err
+	}
+	x.val = val.All()
+	if x.eval, err = eval.NewEvaluator(x.model, x.run.Ctx, x.Threads); err != nil {
+		return err
+	}
+	if err := x.readStatistics(); err != nil {
+		return err
+	}
+	if x.Mode == ModeHeal {
+		x.healer = x.newHealer()
+	}
+	x.scratch, err = os.MkdirTemp("", "finetune-export-")
+	return err
+}
+
+// openRun reads what the run was, and what it has trained.
+func (x *exporter) openRun() (err error) {
+	if x.run, err = run.LoadSaved(x.Config.Run); err != nil {
+		return hint.With(err, "--run wants a directory that finetune train has made")
+	}
+	if x.run.Method == run.MethodFull {
+		return run.NoAdapter(x.Config.Run)
+	}
+	if x.Model != "" {
+		x.run.Model = x.Model
+	}
+	if x.adapter, err = adapter.Load(filepath.Join(x.Config.Run, run.AdapterFile)); err != nil {
+		return hint.With(err, "a run that was interrupted has no adapter yet: finish it with finetune train --resume")
+	}
+	return nil
+}
+
+// readStatistics reads what the run observed of the adapted weights; nothing where it has not kept that, or not of all.
+func (x *exporter) readStatistics() error {
+	m, err := imatrix.Load(filepath.Join(x.Config.Run, run.ImatrixFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	inputs, outputs := map[string][]float32{}, map[string][]float32{}
+	for _, w := range x.adapter.Weights {
+		nIn, nOut := w.Shape()
+		e := m.Entries[w.Name]
+		if len(e.Sum2) != nIn || len(e.Grad2) != nOut || e.Tokens == 0 {
+			return nil
+		}
+		inputs[w.Name], outputs[w.Name] = e.RMS(), e.GradRMS()
+	}
+	x.inputs, x.outputs = inputs, outputs
+	return nil
+}
+
+func (x *exporter) close() error {
+	var errs []error
+	if x.healer != nil {
+		errs = append(errs, x.healer.close())
+	}
+	if x.eval != nil {
+		errs = append(errs, x.eval.Close())
+	}
+	if x.model != nil {
+		errs = append(errs, x.model.Close())
+	}
+	if x.base != nil {
+		errs = append(errs, x.base.Close())
+	}
+	if x.scratch != "" {
+		errs = append(errs, os.RemoveAll(x.scratch))
+	}
+	return errors.Join(errs...)
+}
+
+// measureEnds finds the losses that retention is measured between: of the base, and of the adapter as it was trained.
+func (x *exporter) measureEnds(ctx context.Context) (err error) {
+	x.result = Result{File: x.Out, Mode: x.Mode, Method: x.run.Method,
+		BaseLoss: eval.NotMeasured, DualLoss: eval.NotMeasured, DualLossBy: ByLlama, ExportLoss: eval.NotMeasured, Retention: eval.NotMeasured}
+	if len(x.val) == 0 {
+		return nil
+	}
+	x.say("measuring the base")
+	if x.result.BaseLoss, err = x.eval.Loss(ctx, x.val, nil); err != nil {
+		return err
+	}
+	x.say("measuring the adapter as it was trained")
+	if x.adapter.Method() != adapter.MethodLoRA && x.adapter.ExactBytes() > x.exact {
+		x.result.DualLossBy = ByEngine
+		x.result.DualLoss, err = x.lossByEngine(ctx)
+		return err
+	}
+	x.result.DualLoss, err = x.lossWith(ctx, filepath.Join(x.Config.Run, run.AdapterFile))
+	return err
+}
+
+// threads is the number to compute with.
+func (x *exporter) threads() int { return machine.ThreadCount(x.Threads) }
+
+// lossByEngine is the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
+func (x *exporter) lossByEngine(ctx context.Context) (loss eval.Loss, err error) {
+	e, err := x.engine(x.adapter, false, func(*graph.Options) {})
+	if err != nil {
+		return eval.NotMeasured, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return eval.ByEngine(ctx, e, machine.NewThreadTuner(x.threads()), len(x.val), func(i int) data.Window { return x.val[i] })
+}
+
+// engine makes a training engine for an adapter over the base, with as many sequences at once as there is memory for. With
+// optimizer it is for steps, and change has the last word on its options.
+func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph.Options)) (*graph.Engine, error) {
+	d := trainer.Demand{Model: x.model, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
+		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
+		Prepare: func(o graph.Options) (*graph.Engine, error) {
+			o.Statistics = false
+			change(&o)
+			return graph.Prepare(x.model, a.Weights, o)
+		}}
+	e, _, err := d.Engine()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Allocate(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (x *exporter) lossWith(ctx context.Context, path string) (loss eval.Loss, err error) {
+	detach, err := x.eval.Attach(path, 1)
+	if err != nil {
+		return eval.NotMeasured, err
+	}
+	defer func() { err = errors.Join(err, detach()) }()
+	return x.eval.Loss(ctx, x.val, nil)
+}
+
+// write makes the file that stays: the measured one, and its figure as a key.
+func (x *exporter) write(c candidate) (*Result, error) {
+	x.result.ExportLoss, x.result.Retention, x.result.Tensors = c.loss, c.retention, c.reports
+	a := x.adapter
+	if c.low != nil {
+		a = c.low
+	}
+	if !math.IsNaN(float64(x.result.Retention)) {
+		if a.Meta == nil {
+			a.Meta = map[string]gguf.Value{}
+		}
+		a.Meta[adapter.KeyRetention] = float32(x.result.Retention)
+	}
+	var err error
+	if c.low != nil {
+		err = c.low.WriteLoRA(x.Out, adapter.LoRAOptions{Type: x.Type})
+	} else {
+		err = x.writeExact(x.Out)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x.describe()
+}
+
+// describe reads the written file back, through llama.cpp too.
+func (x *exporter) describe() (*Result, error) {
+	detach, err := x.eval.Attach(x.Out, 1)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(x.Out))
+	}
+	if err := detach(); err != nil {
+		return nil, err
+	}
+	written, err := adapter.Load(x.Out)
+	if err != nil {
+		return nil, err
+	}
+	r := &x.result
+	r.Parameters = written.Parameters()
+	for i, w := range written.Weights {
+		if rank := w.Rank(); i == 0 || rank < r.RankMin {
+			r.RankMin = rank
+		}
+		r.RankMax = max(r.RankMax, w.Rank())
+	}
+	info, err := os.Stat(x.Out)
+	if err != nil {
+		return nil, err
+	}
+	r.Bytes = info.Size()
+	return r, nil
+}

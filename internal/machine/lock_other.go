@@ -1,0 +1,33 @@
+//go:build !unix || solaris || aix
+
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// ErrLocked is AcquireLock's error when the lock file is there already.
+var ErrLocked = errors.New("locked")
+
+// AcquireLock creates the file path, which must not exist, with the number of
+// this process in it. A killed process leaves it behind: where the system has
+// no advisory lock, the user removes it.
+func AcquireLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, ErrLocked
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
+	return f, err
+}
+
+// ReleaseLock closes and removes the file.
+func ReleaseLock(f *os.File) error {
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}

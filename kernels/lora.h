@@ -1,0 +1,13 @@
+// Products with W + s·B·A and the gradients of A [n_in, r] and B [r, n_out]; lora.c.
+#ifndef FINETUNE_KERNEL_LORA_H
+#define FINETUNE_KERNEL_LORA_H
+
+#include "kernels.h"
+
+void ft_lora_mul(tensor dst, int ith, int nth, void *userdata);
+void ft_lora_mul_t(tensor dst, int ith, int nth, void *userdata);
+
+void ft_lora_inner(tensor dst, int ith, int nth, void *userdata);
+void ft_lora_outer(tensor dst, int ith, int nth, void *userdata);
+
+#endif

@@ -1,0 +1,35 @@
+// Package native loads base models in llama.cpp, which maps their files.
+package native
+
+import (
+	"fmt"
+
+	"finetune/internal/hint"
+	"finetune/model"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
+)
+
+// Load loads a base that was opened. The result is the caller's to close, before or after the base.
+func Load(base *model.Base) (*llama.Model, error) {
+	return llama.LoadModel(base.Path(), llama.ModelParams{})
+}
+
+// Open opens a base by its path and loads it, for who needs no more of its header.
+func Open(path string) (*llama.Model, error) {
+	base, err := model.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+	return Load(base)
+}
+
+// CheckContext refuses a context that the base was not made for.
+func CheckContext(m *llama.Model, ctx int) error {
+	if limit := m.NCtxTrain(); limit > 0 && ctx > limit {
+		return hint.With(fmt.Errorf("ctx %d: the model %q was trained on at most %d tokens", ctx, m.Path(), limit),
+			fmt.Sprintf("--ctx %d is the most that it takes", limit))
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package run
+
+import "finetune/internal/machine"
+
+// Config is every setting of a training run. The YAML keys are the flags of
+// `finetune train`, letter for letter; config.yaml in the run directory holds
+// the effective values.
+//
+// A field tagged `resume:"free"` may change when a run is resumed; every other
+// one decides what is learned and is part of [Config.Hash].
+//
+// A field that a later version adds is tagged `was:"VALUE"`, the value that makes the
+// program do what it did before there was the field: so a run that was made before
+// can be resumed, see [LoadSaved]. Without the tag every older run is another run.
+type Config struct {
+	Model       string  `yaml:"model" resume:"free"` // path of the base, a GGUF
+	Data        string  `yaml:"data" resume:"free"`  // path of the training data: .txt, .jsonl or .json
+	Val         string  `yaml:"val" resume:"free"`   // path of the validation data; empty = hold out ValFraction of Data
+	ValFraction float64 `yaml:"val-fraction"`        // share of Data held out, 0 to below 1; unused with Val
+	Out         string  `yaml:"out" resume:"free"`   // the run directory
+
+	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
+	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
+	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group; rslora: alpha/√rank); 0 = a scale of 1
+	Targets string  `yaml:"targets"` // all-linear, attention, or a regular expression over whole tensor names
+
+	InitFrom string `yaml:"init-from" was:""` // path of an adapter or run directory whose factors the training starts from; empty = fresh ones
+
+	Ctx         int    `yaml:"ctx"`          // tokens a sequence
+	Batch       int    `yaml:"batch"`        // sequences a forward pass
+	GradAccum   int    `yaml:"grad-accum"`   // forward passes an optimizer step
+	Epochs      int    `yaml:"epochs"`       // passes over the training data; unused when Steps is set
+	Steps       int    `yaml:"steps"`        // optimizer steps; 0 = by Epochs
+	LongRecords string `yaml:"long-records"` // what happens to a record longer than Ctx: cut or skip
+
+	LR          float64 `yaml:"lr"`           // peak learning rate, per optimizer step
+	MinLR       float64 `yaml:"min-lr"`       // what cosine and linear decay to
+	Schedule    string  `yaml:"schedule"`     // cosine, linear or constant
+	Warmup      float64 `yaml:"warmup"`       // below 1: share of the steps; 1 and above: steps
+	Clip        float64 `yaml:"clip"`         // largest global norm of the gradients; 0 = no clipping
+	WeightDecay float64 `yaml:"weight-decay"` // decoupled, AdamW's λ
+	Seed        uint64  `yaml:"seed"`         // of the start values, the shuffling and the split
+
+	Threads   int    `yaml:"threads" resume:"free"`    // CPU threads; 0 = one a physical core
+	Device    string `yaml:"device" resume:"free"`     // auto, cpu, metal, cuda or vulkan
+	MaxMemory string `yaml:"max-memory" resume:"free"` // such as 4GiB; empty = no limit
+
+	EvalEvery       int `yaml:"eval-every" resume:"free"`       // steps between validations; 0 = at the start and the end only
+	CheckpointEvery int `yaml:"checkpoint-every" resume:"free"` // steps between checkpoints; 0 = at the end and when interrupted
+	LogEvery        int `yaml:"log-every" resume:"free"`        // steps between lines of log.jsonl
+}
+
+// DefaultConfig returns the defaults. Model, Data and Out have none.
+func DefaultConfig() Config {
+	return Config{
+		ValFraction: 0.1,
+		Method:      "dual-lora",
+		Rank:        16,
+		Targets:     "all-linear",
+		Ctx:         512,
+		Batch:       4,
+		GradAccum:   1,
+		Epochs:      1,
+		LongRecords: "cut",
+		LR:          2e-3,
+		Schedule:    "cosine",
+		Warmup:      0.03,
+		Clip:        1,
+		Seed:        1,
+		Device:      "auto",
+		LogEvery:    1,
+	}
+}
+
+// DefaultsOf returns the defaults of a training method; an empty one, and one that
+// there is not, have those of DefaultConfig. The learning rate of full suits models
+// of up to some hundred million parameters, made anew or trained before; a larger
+// model that was trained before wants a tenth or less.
+func DefaultsOf(method string) Config {
+	c := DefaultConfig()
+	if method == "" {
+		return c
+	}
+	c.Method = method
+	if method == MethodFull {
+		c.Rank, c.Targets, c.LR, c.WeightDecay = 0, "", 1e-3, 0.1
+	}
+	return c
+}
+
+// TotalSteps returns the number of optimizer steps of a run over n training windows.
+func (c Config) TotalSteps(n int) int {
+	if c.Steps > 0 {
+		return c.Steps
+	}
+	perStep := c.Batch * c.GradAccum
+	return (c.Epochs*n + perStep - 1) / perStep
+}
+
+// ThreadCount returns the number of threads to compute with.
+func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }

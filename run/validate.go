@@ -1,0 +1,124 @@
+package run
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+
+	"finetune/adapter"
+	"finetune/internal/setting"
+	"finetune/trainer/optim"
+)
+
+// MaxCount and the others are the largest values that are not simply mistakes.
+const (
+	MaxRank  = 1 << 16 // above the width of any model
+	maxCtx   = 1 << 24 // tokens
+	MaxCount = 1 << 30 // steps, epochs, sequences
+)
+
+var (
+	methodNames = methods()
+	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
+	longNames   = []string{"cut", "skip"}
+)
+
+// methods lists those of adapters, and full.
+func methods() (names []string) {
+	for _, m := range adapter.Methods() {
+		names = append(names, string(m))
+	}
+	return append(names, MethodFull)
+}
+
+// Validate checks every setting that can be judged without the model and the
+// data and returns the first setting.Error in the order of the fields.
+func (c Config) Validate() error {
+	return setting.Check(
+		setting.Needed("model", c.Model, "the path of a GGUF base model"),
+		setting.Needed("data", c.Data, "the path of the training data"),
+		setting.Needed("out", c.Out, "the path of the run directory"),
+		setting.Below1("val-fraction", c.ValFraction),
+		setting.OneOf("method", c.Method, methodNames),
+		c.adapterSettings(),
+		setting.Between("ctx", c.Ctx, 2, maxCtx),
+		setting.Between("batch", c.Batch, 1, MaxCount),
+		setting.Between("grad-accum", c.GradAccum, 1, MaxCount),
+		setting.Between("epochs", c.Epochs, 1, MaxCount),
+		setting.Between("steps", c.Steps, 0, MaxCount),
+		setting.OneOf("long-records", c.LongRecords, longNames),
+		setting.Above0("lr", c.LR),
+		floor("min-lr", c.MinLR, c.LR),
+		setting.OneOf("schedule", c.Schedule, optim.Schedules),
+		warmup("warmup", c.Warmup),
+		setting.AtLeast0("clip", c.Clip),
+		setting.AtLeast0("weight-decay", c.WeightDecay),
+		setting.Between("threads", c.Threads, 0, 1<<12),
+		setting.OneOf("device", c.Device, deviceNames),
+		setting.Memory("max-memory", c.MaxMemory),
+		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
+		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
+		setting.Between("log-every", c.LogEvery, 1, MaxCount),
+	)
+}
+
+// adapterSettings checks the settings of an adapter, or that there are none.
+func (c Config) adapterSettings() *setting.Error {
+	unused := func(key, zero string, is bool, got string) *setting.Error {
+		if is {
+			return nil
+		}
+		return &setting.Error{Key: key, Want: zero + " with method full, which trains the base's own tensors", Got: got}
+	}
+	if c.Method == MethodFull {
+		return setting.First(
+			unused("rank", "0", c.Rank == 0, strconv.Itoa(c.Rank)),
+			unused("alpha", "0", c.Alpha == 0, strconv.FormatFloat(c.Alpha, 'g', -1, 64)),
+			unused("targets", "none", c.Targets == "", strconv.Quote(c.Targets)),
+			unused("init-from", "none", c.InitFrom == "", strconv.Quote(c.InitFrom)),
+		)
+	}
+	return setting.First(
+		setting.Between("rank", c.Rank, adapter.Method(c.Method).MinRank(), MaxRank),
+		setting.AtLeast0("alpha", c.Alpha),
+		targets("targets", c.Targets),
+	)
+}
+
+// WarmupSteps returns the warm-up in optimizer steps for a run of total steps.
+func (c Config) WarmupSteps(total int) int {
+	if c.Warmup >= 1 {
+		return int(c.Warmup)
+	}
+	return int(math.Round(c.Warmup * float64(total)))
+}
+
+// MaxMemoryBytes returns the memory limit in bytes, 0 for none. The setting
+// must have passed Validate.
+func (c Config) MaxMemoryBytes() int64 {
+	if c.MaxMemory == "" {
+		return 0
+	}
+	n, _ := setting.ParseBytes(c.MaxMemory)
+	return n
+}
+
+func floor(key string, v, peak float64) *setting.Error {
+	return setting.Number(key, v, v >= 0 && v <= peak, fmt.Sprintf("0 to the peak learning rate %g", peak))
+}
+
+func warmup(key string, v float64) *setting.Error {
+	ok := v >= 0 && (v < 1 || v == math.Trunc(v)) && v <= MaxCount
+	return setting.Number(key, v, ok, "a fraction below 1 or a whole number of steps")
+}
+
+func targets(key, value string) *setting.Error {
+	if value == "" {
+		return &setting.Error{Key: key, Want: "all-linear, attention or a regular expression"}
+	}
+	if _, err := regexp.Compile(value); err != nil {
+		return &setting.Error{Key: key, Want: "all-linear, attention or a regular expression", Got: strconv.Quote(value)}
+	}
+	return nil
+}

@@ -1,4 +1,0 @@
-package ggml
-
-// UseSIMD runs the kernels with another instruction set that the CPU has.
-var UseSIMD = useSIMD

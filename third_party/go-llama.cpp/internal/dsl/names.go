@@ -1,0 +1,35 @@
+package dsl
+
+// The other names that Ginkgo 2.13 to 2.34 and Gomega 1.28 to 1.44 export.
+var (
+	AbortSuite, AddReportEntry, AddTreeConstructionNodeArgsTransformer, AfterAll, AfterEach, AfterSuite, And,
+	AroundNode, AsyncAssertion, AttachProgressReporter, BeADirectory, BeARegularFile, BeASlice, BeAnArray,
+	BeAnExistingFile, BeAssignableToTypeOf, BeClosed, BeComparableTo, BeElementOf, BeEmpty, BeEquivalentTo, BeFalse,
+	BeFalseBecause, BeIdenticalTo, BeKeyOf, BeNumerically, BeSent, BeTemporally, BeTrue, BeTrueBecause, BeZero,
+	BeforeAll, BeforeEach, BeforeSuite, Benchmarker, ComponentSemVerConstraint, ComponentSemVerConstraints,
+	ConsistOf, Consistently, ConsistentlyWithOffset, ConstructionNodeReport, ContainElement, ContainElements,
+	ContinueOnFailure, CurrentGinkgoTestDescription, CurrentSpecReport, CurrentTreeConstructionNodeReport, Default,
+	DeferCleanup, DeferOnFailure, DeprecatedGinkgoTestDescription, DescribeTable, DescribeTableSubtree,
+	DisableDefaultTimeoutsWhenUsingContext, Done, EnforceDefaultTimeoutsWhenUsingContexts, Entry, EntryDescription,
+	Eventually, EventuallyWithOffset, ExpectWithOffset, FContext, FDescribe, FDescribeTable, FDescribeTableSubtree,
+	FEntry, FIt, FSpecify, FWhen, FlakeAttempts, Focus, FullGinkgoTInterface, GINKGO_VERSION, GOMEGA_VERSION,
+	GinkgoConfiguration, GinkgoHelper, GinkgoHelperGo, GinkgoLabelFilter, GinkgoLogr, GinkgoParallelNode,
+	GinkgoParallelProcess, GinkgoRandomSeed, GinkgoRecover, GinkgoSemVerFilter, GinkgoTB, GinkgoTBWrapper,
+	GinkgoTInterface, GinkgoTestDescription, GinkgoTestingT, GinkgoWriter, GinkgoWriterInterface, Gomega,
+	GomegaAssertion, GomegaAsyncAssertion, GomegaWithT, GracePeriod, HaveCap, HaveEach, HaveExactElements,
+	HaveExistingField, HaveField, HaveHTTPBody, HaveHTTPHeaderWithValue, HaveHTTPStatus, HaveKey, HaveKeyWithValue,
+	HaveLen, HavePrefix, HaveSuffix, HaveValue, InterceptGomegaFailure, InterceptGomegaFailures, JustAfterEach,
+	JustBeforeEach, Labels, MatchError, MatchErrorStrictly, MatchJSON, MatchRegexp, MatchXML, MatchYAML, Measure,
+	MustPassRepeatedly, NewGomega, NewGomegaWithT, NewWithT, NodeArgsTransformer, NodeTimeout, Not, Offset,
+	OncePerOrdered, Or, Ordered, PContext, PDescribe, PDescribeTable, PDescribeTableSubtree, PEntry,
+	PIt, PSpecify, PWhen, Panic, PanicWith, PauseOutputInterception, Pending, PollProgressAfter,
+	PollProgressInterval, PollingSignalError, PreviewSpecs, Receive, RegisterFailHandlerWithT, RegisterTestingT,
+	Report, ReportAfterEach, ReportAfterSuite, ReportBeforeEach, ReportBeforeSuite, ReportEntryVisibility,
+	ReportEntryVisibilityAlways, ReportEntryVisibilityFailureOrVerbose, ReportEntryVisibilityNever, Reporter,
+	ResumeOutputInterception, RunSpecsWithCustomReporters, RunSpecsWithDefaultAndCustomReporters, Satisfy,
+	SatisfyAll, SatisfyAny, SemVerConstraint, SemVerConstraints, Serial, SetDefaultConsistentlyDuration,
+	SetDefaultConsistentlyPollingInterval, SetDefaultEventuallyPollingInterval, SetDefaultEventuallyTimeout,
+	SpecContext, SpecPriority, SpecReport, SpecTimeout, Specify, StopTrying, Succeed, SuppressProgressReporting,
+	SynchronizedAfterSuite, SynchronizedBeforeSuite, TableEntry, TryAgainAfter, WithT, WithTransform, XContext,
+	XDescribe, XDescribeTable, XDescribeTableSubtree, XEntry, XIt, XSpecify, XWhen, Ω int
+)

@@ -1,0 +1,40 @@
+package data
+
+import (
+	"finetune/chat"
+	"finetune/run"
+)
+
+// LoadRun reads the data of a run: what it trains on, and what it holds out, a file of its own or a fraction; val is nil
+// for neither. template is the source of the model's chat template, "" if it has none. Errors are as Load's.
+func LoadRun(c run.Config, tok chat.Tokenizer, template string) (train, val *Windows, err error) {
+	o := Options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed}
+	if c.LongRecords == "skip" {
+		o.LongRecords = Skip
+	}
+	if c.Val == "" {
+		o.ValFraction = c.ValFraction
+	}
+	set, err := Load(c.Data, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Val == "" {
+		return set.Train, set.Val, nil
+	}
+	held, err := Load(c.Val, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return set.Train, held.Train, nil
+}
+
+// LoadHeldOut reads what is to be evaluated by c: the part of Data that training holds out, or all of it where it holds
+// nothing out.
+func LoadHeldOut(c run.Config, tok chat.Tokenizer, template string) (*Windows, error) {
+	train, val, err := LoadRun(c, tok, template)
+	if val != nil {
+		return val, err
+	}
+	return train, err
+}

@@ -1,0 +1,83 @@
+package trainer
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"finetune/adapter"
+	"finetune/eval"
+	"finetune/imatrix"
+	"finetune/internal/hint"
+	"finetune/internal/machine"
+	"finetune/run"
+	"finetune/trainer/graph"
+)
+
+// finish measures the result and writes it.
+func (l *loop) finish(ctx context.Context) (*Summary, error) {
+	loss, err := l.measure(ctx, Event{Kind: "eval"})
+	if err != nil {
+		return nil, err
+	}
+	if l.val != nil && !loss.Measured() {
+		return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
+	}
+	if err := l.checkpoint(l.sampler.Cursor); err != nil {
+		return nil, err
+	}
+	path, err := l.save()
+	if err != nil {
+		return nil, err
+	}
+	seconds := max(l.totals.Seconds, 1e-9)
+	s := &Summary{
+		Steps: l.step, BaseValLoss: eval.Loss(l.totals.BaseValLoss), ValLoss: loss, TrainLoss: l.recentLoss(),
+		TrainedTokens: l.totals.TrainedTokens, RawTokens: l.totals.RawTokens, Seconds: l.totals.Seconds,
+		TrainedRate: float64(l.totals.TrainedTokens) / seconds, RawRate: float64(l.totals.RawTokens) / seconds,
+		PeakMemory: machine.PeakMemory(), Run: l.dir.Name(), Result: path,
+	}
+	if l.config.Method != run.MethodFull {
+		s.Adapter = path
+	}
+	return s, l.tell(Event{Kind: "done", TokensPerSecond: s.TrainedRate, RawPerSecond: s.RawRate, Summary: s})
+}
+
+// save writes what the run has made, the result last: it says that the run is done.
+func (l *loop) save() (result string, err error) {
+	origin, err := l.origin()
+	if err != nil {
+		return "", err
+	}
+	data, _ := origin[adapter.KeyDataHash].(string)
+	if err := l.saveStatistics(data); err != nil {
+		return "", err
+	}
+	result = l.dir.Path(l.config.ResultFile())
+	return result, l.trainable.save(result, origin)
+}
+
+// saveStatistics writes what the inputs and outputs of the adapted weights were like on the data of a hash.
+func (l *loop) saveStatistics(data string) error {
+	if len(l.stats) == 0 {
+		return nil
+	}
+	m := imatrix.Matrix{Datasets: []string{data}, Chunks: int(l.engine.Tokens()) / l.config.Ctx,
+		ChunkSize: l.config.Ctx, Entries: map[string]imatrix.Entry{}}
+	for i, p := range l.stats {
+		if weight, ok := strings.CutSuffix(p.Name, graph.SuffixInputs); ok {
+			m.Entries[weight] = imatrix.Entry{Sum2: l.sums[i], Grad2: l.sums[i+1], Tokens: float32(l.engine.Tokens())}
+		}
+	}
+	return m.Save(l.dir.Path(run.ImatrixFile))
+}
+
+// recentLoss is the mean training loss of the last tenth of the steps, at least one.
+func (l *loop) recentLoss() eval.Loss {
+	recent := l.losses[len(l.losses)-max(1, len(l.losses)/10):]
+	var sum float64
+	for _, loss := range recent {
+		sum += loss
+	}
+	return eval.Loss(sum / float64(len(recent)))
+}

@@ -1,0 +1,45 @@
+package trainer
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+
+	"finetune/run"
+	"finetune/trainer/data"
+)
+
+// Identity is what decides what a run learns, hashed part by part: a checkpoint goes on only with the same of each.
+type Identity struct {
+	Settings [sha256.Size]byte // run.Config.Hash
+	Base     [sha256.Size]byte // of model.Identity.Hash
+	Data     [sha256.Size]byte // of the windows, trained and held out
+}
+
+// identify hashes the parts.
+func identify(c run.Config, baseHash string, train, val *data.Windows) Identity {
+	h := sha256.New()
+	hashWindows(h, train, val)
+	return Identity{c.Hash(), sha256.Sum256([]byte(baseHash)), [sha256.Size]byte(h.Sum(nil))}
+}
+
+// joined is the one hash over all parts that checkpoints of version 2 carry.
+func joined(c run.Config, baseHash string, train, val *data.Windows) [sha256.Size]byte {
+	h := sha256.New()
+	settings := c.Hash()
+	h.Write(settings[:])
+	h.Write([]byte(baseHash))
+	hashWindows(h, train, val)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+func hashWindows(h hash.Hash, parts ...*data.Windows) {
+	for _, windows := range parts {
+		for i := range windows.Len() {
+			w := windows.At(i)
+			for _, part := range []any{w.Tokens, w.Targets, w.Pos, w.Doc, w.LossMask} {
+				binary.Write(h, binary.LittleEndian, part) // a hash does not fail
+			}
+		}
+	}
+}

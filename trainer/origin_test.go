@@ -1,0 +1,55 @@
+package trainer
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"finetune/adapter"
+	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/model"
+)
+
+// An adapter that was trained with one chat template says so, and so does not pass for one of a model with another.
+func TestAdapterKnowsItsChatTemplate(t *testing.T) {
+	const other = "{% for m in messages %}{{ m.content }}{% endfor %}"
+	base := func(template string) string {
+		return testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48, Ctx: 64, ChatTemplate: template})
+	}
+	for _, method := range testrun.Methods {
+		for _, template := range []string{"", testmodel.ChatML} {
+			c := testrun.Tiny(t)
+			c.Method, c.Model, c.Steps = method, base(template), 1
+			s, _ := mustTrain(t, c, false)
+			a, err := adapter.Load(s.Adapter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := ""
+			if template != "" {
+				want = model.HashText(template)
+			}
+			if got, _ := a.Meta[adapter.KeyTemplateHash].(string); got != want {
+				t.Errorf("%s: %s is %q, want %q", method, adapter.KeyTemplateHash, got, want)
+			}
+			for _, now := range []string{"", testmodel.ChatML, other} {
+				f, err := model.Open(base(now))
+				if err != nil {
+					t.Fatal(err)
+				}
+				id, err := f.Identity()
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = a.CheckBase(id)
+				if differs := template != "" && now == other; errors.Is(err, adapter.ErrOtherBase) != differs || differs && !strings.Contains(err.Error(), "chat template") {
+					t.Errorf("%s: trained with template %.9q, used with %.9q: %v", method, template, now, err)
+				}
+				if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}

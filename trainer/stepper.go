@@ -1,0 +1,109 @@
+package trainer
+
+import (
+	"fmt"
+
+	"finetune/eval"
+	"finetune/internal/machine"
+	"finetune/trainer/data"
+	"finetune/trainer/graph"
+	"finetune/trainer/optim"
+)
+
+// Stepper takes optimizer steps: the gradient of the mean loss over a step's windows, in as many passes through the graph
+// as it takes, clipped, and AdamW. Training an adapter, training every weight and healing an export step alike. One
+// goroutine at a time.
+type Stepper struct {
+	StepperOptions
+	tuner *machine.ThreadTuner
+	grads [][]float32 // of the parameters, in the engine's memory
+}
+
+// StepperOptions say what is stepped, and how.
+type StepperOptions struct {
+	Engine    *graph.Engine // with its memory allocated
+	Params    []optim.Param // the trainable parameters
+	Values    [][]float32   // their data
+	Schedule  optim.Schedule
+	Optimizer *optim.AdamW // of Params; nil = a new one without weight decay
+	Clip      float64      // largest global norm of the gradients; 0 = no clipping
+	Threads   int
+	// Pass computes Σ loss over one batch of windows, times scale, and adds its gradient to the engine's; nil = Engine.Step.
+	Pass func(windows []data.Window, scale float32, threads int) (float64, error)
+}
+
+// StepResult is what a step has found.
+type StepResult struct {
+	Loss     float64 // mean over the loss masks of the step's windows, before the step
+	GradNorm float64 // global norm of the gradient, before clipping
+	LR       float64 // that the step was taken with
+}
+
+// DivergedError is what Step returns in place of a step that would spoil the parameters.
+type DivergedError struct{ StepResult }
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("loss %v, gradient norm %v", e.Loss, e.GradNorm)
+}
+
+// NewStepper finds the gradients of the parameters. Every parameter has to be one of the engine's.
+func NewStepper(o StepperOptions) *Stepper {
+	s := &Stepper{StepperOptions: o, tuner: machine.NewThreadTuner(o.Threads)}
+	if s.Optimizer == nil {
+		s.Optimizer = optim.NewAdamW(o.Params, 0)
+	}
+	if s.Pass == nil {
+		s.Pass = func(windows []data.Window, scale float32, threads int) (float64, error) {
+			s.Engine.SetThreads(threads)
+			return s.Engine.Step(windows, scale)
+		}
+	}
+	var names []string
+	for _, p := range o.Params {
+		names = append(names, p.Name)
+	}
+	s.grads = o.Engine.GradientsOf(names)
+	return s
+}
+
+// Step takes one step over windows. A loss or a gradient that is not healthy is a *DivergedError, and leaves the parameters
+// as they were.
+func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
+	r, err := s.gradients(windows)
+	if err != nil {
+		return r, err
+	}
+	r.GradNorm = optim.ClipGlobalNorm(s.grads, s.Clip)
+	if !healthy(r.Loss, r.GradNorm) {
+		return r, &DivergedError{r}
+	}
+	r.LR = s.Schedule.LR(s.Optimizer.Steps() + 1)
+	s.Optimizer.Step(r.LR, s.Values, s.grads)
+	s.Engine.Upload()
+	return r, nil
+}
+
+// gradients finds the mean loss over all the step's trained tokens, however many passes they take, and its gradient.
+func (s *Stepper) gradients(windows []data.Window) (StepResult, error) {
+	s.Engine.Reset()
+	seqs, weight, sum := s.Engine.Shape().Seqs, data.TotalWeight(windows), 0.0
+	for len(windows) > 0 {
+		n := min(seqs, len(windows))
+		err := s.tuner.Do(n, func(threads int) error {
+			loss, err := s.Pass(data.Fill(windows[:n], seqs), float32(1/weight), threads)
+			sum += loss
+			return err
+		})
+		if err != nil {
+			return StepResult{}, err
+		}
+		windows = windows[n:]
+	}
+	return StepResult{Loss: sum / weight}, nil
+}
+
+// healthy tells whether a step may be taken. Parameters that have grown too large show as losses that are no number, or,
+// where a norm over an overflown state gives zeros, as a loss without any gradient.
+func healthy(loss, norm float64) bool {
+	return eval.Loss(loss+norm).Measured() && (norm > 0 || loss == 0)
+}

@@ -1,0 +1,145 @@
+package trainer
+
+import (
+	"fmt"
+	"maps"
+
+	"finetune/adapter"
+	"finetune/gguf"
+	"finetune/model"
+	"finetune/quant"
+	"finetune/run"
+	"finetune/trainer/graph"
+	"finetune/trainer/optim"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
+)
+
+// trainable is what a run trains: an adapter over the base, or the base's own tensors.
+type trainable interface {
+	// params describes the trainable parameters to the optimizer and to checkpoints; values are their data, which the
+	// engine reads too.
+	params() (params []optim.Param, values [][]float32)
+	// prepare builds the training graph, which takes no memory yet. The model has to stay open as long as the engine.
+	prepare(m *llama.Model, o graph.Options) (*graph.Engine, error)
+	// statistics are the activation statistics that the engine gathers, see graph.Engine.Squares.
+	statistics() []optim.Param
+	// size is how many tensors of the base are trained or adapted, and how many trainable parameters that takes.
+	size() (tensors, parameters int)
+	// unreached is what is wrong where no gradient reaches one of the params.
+	unreached(param string) error
+	// leaner is a hint for who has too little memory.
+	leaner() string
+	// start puts the values of the adapter that the run goes on from in the place of fresh ones; it reports whether there
+	// is one.
+	start() bool
+	// save writes the result of the run, atomically, with its origin where the result has a place for it.
+	save(path string, origin map[string]gguf.Value) error
+}
+
+// newTrainable starts what is trained over a base.
+func newTrainable(base *model.Base, c run.Config, fromStart bool) (trainable, error) {
+	if c.Method == run.MethodFull {
+		f, err := newFull(base, c)
+		if err != nil {
+			return nil, err
+		}
+		return f, nil
+	}
+	a, err := newAdapter(base, c, fromStart)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// adapterTrainable trains an adapter.
+type adapterTrainable struct {
+	*adapter.Adapter
+	targets string           // as the user wrote them
+	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
+}
+
+// newAdapter chooses the adapted weights and starts their factors so that they change nothing; for some methods that reads
+// the base's weights.
+func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainable, error) {
+	id, err := base.Identity()
+	if err != nil {
+		return nil, err
+	}
+	targets, err := adapter.ParseTargets(c.Targets)
+	if err != nil {
+		return nil, err
+	}
+	selected, err := targets.Select(base.Tensors())
+	if err != nil {
+		return nil, err
+	}
+	a, err := adapter.Build(adapter.Method(c.Method), c.Rank, float32(c.Alpha), selected)
+	if err != nil {
+		return nil, err
+	}
+	a.Architecture, a.BaseName, a.BaseHash = id.Architecture, id.Name, id.Hash
+	if err := a.Bind(base.File, quant.Decode); err != nil {
+		return nil, err
+	}
+	a.Init(c.Seed)
+	t := &adapterTrainable{Adapter: a, targets: c.Targets}
+	if fromStart && c.InitFrom != "" {
+		t.initial, err = loadInitial(a, id, c)
+	}
+	return t, err
+}
+
+func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
+	return AdapterParams(a.Adapter)
+}
+
+// AdapterParams describes the factors of an adapter to an optimizer; values are their data.
+func AdapterParams(a *adapter.Adapter) (params []optim.Param, values [][]float32) {
+	for _, t := range a.Tensors() {
+		params = append(params, optim.Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1, NoDecay: t.NoDecay})
+		values = append(values, t.Mat.Data)
+	}
+	return params, values
+}
+
+func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+	return graph.Prepare(m, a.Weights, o)
+}
+
+func (a *adapterTrainable) statistics() (all []optim.Param) {
+	for _, w := range a.Weights {
+		nIn, nOut := w.Shape()
+		all = append(all, optim.Param{Name: w.Name + graph.SuffixInputs, Len: nIn}, optim.Param{Name: w.Name + graph.SuffixOutputs, Len: nOut})
+	}
+	return all
+}
+
+func (a *adapterTrainable) size() (tensors, parameters int) { return len(a.Weights), a.Parameters() }
+
+func (a *adapterTrainable) unreached(param string) error {
+	return fmt.Errorf("trainer: targets %q: %q is not used by the model's graph in a way that can be trained", a.targets, param)
+}
+
+func (a *adapterTrainable) leaner() string {
+	return "fewer --targets or a smaller --rank need less"
+}
+
+func (a *adapterTrainable) start() bool {
+	if a.initial == nil {
+		return false
+	}
+	for i, w := range a.initial.Weights {
+		for k, m := range w.Mats() {
+			copy(a.Weights[i].Mats()[k].Mat.Data, m.Mat.Data)
+		}
+	}
+	a.initial = nil
+	return true
+}
+
+func (a *adapterTrainable) save(path string, origin map[string]gguf.Value) error {
+	maps.Copy(a.Meta, origin)
+	return a.Save(path)
+}

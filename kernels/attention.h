@@ -1,6 +1,6 @@
 // Attention of all heads and its derivative without tokens × tokens numbers a head in memory; attention.c.
-#ifndef FINETUNE_KERNEL_ATTENTION_H
-#define FINETUNE_KERNEL_ATTENTION_H
+#ifndef FINETUNE_KERNELS_ATTENTION_H
+#define FINETUNE_KERNELS_ATTENTION_H
 
 #include "batch.h"
 

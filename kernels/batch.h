@@ -1,7 +1,7 @@
 // Products of F32 matrices head by head, as in attention, over any layout in which one of the first two dimensions is
 // contiguous; batch.c.
-#ifndef FINETUNE_KERNEL_BATCH_H
-#define FINETUNE_KERNEL_BATCH_H
+#ifndef FINETUNE_KERNELS_BATCH_H
+#define FINETUNE_KERNELS_BATCH_H
 
 #include "gemm.h"
 
@@ -37,5 +37,8 @@ extern const struct ft_batch_simd ft_batch_neon;
 #endif
 
 const struct ft_batch_simd *ft_best_batch_simd(void);
+
+// The scratch memory that a thread takes for any of the products, in floats.
+size_t ft_batch_scratch(void);
 
 #endif

@@ -86,8 +86,8 @@ func BenchmarkLoRA(b *testing.B) {
 				flops int64
 				build func(c *ggml.Context, w, x, dy, a, b ggml.Tensor) ggml.Tensor
 			}{
-				{"LoRAMulMat", 2 * nIn * nOut * benchTokens, func(c *ggml.Context, w, x, _, a, b ggml.Tensor) ggml.Tensor { return kernels.LoRAMul(c, w, x, a, b, 2) }},
-				{"LoRAMulMatT", 2 * nIn * nOut * benchTokens, func(c *ggml.Context, w, _, dy, a, b ggml.Tensor) ggml.Tensor {
+				{"LoRAMul", 2 * nIn * nOut * benchTokens, func(c *ggml.Context, w, x, _, a, b ggml.Tensor) ggml.Tensor { return kernels.LoRAMul(c, w, x, a, b, 2) }},
+				{"LoRAMulT", 2 * nIn * nOut * benchTokens, func(c *ggml.Context, w, _, dy, a, b ggml.Tensor) ggml.Tensor {
 					return kernels.LoRAMulT(c, w, dy, a, b, 2)
 				}},
 				{"LoRAGrads", 4 * rank * (nIn + nOut) * benchTokens, func(c *ggml.Context, _, x, dy, a, b ggml.Tensor) ggml.Tensor {

@@ -1,6 +1,6 @@
 package kernels
 
-// #include "kernels.h"
+// #include "dual.h"
 import "C"
 
 import (
@@ -11,11 +11,11 @@ import (
 
 var (
 	dualMul = newKernel("DUAL_MUL", unsafe.Pointer(C.ft_dual_mul),
-		func(node C.tensor) uint64 { return uint64(C.ft_mul_scratch(node, true)) })
+		func(node C.tensor) uint64 { return uint64(C.ft_dual_mul_scratch(node, false)) })
 	dualMulT = newKernel("DUAL_MUL_T", unsafe.Pointer(C.ft_dual_mul_t),
-		func(node C.tensor) uint64 { return uint64(C.ft_mul_scratch(node, true)) })
+		func(node C.tensor) uint64 { return uint64(C.ft_dual_mul_scratch(node, true)) })
 	dualGrads = newKernel("DUAL_GRADS", unsafe.Pointer(C.ft_dual_grads),
-		func(node C.tensor) uint64 { return uint64(C.ft_dual_scratch(node)) })
+		func(node C.tensor) uint64 { return uint64(C.ft_dual_grads_scratch(node)) })
 	dualSum = newKernel("DUAL_SUM", unsafe.Pointer(C.ft_dual_sum), nil)
 )
 

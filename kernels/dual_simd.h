@@ -17,21 +17,43 @@ FT_INLINE vec with_sign(vec x, vec n) {
 
 FT_INLINE vec relu(vec m) { return (vec)((ivec)m & (ivec)(m > 0)); }
 
-#define FT_ADD_DELTA(G) \
-	for (int64_t i = 0; i < n; i += FT_LANES) { \
-		vec m[G], nn[G]; \
-		FT_RANK_SUMS(G, m, a + i, fs, r1, b, r1, 1); \
-		FT_RANK_SUMS(G, nn, c + i, fs, r2, d, r2, 1); \
-		FT_UNROLL for (int q = 0; q < (G); q++) { \
-			float *p = rows + q * stride + i; \
-			STORE(p, LOAD(p) + with_sign(s * relu(m[q]), nn[q])); \
-		} \
-	}
+// Rows of a panel whose M and N are in registers at once.
+#if FT_LANES == 16 || defined(__aarch64__)
+enum { FT_ROWS = 4 };
+#else
+enum { FT_ROWS = 2 };
+#endif
+// Counts to a constant: a compiler that unrolls before it knows G unrolls nothing.
+#define FT_EACH_ROW(q) FT_UNROLL for (int q = 0; q < FT_ROWS; q++) if (q < G)
 
-FT_FUNC void add_delta(int64_t count, int64_t n, float *rows, int64_t stride, const float *a, const float *c, int64_t fs,
-	const float *b, int64_t r1, const float *d, int64_t r2, float s) {
-	for (; count >= 4; count -= 4, rows += 4 * stride, b += 4 * r1, d += 4 * r2) FT_ADD_DELTA(4)
-	for (; count > 0; count--, rows += stride, b += r1, d += r2) FT_ADD_DELTA(1)
+// p[q] = Σ_r left[r·FT_AK + q]·right[r] for G rows q and a row of a panel.
+FT_INLINE void rank_products(const int G, vec p[FT_ROWS][FT_NV], const float *left, const float *right, int64_t rank) {
+	FT_EACH_ROW(q)
+		FT_UNROLL for (int v = 0; v < FT_NV; v++) p[q][v] = (vec){ 0 };
+	for (int64_t r = 0; r < rank; r++, left += FT_AK, right += FT_NR)
+		FT_UNROLL for (int v = 0; v < FT_NV; v++) {
+			const vec rv = LOAD(right + v * FT_LANES);
+			FT_EACH_ROW(q) p[q][v] += left[q] * rv;
+		}
+}
+
+FT_INLINE void add_delta_rows(const int G, const float *m_left, const float *m_right, int64_t r1, const float *n_left,
+	const float *n_right, int64_t r2, float s, float *out) {
+	vec m[FT_ROWS][FT_NV], n[FT_ROWS][FT_NV];
+	rank_products(G, m, m_left, m_right, r1);
+	rank_products(G, n, n_left, n_right, r2);
+	FT_EACH_ROW(q)
+		FT_UNROLL for (int v = 0; v < FT_NV; v++) {
+			float *p = out + q * FT_NR + v * FT_LANES;
+			STORE(p, LOAD(p) + with_sign(s * relu(m[q][v]), n[q][v]));
+		}
+}
+
+FT_FUNC void add_delta(int64_t steps, const float *m_left, const float *m_right, int64_t r1, const float *n_left,
+	const float *n_right, int64_t r2, float s, float *out) {
+	int64_t q = 0;
+	for (; q + FT_ROWS <= steps; q += FT_ROWS) add_delta_rows(FT_ROWS, m_left + q, m_right, r1, n_left + q, n_right, r2, s, out + q * FT_NR);
+	for (; q < steps; q++) add_delta_rows(1, m_left + q, m_right, r1, n_left + q, n_right, r2, s, out + q * FT_NR);
 }
 
 enum { FT_HALF = FT_MR / 2 };

@@ -39,10 +39,11 @@ struct ft_simd {
 	// F16 to F32; NULL where ggml's own is used.
 	void (*from_f16)(const void *src, float *dst, int64_t n);
 
-	// rows[q] += s·ReLU(M) ⊙ sign(N) for `count` rows of n (padded) floats: M[q][i] = Σ_r b[q·r1 + r]·a[r·fs + i], N likewise.
-	void (*add_delta)(int64_t count, int64_t n, float *rows, int64_t stride, const float *a, const float *c, int64_t fs,
-		const float *b, int64_t r1, const float *d, int64_t r2, float s);
-	// Gradients of the factors from a tile G [MR][stride] of n (padded) columns; see dual.c.
+	// out[q·NR + j] += s·ReLU(M) ⊙ sign(N) for at most FT_AK steps q of a panel: M = Σ_r m_left[r·FT_AK + q]·m_right[r·NR + j]
+	// over r1 ranks, N likewise over r2. See factor.h.
+	void (*add_delta)(int64_t steps, const float *m_left, const float *m_right, int64_t r1, const float *n_left,
+		const float *n_right, int64_t r2, float s, float *out);
+	// Gradients of the factors from a tile G [MR][stride] of n (padded) columns; see dual_grads.c.
 	void (*dual_grads)(int64_t n, float *g, float *dn, int64_t stride, const float *a, const float *c, float *da, float *dc,
 		const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float *db, float *dd);
 

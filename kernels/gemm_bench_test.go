@@ -68,13 +68,13 @@ type benchOp struct {
 const benchRank = 4
 
 var benchOps = []benchOp{
-	{"MulMat32", func(k *bench, w, x, _ ggml.Tensor) ggml.Tensor { return kernels.WeightMul(k.ctx, w, x) }},
-	{"MulMatT32", func(k *bench, w, _, dy ggml.Tensor) ggml.Tensor { return kernels.WeightMulT(k.ctx, w, dy) }},
-	{"DualMulMat", func(k *bench, w, x, _ ggml.Tensor) ggml.Tensor {
+	{"WeightMul", func(k *bench, w, x, _ ggml.Tensor) ggml.Tensor { return kernels.WeightMul(k.ctx, w, x) }},
+	{"WeightMulT", func(k *bench, w, _, dy ggml.Tensor) ggml.Tensor { return kernels.WeightMulT(k.ctx, w, dy) }},
+	{"DualMul", func(k *bench, w, x, _ ggml.Tensor) ggml.Tensor {
 		f := k.factors(w, benchRank, benchRank)
 		return kernels.DualMul(k.ctx, w, x, f[0], f[1], f[2], f[3], 2)
 	}},
-	{"DualMulMatT", func(k *bench, w, _, dy ggml.Tensor) ggml.Tensor {
+	{"DualMulT", func(k *bench, w, _, dy ggml.Tensor) ggml.Tensor {
 		f := k.factors(w, benchRank, benchRank)
 		return kernels.DualMulT(k.ctx, w, dy, f[0], f[1], f[2], f[3], 2)
 	}},

@@ -1,37 +1,21 @@
 #include "lora.h"
 #include "batch.h"
+#include "factor.h"
 #include "weight.h"
 
 #include <string.h>
 
-// A factor of either kind: element (i, q), q being the rank, is data[i·line + q·rank].
-struct factor {
-	const float *data;
-	int64_t line, rank, n, r;
-};
-
-static struct factor factor_a(const struct ggml_tensor *a) { return (struct factor){ a->data, 1, a->ne[0], a->ne[0], a->ne[1] }; }
-static struct factor factor_b(const struct ggml_tensor *b) { return (struct factor){ b->data, b->ne[0], 1, b->ne[1], b->ne[0] }; }
-
 static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
 
-// W with the term: what the weight's own source packs, with the product of the factors added while it is in the cache.
+// W with the product of the factors.
 struct lora {
 	struct ft_source source;
 	struct ft_weight w;
-	struct factor steps, columns; // of the source
+	struct ft_factor left, right;
 	float s;
 };
 
-// Elements [i0, i1) of f as panels [r][step] of `width` elements each, 0 after the last.
-static void pack_factor(const struct factor *f, int64_t i0, int64_t i1, float scale, int64_t width, int64_t step, float *out) {
-	for (int64_t i = i0; i < i1; i += width, out += f->r * step)
-		for (int64_t q = 0; q < f->r; q++)
-			for (int64_t p = 0; p < width; p++)
-				out[q * step + p] = i + p < i1 ? scale * f->data[(i + p) * f->line + q * f->rank] : 0;
-}
-
-// Adds the product of two such panels to `rows` steps of a packed panel of W.
+// Adds the product of panels of two factors to `rows` steps of a packed panel of W.
 static void add_tile(const struct ft_simd *v, int64_t r, const float *left, const float *right, float *out, int64_t rows) {
 	if (rows == v->mr) {
 		v->tile_steps(r, left, right, out, v->nr, true);
@@ -42,27 +26,26 @@ static void add_tile(const struct ft_simd *v, int64_t r, const float *left, cons
 	for (int64_t p = 0; p < rows * v->nr; p++) out[p] += t[p];
 }
 
-static void panels_with_term(const struct ft_source *source, const struct ft_simd *v, int64_t k0, int64_t k1, int64_t j0, int64_t j1,
+static void panels_with_delta(const struct ft_source *source, const struct ft_simd *v, int64_t k0, int64_t k1, int64_t j0, int64_t j1,
 	float *out, float *work) {
 	const struct lora *w = (const struct lora *)source;
-	const int64_t r = w->steps.r, k = k1 - k0;
+	const int64_t r = w->left.r, k = k1 - k0;
 	float *left = work + ft_up((int64_t)w->w.source.work, 16), *right = left + (k + v->mr - 1) / v->mr * r * FT_AK;
 	w->w.source.panels(&w->w.source, v, k0, k1, j0, j1, out, work);
-	pack_factor(&w->steps, k0, k1, w->s, v->mr, FT_AK, left);
-	pack_factor(&w->columns, j0, j1, 1, v->nr, v->nr, right);
+	ft_pack_factor(&w->left, k0, k1, w->s, v->mr, FT_AK, left);
+	ft_pack_factor(&w->right, j0, j1, 1, v->nr, v->nr, right);
 	for (int64_t j = j0; j < j1; j += v->nr, right += r * v->nr, out += k * v->nr)
 		for (int64_t i = 0; i < k; i += v->mr) add_tile(v, r, left + i / v->mr * r * FT_AK, right, out + i * v->nr, ft_min(v->mr, k - i));
 }
 
 static struct lora adapted(const struct ggml_tensor *dst, bool transposed) {
 	const struct ft_simd *v = ft_best_simd();
-	const struct ft_factors none = { 0 };
-	const struct ft_weight w = transposed ? ft_weight_columns(dst->src[0], none) : ft_weight_rows(dst->src[0], none);
-	const struct factor a = factor_a(dst->src[2]), b = factor_b(dst->src[3]);
+	const struct ft_weight w = transposed ? ft_weight_columns(dst->src[0]) : ft_weight_rows(dst->src[0]);
+	const struct ft_factor a = ft_factor_a(dst->src[2]), b = ft_factor_b(dst->src[3]);
 	const size_t panels = (size_t)((FT_KC / v->mr + 1) * FT_AK + FT_NC_MAX + v->nr) * (size_t)a.r;
 	return (struct lora){
-		.source = { .panels = panels_with_term, .k_align = w.source.k_align, .work = (size_t)ft_up((int64_t)w.source.work, 16) + panels },
-		.w = w, .steps = transposed ? b : a, .columns = transposed ? a : b, .s = ft_param(dst, 0),
+		.source = { .panels = panels_with_delta, .k_align = w.source.k_align, .work = (size_t)ft_up((int64_t)w.source.work, 16) + panels },
+		.w = w, .left = transposed ? b : a, .right = transposed ? a : b, .s = ft_param(dst, 0),
 	};
 }
 
@@ -71,22 +54,18 @@ size_t ft_lora_mul_scratch(const struct ggml_tensor *dst, bool transposed) {
 	return ft_gemm_scratch(ft_best_simd(), &l.source);
 }
 
-static void multiply(tensor dst, bool transposed, int ith, int nth) {
-	const struct ggml_tensor *x = dst->src[1];
-	const struct lora l = adapted(dst, transposed);
-	ft_gemm(rows_of(x), dst->ne[0], l.steps.n, x->data, (int64_t)(x->nb[1] / 4), &l.source, dst->data, (int64_t)(dst->nb[1] / 4), ith, nth);
-}
-
 // src: w [n_in, n_out], x [n_in, N], a, b. dst: [n_out, N].
 void ft_lora_mul(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	multiply(dst, false, ith, nth);
+	const struct lora l = adapted(dst, false);
+	ft_multiply(dst, &l.source, l.left.n, ith, nth);
 }
 
 // src: w [n_in, n_out], dy [n_out, N], a, b. dst: [n_in, N].
 void ft_lora_mul_t(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	multiply(dst, true, ith, nth);
+	const struct lora l = adapted(dst, true);
+	ft_multiply(dst, &l.source, l.left.n, ith, nth);
 }
 
 // The gradients, with t = s·A·x and dt = s·Bᵀ·dy, both [r, N]:
@@ -100,7 +79,7 @@ void ft_lora_mul_t(tensor dst, int ith, int nth, void *userdata) {
 enum { FACTOR_FLOATS = 8192 }; // of a factor, in the first-level cache while tokens pass by
 
 // Elements [i0, i1) of f as rows [ranks][stride], each followed by zeros; rows after the last rank are 0.
-static void copy_factor(const struct factor *f, int64_t i0, int64_t i1, int64_t ranks, int64_t stride, float *out) {
+static void copy_factor(const struct ft_factor *f, int64_t i0, int64_t i1, int64_t ranks, int64_t stride, float *out) {
 	memset(out, 0, (size_t)(ranks * stride) * 4);
 	if (f->line == 1) {
 		for (int64_t q = 0; q < f->r; q++) memcpy(out + q * stride, f->data + q * f->rank + i0, (size_t)(i1 - i0) * 4);
@@ -117,7 +96,7 @@ size_t ft_lora_inner_scratch(const struct ggml_tensor *dst) {
 }
 
 // out [ranks, t1] = s·fᵀ·x for tokens [t0, t1).
-static void project(const struct ggml_tensor *x, const struct factor *f, float s, int64_t ranks, int64_t t0, int64_t t1, float *out) {
+static void project(const struct ggml_tensor *x, const struct ft_factor *f, float s, int64_t ranks, int64_t t0, int64_t t1, float *out) {
 	const int64_t width = factor_width(ranks), stride = width + FT_LANES_MAX, ldx = (int64_t)(x->nb[1] / 4);
 	float *copy = ft_scratch_take((size_t)(ranks * stride));
 	for (int64_t i = 0; i < f->n; i += width) {
@@ -131,7 +110,7 @@ static void project(const struct ggml_tensor *x, const struct factor *f, float s
 // src: x [n_in, N], dy [n_out, N], a, b. dst: t, then dt, [ranks, N] each.
 void ft_lora_inner(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	const struct factor a = factor_a(dst->src[2]), b = factor_b(dst->src[3]);
+	const struct ft_factor a = ft_factor_a(dst->src[2]), b = ft_factor_b(dst->src[3]);
 	const int64_t ranks = dst->ne[0], tokens = dst->ne[1], together = ft_best_batch_simd()->together;
 	const int64_t groups = (tokens + together - 1) / together; // a token is in the same group for any number of threads
 	const int64_t t0 = groups * ith / nth * together, t1 = ft_min(tokens, groups * (ith + 1) / nth * together);
@@ -141,7 +120,7 @@ void ft_lora_inner(tensor dst, int ith, int nth, void *userdata) {
 }
 
 // The gradient of elements [i0, i0+wide) of a factor: Σ x·tᵀ over all tokens.
-static void strip(const struct ggml_tensor *x, const float *t, int64_t ranks, const struct factor *f, int64_t i0, float *grad, float *copy) {
+static void strip(const struct ggml_tensor *x, const float *t, int64_t ranks, const struct ft_factor *f, int64_t i0, float *grad, float *copy) {
 	const struct ft_batch_simd *v = ft_best_batch_simd();
 	const int64_t tokens = rows_of(x), n = ft_min(v->wide, f->n - i0);
 	int64_t ldx = (int64_t)(x->nb[1] / 4);
@@ -167,7 +146,7 @@ size_t ft_lora_outer_scratch(const struct ggml_tensor *dst) {
 void ft_lora_outer(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const tensor both = dst->src[0], x = dst->src[1], dy = dst->src[2];
-	const struct factor a = factor_a(dst->src[3]), b = factor_b(dst->src[4]);
+	const struct ft_factor a = ft_factor_a(dst->src[3]), b = ft_factor_b(dst->src[4]);
 	const int64_t ranks = both->ne[0], tokens = both->ne[1], wide = ft_best_batch_simd()->wide;
 	const int64_t of_a = (a.n + wide - 1) / wide, all = of_a + (b.n + wide - 1) / wide;
 	const float *t = both->data, *dt = t + ranks * tokens;

@@ -133,7 +133,7 @@ func checkLoRAGrads(t *testing.T, c loraCase, p *loraProduct) {
 	near(t, "dB", p.db.Floats(), db, dbScale, productTolerance)
 }
 
-func TestLoRAMulMatOnWrongOperandsPanics(t *testing.T) {
+func TestLoRAMulOnWrongOperandsPanics(t *testing.T) {
 	k := newBench(t, 64, 1)
 	leaf := func(ne ...int64) ggml.Tensor { return k.leaf("t", ggml.F32, ne...) }
 	w, x, dy, a, b := leaf(8, 6), leaf(8, 4), leaf(6, 4), leaf(8, 2), leaf(2, 6)

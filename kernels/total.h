@@ -1,6 +1,6 @@
 // Gradients that are added to a total where it is kept; total.c.
-#ifndef FINETUNE_KERNEL_TOTAL_H
-#define FINETUNE_KERNEL_TOTAL_H
+#ifndef FINETUNE_KERNELS_TOTAL_H
+#define FINETUNE_KERNELS_TOTAL_H
 
 #include "kernels.h"
 

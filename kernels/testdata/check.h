@@ -10,10 +10,12 @@
 #define FINETUNE_CHECK_H
 
 #include "batch.h"
+#include "dual.h"
 #include "lora.h"
+#include "weight.h"
 
 // Every check, in the order in which they run.
-#define CHECKS(X) X(scratch) X(mul) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(total) X(cross_entropy) X(distill) X(far)
+#define CHECKS(X) X(scratch) X(weight) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(total) X(cross_entropy) X(distill) X(far)
 
 #define DECLARE(name) void check_##name(void);
 CHECKS(DECLARE)
@@ -73,7 +75,7 @@ const char *label(const char *format, ...) __attribute__((format(printf, 1, 2)))
 extern int failures;
 extern int64_t compared;
 
-// The products y = S·x and dx = Sᵀ·dy of a sum S [n_in, n_out] that is made from operands 0 and 2 on; check_mul.c.
+// The products y = S·x and dx = Sᵀ·dy of a sum S [n_in, n_out] that is made from operands 0 and 2 on; check_weight.c.
 struct sum { tensor parts[5]; struct want want; };
 void check_products(const char *what, const struct sum *s, int64_t tokens, ft_kernel forward, ft_kernel backward, float scale);
 

@@ -34,7 +34,7 @@ void check_products(const char *what, const struct sum *s, int64_t tokens, ft_ke
 	check_product(what, s, true, tokens, backward, scale);
 }
 
-void check_mul(void) {
+void check_weight(void) {
 	// Around the tiles (6 and 14 rows; 8, 16 and 32 columns) and the blocks (320 steps; 256 and 512 columns).
 	static const int64_t sizes[][3] = { // n_in, n_out, tokens
 		{ 1, 1, 1 }, { 5, 33, 2 }, { 32, 7, 15 }, { 172, 17, 13 }, { 352, 35, 29 }, { 33, 530, 7 }, { 544, 19, 3 }, { 19, 21, 331 },
@@ -49,7 +49,7 @@ void check_mul(void) {
 			s.want = want_like(s.parts[0]);
 			double *w = dense(s.parts[0]);
 			for (int64_t i = 0; i < s.want.n; i++) add_term(&s.want, i, w[i]);
-			check_products(label("mul type %d, %lldx%lldx%lld", types[k], (long long)n_in, (long long)n_out, (long long)tokens),
+			check_products(label("weight type %d, %lldx%lldx%lld", types[k], (long long)n_in, (long long)n_out, (long long)tokens),
 				&s, tokens, ft_weight_mul, ft_weight_mul_t, 0);
 			drop_want(s.want), drop(s.parts[0]), free(w);
 		}

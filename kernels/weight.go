@@ -1,6 +1,6 @@
 package kernels
 
-// #include "kernels.h"
+// #include "weight.h"
 import "C"
 
 import (
@@ -14,7 +14,7 @@ var (
 	weightMulT = newKernel("WEIGHT_MUL_T", unsafe.Pointer(C.ft_weight_mul_t), weightScratch)
 )
 
-func weightScratch(node C.tensor) uint64 { return uint64(C.ft_mul_scratch(node, false)) }
+func weightScratch(node C.tensor) uint64 { return uint64(C.ft_weight_scratch(node)) }
 
 // WeightMul is the product with a matrix w [n_in, n_out] of any type that can be dequantized and x [n_in, N, …] F32, in full
 // float32 precision: [n_out, N, …]. Each block of w is dequantized once for all N.

@@ -96,9 +96,9 @@ func (d *DoRA) bind(w *boundWeight) {
 	d.squares = sync.OnceValue(func() []float32 {
 		nIn, nOut := d.Shape()
 		sums := make([]float32, nOut)
-		room := sync.Pool{New: func() any { return NewMat(nIn, tileRows) }}
+		room := sync.Pool{New: func() any { return new(NewMat(nIn, tileRows)) }}
 		tiles(nOut, func(row0, row1 int) {
-			rows := room.Get().(Mat)
+			rows := room.Get().(*Mat)
 			w.read(rows.Data[:(row1-row0)*nIn], row0, row1)
 			for i := range row1 - row0 {
 				sums[row0+i] = squaresOf(rows.Row(i))

@@ -1,41 +1,32 @@
-# Why a Makefile at all: cgo by itself compiles llama.cpp and ggml without
-# optimization and for the oldest x86, some twenty times too slow. The flags are
-# set here once and are the same for every target, because go's build cache is
-# keyed by them: with other flags the native code is compiled again, for minutes.
-
-# What this processor has: the words of /proc/cpuinfo on Linux, of sysctl on a Mac.
+# Why a Makefile at all: llama.cpp is brought and built once, for this machine, and Go finds it by pkg-config
+# (third_party/llama.sh).
 machine := $(shell uname -m)
-cpu     := $(shell { grep -m1 '^flags' /proc/cpuinfo || sysctl -n machdep.cpu.features machdep.cpu.leaf7_features; } 2>/dev/null | tr A-Z a-z)
-lacks    = $(filter-out $(cpu),$(1))
+native  := third_party/go-llama.cpp
+# What is set on the command line does not reach $(shell) by itself.
+chosen  := $(foreach v,CC CXX LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
+bring   := env $(chosen) third_party/llama.sh
+where   := $(shell $(bring) where)
 
-# On anything but x86-64 (arm64 above all) the compiler's own choice is right.
-ifneq ($(filter x86_64 amd64,$(machine)),)
-  ifeq ($(call lacks,avx2 fma f16c bmi2 movbe),)
-    march := -march=x86-64-v3
-  endif
-  ifeq ($(call lacks,avx2 fma f16c bmi2 movbe avx512f avx512bw avx512cd avx512dq avx512vl),)
-    march := -march=x86-64-v4
-  endif
+export PKG_CONFIG_PATH := $(where)/lib/pkgconfig$(if $(PKG_CONFIG_PATH),:$(PKG_CONFIG_PATH))
+ifeq ($(shell command -v pkg-config),)
+  export PKG_CONFIG := $(where)/bin/pkg-config
 endif
-
-# Flags that are set in the environment win.
-export CGO_CFLAGS   ?= $(strip -O3 $(march))
-export CGO_CXXFLAGS ?= $(strip -O3 $(march))
-
-native := third_party/go-llama.cpp
 
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build demo base test test-fast test-apps test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-fast test-apps test-sanitize test-neon lint bench bench-kernels env help
 
-build: ## build bin/finetune (the default)
+build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
+
+llama: ## bring llama.cpp and build it for this machine, unless that was done: some minutes, once
+	@$(bring) build
 
 demo: build ## show the whole job on a small model and task that come with the program
 	bin/finetune demo
 
-test: ## run every test, Modelfiles against Ollama's own packages among them
+test: llama ## run every test, Modelfiles against Ollama's own packages among them
 	cd $(native) && go test -timeout 30m ./...
 	go test -timeout 30m ./...
 	cd apps && go test ./ollama
@@ -46,11 +37,12 @@ test-fast: ## run the tests that need no native code, in seconds
 # Where the apps are kept between runs: node-llama-cpp from npm (80 MB), and llama-cpp-python built from PyPI's source.
 export APPS ?= /tmp/finetune-apps
 
-test-apps: ## let three llama.cpp apps load an exported adapter: half a minute, the first time with their installation ten
+test-apps: llama ## let three llama.cpp apps load an exported adapter: half a minute, the first time with their installation ten
 	cd apps && go test -timeout 60m -count 1 -v .
 
-# Every kernel with the checks that need neither Go nor ggml; gemm.c is a part of check_scratch.c.
-kernels = cd kernels && $(1) -std=gnu11 -I. testdata/check_*.c $(filter-out gemm.c,$(notdir $(wildcard kernels/*.c))) -lm -lpthread -o $(CURDIR)/bin/$(2)
+headers = $$($${PKG_CONFIG:-pkg-config} --cflags llama | sed 's/-I/-isystem /g')
+# Every kernel with the checks that need neither Go nor ggml, but for its headers; gemm.c is a part of check_scratch.c.
+kernels = cd kernels && $(1) -std=gnu11 -I. $(headers) testdata/check_*.c $(filter-out gemm.c,$(notdir $(wildcard kernels/*.c))) -lm -lpthread -o $(CURDIR)/bin/$(2)
 # Whether $(1) makes programs that run with $(2).
 works   = mkdir -p bin && echo 'int main(void) { return 0; }' | $(1) -x c - -o bin/probe 2>/dev/null && $(2) bin/probe 2>/dev/null
 # Sanitizers want fixed places in memory, where the system may put something else at random.
@@ -59,7 +51,7 @@ steady  = $(shell setarch $(machine) -R true 2>/dev/null && echo setarch $(machi
 checked = if $(call works,$(CC) $(1),$(steady)); then set -ex; ($(call kernels,$(CC) -g $(1),$(2))); $(steady) bin/$(2) $(3); \
   else echo "skipped: the kernels under $(1), which does not start here"; fi
 
-test-sanitize: ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
+test-sanitize: llama ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
 	@$(call checked,-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all,check_memory)
 	@$(call checked,-O2 -fsanitize=thread,check_threads,best)
 
@@ -71,7 +63,7 @@ else
   NEON_RUN ?= $(shell command -v qemu-aarch64-static || echo qemu-aarch64)
 endif
 
-test-neon: ## run the kernels for arm64, on other machines with a cross compiler and an emulator
+test-neon: llama ## run the kernels for arm64, on other machines with a cross compiler and an emulator
 	@if $(call works,$(NEON_CC),$(NEON_RUN)); then set -ex; \
 	  ($(call kernels,$(NEON_CC) -O2,check_neon)); $(NEON_RUN) bin/check_neon best; \
 	else echo "skipped: the kernels for arm64 ($(strip $(NEON_CC) $(NEON_RUN)): Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)"; fi
@@ -79,7 +71,7 @@ test-neon: ## run the kernels for arm64, on other machines with a cross compiler
 # The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.
 compilers = $(foreach cc,$(CC) gcc-11 clang aarch64-linux-gnu-gcc,$(if $(shell command -v $(cc)),$(cc)))
 
-lint: ## gofmt, go vet and staticcheck, over all modules; warnings of C compilers
+lint: llama ## gofmt, go vet and staticcheck, over all modules; warnings of C compilers
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt -w would change:" $$files >&2; exit 1; }
 	go vet ./...
 	cd $(native) && go vet ./...
@@ -87,14 +79,14 @@ lint: ## gofmt, go vet and staticcheck, over all modules; warnings of C compiler
 	go tool staticcheck ./...
 	check=$$(go tool -n staticcheck) && cd $(native) && "$$check" ./... && cd $(CURDIR)/apps && "$$check" ./...
 	cd kernels && for cc in $(compilers); do for f in *.c testdata/*.c; do \
-	  $$cc -std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror -I. -c $$f -o /dev/null || exit 1; done; done
+	  $$cc -std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror -I. $(headers) -c $$f -o /dev/null || exit 1; done; done
 
 bench: build ## measure training speed and memory: the table of docs/performance.md, some minutes and 5 GB in /tmp
 	bin/finetune bench --shape smol135 --type q8_0,q4_0,q4_k_m,f16
 	bin/finetune bench --shape qwen05 --type q8_0,q4_0,q4_k_m,f16
 	bin/finetune bench --shape tiny1b --type q4_0,q4_k_m --repeat 3
 
-bench-kernels: ## measure the kernels by themselves, as a share of the multiply-add peak
+bench-kernels: llama ## measure the kernels by themselves, as a share of the multiply-add peak
 	go test -run '^$$' -bench . ./kernels
 
 # The texts that the demo's base model learns (demo/base.md), and where it is made.
@@ -110,9 +102,8 @@ base: build ## make the demo's base model again from the texts in DATA, an hour
 	cd $(WORK) && $(CURDIR)/bin/finetune eval --model run/model.gguf --data val.jsonl --ngram train.jsonl
 	go run ./cmd/makebase ship $(WORK)/run/model.gguf demo/base.gguf
 
-env: ## print the flags for a shell: eval "$(make env)"
-	@echo 'export CGO_CFLAGS="$(CGO_CFLAGS)"'
-	@echo 'export CGO_CXXFLAGS="$(CGO_CXXFLAGS)"'
+env: llama ## print what a shell needs for go commands of its own: eval "$(make -s env)"
+	@$(bring) env
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile

@@ -3,7 +3,6 @@ package eval_test
 import (
 	"errors"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"finetune/adapter"
@@ -15,12 +14,11 @@ import (
 	"finetune/internal/testrun/trained"
 	"finetune/run"
 	"finetune/trainer/data"
-
-	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// With 24 to 28 blocks of nine tensors, as a Llama of 3 billion parameters has, adapters over all matrices are more than
-// llama.cpp by itself has room for, and it would end the process: while training traces, and with adapters in use.
+// With 24 to 28 blocks of nine tensors, as a Llama of 3 billion parameters has, adapters over all matrices are more than a
+// graph has room for that llama.cpp sized without them, and it would end the process: while training traces, and with
+// adapters in use.
 func TestAdaptersOverManyBlocks(t *testing.T) {
 	c := testrun.Tiny(t)
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 28, Embd: 32, FF: 48, Ctx: 64})
@@ -30,17 +28,15 @@ func TestAdaptersOverManyBlocks(t *testing.T) {
 	_, val := testrun.Data(t, m, c)
 	e := trained.Evaluator(t, m, c.Ctx)
 	path := filepath.Join(c.Out, run.AdapterFile)
-	for range llama.MaxAdapters {
+	const adapters = 4
+	for range adapters {
 		if _, err := e.Attach(path, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
 	four := trained.Loss(t, e, val.All())
-	if _, err := e.Attach(path, 1); err == nil || !strings.Contains(err.Error(), "4 adapters already") {
-		t.Errorf("a fifth adapter: %v, want an error", err)
-	}
 	one := trained.Evaluator(t, m, c.Ctx)
-	if _, err := one.Attach(path, llama.MaxAdapters); err != nil {
+	if _, err := one.Attach(path, adapters); err != nil {
 		t.Fatal(err)
 	}
 	if got := trained.Loss(t, one, val.All()); !near.Within(got, four, sameBatchTolerance) {

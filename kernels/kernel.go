@@ -3,6 +3,7 @@ package kernels
 /*
 // The kernels hold their own loops: they do not wait for the flags of the build.
 #cgo CFLAGS: -O3
+#cgo pkg-config: llama
 #cgo LDFLAGS: -lm
 #include "kernels.h"
 */

@@ -3,8 +3,6 @@
 #include <string.h>
 
 enum {
-	TYPE_F32 = 0,
-	TYPE_F16 = 1,
 	SLACK = 512,          // whole blocks on both sides of a range of columns, and whole panels
 	WIDE = FT_NC_MAX + SLACK, // floats in a buffered row of a range of columns
 	GROUP = 4,            // such rows at a time
@@ -23,8 +21,8 @@ static struct ft_weight weight(tensor w) {
 // Elements [i0, i1) of a row, whole blocks, to F32.
 static void dequantize(const struct ft_weight *w, const struct ft_simd *v, int64_t row, int64_t i0, int64_t i1, float *out) {
 	const char *src = w->data + (size_t)row * w->row_bytes + (size_t)(i0 / w->block) * w->block_bytes;
-	if (w->type == TYPE_F32) memcpy(out, src, (size_t)(i1 - i0) * 4);
-	else if (w->type == TYPE_F16 && v->from_f16) v->from_f16(src, out, i1 - i0);
+	if (w->type == GGML_TYPE_F32) memcpy(out, src, (size_t)(i1 - i0) * 4);
+	else if (w->type == GGML_TYPE_F16 && v->from_f16) v->from_f16(src, out, i1 - i0);
 	else w->to_float(src, out, i1 - i0);
 }
 

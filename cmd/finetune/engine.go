@@ -14,7 +14,7 @@ func startEngine(u *ui) {
 	ggml.ReturnBlocks()
 	if ok, cure := llama.FastBuild(); !ok {
 		u.warn("built without AVX2 and FMA, which this processor has: everything will be many times slower",
-			"make build sets the compiler flags; without make, "+cure)
+			cure)
 	}
 	if u.verbose {
 		log := &lineLog{say: u.say}

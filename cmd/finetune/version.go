@@ -16,7 +16,9 @@ type versionReport struct {
 	Revision string `json:"revision"` // of the source, empty when it is not known
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
-	Backends string `json:"backends"` // llama.cpp's line about its build
+	Llama    string `json:"llama"`    // release of llama.cpp, version and commit of its ggml
+	Backends string `json:"backends"` // those in this build
+	Features string `json:"features"` // llama.cpp's line about what they were compiled for
 	Fast     bool   `json:"fast"`     // compiled for what this processor has
 }
 
@@ -35,7 +37,7 @@ func versionCommand(u *ui) *cobra.Command {
 			if r.Revision != "" {
 				fmt.Fprintf(u.results(), "revision %s\n", r.Revision)
 			}
-			fmt.Fprintf(u.results(), "llama.cpp %s\n", r.Backends)
+			fmt.Fprintf(u.results(), "llama.cpp %s, %s\n%s\n", r.Llama, r.Backends, r.Features)
 			return nil
 		},
 	}
@@ -48,7 +50,9 @@ func newVersionReport() versionReport {
 		Revision: version.Revision(),
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Backends: llama.BuildInfo(),
+		Llama:    llama.Release(),
+		Backends: llama.Backends(),
+		Features: llama.BuildInfo(),
 	}
 	r.Fast, _ = llama.FastBuild()
 	return r

@@ -94,8 +94,7 @@ var variants = []Variant{
 	{Name: "glm4", Arch: "glm4", Of: Spec{Arch: "qwen2"}, Unconverted: true, // fused gate, norms after the blocks
 		Drop: []string{"ffn_gate.weight", "ffn_up.weight"},
 		Add: map[string][]int64{"blk.*.ffn_up.weight": {64, 192}, "blk.*.post_attention_norm.weight": {64},
-			"blk.*.post_ffw_norm.weight": {64}},
-		Unadapted: []string{"attn_output", "ffn_down"}},
+			"blk.*.post_ffw_norm.weight": {64}}},
 	{Name: "orion", Arch: "orion", Of: likeLlama, // LayerNorm with SwiGLU
 		Add:  map[string][]int64{"output_norm.bias": {64}, "blk.*.attn_norm.bias": {64}, "blk.*.ffn_norm.bias": {64}},
 		Keys: map[string]any{"orion.attention.layer_norm_epsilon": float32(1e-5)}},
@@ -104,10 +103,6 @@ var variants = []Variant{
 			"granite.embedding_scale": float32(3), "granite.attention.scale": float32(0.2)}},
 	{Name: "smollm3", Arch: "smollm3", Of: Spec{Arch: "llama", Layers: 4}}, // no rotation in every fourth layer
 	{Name: "internlm2", Arch: "internlm2", Of: likeLlama},
-	{Name: "solar", Arch: "solar", Of: likeLlama, Unconverted: true, // scalars, which are elements of a weight that all layers share
-		Add: map[string][]int64{"bskcn_tv.weight": {2}},
-		Keys: map[string]any{"solar.attention.block_skip_connection.0": []uint32{1, 0}, "solar.attention.block_skip_connection.1": []uint32{0, 0},
-			"solar.attention.block_skip_connection.2": []uint32{0, 1}, "solar.attention.block_skip_connection.3": []uint32{0, 0}}},
 	{Name: "xverse", Arch: "xverse", Of: likeLlama},
 	{Name: "minicpm3", Arch: "minicpm3", Of: Spec{Arch: "llama", HeadsKV: 4}, Unconverted: true, // latent attention
 		Drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight"},

@@ -22,7 +22,10 @@ CHECKS(DECLARE)
 
 // Three types stand for all: F32, F16, which some sets decode by themselves, and Q8_0 with its blocks of 32 and a scale,
 // here always 1/64, for what ggml's to_float decodes in blocks.
-enum { F32 = 0, F16 = 1, Q8 = 8, BLOCK = 32 };
+#define F32 GGML_TYPE_F32
+#define F16 GGML_TYPE_F16
+#define Q8 GGML_TYPE_Q8_0
+enum { BLOCK = 32 };
 
 // How a tensor lies in memory: dimension i of the memory is dimension axes[i] of the tensor; the lines of the memory's
 // first dimension are followed by `gap` elements.
@@ -30,8 +33,8 @@ struct layout { const char *name; int axes[4]; int64_t gap; };
 
 // A tensor of random numbers: multiples of 1/8 in [−1, 1] (of 1/64 in [−2, 2] for Q8), so that sums of a few products are
 // exact; halves of many exponents for F16. new_rows has `gap` blocks after each row.
-tensor new_tensor(int type, int64_t n0, int64_t n1);
-tensor new_rows(int type, int64_t n0, int64_t n1, int64_t gap);
+tensor new_tensor(enum ggml_type type, int64_t n0, int64_t n1);
+tensor new_rows(enum ggml_type type, int64_t n0, int64_t n1, int64_t gap);
 tensor new_view(const struct layout *l, int64_t n0, int64_t n1, int64_t n2, int64_t n3);
 // A contiguous F32 tensor for a result.
 tensor new_result(int64_t n0, int64_t n1, int64_t n2, int64_t n3);

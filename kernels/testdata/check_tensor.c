@@ -26,7 +26,7 @@ static void q8_to_float(const void *x, float *y, int64_t k) {
 }
 
 // What the kernels ask ggml.
-const struct ggml_type_traits *ggml_get_type_traits(int type) {
+const struct ggml_type_traits *ggml_get_type_traits(enum ggml_type type) {
 	static const struct ggml_type_traits f32 = { .type_name = "f32", .blck_size = 1, .type_size = 4 };
 	static const struct ggml_type_traits f16 = { .type_name = "f16", .blck_size = 1, .type_size = 2, .to_float = f16_to_float };
 	static const struct ggml_type_traits q8 = { .type_name = "q8_0", .blck_size = BLOCK, .type_size = BLOCK_BYTES, .to_float = q8_to_float };
@@ -39,7 +39,7 @@ int draw(int n) {
 	return (int)(state >> 8) % n;
 }
 
-static void draw_element(int type, char *p) {
+static void draw_element(enum ggml_type type, char *p) {
 	const float eighths = (float)(draw(17) - 8) / 8;
 	// Exponents from 2^−12 to 2^2, and the smallest of all below that are not normal.
 	const uint16_t h = (uint16_t)(draw(2) << 15 | (draw(20) ? 3 + draw(15) : 0) << 10 | draw(1024));
@@ -71,14 +71,14 @@ static tensor fill(tensor t) {
 	return t;
 }
 
-static tensor empty_tensor(int type, int64_t n0, int64_t n1, int64_t n2, int64_t n3) {
+static tensor empty_tensor(enum ggml_type type, int64_t n0, int64_t n1, int64_t n2, int64_t n3) {
 	tensor t = calloc(1, sizeof *t);
 	t->type = type;
 	t->ne[0] = n0, t->ne[1] = n1, t->ne[2] = n2, t->ne[3] = n3;
 	return t;
 }
 
-tensor new_rows(int type, int64_t n0, int64_t n1, int64_t gap) {
+tensor new_rows(enum ggml_type type, int64_t n0, int64_t n1, int64_t gap) {
 	const struct ggml_type_traits *traits = ggml_get_type_traits(type);
 	tensor t = empty_tensor(type, n0, n1, 1, 1);
 	t->nb[0] = traits->type_size, t->nb[1] = (size_t)(n0 / traits->blck_size + gap) * traits->type_size;
@@ -86,7 +86,7 @@ tensor new_rows(int type, int64_t n0, int64_t n1, int64_t gap) {
 	return fill(t);
 }
 
-tensor new_tensor(int type, int64_t n0, int64_t n1) { return new_rows(type, n0, n1, 0); }
+tensor new_tensor(enum ggml_type type, int64_t n0, int64_t n1) { return new_rows(type, n0, n1, 0); }
 
 tensor new_view(const struct layout *l, int64_t n0, int64_t n1, int64_t n2, int64_t n3) {
 	tensor t = empty_tensor(F32, n0, n1, n2, n3);

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"finetune/adapter"
 	"finetune/gguf"
@@ -34,9 +33,6 @@ type trace struct {
 // is attached first: the graph then holds the adapter branches exactly where inference applies them, and a target that
 // the architecture's code never adapts shows by its absence.
 func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err error) {
-	if err := adaptable(model.Arch(), targets); err != nil {
-		return nil, err
-	}
 	f16 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
 		NCtx: shape.Tokens(), NBatch: shape.Tokens(), NUBatch: shape.Tokens(), NSeqMax: shape.Seqs, Threads: 1,
@@ -63,21 +59,6 @@ func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err 
 		return nil, fmt.Errorf("graph: %w", err)
 	}
 	return t, nil
-}
-
-// adaptable refuses the weights at which llama.cpp stops the whole process when an adapter is attached: it asks for the
-// precision of their product, and finds the sum of product and adapter there.
-func adaptable(arch string, targets []target) error {
-	if arch != "glm4" && arch != "glm4moe" {
-		return nil
-	}
-	for _, t := range targets {
-		if strings.HasSuffix(t.name, ".attn_output.weight") || strings.HasSuffix(t.name, ".ffn_down.weight") {
-			return &UnsupportedError{Arch: arch, Op: "MUL_MAT", Node: t.name,
-				Why: "llama.cpp cannot apply an adapter to this weight, leave it out of the targets"}
-		}
-	}
-	return nil
 }
 
 func (t *trace) close() error {

@@ -85,7 +85,7 @@ func vjpXielu(s *sweep, t, dy ggml.Tensor) error {
 	n, p, b, eps := t.ParamF(1), t.ParamF(2), t.ParamF(3), t.ParamF(4)
 	right := c.Step(x)
 	left := c.ScaleBias(right, -1, 1)
-	exp := c.Exp(c.Clamp(c.Cont(x), float32(math.Inf(-1)), eps)) // Cont: Clamp writes where it reads
+	exp := c.Exp(c.Clamp(x, float32(math.Inf(-1)), eps))
 	bent := c.ScaleBias(c.Mul(exp, inside(c, x, float32(math.Inf(-1)), eps)), n, -n)
 	slope := c.Add(c.Mul(right, c.Scale(x, 2*p)), c.Mul(left, bent))
 	s.give(t.Src(0), c.Mul(s.cont(dy), c.ScaleBias(slope, 1, b)))
@@ -131,8 +131,8 @@ func vjpSwigluOAI(s *sweep, t, dy ggml.Tensor) error {
 	none := float32(math.Inf(-1))
 	dy = s.cont(dy)
 	s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
-		x := c.Clamp(c.Cont(g), none, limit) // Cont: Clamp writes where it reads
-		v := c.Clamp(c.Cont(u), -limit, limit)
+		x := c.Clamp(g, none, limit)
+		v := c.Clamp(u, -limit, limit)
 		dg = c.Mul(c.Mul(dy, c.ScaleBias(v, 1, 1)), slopeSwish(c, x, alpha))
 		du = c.Mul(dy, c.Mul(x, c.Sigmoid(c.Scale(x, alpha))))
 		return c.Mul(dg, inside(c, g, none, limit)), c.Mul(du, inside(c, u, -limit, limit))

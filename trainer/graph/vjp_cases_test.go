@@ -133,11 +133,8 @@ var ruleCases = []ruleCase{
 	{"MEAN", [][]int64{{6, 4, 2}}, of1((*ggml.Context).Mean)},
 }
 
-// clamp is a node of its own, as the rewriter makes it: that of ggml's constructor works in place.
 func clamp(lo, hi float32) builder {
-	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.add(r.ctx.Like(r.ctx.Clamp(x[0], lo, hi), x[0].NE(), x[0]))
-	}
+	return func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Clamp(x[0], lo, hi)) }
 }
 
 // of1 and of2 are cases of one operation.

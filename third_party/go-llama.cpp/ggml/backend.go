@@ -9,7 +9,7 @@ import "fmt"
 
 // Backend runs graphs. One goroutine at a time.
 type Backend struct {
-	p       C.ggml_object
+	p       C.ggml_backend_t
 	threads int // at most
 }
 
@@ -64,7 +64,7 @@ func (b *Backend) Workspace(g Graph) int64 {
 func (b *Backend) Supports(t Tensor) bool { return bool(C.ggml_backend_supports_op(b.p, t.p)) }
 
 // Buffer is memory of a backend that holds tensors for as long as it is open.
-type Buffer struct{ p C.ggml_object }
+type Buffer struct{ p C.ggml_backend_buffer_t }
 
 // AllocateAll gives memory to every tensor of the context that has none: how parameters get a home of their own.
 func (b *Backend) AllocateAll(c *Context) (*Buffer, error) {

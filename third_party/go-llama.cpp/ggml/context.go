@@ -8,7 +8,7 @@ import "C"
 import "fmt"
 
 // Context holds the descriptors of tensors and graphs, not their data. Close frees it and everything made in it.
-type Context struct{ p C.ggml_object }
+type Context struct{ p *C.struct_ggml_context }
 
 // NewContext makes room for the descriptors of nTensors tensors and one Graph of as many nodes for each of nGraphs.
 // It runs Check once for the process.
@@ -42,7 +42,7 @@ func (c *Context) NewTensor(t Type, ne ...int64) Tensor {
 	for i, n := range ne {
 		shape[i] = C.int64_t(n)
 	}
-	return Tensor{C.ggml_new_tensor(c.p, C.int(t), 4, &shape[0])}
+	return Tensor{C.ggml_new_tensor(c.p, C.enum_ggml_type(t), 4, &shape[0])}
 }
 
 // Like makes a node with the operation and parameters of o over other operands, with a shape of its own. It is how a

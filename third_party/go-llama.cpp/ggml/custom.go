@@ -4,12 +4,11 @@ package ggml
 #include <string.h>
 #include "abi.h"
 
-enum { FT_ALL_THREADS = -1 };
-static tensor ft_new_custom(ggml_object ctx, void *fun, int type, const int64_t *ne, tensor *args, int n) {
-	return ggml_custom_4d(ctx, type, ne[0], ne[1], ne[2], ne[3], args, n, (ft_custom)fun, FT_ALL_THREADS, NULL);
+static tensor ft_new_custom(struct ggml_context *ctx, void *fun, enum ggml_type type, const int64_t *ne, tensor *args, int n) {
+	return ggml_custom_4d(ctx, type, ne[0], ne[1], ne[2], ne[3], args, n, (ggml_custom_op_t)fun, GGML_N_TASKS_MAX, NULL);
 }
-static tensor ft_new_custom_inplace(ggml_object ctx, void *fun, tensor a, tensor *args, int n) {
-	return ggml_custom_inplace(ctx, a, args, n, (ft_custom)fun, FT_ALL_THREADS, NULL);
+static tensor ft_new_custom_inplace(struct ggml_context *ctx, void *fun, tensor a, tensor *args, int n) {
+	return ggml_custom_inplace(ctx, a, args, n, (ggml_custom_op_t)fun, GGML_N_TASKS_MAX, NULL);
 }
 // ggml keeps the function of a custom operation in the first words of its parameters.
 static void *ft_custom_of(tensor t) {
@@ -37,7 +36,7 @@ const FirstParam = C.FT_PARAM
 // Custom is a node of type t and shape ne that f computes from its operands, nine at most.
 func (c *Context) Custom(f CustomFunc, t Type, ne [4]int64, operands ...Tensor) Tensor {
 	args := handles(operands)
-	return Tensor{C.ft_new_custom(c.p, f, C.int(t), (*C.int64_t)(&ne[0]), unsafe.SliceData(args), C.int(len(args)))}
+	return Tensor{C.ft_new_custom(c.p, f, C.enum_ggml_type(t), (*C.int64_t)(&ne[0]), unsafe.SliceData(args), C.int(len(args)))}
 }
 
 // CustomInPlace is a view of a that f computes in a's memory, from a, its first operand, and the others.

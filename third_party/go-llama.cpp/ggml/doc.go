@@ -10,12 +10,5 @@
 // A Context, and every Tensor and Graph made from it, belongs to one goroutine at a time.
 package ggml
 
-/*
-#include "abi.h"
-*/
+// #cgo pkg-config: llama
 import "C"
-
-import (
-	// ggml and its CPU backend, compiled by cgo inside go build.
-	_ "github.com/ollama/ollama/ml/backend/ggml/ggml/src"
-)

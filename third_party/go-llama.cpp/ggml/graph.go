@@ -8,7 +8,7 @@ import "C"
 import "fmt"
 
 // Graph is a list of nodes in the order in which they are computed.
-type Graph struct{ p C.ggml_object }
+type Graph struct{ p *C.struct_ggml_cgraph }
 
 // NewGraph makes an empty graph for at most size nodes and as many leaves.
 func (c *Context) NewGraph(size int) Graph {
@@ -28,14 +28,16 @@ func (g Graph) Node(i int) Tensor { return Tensor{C.ggml_graph_node(g.p, C.int(i
 func (c *Context) Part(g Graph, from, to int) Graph {
 	part := c.NewGraph(max(1, to-from))
 	for i := from; i < to; i++ {
-		C.ggml_graph_add_node(part.p, g.Node(i).p)
+		node := g.Node(i).p
+		node.flags |= C.GGML_TENSOR_FLAG_COMPUTE // backends pass over nodes without it, and only Expand sets it
+		C.ggml_graph_add_node(part.p, node)
 	}
 	return part
 }
 
 // Allocator gives the nodes of one graph their memory, reusing the memory of nodes that nobody needs any more
 // (ggml-alloc.c, ggml_gallocr). Its graph may be computed any number of times.
-type Allocator struct{ p C.ggml_object }
+type Allocator struct{ p C.ggml_gallocr_t }
 
 // Allocate plans and takes the memory for g on the backend. Leaves that lie in buffers of their own keep them.
 func (b *Backend) Allocate(g Graph) (*Allocator, error) {

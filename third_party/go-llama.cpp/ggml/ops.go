@@ -58,7 +58,7 @@ func (c *Context) ScaleBias(a Tensor, s, b float32) Tensor {
 	return Tensor{C.ggml_scale_bias(c.p, a.p, C.float(s), C.float(b))}
 }
 
-// Clamp limits a to [lo, hi], in a's own memory: whoever else reads a may see it clamped.
+// Clamp limits a to [lo, hi].
 func (c *Context) Clamp(a Tensor, lo, hi float32) Tensor {
 	return Tensor{C.ggml_clamp(c.p, a.p, C.float(lo), C.float(hi))}
 }
@@ -72,23 +72,23 @@ func (c *Context) SwigluSplit(a, b Tensor) Tensor { return Tensor{C.ggml_swiglu_
 // Swiglu is silu(g)·u of the two halves of a's rows: g first, or u first when swapped.
 func (c *Context) Swiglu(a Tensor, swapped bool) Tensor { return c.Glu(a, GateSwiglu, swapped) }
 
-// Gate is a function f of the gated linear units f(g)·u, by ggml's ids (ggml.h, enum ggml_glu_op).
+// Gate is a function f of the gated linear units f(g)·u, by ggml's ids (enum ggml_glu_op).
 type Gate int
 
 const (
-	GateReglu      Gate = 0 // relu
-	GateGeglu      Gate = 1 // gelu
-	GateSwiglu     Gate = 2 // silu
-	GateGegluErf   Gate = 4
-	GateGegluQuick Gate = 5
+	GateReglu      Gate = C.GGML_GLU_OP_REGLU  // relu
+	GateGeglu      Gate = C.GGML_GLU_OP_GEGLU  // gelu
+	GateSwiglu     Gate = C.GGML_GLU_OP_SWIGLU // silu
+	GateGegluErf   Gate = C.GGML_GLU_OP_GEGLU_ERF
+	GateGegluQuick Gate = C.GGML_GLU_OP_GEGLU_QUICK
 )
 
 // Glu is f(g)·u of the two halves of a's rows: g first, or u first when swapped. GluSplit is f(g)·u of two tensors.
 func (c *Context) Glu(a Tensor, f Gate, swapped bool) Tensor {
-	return Tensor{C.ggml_glu(c.p, a.p, C.int(f), C.bool(swapped))}
+	return Tensor{C.ggml_glu(c.p, a.p, C.enum_ggml_glu_op(f), C.bool(swapped))}
 }
 func (c *Context) GluSplit(g, u Tensor, f Gate) Tensor {
-	return Tensor{C.ggml_glu_split(c.p, g.p, u.p, C.int(f))}
+	return Tensor{C.ggml_glu_split(c.p, g.p, u.p, C.enum_ggml_glu_op(f))}
 }
 
 // SwigluOAI is x·σ(alpha·x)·(y + 1) with x = min(g, limit) and y = u limited to ±limit.
@@ -152,7 +152,7 @@ func (c *Context) MulMat(a, b Tensor) Tensor { return Tensor{C.ggml_mul_mat(c.p,
 // MulMatF32 is MulMat with the precision of float32 asked for, which backends that have a faster, rounded path honour.
 func (c *Context) MulMatF32(a, b Tensor) Tensor {
 	t := C.ggml_mul_mat(c.p, a.p, b.p)
-	C.ggml_mul_mat_set_prec(t, 10) // GGML_PREC_F32
+	C.ggml_prec_set_acc(t, C.GGML_PREC_F32)
 	return Tensor{t}
 }
 
@@ -177,7 +177,9 @@ func (c *Context) Rope(a, pos, freqFactors Tensor, dims, mode int, freqBase floa
 func (c *Context) Cont(a Tensor) Tensor { return Tensor{C.ggml_cont(c.p, a.p)} }
 
 // Cast copies a into another type.
-func (c *Context) Cast(a Tensor, t Type) Tensor { return Tensor{C.ggml_cast(c.p, a.p, C.int(t))} }
+func (c *Context) Cast(a Tensor, t Type) Tensor {
+	return Tensor{C.ggml_cast(c.p, a.p, C.enum_ggml_type(t))}
+}
 
 // Reshape is a contiguous tensor seen in another shape.
 func (c *Context) Reshape(a Tensor, ne ...int64) Tensor {

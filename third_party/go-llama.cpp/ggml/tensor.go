@@ -66,7 +66,7 @@ func (t Tensor) IsLeaf() bool { return t.p.op == 0 }
 func (t Tensor) Src(i int) Tensor { return Tensor{t.p.src[i]} }
 
 // MaxSrc is the number of operand slots of a tensor.
-const MaxSrc = C.FT_MAX_SRC
+const MaxSrc = C.GGML_MAX_SRC
 
 // ViewSrc is the tensor whose memory a view shares: always the root, never another view. None if t is no view.
 func (t Tensor) ViewSrc() Tensor { return Tensor{t.p.view_src} }
@@ -88,7 +88,7 @@ func (t Tensor) SameShape(o Tensor) bool { return t.NE() == o.NE() }
 
 // IsWeight reports whether the tensor lies in a buffer of model weights.
 func (t Tensor) IsWeight() bool {
-	return t.p.buffer != nil && C.ggml_backend_buffer_get_usage(t.p.buffer) == C.FT_USAGE_WEIGHTS
+	return t.p.buffer != nil && C.ggml_backend_buffer_get_usage(t.p.buffer) == C.GGML_BACKEND_BUFFER_USAGE_WEIGHTS
 }
 
 // SetInput keeps the tensor's memory from being used before the graph starts; SetOutput from being reused after.

@@ -4,11 +4,11 @@ package ggml
 #include <stdlib.h>
 #include "abi.h"
 
-static void ft_to_float(int type, const void *src, float *dst, int64_t n) {
+static void ft_to_float(enum ggml_type type, const void *src, float *dst, int64_t n) {
 	ggml_get_type_traits(type)->to_float(src, dst, n);
 }
-static bool ft_has_to_float(int type) { return ggml_get_type_traits(type)->to_float != NULL; }
-static bool ft_has_from_float(int type) { return ggml_get_type_traits(type)->from_float_ref != NULL; }
+static bool ft_has_to_float(enum ggml_type type) { return ggml_get_type_traits(type)->to_float != NULL; }
+static bool ft_has_from_float(enum ggml_type type) { return ggml_get_type_traits(type)->from_float_ref != NULL; }
 */
 import "C"
 
@@ -22,22 +22,22 @@ type Type int32
 
 // The types that code here names. Others are used by their id, as read from a file.
 const (
-	F32  Type = 0
-	F16  Type = 1
-	I32  Type = 26
-	I64  Type = 27
-	BF16 Type = 30
+	F32  Type = C.GGML_TYPE_F32
+	F16  Type = C.GGML_TYPE_F16
+	I32  Type = C.GGML_TYPE_I32
+	I64  Type = C.GGML_TYPE_I64
+	BF16 Type = C.GGML_TYPE_BF16
 )
 
 // typeCount bounds the ids that may be passed to ggml, which indexes a table with them unchecked.
-const typeCount = 40
+const typeCount = C.GGML_TYPE_COUNT
 
 // String is ggml_type_name: "f32", "q4_K".
 func (t Type) String() string {
 	if t < 0 || t >= typeCount {
 		return fmt.Sprintf("type %d", int32(t))
 	}
-	return C.GoString(C.ggml_type_name(C.int(t)))
+	return C.GoString(C.ggml_type_name(C.enum_ggml_type(t)))
 }
 
 // BlockSize is the number of elements in a block, 0 for an id that ggml does not know.
@@ -45,7 +45,7 @@ func (t Type) BlockSize() int64 {
 	if t < 0 || t >= typeCount {
 		return 0
 	}
-	return int64(C.ggml_blck_size(C.int(t)))
+	return int64(C.ggml_blck_size(C.enum_ggml_type(t)))
 }
 
 // BlockBytes is the number of bytes in a block, 0 for an id that ggml does not know.
@@ -53,12 +53,12 @@ func (t Type) BlockBytes() int64 {
 	if t < 0 || t >= typeCount {
 		return 0
 	}
-	return int64(C.ggml_type_size(C.int(t)))
+	return int64(C.ggml_type_size(C.enum_ggml_type(t)))
 }
 
 // CanDequantize reports whether Dequantize takes the type.
 func (t Type) CanDequantize() bool {
-	return t == F32 || t.BlockBytes() > 0 && bool(C.ft_has_to_float(C.int(t)))
+	return t == F32 || t.BlockBytes() > 0 && bool(C.ft_has_to_float(C.enum_ggml_type(t)))
 }
 
 // CanQuantize reports whether Quantize takes the type without an importance matrix.
@@ -66,7 +66,7 @@ func (t Type) CanQuantize() bool {
 	if t == F32 {
 		return true
 	}
-	return t.BlockBytes() > 0 && bool(C.ft_has_from_float(C.int(t))) && !bool(C.ggml_quantize_requires_imatrix(C.int(t)))
+	return t.BlockBytes() > 0 && bool(C.ft_has_from_float(C.enum_ggml_type(t))) && !bool(C.ggml_quantize_requires_imatrix(C.enum_ggml_type(t)))
 }
 
 // Dequantize decodes len(dst) elements of type t from src with ggml's to_float (ggml-quants.c). The lengths must agree
@@ -87,7 +87,7 @@ func Dequantize(t Type, src []byte, dst []float32) error {
 		copy(dst, unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(src))), n))
 		return nil
 	}
-	C.ft_to_float(C.int(t), unsafe.Pointer(unsafe.SliceData(src)), (*C.float)(unsafe.SliceData(dst)), C.int64_t(n))
+	C.ft_to_float(C.enum_ggml_type(t), unsafe.Pointer(unsafe.SliceData(src)), (*C.float)(unsafe.SliceData(dst)), C.int64_t(n))
 	return nil
 }
 
@@ -110,7 +110,7 @@ func Quantize(t Type, src []float32, nPerRow int, imatrix []float32) ([]byte, er
 	if imatrix != nil {
 		importance = (*C.float)(unsafe.SliceData(imatrix))
 	}
-	C.ggml_quantize_chunk(C.int(t), (*C.float)(unsafe.SliceData(src)), unsafe.Pointer(unsafe.SliceData(dst)), 0,
+	C.ggml_quantize_chunk(C.enum_ggml_type(t), (*C.float)(unsafe.SliceData(src)), unsafe.Pointer(unsafe.SliceData(dst)), 0,
 		C.int64_t(len(src)/nPerRow), C.int64_t(nPerRow), importance)
 	return dst, nil
 }

@@ -24,9 +24,6 @@ type Adapter struct {
 	users int // contexts that have it set
 }
 
-// MaxAdapters is how many adapters a context can have set at once: its graph has room for so many, over all weights.
-const MaxAdapters = C.FL_MAX_ADAPTERS
-
 // LoadAdapter loads the GGUF LoRA file at path for m. The caller closes the Adapter, after the contexts that use it and
 // before m. Errors are as LoadModel's; an adapter for another architecture or of other shapes is an *Error.
 func LoadAdapter(m *Model, path string) (*Adapter, error) {
@@ -95,7 +92,7 @@ func (a *Adapter) release() {
 }
 
 // SetAdapter adds a to what the context computes, scaled by scale on top of the adapter's own alpha / rank. Set again, it
-// takes the new scale. Several adapters add up, MaxAdapters at most.
+// takes the new scale. Several adapters add up.
 func (c *Context) SetAdapter(a *Adapter, scale float32) error {
 	op := fmt.Sprintf("set adapter %q", a.path)
 	switch {
@@ -104,25 +101,22 @@ func (c *Context) SetAdapter(a *Adapter, scale float32) error {
 	case a.m != c.m:
 		return errorf(op, "it was loaded for another model: %q, want %q", a.m.path, c.m.path)
 	}
-	_, again := c.adapters[a]
+	before, again := c.adapters[a]
 	if !again {
-		if len(c.adapters) >= MaxAdapters {
-			return errorf(op, "the context has %d adapters already, the most that there is room for", len(c.adapters))
-		}
 		if err := a.retain(op); err != nil {
 			return err
 		}
 	}
-	var e C.fl_error
-	if code := int(C.fl_set_adapter(c.p, a.p, C.float(scale), &e)); code != 0 {
-		if !again {
-			a.release()
-		}
-		return nativeError(op, code, &e, fmt.Sprintf("failed with code %d", code))
+	c.adapters[a] = scale
+	err := c.useAdapters(op)
+	switch {
+	case err != nil && again:
+		c.adapters[a] = before
+	case err != nil:
+		delete(c.adapters, a)
+		a.release()
 	}
-	c.adapters[a] = struct{}{}
-	c.stale = true
-	return nil
+	return err
 }
 
 // ClearAdapters takes all adapters off the context.
@@ -130,47 +124,22 @@ func (c *Context) ClearAdapters() {
 	if c.closed || len(c.adapters) == 0 {
 		return
 	}
-	c.stale = true
-	C.llama_clear_adapter_lora(c.p)
 	for a := range c.adapters {
 		a.release()
 	}
 	clear(c.adapters)
+	_ = c.useAdapters("clear adapters") // none at all cannot fail
 }
 
-// rebuild makes llama.cpp forget the graph of the last Decode. llama.cpp builds a new graph only when the batch has another
-// shape or the context another setting, and does not count the adapters among those: a change would go unnoticed, as long as
-// the batches stay alike. So one is provoked: the first token of the batch to come is decoded with the embeddings setting
-// turned over, stopped before any work is done.
-func (c *Context) rebuild(b *cBatch) error {
-	if !c.stale || !c.built {
-		return nil
+// useAdapters hands llama.cpp all adapters at once. It builds a new graph for them.
+func (c *Context) useAdapters(op string) error {
+	adapters, scales := make([]*C.llama_adapter_lora, 0, len(c.adapters)), make([]C.float, 0, len(c.adapters))
+	for a, scale := range c.adapters {
+		adapters, scales = append(adapters, a.p), append(scales, C.float(scale))
 	}
-	restore, err := c.snapshot()
-	if err != nil {
-		return err
-	}
-	output := C.int8_t(1)
 	var e C.fl_error
-	C.llama_set_embeddings(c.p, C.bool(!c.embeddings))
-	code := int(C.fl_stopped_decode(c.trace, c.p, 1, b.tokens, b.pos, b.seq, &output, &e))
-	C.llama_set_embeddings(c.p, C.bool(c.embeddings))
-	if code == 0 { // nothing on the CPU to stop it at
-		n := C.llama_memory_seq_pos_max(c.memory(), *b.seq)
-		c.RemoveTokens(int32(*b.seq), int(n), -1)
+	if code := int(C.fl_set_adapters(c.p, unsafe.SliceData(adapters), C.size_t(len(adapters)), unsafe.SliceData(scales), &e)); code != 0 {
+		return nativeError(op, code, &e, fmt.Sprintf("failed with code %d", code))
 	}
-	c.stale = code != 0 && code != CodeAborted // no graph was built: the decode to come will tell why
-	return restore()
-}
-
-// snapshot keeps the state of models that cannot forget single tokens, and with it the stopped decode's.
-func (c *Context) snapshot() (restore func() error, err error) {
-	if !c.m.IsRecurrent() && !c.m.IsHybrid() {
-		return func() error { return nil }, nil
-	}
-	state, err := c.State()
-	return func() error {
-		c.ClearMemory()
-		return c.SetState(state)
-	}, err
+	return nil
 }

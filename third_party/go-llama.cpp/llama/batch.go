@@ -43,7 +43,7 @@ func decodeFailure(code, n int) string {
 	return fmt.Sprintf("failed with code %d", code)
 }
 
-// prepare refuses what llama.cpp would abort on, fills in what b leaves out and makes way for changed adapters.
+// prepare refuses what llama.cpp would abort on and fills in what b leaves out.
 func (c *Context) prepare(op string, b Batch) (*cBatch, error) {
 	if c.closed {
 		return nil, errorf(op, "the context is closed")
@@ -60,12 +60,7 @@ func (c *Context) prepare(op string, b Batch) (*cBatch, error) {
 	case n > c.NUBatch() && c.wholeBatchOnly():
 		return nil, &Error{op, CodeInvalidBatch, fmt.Sprintf("batch of %d tokens, want at most NUBatch = %d for a model that is not causal", n, c.NUBatch())}
 	}
-	nb := c.fill(b)
-	if err := c.rebuild(nb); err != nil {
-		return nil, err
-	}
-	c.built = true
-	return nb, nil
+	return c.fill(b), nil
 }
 
 // wholeBatchOnly reports whether the model attends in both directions, so that a batch cannot be cut.

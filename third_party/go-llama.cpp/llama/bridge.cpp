@@ -1,6 +1,8 @@
 // The bridge: every call that may throw, with the exception turned into a code and a text before it reaches Go.
 #include "bridge.h"
 
+#include <ggml-cpu.h>
+
 #include <atomic>
 #include <cstdio>
 #include <cstring>
@@ -10,7 +12,7 @@
 #include <string>
 #include <vector>
 
-ggml_device fl_no_devices[1] = { nullptr };
+ggml_backend_dev_t fl_no_devices[1] = { nullptr };
 
 // ---- log
 
@@ -20,8 +22,6 @@ extern "C" bool flGoProgress(float progress, uintptr_t handle);
 
 namespace {
 
-enum { LEVEL_ERROR = 4, LEVEL_CONT = 5 };
-
 std::atomic<bool> log_forward{false};
 
 // The library logs on the thread that called it, so what belongs to a call is what this thread logs while it runs.
@@ -29,9 +29,9 @@ thread_local std::string *capture = nullptr;
 thread_local bool mute = false;
 thread_local int last_level = 0;
 
-void on_log(int level, const char *text, void *) {
-	if (level != LEVEL_CONT) last_level = level;
-	if (capture && last_level == LEVEL_ERROR && capture->size() < FL_ERROR_SIZE) {
+void on_log(enum ggml_log_level level, const char *text, void *) {
+	if (level != GGML_LOG_LEVEL_CONT) last_level = level;
+	if (capture && last_level == GGML_LOG_LEVEL_ERROR && capture->size() < FL_ERROR_SIZE) {
 		try {
 			*capture += text;
 		} catch (...) { // without memory the line is lost, not the call
@@ -122,28 +122,12 @@ void fl_log_forward(bool on) { log_forward = on; }
 
 // ---- model, adapters, context
 
-// The list of a model's tensors, which llama-model.cpp keeps and shows to llama.cpp's own tools.
-const std::vector<std::pair<std::string, struct ggml_tensor *>> &llama_internal_get_tensor_map(const llama_model *);
-
-// A context has room for a graph of 8 nodes and leaves for each entry of that list (llama_context::graph_max_nodes), which
-// adapters over all weights of a model of 24 to 28 blocks do not fit into; what does not fit ends the process. A weight's
-// branch is four nodes and two leaves. Entries without a name, which nobody finds, make room for FL_MAX_ADAPTERS.
-static void make_room_for_adapters(const llama_model *model) {
-	auto &list = const_cast<std::vector<std::pair<std::string, struct ggml_tensor *>> &>(llama_internal_get_tensor_map(model));
-	const size_t n = list.size();
-	list.resize(n + (6 * FL_MAX_ADAPTERS * n + 7) / 8);
-}
-
 llama_model *fl_load_model(const char *path, struct llama_model_params params, uintptr_t progress, fl_error *err) {
 	if (progress) {
 		params.progress_callback = on_progress;
 		params.progress_callback_user_data = reinterpret_cast<void *>(progress);
 	}
-	return guarded_pointer(err, [&] {
-		llama_model *model = llama_model_load_from_file(path, params);
-		if (model) make_room_for_adapters(model);
-		return model;
-	});
+	return guarded_pointer(err, [&] { return llama_model_load_from_file(path, params); });
 }
 
 llama_context *fl_new_context(llama_model *model, struct llama_context_params params, fl_error *err) {
@@ -154,11 +138,11 @@ llama_adapter_lora *fl_load_adapter(llama_model *model, const char *path, fl_err
 	return guarded_pointer(err, [&] { return llama_adapter_lora_init(model, path); });
 }
 
-int32_t fl_set_adapter(llama_context *ctx, llama_adapter_lora *adapter, float scale, fl_error *err) {
-	return guarded_code(err, [&] { return llama_set_adapter_lora(ctx, adapter, scale); }, not_zero);
+int32_t fl_set_adapters(llama_context *ctx, llama_adapter_lora **adapters, size_t n, float *scales, fl_error *err) {
+	return guarded_code(err, [&] { return llama_set_adapters_lora(ctx, adapters, n, scales); }, not_zero);
 }
 
-int32_t fl_quantize(const char *in, const char *out, int ftype, int threads, fl_error *err) {
+int32_t fl_quantize(const char *in, const char *out, enum llama_ftype ftype, int threads, fl_error *err) {
 	auto params = llama_model_quantize_default_params();
 	params.ftype = ftype;
 	params.nthread = threads;
@@ -385,33 +369,15 @@ size_t fl_written_context_params(void) { return written(reinterpret_cast<void (*
 size_t fl_written_quantize_params(void) { return written(reinterpret_cast<void (*)(void)>(llama_model_quantize_default_params)); }
 
 int fl_compiled_features(void) {
-	int f = 0;
-#if defined(__x86_64__)
-	f |= FL_X86;
-#endif
-#if defined(__AVX2__)
-	f |= FL_AVX2;
-#endif
-#if defined(__FMA__)
-	f |= FL_FMA;
-#endif
-#if defined(__F16C__)
-	f |= FL_F16C;
-#endif
-#if defined(__AVX512F__)
-	f |= FL_AVX512;
-#endif
-	return f;
+	return (ggml_cpu_has_avx2() ? FL_AVX2 : 0) | (ggml_cpu_has_fma() ? FL_FMA : 0);
 }
 
 int fl_cpu_features(void) {
 	int f = 0;
 #if defined(__x86_64__)
 	__builtin_cpu_init();
-	f |= FL_X86;
 	if (__builtin_cpu_supports("avx2")) f |= FL_AVX2;
 	if (__builtin_cpu_supports("fma")) f |= FL_FMA;
-	if (__builtin_cpu_supports("avx512f")) f |= FL_AVX512;
 #endif
 	return f;
 }

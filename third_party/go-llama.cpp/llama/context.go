@@ -56,10 +56,8 @@ type Context struct {
 
 	params     ContextParams
 	embeddings bool
-	output     []bool // of the last Decode: which tokens have logits
-	adapters   map[*Adapter]struct{}
-	built      bool // a graph was built
-	stale      bool // the adapters changed since, see rebuild
+	output     []bool               // of the last Decode: which tokens have logits
+	adapters   map[*Adapter]float32 // those that are set, with their scale
 }
 
 // NewContext makes a context for m. The caller closes it, before m. A model without weights (VocabOnly, a tokenizer-only
@@ -83,7 +81,7 @@ func newContext(op string, m *Model, p ContextParams) (*Context, error) {
 		return nil, err
 	}
 	p.Threads = orDefault(p.Threads, runtime.NumCPU())
-	c := &Context{m: m, params: p, embeddings: p.Embeddings, adapters: map[*Adapter]struct{}{}}
+	c := &Context{m: m, params: p, embeddings: p.Embeddings, adapters: map[*Adapter]float32{}}
 	if c.trace = C.fl_trace_new(); c.trace == nil {
 		return nil, errorf(op, "out of memory")
 	}
@@ -149,15 +147,15 @@ func (p ContextParams) native() C.struct_llama_context_params {
 	params.rope_freq_scale = C.float(p.RopeFreqScale)
 	switch {
 	case p.Trace || p.FlashAttn == FlashAttnOff:
-		params.flash_attn_type = 0
+		params.flash_attn_type = C.LLAMA_FLASH_ATTN_TYPE_DISABLED
 	case p.FlashAttn == FlashAttnOn:
-		params.flash_attn_type = 1
+		params.flash_attn_type = C.LLAMA_FLASH_ATTN_TYPE_ENABLED
 	}
 	if p.TypeK != nil {
-		params.type_k = C.int(*p.TypeK)
+		params.type_k = C.enum_ggml_type(*p.TypeK)
 	}
 	if p.TypeV != nil {
-		params.type_v = C.int(*p.TypeV)
+		params.type_v = C.enum_ggml_type(*p.TypeV)
 	}
 	return params
 }
@@ -235,9 +233,8 @@ func (c *Context) EmbeddingSeq(seq int32) []float32 {
 // Pools reports whether the model pools the embeddings of a sequence's tokens into one (BERT and the like). The pooling
 // types that do are above LLAMA_POOLING_TYPE_NONE, all but the last one, RANK, whose result is a score.
 func (c *Context) Pools() bool {
-	const none, rank = 0, 4
 	p := C.llama_pooling_type(c.p)
-	return p > none && p != rank
+	return p > C.LLAMA_POOLING_TYPE_NONE && p != C.LLAMA_POOLING_TYPE_RANK
 }
 
 func (c *Context) isOutput(i int) bool { return i >= 0 && i < len(c.output) && c.output[i] }

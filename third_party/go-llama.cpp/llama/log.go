@@ -10,11 +10,11 @@ type LogLevel int
 
 // The levels of llama.cpp's and ggml's log.
 const (
-	LogDebug    LogLevel = 1
-	LogInfo     LogLevel = 2
-	LogWarn     LogLevel = 3
-	LogError    LogLevel = 4
-	LogContinue LogLevel = 5 // goes on with the line before
+	LogDebug    LogLevel = C.GGML_LOG_LEVEL_DEBUG
+	LogInfo     LogLevel = C.GGML_LOG_LEVEL_INFO
+	LogWarn     LogLevel = C.GGML_LOG_LEVEL_WARN
+	LogError    LogLevel = C.GGML_LOG_LEVEL_ERROR
+	LogContinue LogLevel = C.GGML_LOG_LEVEL_CONT // goes on with the line before
 )
 
 var logHook atomic.Pointer[func(LogLevel, string)]

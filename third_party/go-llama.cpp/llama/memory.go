@@ -40,19 +40,12 @@ func (c *Context) CanShift() bool {
 	if mem == nil || !bool(C.llama_memory_can_shift(mem)) {
 		return false
 	}
-	switch ropeType := C.llama_model_rope_type(c.m.p); ropeType {
-	case ropeMRoPE, ropeIMRoPE, ropeVision:
+	switch C.llama_model_rope_type(c.m.p) { // several positions a token
+	case C.LLAMA_ROPE_TYPE_MROPE, C.LLAMA_ROPE_TYPE_IMROPE, C.LLAMA_ROPE_TYPE_VISION:
 		return false
 	}
 	return true
 }
-
-// The rope types with several positions a token (enum llama_rope_type).
-const (
-	ropeMRoPE  = 8
-	ropeVision = 24
-	ropeIMRoPE = 40
-)
 
 // Len is the number of positions that seq takes up in memory: one more than its last position.
 func (c *Context) Len(seq int32) int {
@@ -68,6 +61,6 @@ func (c *Context) Len(seq int32) int {
 func (c *Context) HasMemory() bool { return c.memory() != nil }
 
 // memory is nil where HasMemory is false.
-func (c *Context) memory() C.llama_memory { return C.llama_get_memory(c.p) }
+func (c *Context) memory() C.llama_memory_t { return C.llama_get_memory(c.p) }
 
 func (c *Context) validSeq(seq int32) bool { return seq >= 0 && int(seq) < c.NSeqMax() }

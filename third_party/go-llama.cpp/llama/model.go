@@ -86,8 +86,7 @@ func (p ModelParams) native() (params C.struct_llama_model_params, free func()) 
 	params.n_gpu_layers = C.int32_t(p.GPULayers)
 	params.main_gpu = C.int32_t(p.MainGPU)
 	params.vocab_only = C.bool(p.VocabOnly)
-	params.use_mmap = C.bool(!p.NoMmap)
-	params.use_mlock = C.bool(p.Mlock)
+	params.load_mode = p.loadMode()
 	params.check_tensors = C.bool(p.CheckTensors)
 	params.use_extra_bufts = C.bool(p.RepackWeights)
 	if p.GPULayers == 0 {
@@ -102,6 +101,19 @@ func (p ModelParams) native() (params C.struct_llama_model_params, free func()) 
 	copy(unsafe.Slice((*float32)(split), n), p.TensorSplit)
 	params.tensor_split = split
 	return params, func() { C.free(unsafe.Pointer(split)) }
+}
+
+// loadMode is how the file comes into memory. Left to llama.cpp, direct I/O would keep weights from being mapped on some systems.
+func (p ModelParams) loadMode() C.enum_llama_load_mode {
+	switch {
+	case p.NoMmap && p.Mlock:
+		return C.LLAMA_LOAD_MODE_MLOCK
+	case p.NoMmap:
+		return C.LLAMA_LOAD_MODE_NONE
+	case p.Mlock:
+		return C.LLAMA_LOAD_MODE_MMAP_MLOCK
+	}
+	return C.LLAMA_LOAD_MODE_MMAP
 }
 
 // splitPart matches the name of one file of several. The first of them may hold the metadata alone.

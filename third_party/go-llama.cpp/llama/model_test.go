@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -170,8 +171,36 @@ func TestCheckAcceptsTheLinkedLibrary(t *testing.T) {
 	}
 }
 
+func TestCheckRefusesAnotherRelease(t *testing.T) {
+	if err := llama.CheckRelease("0.5.0", "0.6.0"); err == nil || !strings.Contains(err.Error(), "release 0.6.0, the program was compiled for 0.5.0") {
+		t.Errorf("CheckRelease = %v, want both releases named", err)
+	}
+	for _, built := range []string{"0.5.0", ""} { // "": compiled without make, nobody knows
+		if err := llama.CheckRelease(built, "0.5.0"); err != nil {
+			t.Errorf("CheckRelease(%q, 0.5.0) = %v", built, err)
+		}
+	}
+	for _, tt := range []struct {
+		written uintptr
+		ok      bool
+	}{{136, true}, {129, true}, {128, false}, {137, false}} {
+		if err := llama.CheckSize("params", tt.written, 136); (err == nil) != tt.ok {
+			t.Errorf("CheckSize of %d bytes in a struct of 136 = %v, want it accepted: %v", tt.written, err, tt.ok)
+		}
+	}
+}
+
+func TestReleaseAndBackendsAreNamed(t *testing.T) {
+	if got := llama.Release(); !regexp.MustCompile(`^\d+\.\d+\.\d+\S*, ggml \d+\.\d+\.\d+ \S+$`).MatchString(got) {
+		t.Errorf("Release = %q", got)
+	}
+	if got := llama.Backends(); !strings.Contains(got, "CPU") {
+		t.Errorf("Backends = %q, want CPU among them", got)
+	}
+}
+
 func TestFastBuildGivesAHintWhenSlow(t *testing.T) {
-	if ok, hint := llama.FastBuild(); ok != (hint == "") || !ok && !strings.Contains(hint, "-march=x86-64-v") {
+	if ok, hint := llama.FastBuild(); ok != (hint == "") || !ok && !strings.Contains(hint, "make llama") {
 		t.Errorf("FastBuild = %v, %q", ok, hint)
 	}
 	if !strings.Contains(llama.BuildInfo(), "CPU") {

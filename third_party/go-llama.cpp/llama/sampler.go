@@ -82,7 +82,7 @@ func (s *Sampler) build(op string, v *Vocab, p SamplerParams) error {
 		if repeat == 0 {
 			repeat = 1
 		}
-		C.fl_sampler_add_penalty(s.p, C.llama_sampler_init_penalties(C.int32_t(last), C.float(repeat), C.float(p.PenaltyFreq), C.float(p.PenaltyPresent)))
+		C.fl_sampler_add_penalty(s.p, C.llama_sampler_init_penalties(C.int32_t(v.n), C.int32_t(last), C.float(repeat), C.float(p.PenaltyFreq), C.float(p.PenaltyPresent)))
 	}
 	if err := s.addBias(op, v, p.LogitBias); err != nil {
 		return err

@@ -19,12 +19,9 @@ type Vocab struct {
 	none bool // the model comes without a vocabulary
 }
 
-// vocabNone is LLAMA_VOCAB_TYPE_NONE.
-const vocabNone = 0
-
 func newVocab(m *Model) *Vocab {
 	p := C.llama_model_get_vocab(m.p)
-	return &Vocab{p: p, m: m, n: int(C.llama_vocab_n_tokens(p)), none: C.llama_vocab_type(p) == vocabNone}
+	return &Vocab{p: p, m: m, n: int(C.llama_vocab_n_tokens(p)), none: C.llama_vocab_type(p) == C.LLAMA_VOCAB_TYPE_NONE}
 }
 
 // NTokens is n_vocab, the number of tokens.

@@ -46,11 +46,11 @@ func RopeTable(c *ggml.Context, node, pos, freqFactors ggml.Tensor) ggml.Tensor 
 }
 
 // CanRotate reports whether Rotate does what a ROPE node over x [n, heads, N] does: pairs of neighbours (mode 0) or of
-// halves (mode 2), by one position a token.
+// halves (mode 2) from the first element on, by one position a token.
 func CanRotate(node, x, pos ggml.Tensor) bool {
-	ne, dims, mode := x.NE(), int64(node.Param(1)), node.Param(2)
+	ne, dims, mode, offset := x.NE(), int64(node.Param(1)), node.Param(2), node.Param(15)
 	return x.Type() == ggml.F32 && x.NB()[0] == 4 && ne[3] == 1 && pos.NE() == [4]int64{ne[2], 1, 1, 1} &&
-		(mode == 0 || mode == 2) && dims%2 == 0 && dims <= ne[0]
+		(mode == 0 || mode == 2) && offset == 0 && dims%2 == 0 && dims <= ne[0]
 }
 
 // Rotate is ROPE of x [n, heads, N] by a RopeTable: pairs of neighbours, or of halves. Back is the transposed rotation,

@@ -3,7 +3,10 @@ package llama
 // #include "bridge.h"
 import "C"
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Batch is what a Decode computes: tokens, each at a position of a sequence.
 type Batch struct {
@@ -57,6 +60,8 @@ func (c *Context) prepare(op string, b Batch) (*cBatch, error) {
 	case b.Pos != nil && len(b.Pos) != n, b.Seq != nil && len(b.Seq) != n, b.Output != nil && len(b.Output) != n:
 		return nil, &Error{op, CodeInvalidBatch, fmt.Sprintf("batch of %d tokens with %d positions, %d sequence ids and %d outputs",
 			n, len(b.Pos), len(b.Seq), len(b.Output))}
+	case slices.Min(b.Tokens) < 0: // to llama.cpp -1 is no token
+		return nil, &Error{op, CodeInvalidBatch, fmt.Sprintf("token %d in the batch, want one of the %d in the vocabulary", slices.Min(b.Tokens), c.m.vocab.n)}
 	case n > c.NUBatch() && c.wholeBatchOnly():
 		return nil, &Error{op, CodeInvalidBatch, fmt.Sprintf("batch of %d tokens, want at most NUBatch = %d for a model that is not causal", n, c.NUBatch())}
 	}

@@ -108,7 +108,7 @@ func TestWrongBatchesAreErrors(t *testing.T) {
 		{"empty", llama.Batch{}, llama.CodeInvalidBatch, "without tokens"},
 		{"above NBatch", llama.Batch{Tokens: make([]int32, 65)}, llama.CodeInvalidBatch, "batch of 65 tokens, want at most NBatch = 64"},
 		{"token out of range", llama.Batch{Tokens: []int32{int32(n)}}, llama.CodeInvalidBatch, "invalid token[0] = 512"},
-		{"negative token", llama.Batch{Tokens: []int32{-1}}, llama.CodeInvalidBatch, "invalid token"},
+		{"negative token", llama.Batch{Tokens: []int32{-1}}, llama.CodeInvalidBatch, "token -1 in the batch"},
 		{"sequence out of range", llama.Batch{Tokens: []int32{1}, Seq: []int32{1}}, llama.CodeInvalidBatch, "invalid seq_id"},
 		{"lengths differ", llama.Batch{Tokens: []int32{1, 2}, Pos: []int32{0}}, llama.CodeInvalidBatch, "2 tokens with 1 positions"},
 		{"gap in positions", llama.Batch{Tokens: []int32{1, 2}, Pos: []int32{0, 5}}, llama.CodeInvalidBatch, "not continuous"},

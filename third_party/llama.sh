@@ -91,7 +91,7 @@ pip_failed() {
   if grep -q 'DO NOT MATCH THE HASHES' "$1"; then
     die "$package $version has the SHA-256 $(sed -n 's/^ *Got *//p' "$1" | head -n 1), want $sha256: not taken"
   fi
-  die "pip cannot bring $package $version: $(grep -v '^ *$' "$1" | tail -n 1)"
+  die "pip cannot bring $package $version: $(grep -v '^ *$' "$1" | tail -n 1) (LLAMA_SRC=dir takes a checkout of llama.cpp instead)"
 }
 
 # ---- the build

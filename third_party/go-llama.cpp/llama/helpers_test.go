@@ -90,12 +90,17 @@ func argmax(x []float32) int32 {
 	return int32(best)
 }
 
+// maxDiff is the largest difference, NaN where one is, +Inf for lists that are not of one length.
 func maxDiff(a, b []float32) float64 {
-	d := 0.0
-	for i := range a {
-		d = max(d, math.Abs(float64(a[i])-float64(b[i])))
+	if len(a) != len(b) {
+		return math.Inf(1)
 	}
-	return d
+	largest := 0.0
+	for i := range a {
+		d := float64(a[i]) - float64(b[i])
+		largest = max(largest, d, -d)
+	}
+	return largest
 }
 
 func typ(t ggml.Type) *ggml.Type { return &t }

@@ -285,6 +285,27 @@ func TestTypeThatNeedsImportance(t *testing.T) {
 	logits(t, c.Out)
 }
 
+// full is a disk without room.
+type full struct{ error }
+
+func (f full) Write([]byte) (int, error) { return 0, f.error }
+
+func TestWritingStopsAtAnError(t *testing.T) {
+	base := testmodel.Path(t, testmodel.Spec{})
+	m, err := open(Config{Model: base, Adapters: []Adapter{{random(t, base, adapter.MethodLoRA, "attn_q", 0.2, 11), 1}}, Out: filepath.Join(t.TempDir(), "out.gguf")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	cause := errors.New("no room")
+	c := m.changes["blk.0.attn_q.weight"]
+	for what, err := range map[string]error{"copy": m.copy(full{cause}, c.Tensor), "merge": m.merge(full{cause}, c)} {
+		if !errors.Is(err, cause) {
+			t.Errorf("%s = %v, want %v", what, err, cause)
+		}
+	}
+}
+
 // TestSplits goes from one file to parts and back.
 func TestSplits(t *testing.T) {
 	base := quantized(t, "q4_k_m")

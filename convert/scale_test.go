@@ -10,9 +10,7 @@ import (
 func TestTidy(t *testing.T) {
 	for in, want := range map[float64]float64{
 		16: 16, 0.3: 0.3, -4: -4, 2.5: 2.5, 0: 0,
-		3 * 0.1 * 10:              3, // 3.0000000000000004
-		-(0.1 + 0.2 + 0.7) * 1e10: -1e10,
-		1e6 + 1e-3:                1e6 + 1e-3,
+		math.Nextafter(3, 4): 3, math.Nextafter(-1e10, 0): -1e10, 1e6 + 1e-3: 1e6 + 1e-3,
 	} {
 		if got := tidy(in); got != want {
 			t.Errorf("tidy(%v) = %v, want %v", in, got, want)

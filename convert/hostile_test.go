@@ -346,6 +346,9 @@ func TestTiedHead(t *testing.T) {
 			f.add(module, 4, s)
 			checkRefused(t, Config{From: f.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 			checkRefused(t, Config{From: f.write(t), To: MLX, Model: model}, refused, "the head is the embeddings")
+			mlx := folder{mlxWeights, safetensors.F32, map[string][]int64{module + ".lora_a": {int64(s.in), 4}, module + ".lora_b": {4, int64(s.out)}},
+				map[string]any{"fine_tune_type": "lora", "lora_parameters": map[string]any{"scale": 20.0}}}
+			checkRefused(t, Config{From: mlx.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 		}
 	}
 }
@@ -373,6 +376,7 @@ func TestMLXFoldersThatAreRefused(t *testing.T) {
 		"half a pair":        {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {64, 4}}, kind: damaged, want: "lora_a or lora_b is missing"},
 		"not transposed":     {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {4, 64}, "model.layers.0.self_attn.k_proj.lora_b": {32, 4}}, kind: damaged, want: "A is [64 4] and B [4 32], want"},
 		"experts":            {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {2, 64, 4}, "model.layers.0.self_attn.k_proj.lora_b": {2, 4, 32}}, kind: damaged, want: "2 and 2 matrices, the model has 1"},
+		"one expert's B":     {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {64, 4}, "model.layers.0.self_attn.k_proj.lora_b": {2, 4, 32}}, kind: damaged, want: "1 and 2 matrices, the model has 1"},
 		"unknown module":     {shapes: map[string][]int64{"model.layers.0.mixer.lora_a": {64, 4}, "model.layers.0.mixer.lora_b": {4, 32}}, kind: damaged, want: "that an adapter can be on"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -140,7 +140,7 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 	}{
 		"half a pair":         {func(f folder) { delete(f.shapes, q+".lora_B.weight") }, damaged, "A or B is missing"},
 		"other prefix":        {func(f folder) { f.shapes["model.x.lora_A.weight"] = []int64{4, 64} }, damaged, "begins with base_model.model."},
-		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in"},
+		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in .lora_A.weight or .lora_B.weight"},
 		"DoRA":                {func(f folder) { f.shapes[q+".lora_magnitude_vector"] = []int64{64} }, damaged, "has a lora_magnitude_vector, and adapter_config.json does not say use_dora"},
 		"bias of B":           {func(f folder) { f.shapes[q+".lora_B.bias"] = []int64{64} }, refused, "is a bias of B"},
 		"bias":                {func(f folder) { f.shapes[q+".bias"] = []int64{64} }, refused, "a bias that was trained"},

@@ -288,6 +288,8 @@ func TestMLXLayout(t *testing.T) {
 		}
 	}
 	type settings struct {
+		Model        string
+		Finetune     any // ours, where there is something to say
 		FineTuneType string `json:"fine_tune_type"`
 		NumLayers    int    `json:"num_layers"`
 		Parameters   struct {
@@ -305,7 +307,7 @@ func TestMLXLayout(t *testing.T) {
 	}
 	config := read(mlx)
 	p := config.Parameters
-	if config.FineTuneType != "lora" || config.NumLayers != 1 || p.Rank != 2 || p.Scale != 8 || p.Dropout == nil || !slices.Equal(p.Keys, []string{"self_attn.k_proj"}) {
+	if config.Model != "some/model" || config.Finetune != nil || config.FineTuneType != "lora" || config.NumLayers != 1 || p.Rank != 2 || p.Scale != 8 || p.Dropout == nil || !slices.Equal(p.Keys, []string{"self_attn.k_proj"}) {
 		t.Errorf("config = %+v, want the last layer's k_proj, rank 2, scale 16/2", config)
 	}
 	first, _ := mustRun(t, peftFolder(m, 2, func(s site) bool { return s.layer == 0 && strings.HasSuffix(s.name, "k_proj") }).write(t), MLX, model)

@@ -346,7 +346,7 @@ func TestTiedHead(t *testing.T) {
 			f.add(name, 4, mod)
 			checkRefused(t, Config{From: f.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 			checkRefused(t, Config{From: f.write(t), To: MLX, Model: model}, refused, "the head is the embeddings")
-			mlx := folder{mlxWeights, safetensors.F32, map[string][]int64{module + ".lora_a": {int64(s.in), 4}, module + ".lora_b": {4, int64(s.out)}},
+			mlx := folder{mlxWeights, safetensors.F32, map[string][]int64{name + ".lora_a": {int64(mod.in), 4}, name + ".lora_b": {4, int64(mod.out)}},
 				map[string]any{"fine_tune_type": "lora", "lora_parameters": map[string]any{"scale": 20.0}}}
 			checkRefused(t, Config{From: mlx.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 		}

@@ -310,7 +310,7 @@ func TestMLXLayout(t *testing.T) {
 	if config.Model != "some/model" || config.Finetune != nil || config.FineTuneType != "lora" || config.NumLayers != 1 || p.Rank != 2 || p.Scale != 8 || p.Dropout == nil || !slices.Equal(p.Keys, []string{"self_attn.k_proj"}) {
 		t.Errorf("config = %+v, want the last layer's k_proj, rank 2, scale 16/2", config)
 	}
-	first, _ := mustRun(t, peftFolder(m, 2, func(s site) bool { return s.layer == 0 && strings.HasSuffix(s.name, "k_proj") }).write(t), MLX, model)
+	first, _ := mustRun(t, peftFolder(m, 2, func(s module) bool { return s.layer == 0 && strings.HasSuffix(s.name, "k_proj") }).write(t), MLX, model)
 	if c := read(first); c.NumLayers != 3 || !slices.Equal(c.Parameters.Keys, []string{"self_attn.k_proj"}) {
 		t.Errorf("config = %+v, want k_proj in all three layers: mlx-lm counts from the last", c)
 	}

@@ -272,13 +272,13 @@ func TestMLXLayout(t *testing.T) {
 	m := mustModel(t, model)
 	peft := peftFolder(m, 2, func(mod module) bool { return mod.layer == 2 && strings.HasSuffix(mod.name, "k_proj") }).write(t)
 	mlx, _ := mustRun(t, peft, MLX, model)
-	const module = "model.layers.2.self_attn.k_proj"
-	a, err := tensorOf(t, filepath.Join(mlx, mlxWeights), module+".lora_a")
+	const name = "model.layers.2.self_attn.k_proj"
+	a, err := tensorOf(t, filepath.Join(mlx, mlxWeights), name+".lora_a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	in := 64
-	want := noise(peftPrefix+module+".lora_A.weight", 2*in)
+	want := noise(peftPrefix+name+".lora_A.weight", 2*in)
 	for row := range in {
 		for k := range 2 {
 			got := math.Float32frombits(uint32(a[(row*2+k)*4]) | uint32(a[(row*2+k)*4+1])<<8 | uint32(a[(row*2+k)*4+2])<<16 | uint32(a[(row*2+k)*4+3])<<24)

@@ -54,7 +54,8 @@ func AttentionResult(c *ggml.Context, node ggml.Tensor) ggml.Tensor {
 	return part(c, node, 0, v[1], q[2], q[1], q[3])
 }
 
-// AttentionBack computes the gradients of q, k and v, in their shapes, for an Attention node and dy [u, n, H, S], contiguous in u.
+// AttentionBack computes the gradients of q, k and v, in their shapes, for an Attention node and dy [u, n, H, S],
+// contiguous in u.
 func AttentionBack(c *ggml.Context, node, dy ggml.Tensor) (dq, dk, dv ggml.Tensor) {
 	ofQ, ofK, ofV := node.Src(0), node.Src(1), node.Src(2)
 	q, k, v := ofQ.NE(), ofK.NE(), ofV.NE()

@@ -17,9 +17,10 @@ var (
 
 func batchScratch(C.tensor) uint64 { return uint64(C.ft_batch_scratch()) }
 
-// The three products of attention, in full float32 precision. Operands are F32 and read where they lie: dimension 0 or dimension 1 is contiguous, the other strides are free,
-// so permuted and transposed views need no copy. Results are contiguous. The two higher dimensions of a are broadcast:
-// P is a multiple of p, Q of q, and head h of b meets head h/(P/p) of a.
+// The three products of attention, in full float32 precision. Operands are F32 and read where they lie: dimension 0 or
+// dimension 1 is contiguous, the other strides are free, so permuted and transposed views need no copy. Results are
+// contiguous. The two higher dimensions of a are broadcast: P is a multiple of p, Q of q, and head h of b meets head
+// h/(P/p) of a.
 
 // BatchMul does for F32 what ggml.Context.MulMat does: a [k, n, p, q], b [k, m, P, Q] → y [n, m, P, Q], Σ_k a[k, n]·b[k, m].
 func BatchMul(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor {

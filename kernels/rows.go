@@ -18,7 +18,8 @@ var (
 	swigluBackFused = newKernel("SWIGLU_BACK_FUSED", unsafe.Pointer(C.ft_swiglu_back_fused), nil)
 )
 
-// The operations below go by rows. None is computed in the memory of an operand. Operands are F32 of one shape, their rows at one distance from each other.
+// The operations below go by rows. None is computed in the memory of an operand. Operands are F32 of one shape, their rows
+// at one distance from each other.
 
 // RMSNormBack computes dx for y = x/√(mean(x²) + eps) by rows of n: (dy − y·mean(dy ⊙ y))/√(mean(x²) + eps).
 func RMSNormBack(c *ggml.Context, x, dy ggml.Tensor, eps float32) ggml.Tensor {

@@ -94,6 +94,7 @@ func TestPEFTSettingsThatAreRefused(t *testing.T) {
 		"excluded modules":         {settings{"exclude_modules": []string{"q_proj"}}, damaged, `self_attn.q_proj": has factors, but adapter_config.json does not target it`},
 		"excluded as well as not":  {settings{"target_modules": "all-linear", "exclude_modules": []string{"mlp.down_proj"}}, damaged, `mlp.down_proj": has factors, but`},
 		"excluded by expression":   {settings{"exclude_modules": `.*\.1\..*`}, damaged, `layers.1.mlp.down_proj": has factors, but`},
+		"layers in words":          {settings{"layers_to_transform": "all"}, damaged, `layers_to_transform is "all", want a layer or a list of layers`},
 		"targets as a number":      {settings{"target_modules": 7}, damaged, "target_modules is 7"},
 		"switch as a word":         {settings{"use_rslora": "yes"}, damaged, `use_rslora is "yes", want true or false`},
 		"fan_in_fan_out as a word": {settings{"fan_in_fan_out": "no"}, damaged, "want true or false"},

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -197,15 +198,15 @@ func TestTargetsAreExact(t *testing.T) {
 func TestPatternsAreShort(t *testing.T) {
 	model := tinyLlama(t)
 	m := mustModel(t, model)
-	for end, deviates := range map[string]func(s site) bool{
-		"q_proj":                          func(s site) bool { return strings.HasSuffix(s.name, "q_proj") },
-		"model.layers.1.self_attn.q_proj": func(s site) bool { return s.layer == 1 && strings.HasSuffix(s.name, "q_proj") },
+	for end, deviates := range map[string]func(mod module) bool{
+		"q_proj":                          func(mod module) bool { return strings.HasSuffix(mod.name, "q_proj") },
+		"model.layers.1.self_attn.q_proj": func(mod module) bool { return mod.layer == 1 && strings.HasSuffix(mod.name, "q_proj") },
 	} {
-		f := peftFolder(m, 4, func(s site) bool { return s.layer >= 0 && !deviates(s) })
+		f := peftFolder(m, 4, func(mod module) bool { return mod.layer >= 0 && !deviates(mod) })
 		f.config["rank_pattern"], f.config["alpha_pattern"] = map[string]any{end: 8}, map[string]any{end: 32} // one scale for all
-		for _, s := range m.sites {
-			if deviates(s) {
-				f.add(s.name, 8, s)
+		for _, mod := range m.modules {
+			if deviates(mod) {
+				f.add(mod.name, 8, mod)
 			}
 		}
 		peft := f.write(t)

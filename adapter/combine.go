@@ -148,9 +148,6 @@ func checkIngredients(all []Ingredient) error {
 	return nil
 }
 
-// keyInvocation holds the tokens that switch an aLoRA on.
-const keyInvocation = "adapter.alora.invocation_tokens"
-
 // CheckAlike reports adapters that have no meaning together: none at all, of different architectures, with another shape
 // of the same weight, or switched on by different tokens. If all of that fits but they are known to be trained on
 // different bases, the error is [ErrOtherBase].
@@ -159,8 +156,8 @@ func CheckAlike(all ...*Adapter) error {
 		return errors.New("adapter: no adapter is given")
 	}
 	for _, a := range all {
-		if !reflect.DeepEqual(a.Meta[keyInvocation], all[0].Meta[keyInvocation]) {
-			return fmt.Errorf("adapter: %s differ: the adapters are switched on by different tokens", keyInvocation)
+		if !reflect.DeepEqual(a.Meta[KeyInvocation], all[0].Meta[KeyInvocation]) {
+			return fmt.Errorf("adapter: %s differ: the adapters are switched on by different tokens", KeyInvocation)
 		}
 	}
 	if err := checkShapes(all); err != nil {

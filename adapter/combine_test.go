@@ -384,7 +384,7 @@ func TestCombineRefuses(t *testing.T) {
 	nan.Weights[0].Factors.(*LoRA).A.Data[3] = float32(math.NaN())
 	other, shape, alora := loraAdapter(t, 35, 8, [3]int{10, 6, 4}), loraAdapter(t, 36, 8, [3]int{10, 7, 4}), loraAdapter(t, 37, 8, [3]int{10, 6, 4})
 	other.Architecture = "gemma"
-	alora.Meta[keyInvocation] = gguf.ArrayOf[uint32](1, 2)
+	alora.Meta[KeyInvocation] = gguf.ArrayOf[uint32](1, 2)
 	const notFinite = `adapter: tensor "blk.0.ffn_up.weight": its ΔW is not finite`
 	for _, c := range []struct {
 		name string

@@ -64,14 +64,13 @@ func (d *DoRA) Init(seed uint64, weight string) {
 	}
 }
 
-// LengthFloor is added to the square of a row's length: a row of zeros, which has
-// none, must not make g a 0/0. It is far below the square of anything that a weight
-// holds, so that no other sum in float32 is changed by it.
+// LengthFloor is the least square of a row's length: a row of zeros, which has none,
+// must not make g a 0/0. It is far below the square of anything that a weight holds.
 const LengthFloor = 1e-30
 
 // rowLength is the length of a row from Σ v².
 func rowLength(squares float32) float32 {
-	return float32(math.Sqrt(float64(squares + LengthFloor)))
+	return float32(math.Sqrt(float64(max(squares, LengthFloor))))
 }
 
 // squaresOf is Σ v² in float64, rounded at the end.
@@ -97,13 +96,16 @@ func (d *DoRA) bind(w *boundWeight) {
 	d.squares = sync.OnceValue(func() []float32 {
 		nIn, nOut := d.Shape()
 		sums := make([]float32, nOut)
+		room := sync.Pool{New: func() any { return new(NewMat(nIn, tileRows)) }}
 		tiles(nOut, func(row0, row1 int) {
-			rows := NewMat(nIn, row1-row0)
-			w.read(rows.Data, row0, row1)
+			rows := room.Get().(*Mat)
+			w.read(rows.Data[:(row1-row0)*nIn], row0, row1)
 			for i := range row1 - row0 {
 				sums[row0+i] = squaresOf(rows.Row(i))
 			}
+			room.Put(rows)
 		})
+		w.file.Forget()
 		return sums
 	})
 }
@@ -153,7 +155,7 @@ func (d *DoRA) directions(w Mat) (v, lengths []float64) {
 		lengths[i/nIn] += v[i] * v[i]
 	}
 	for o := range lengths {
-		lengths[o] = math.Sqrt(lengths[o] + LengthFloor)
+		lengths[o] = math.Sqrt(max(lengths[o], LengthFloor))
 	}
 	return v, lengths
 }

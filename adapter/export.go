@@ -18,7 +18,7 @@ type LoRAOptions struct {
 // There the scale is alpha over the rank of each weight, or 1 where alpha is 0; if
 // the weights disagree on alpha, the scale of each goes into its B and alpha is 0.
 //
-// A Dual LoRA has no such form: [Project] it, or use [Adapter.WriteExact]. A value
+// What is no LoRA has no such form: [Project] it, or use [Adapter.WriteExact]. A value
 // that is not finite, or too large for the type, is an error.
 func (a *Adapter) WriteLoRA(path string, o LoRAOptions) error {
 	alpha, folded := a.commonAlpha()

@@ -77,13 +77,13 @@ func (l *loader) unsupported(format string, args ...any) error {
 }
 
 func (l *loader) kind() (*fileKind, error) {
-	if general, _ := l.f.String(keyType); general != "adapter" {
+	if general, _ := l.f.String(KeyType); general != "adapter" {
 		return nil, l.format("general.type is %q, want \"adapter\"", general)
 	}
 	if l.f.Architecture() == "" {
 		return nil, l.format("general.architecture is missing")
 	}
-	name, _ := l.f.String(keyKind)
+	name, _ := l.f.String(KeyKind)
 	if kind, ok := kindCalled(name); ok {
 		return kind, nil
 	}
@@ -164,8 +164,8 @@ func (l *loader) matrix(t gguf.Tensor) (Mat, error) {
 
 func (l *loader) adapter(kind *fileKind) (*Adapter, error) {
 	a := &Adapter{Architecture: l.f.Architecture(), Meta: map[string]gguf.Value{}}
-	a.BaseName, _ = l.f.String(keyBaseName)
-	a.BaseHash, _ = l.f.String(keyBaseHash)
+	a.BaseName, _ = l.f.String(KeyBaseName)
+	a.BaseHash, _ = l.f.String(KeyBaseHash)
 	for _, kv := range l.f.KVs() {
 		if !reserved(kv.Key) {
 			a.Meta[kv.Key] = kv.Value

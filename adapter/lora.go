@@ -16,7 +16,7 @@ type LoRA struct {
 }
 
 var loraKind = fileKind{
-	method: MethodLoRA, name: "lora", alphaKey: "adapter.lora.alpha",
+	method: MethodLoRA, name: KindLoRA, alphaKey: KeyAlpha,
 	factors: []stored{{"lora_a", [2]string{"n_in", "rank"}}, {"lora_b", [2]string{"rank", "n_out"}}},
 	join:    func(m []Mat, alpha float32) Factors { return &LoRA{A: m[0], B: m[1], Alpha: alpha} },
 }

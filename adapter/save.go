@@ -10,36 +10,6 @@ import (
 	"finetune/quant/plain"
 )
 
-// Keys of adapter files. The general.* and adapter.* ones are llama.cpp's, which
-// passes over the others.
-const (
-	keyType     = "general.type"
-	keyArch     = "general.architecture"
-	keyKind     = "adapter.type"
-	keyRank     = "finetune.rank" // uint32, the largest of the file
-	keyBaseName = "finetune.base.name"
-	keyBaseHash = "finetune.base.hash"
-
-	// KeyMethod is the [Method] that the adapter was trained with, which for an
-	// exported LoRA is not its own.
-	KeyMethod = "finetune.method"
-	// KeyExport says how a LoRA came from another adapter: "project", "heal" or "exact".
-	KeyExport = "finetune.export"
-	// KeyHistory lists what was done to the adapter after its training, a line each,
-	// the last thing last.
-	KeyHistory = "finetune.history"
-	// KeyRetention holds the share of the gain that an exported file keeps, a float32.
-	// What changes the factors makes it untrue and leaves it out.
-	KeyRetention = "finetune.retention"
-
-	// Keys of where an adapter comes from, for the caller to put into Meta. Exports and conversions keep them.
-	KeyVersion      = "finetune.version"       // string, of the tool that trained it
-	KeyTrainedRank  = "finetune.trained.rank"  // uint32, as the user gave it
-	KeyTrainedAlpha = "finetune.trained.alpha" // float32, likewise
-	KeyDataHash     = "finetune.data.hash"     // string, "sha256:" and 64 digits, of the training data's file
-	KeyTemplateHash = "finetune.template.hash" // string, model.HashText of the chat template it was trained with
-)
-
 // reserved tells whether a key is written from the fields of an [Adapter].
 func reserved(key string) bool {
 	for _, k := range fileKinds {
@@ -47,7 +17,7 @@ func reserved(key string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{keyType, keyArch, keyKind, keyRank, keyBaseName, keyBaseHash}, key)
+	return slices.Contains([]string{KeyType, KeyArchitecture, KeyKind, KeyRank, KeyBaseName, KeyBaseHash}, key)
 }
 
 // Save writes the adapter to path, whole or not at all, with factors in F32.
@@ -105,14 +75,14 @@ func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (wri
 		return writer{}, err
 	}
 	b := gguf.NewBuilder()
-	b.Set(keyType, "adapter")
-	b.Set(keyArch, a.Architecture)
-	b.Set(keyKind, row.kind.name)
+	b.Set(KeyType, "adapter")
+	b.Set(KeyArchitecture, a.Architecture)
+	b.Set(KeyKind, row.kind.name)
 	b.Set(row.kind.alphaKey, alpha) // a float32: llama.cpp reads no other kind
 	b.Set(KeyMethod, string(a.Method()))
-	b.Set(keyRank, uint32(rank))
-	b.Set(keyBaseName, a.BaseName)
-	b.Set(keyBaseHash, a.BaseHash)
+	b.Set(KeyRank, uint32(rank))
+	b.Set(KeyBaseName, a.BaseName)
+	b.Set(KeyBaseHash, a.BaseHash)
 	for _, key := range slices.Sorted(maps.Keys(a.Meta)) {
 		if !reserved(key) {
 			b.Set(key, a.Meta[key])

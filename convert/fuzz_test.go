@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"finetune/adapter"
 	"finetune/convert/safetensors"
 	"finetune/gguf"
 	"finetune/internal/testmodel"
@@ -148,10 +149,10 @@ func FuzzGGUF(f *testing.F) {
 	}
 	for _, alpha := range []float32{0, 2} {
 		b := gguf.NewBuilder()
-		b.Set(keyType, "adapter")
-		b.Set(keyArch, "llama")
-		b.Set(keyKind, "lora")
-		b.Set(keyAlpha, alpha)
+		b.Set(adapter.KeyType, "adapter")
+		b.Set(adapter.KeyArchitecture, "llama")
+		b.Set(adapter.KeyKind, "lora")
+		b.Set(adapter.KeyAlpha, alpha)
 		b.Set(keyFolded, []string{"blk.0.attn_k.weight"})
 		b.Set(keyFoldFactors, []float32{2})
 		b.AddTensor("blk.0.attn_k.weight.lora_a", gguf.TypeF32, []int64{16, 1}, make([]byte, 64))

@@ -14,18 +14,8 @@ import (
 	"finetune/quant/plain"
 )
 
-// Keys of a GGUF LoRA. llama.cpp reads the first five; the next three are those of
-// package adapter, and the last are for the way back.
+// Keys for the way back, beside those of package adapter.
 const (
-	keyType       = "general.type"
-	keyArch       = "general.architecture"
-	keyKind       = "adapter.type"
-	keyAlpha      = "adapter.lora.alpha"
-	keyInvocation = "adapter.alora.invocation_tokens"
-
-	keyRank        = "finetune.rank"
-	keyBaseName    = "finetune.base.name"
-	keyBaseHash    = "finetune.base.hash"
 	keyHFModel     = "finetune.hf.model"      // base_model_name_or_path
 	keyHFWrapper   = "finetune.hf.wrapper"    // see wrap
 	keyFolded      = "finetune.folded.names"  // tensors whose B was multiplied …
@@ -100,8 +90,8 @@ func (g *ggufReader) lora() (*lora, error) {
 }
 
 func (g *ggufReader) checkKind() error {
-	kind, _ := g.f.String(keyKind)
-	switch general, _ := g.f.String(keyType); {
+	kind, _ := g.f.String(adapter.KeyKind)
+	switch general, _ := g.f.String(adapter.KeyType); {
 	case general != "adapter":
 		return hint.With(g.format("general.type is %q, want \"adapter\"", general), "--from is the adapter, --model its base")
 	case kind != adapter.MethodLoRA.FileType():
@@ -113,8 +103,8 @@ func (g *ggufReader) checkKind() error {
 	case g.f.Architecture() != g.m.Architecture:
 		return g.format("made for architecture %q, the model is %q", g.f.Architecture(), g.m.Architecture)
 	}
-	if hash, _ := g.f.String(keyBaseHash); hash != "" && hash != g.m.Hash {
-		name, _ := g.f.String(keyBaseName)
+	if hash, _ := g.f.String(adapter.KeyBaseHash); hash != "" && hash != g.m.Hash {
+		name, _ := g.f.String(adapter.KeyBaseName)
 		g.r.note("trained on another base, %q: its shapes fit %q, its meaning may not", name, g.m.Name)
 	}
 	return nil
@@ -122,14 +112,14 @@ func (g *ggufReader) checkKind() error {
 
 // alpha is 0 when it is missing, as in llama.cpp.
 func (g *ggufReader) alpha() (float64, error) {
-	alpha, err := g.f.Float(keyAlpha)
+	alpha, err := g.f.Float(adapter.KeyAlpha)
 	switch {
 	case errors.Is(err, gguf.ErrNoKey):
 		return 0, nil
 	case err != nil:
 		return 0, err
 	case math.IsNaN(alpha) || alpha != 0 && !usable(alpha):
-		return 0, g.format("%s is %v", keyAlpha, alpha)
+		return 0, g.format("%s is %v", adapter.KeyAlpha, alpha)
 	}
 	return alpha, nil
 }
@@ -146,14 +136,14 @@ func (g *ggufReader) baseName() string {
 
 // invocation reads the tokens that switch an aLoRA on.
 func (g *ggufReader) invocation() ([]uint32, error) {
-	tokens, err := g.f.Ints(keyInvocation)
+	tokens, err := g.f.Ints(adapter.KeyInvocation)
 	if errors.Is(err, gguf.ErrNoKey) {
 		return nil, nil
 	}
 	var list []uint32
 	for _, t := range tokens {
 		if t < 0 || t > math.MaxInt32 {
-			return nil, g.format("%s: %d is no token", keyInvocation, t)
+			return nil, g.format("%s: %d is no token", adapter.KeyInvocation, t)
 		}
 		list = append(list, uint32(t))
 	}

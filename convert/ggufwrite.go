@@ -32,17 +32,17 @@ func writeGGUF(path string, m *model, l *lora, r *Report) error {
 		method = adapter.MethodDoRA
 	}
 	b := gguf.NewBuilder()
-	b.Set(keyType, "adapter")
-	b.Set(keyArch, m.Architecture)
-	b.Set(keyKind, method.FileType())
+	b.Set(adapter.KeyType, "adapter")
+	b.Set(adapter.KeyArchitecture, m.Architecture)
+	b.Set(adapter.KeyKind, method.FileType())
 	b.Set(method.AlphaKey(), float32(alpha)) // llama.cpp reads no other kind
 	if len(l.invocation) > 0 {
-		b.Set(keyInvocation, l.invocation)
+		b.Set(adapter.KeyInvocation, l.invocation)
 	}
 	b.Set(adapter.KeyMethod, string(method))
-	b.Set(keyRank, uint32(r.RankMax))
-	b.Set(keyBaseName, m.Name)
-	b.Set(keyBaseHash, m.Hash)
+	b.Set(adapter.KeyRank, uint32(r.RankMax))
+	b.Set(adapter.KeyBaseName, m.Name)
+	b.Set(adapter.KeyBaseHash, m.Hash)
 	if l.baseName != "" {
 		b.Set(keyHFModel, l.baseName)
 	}

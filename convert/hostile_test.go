@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/adapter"
 	"finetune/convert/safetensors"
 	"finetune/gguf"
 	"finetune/internal/hint"
@@ -284,8 +285,8 @@ func TestGGUFAdaptersThatAreRefused(t *testing.T) {
 		"Dual LoRA":            {keys: map[string]any{"adapter.type": "dual_lora"}, kind: refused, want: "holds dual-lora as it is trained"},
 		"a model":              {keys: map[string]any{"general.type": "model"}, kind: damaged, want: `general.type is "model"`},
 		"another architecture": {keys: map[string]any{"general.architecture": "qwen2"}, kind: damaged, want: `made for architecture "qwen2", the model is "llama"`},
-		"alpha that is none":   {keys: map[string]any{keyAlpha: float32(math.NaN())}, kind: damaged, want: "alpha is NaN"},
-		"alpha without end":    {keys: map[string]any{keyAlpha: float32(math.Inf(-1))}, kind: damaged, want: "alpha is -Inf"},
+		"alpha that is none":   {keys: map[string]any{adapter.KeyAlpha: float32(math.NaN())}, kind: damaged, want: "alpha is NaN"},
+		"alpha without end":    {keys: map[string]any{adapter.KeyAlpha: float32(math.Inf(-1))}, kind: damaged, want: "alpha is -Inf"},
 		"half a pair":          {drop: q + ".lora_b", kind: damaged, want: "lora_a or lora_b is missing"},
 		"other tensor":         {add: map[string][]int64{"blk.7.attn_q.weight.lora_a": {64, 4}}, kind: damaged, want: `the model has no "blk.7.attn_q.weight"`},
 		"no suffix":            {add: map[string][]int64{q: {64, 4}}, kind: damaged, want: "ends in .lora_a or .lora_b"},
@@ -295,7 +296,7 @@ func TestGGUFAdaptersThatAreRefused(t *testing.T) {
 		"experts of one":       {add: map[string][]int64{q + ".lora_a": {64, 4, 2}, q + ".lora_b": {4, 64, 2}}, kind: damaged, want: "for other shapes"},
 		"four dimensions":      {add: map[string][]int64{q + ".lora_a": {8, 8, 2, 2}}, kind: damaged, want: "want a matrix"},
 		"a table of experts":   {add: map[string][]int64{"token_embd.weight.lora_a": {4, 3, 2}}, kind: damaged, want: "for other shapes"},
-		"a token below 0":      {keys: map[string]any{keyInvocation: []int32{-1}}, kind: damaged, want: "-1 is no token"},
+		"a token below 0":      {keys: map[string]any{adapter.KeyInvocation: []int32{-1}}, kind: damaged, want: "-1 is no token"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := ggufAdapter(t, lora, tt.keys, tt.add, tt.drop)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/adapter"
 	"finetune/internal/hint"
 )
 
@@ -142,7 +143,7 @@ func TestModelsThatAreRefused(t *testing.T) {
 func TestOtherBase(t *testing.T) {
 	model := tinyLlama(t)
 	lora, _ := mustRun(t, peftFolder(mustModel(t, model), 4, everySite).write(t), GGUF, model)
-	other := ggufAdapter(t, lora, map[string]any{keyBaseHash: "sha256:0", keyBaseName: "elsewhere"}, nil)
+	other := ggufAdapter(t, lora, map[string]any{adapter.KeyBaseHash: "sha256:0", adapter.KeyBaseName: "elsewhere"}, nil)
 	_, r := mustRun(t, other, PEFT, model)
 	if len(r.Notes) != 1 && len(r.Notes) != 2 || !strings.Contains(r.Notes[0], `trained on another base, "elsewhere"`) {
 		t.Errorf("notes %q, want one on the base", r.Notes)

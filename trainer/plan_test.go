@@ -258,7 +258,14 @@ func TestLimitIsKept(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("resident sizes are compared on Linux only")
 	}
+	for _, method := range []string{"dual-lora", "dora"} { // the latter reads the whole base at its start
+		t.Run(method, func(t *testing.T) { limitIsKept(t, method) })
+	}
+}
+
+func limitIsKept(t *testing.T, method string) {
 	c := testrun.Tiny(t)
+	c.Method = method
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 6, Embd: 256, Heads: 8, HeadsKV: 8, FF: 1024, Vocab: 8000, Ctx: 512, Type: gguf.TypeF16})
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.ValFraction = 256, 4, 1, 8, 0
 	free, most := ownProcess(t, c)

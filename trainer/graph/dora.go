@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"math"
+
 	"finetune/adapter"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -26,16 +28,16 @@ func (r *rewriter) rescaled(d *dora, u *use, product ggml.Tensor) ggml.Tensor {
 	return u.output
 }
 
-// lengths are ‖V‖ [n_out], without V: W is multiplied by the r rows of A, as it is by the N tokens of a batch.
+// lengths are ‖V‖ [n_out], without V: a LoRA's product with the r rows of A, as it is with the N tokens of a batch.
 //
-//	‖V‖² = ‖W‖² + 2s·Σ_k B ⊙ (A·Wᵀ) + s²·Σ_k B ⊙ (A·Aᵀ·B)
+//	‖V‖² − ‖W‖² = ⟨V − W, V + W⟩ = 2s·Σ_k B ⊙ ((W + s/2·B·A)·Aᵀ)ᵀ        ⟨,⟩ by rows
 //
 // As long as B is zero they are those of adapter.DoRA.Init, to the last bit. Their nodes stay out of the rewriter's order:
 // no gradient flows through them, and n_out numbers are not worth forming again.
 func (d *dora) lengths(c *ggml.Context, w ggml.Tensor) ggml.Tensor {
-	once := c.Scale(transposed(c, d.mul(c, w, d.a)), 2*d.scale)          // [r, n_out]
-	twice := c.Scale(c.MulMat(c.MulMat(d.a, d.a), d.b), d.scale*d.scale) // [r, n_out]
-	change := c.SumRows(c.Mul(d.b, c.Add(once, twice)))                  // [1, n_out]
-	sum := c.Add(d.squares, c.Reshape(change, change.Elements()))        // may round to less than 0 where V is
-	return c.Sqrt(c.ScaleBias(c.Relu(sum), 1, adapter.LengthFloor))
+	half := lora{products: d.products, a: d.a, b: d.b, scale: d.scale / 2}
+	between := transposed(c, half.forward(c, w, d.a))             // [r, n_out]
+	change := c.Scale(c.SumRows(c.Mul(d.b, between)), 2*d.scale)  // [1, n_out]
+	sum := c.Add(d.squares, c.Reshape(change, change.Elements())) // may round to less than 0 where V is 0
+	return c.Sqrt(c.Clamp(sum, adapter.LengthFloor, math.MaxFloat32))
 }

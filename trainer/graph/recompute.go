@@ -77,6 +77,11 @@ func (s *sweep) drop(r Recompute) (stretches int) {
 			}
 		}
 	}
+	for _, u := range s.uses {
+		if !u.output.IsNil() {
+			s.dropped[u.output.Src(1)] = false // n_out numbers are not worth a node that forms them again
+		}
+	}
 	return len(all)
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"finetune/adapter"
 	"finetune/gguf"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -105,21 +106,21 @@ func zeroAdapter(model *llama.Model, targets []target) (*llama.Adapter, error) {
 	}
 	defer os.RemoveAll(dir)
 	b := gguf.NewBuilder()
-	b.Set("general.type", "adapter")
-	b.Set("general.architecture", model.Arch())
-	b.Set("adapter.type", "lora")
-	b.Set("adapter.lora.alpha", float32(0))
+	b.Set(adapter.KeyType, adapter.TypeAdapter)
+	b.Set(adapter.KeyArchitecture, model.Arch())
+	b.Set(adapter.KeyKind, adapter.KindLoRA)
+	b.Set(adapter.KeyAlpha, float32(0))
 	for _, t := range targets {
-		b.AddTensor(t.name+".lora_a", gguf.TypeF32, []int64{int64(t.nIn), 1}, make([]byte, 4*t.nIn))
-		b.AddTensor(t.name+".lora_b", gguf.TypeF32, []int64{1, int64(t.nOut)}, make([]byte, 4*t.nOut))
+		b.AddTensor(t.name+adapter.SuffixA, gguf.TypeF32, []int64{int64(t.nIn), 1}, make([]byte, 4*t.nIn))
+		b.AddTensor(t.name+adapter.SuffixB, gguf.TypeF32, []int64{1, int64(t.nOut)}, make([]byte, 4*t.nOut))
 	}
 	path := filepath.Join(dir, "zero.gguf")
 	if err := b.WriteFile(path); err != nil {
 		return nil, fmt.Errorf("graph: %w", err)
 	}
-	adapter, err := llama.LoadAdapter(model, path)
+	zero, err := llama.LoadAdapter(model, path)
 	if err != nil {
 		return nil, fmt.Errorf("graph: %w", err)
 	}
-	return adapter, nil
+	return zero, nil
 }

@@ -38,7 +38,7 @@ import (
 type Adapter struct {
 	Architecture string   // general.architecture of the base, such as "llama"
 	BaseName     string   // general.name of the base, for people; may be empty
-	BaseHash     string   // [Base.Hash] of the base; empty if not known
+	BaseHash     string   // model.Identity.Hash of the base; empty if not known
 	Weights      []Weight // by block, then by name; never two of one name, all of one method
 
 	// Type is that of the factors in the file that was read, as LoRAOptions has it;

@@ -127,7 +127,7 @@ func (a *Adapter) Alpha() float32 {
 	return a.Weights[0].alpha()
 }
 
-// Parameters counts the trained numbers.
+// Parameters returns the number of trainable parameters.
 func (a *Adapter) Parameters() int {
 	n := 0
 	for _, w := range a.Weights {

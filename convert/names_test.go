@@ -65,9 +65,9 @@ func TestEveryMatrixHasAName(t *testing.T) {
 				t.Errorf("%s: tensor %q can be trained, but not converted", name, tensor.Name)
 			}
 		}
-		for _, s := range m.sites {
-			if s.mlx == "" != slices.Equal(m.mlx, noMLX) {
-				t.Errorf("%s: module %q is %q in mlx-lm", name, s.name, s.mlx)
+		for _, mod := range m.modules {
+			if mod.mlx == "" != slices.Equal(m.mlx, noMLX) {
+				t.Errorf("%s: module %q is %q in mlx-lm", name, mod.name, mod.mlx)
 			}
 		}
 	}

@@ -85,7 +85,7 @@ func TestRealAdapterComesBackByteForByte(t *testing.T) {
 func TestAdapterPackageLoadsWhatIsWritten(t *testing.T) {
 	model := tinyLlama(t)
 	m := mustModel(t, model)
-	lora, _ := mustRun(t, peftFolder(m, 4, func(s site) bool { return s.layer >= 0 }).write(t), GGUF, model)
+	lora, _ := mustRun(t, peftFolder(m, 4, func(mod module) bool { return mod.layer >= 0 }).write(t), GGUF, model)
 	a, err := adapter.Load(lora)
 	if err != nil {
 		t.Fatal(err)
@@ -102,9 +102,9 @@ func TestAdapterPackageLoadsWhatIsWritten(t *testing.T) {
 // factors are powers of two.
 func TestScales(t *testing.T) {
 	type settings = map[string]any
-	larger := func(end string, r int) func(s site) int {
-		return func(s site) int {
-			if strings.HasSuffix(s.name, end) {
+	larger := func(end string, r int) func(mod module) int {
+		return func(mod module) int {
+			if strings.HasSuffix(mod.name, end) {
 				return r
 			}
 			return 4
@@ -112,7 +112,7 @@ func TestScales(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		config settings
-		rank   func(s site) int
+		rank   func(mod module) int
 		folded int  // weights in the GGUF
 		gguf   bool // exact by way of GGUF
 		mlx    bool // exact by way of MLX, which has one scale
@@ -139,8 +139,8 @@ func TestScales(t *testing.T) {
 			maps.Copy(f.config, tt.config)
 			if tt.rank != nil {
 				clear(f.shapes)
-				for _, s := range m.sites {
-					f.add(s.name, tt.rank(s), s)
+				for _, mod := range m.modules {
+					f.add(mod.name, tt.rank(mod), mod)
 				}
 			}
 			peft := f.write(t)
@@ -196,14 +196,14 @@ func TestTargetsAreExact(t *testing.T) {
 	gpt2, llama := gpt2Header(t), tinyLlama(t)
 	for name, tt := range map[string]struct {
 		model string
-		want  func(s site) bool
+		want  func(mod module) bool
 		names []string
 	}{
-		"one kind":            {llama, func(s site) bool { return strings.HasSuffix(s.name, "q_proj") }, []string{"q_proj"}},
-		"one layer":           {llama, func(s site) bool { return s.layer == 1 && strings.HasSuffix(s.name, "q_proj") }, []string{"model.layers.1.self_attn.q_proj"}},
-		"head and embeddings": {llama, func(s site) bool { return s.layer < 0 }, []string{"embed_tokens", "lm_head"}},
-		"one of two c_proj":   {gpt2, func(s site) bool { return strings.HasSuffix(s.name, "mlp.c_proj") }, []string{"mlp.c_proj"}},
-		"both c_proj":         {gpt2, func(s site) bool { return strings.HasSuffix(s.name, "c_proj") }, []string{"c_proj"}},
+		"one kind":            {llama, func(mod module) bool { return strings.HasSuffix(mod.name, "q_proj") }, []string{"q_proj"}},
+		"one layer":           {llama, func(mod module) bool { return mod.layer == 1 && strings.HasSuffix(mod.name, "q_proj") }, []string{"model.layers.1.self_attn.q_proj"}},
+		"head and embeddings": {llama, func(mod module) bool { return mod.layer < 0 }, []string{"embed_tokens", "lm_head"}},
+		"one of two c_proj":   {gpt2, func(mod module) bool { return strings.HasSuffix(mod.name, "mlp.c_proj") }, []string{"mlp.c_proj"}},
+		"both c_proj":         {gpt2, func(mod module) bool { return strings.HasSuffix(mod.name, "c_proj") }, []string{"c_proj"}},
 	} {
 		m := mustModel(t, tt.model)
 		lora, _ := mustRun(t, peftFolder(m, 2, tt.want).write(t), GGUF, tt.model)
@@ -215,9 +215,9 @@ func TestTargetsAreExact(t *testing.T) {
 		if !slices.Equal(config.targets.names, tt.names) {
 			t.Errorf("%s: target_modules %q, want %q", name, config.targets.names, tt.names)
 		}
-		for _, s := range m.sites {
-			if got := config.targeted(s.name, s.layer); got != tt.want(s) {
-				t.Errorf("%s: module %q targeted: %v, want %v", name, s.name, got, tt.want(s))
+		for _, mod := range m.modules {
+			if got := config.targeted(mod.name, mod.layer); got != tt.want(mod) {
+				t.Errorf("%s: module %q targeted: %v, want %v", name, mod.name, got, tt.want(mod))
 			}
 		}
 	}
@@ -228,9 +228,9 @@ func TestWrappedNames(t *testing.T) {
 	model := tinyLlama(t)
 	m := mustModel(t, model)
 	for _, wrapper := range []string{wrapperNew, wrapperOld} {
-		f := peftFolder(m, 4, func(site) bool { return false })
-		for _, s := range m.sites {
-			f.add(wrap(s.name, wrapper), 4, s)
+		f := peftFolder(m, 4, func(module) bool { return false })
+		for _, mod := range m.modules {
+			f.add(wrap(mod.name, wrapper), 4, mod)
 		}
 		peft := f.write(t)
 		lora, _ := mustRun(t, peft, GGUF, model)
@@ -270,15 +270,15 @@ func tensorOf(t *testing.T, path, name string) ([]byte, error) {
 func TestMLXLayout(t *testing.T) {
 	model := tinyLlama(t)
 	m := mustModel(t, model)
-	peft := peftFolder(m, 2, func(s site) bool { return s.layer == 2 && strings.HasSuffix(s.name, "k_proj") }).write(t)
+	peft := peftFolder(m, 2, func(mod module) bool { return mod.layer == 2 && strings.HasSuffix(mod.name, "k_proj") }).write(t)
 	mlx, _ := mustRun(t, peft, MLX, model)
-	const module = "model.layers.2.self_attn.k_proj"
-	a, err := tensorOf(t, filepath.Join(mlx, mlxWeights), module+".lora_a")
+	const name = "model.layers.2.self_attn.k_proj"
+	a, err := tensorOf(t, filepath.Join(mlx, mlxWeights), name+".lora_a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	in := 64
-	want := noise(peftPrefix+module+".lora_A.weight", 2*in)
+	want := noise(peftPrefix+name+".lora_A.weight", 2*in)
 	for row := range in {
 		for k := range 2 {
 			got := math.Float32frombits(uint32(a[(row*2+k)*4]) | uint32(a[(row*2+k)*4+1])<<8 | uint32(a[(row*2+k)*4+2])<<16 | uint32(a[(row*2+k)*4+3])<<24)
@@ -287,7 +287,9 @@ func TestMLXLayout(t *testing.T) {
 			}
 		}
 	}
-	var config struct {
+	type settings struct {
+		Model        string
+		Finetune     any // ours, where there is something to say
 		FineTuneType string `json:"fine_tune_type"`
 		NumLayers    int    `json:"num_layers"`
 		Parameters   struct {
@@ -297,12 +299,20 @@ func TestMLXLayout(t *testing.T) {
 			Keys    []string
 		} `json:"lora_parameters"`
 	}
-	if err := json.Unmarshal(readFile(t, filepath.Join(mlx, configFile)), &config); err != nil {
-		t.Fatal(err)
+	read := func(dir string) (config settings) {
+		if err := json.Unmarshal(readFile(t, filepath.Join(dir, configFile)), &config); err != nil {
+			t.Fatal(err)
+		}
+		return config
 	}
+	config := read(mlx)
 	p := config.Parameters
-	if config.FineTuneType != "lora" || config.NumLayers != 1 || p.Rank != 2 || p.Scale != 8 || p.Dropout == nil || !slices.Equal(p.Keys, []string{"self_attn.k_proj"}) {
+	if config.Model != "some/model" || config.Finetune != nil || config.FineTuneType != "lora" || config.NumLayers != 1 || p.Rank != 2 || p.Scale != 8 || p.Dropout == nil || !slices.Equal(p.Keys, []string{"self_attn.k_proj"}) {
 		t.Errorf("config = %+v, want the last layer's k_proj, rank 2, scale 16/2", config)
+	}
+	first, _ := mustRun(t, peftFolder(m, 2, func(s module) bool { return s.layer == 0 && strings.HasSuffix(s.name, "k_proj") }).write(t), MLX, model)
+	if c := read(first); c.NumLayers != 3 || !slices.Equal(c.Parameters.Keys, []string{"self_attn.k_proj"}) {
+		t.Errorf("config = %+v, want k_proj in all three layers: mlx-lm counts from the last", c)
 	}
 }
 

@@ -80,7 +80,7 @@ func TestPlanOfARun(t *testing.T) {
 // Of a base of 16 bits a weight no more stays in memory than of one of 8.
 func TestWideBaseIsNotKeptWhole(t *testing.T) {
 	if testing.Short() || runtime.GOOS != "linux" {
-		t.Skip("writes a model of 90 MB; weights are let go on Linux only")
+		t.Skip("writes a model of 90 MB; weights are paged out on Linux only")
 	}
 	c := testrun.Tiny(t)
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 5, Embd: 1024, FF: 2048, Type: gguf.TypeF16})
@@ -189,7 +189,7 @@ func TestRefusalOfAHopelessContext(t *testing.T) {
 	c.Model = testmodel.Path(t, testmodel.Spec{Ctx: 1 << 20})
 	c.Ctx, c.Batch, c.ValFraction = 1<<16, 1, 0
 	got := refusal(t, c, 100<<20)
-	if mask := int64(4 << 32); got.Plan.Activations < mask || got.Plan.Stretches != 0 {
+	if mask := int64(4 << 32); got.Plan.Activations < mask || got.Plan.Segments != 0 {
 		t.Errorf("%d bytes of activations, want the mask of %d at least, unmeasured", got.Plan.Activations, mask)
 	}
 }

@@ -51,9 +51,8 @@ func Example() {
 	}
 	same := true
 	for i, w := range a.Weights {
-		for k, m := range w.Mats() {
-			same = same && slices.Equal(m.Mat.Data, b.Weights[i].Mats()[k].Mat.Data)
-		}
+		x, y := w.Factors.(*adapter.LoRA), b.Weights[i].Factors.(*adapter.LoRA)
+		same = same && slices.Equal(x.A.Data, y.A.Data) && slices.Equal(x.B.Data, y.B.Data)
 	}
 	fmt.Println("back with the same factors:", same)
 	// Output:

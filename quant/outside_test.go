@@ -47,6 +47,7 @@ func outside(t *testing.T, root string) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	asShown(t, root, string(mod))
 	text := strings.ReplaceAll(string(mod), "=> ../..", "=> "+filepath.ToSlash(root))
 	if strings.Count(text, root) != 2 {
 		t.Fatalf("go.mod: want two replacements below ../.., got %s", mod)
@@ -61,6 +62,21 @@ func outside(t *testing.T, root string) (dir string) {
 		}
 	}
 	return dir
+}
+
+// asShown checks that the README shows each line of a go.mod behind its first three, seen from a folder beside the
+// repository.
+func asShown(t *testing.T, root, mod string) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(mod, "\n")[4:] {
+		shown := strings.TrimRight("    "+strings.ReplaceAll(line, "=> ../..", "=> ../finetune"), " ")
+		if !strings.HasPrefix(line, "//") && !strings.Contains(string(readme), shown+"\n") {
+			t.Errorf("README.md does not show %q of examples/outside/go.mod", shown)
+		}
+	}
 }
 
 // relativeErrors is what the example has to print of a model.

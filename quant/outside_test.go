@@ -64,7 +64,7 @@ func outside(t *testing.T, root string) (dir string) {
 	return dir
 }
 
-// asShown checks that the README shows each line of a go.mod behind its first three, seen from a folder beside the
+// asShown checks that the README shows each line of a go.mod from require on, as seen from a folder beside the
 // repository.
 func asShown(t *testing.T, root, mod string) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))

@@ -69,7 +69,7 @@ func New(m Method, nIn, nOut, rank int, alpha float32) (Factors, error) {
 	return row.create(nIn, nOut, rank, alpha), nil
 }
 
-// Parameters counts the trained numbers of f.
+// Parameters returns the number of trainable parameters of f.
 func Parameters(f Factors) int {
 	n := 0
 	for _, m := range f.Mats() {

@@ -23,7 +23,7 @@ const (
 )
 
 // readGGUF reads a GGUF LoRA, whoever made it.
-func readGGUF(path string, m *model, r *Report) (*lora, error) {
+func readGGUF(path string, m *baseModel, r *Report) (*lora, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func readGGUF(path string, m *model, r *Report) (*lora, error) {
 
 type ggufReader struct {
 	f       *gguf.File
-	m       *model
+	m       *baseModel
 	r       *Report
 	factors map[string]map[string][]matrix // by tensor of the base, then by suffix; one, or one for each expert
 }
@@ -70,11 +70,11 @@ func (g *ggufReader) lora() (*lora, error) {
 		return nil, err
 	}
 	g.unfold(pairs)
-	c, err := carry(pairs, g.m.toModules(), g.m.rowsOfModule())
+	c, err := mapPairs(pairs, g.m.toModules(), g.m.rowsOfModule())
 	if err != nil {
 		return nil, fmt.Errorf("convert: %q: %w", g.f.Path(), err)
 	}
-	g.r.carried(c)
+	g.r.addMapped(c)
 	l := &lora{pairs: c.pairs}
 	l.baseName = g.baseName()
 	if wrapper, _ := g.f.String(keyHFWrapper); wrapper == wrapperNew || wrapper == wrapperOld {

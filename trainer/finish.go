@@ -59,14 +59,14 @@ func (l *loop) save() (result string, err error) {
 
 // saveStatistics writes what the inputs and outputs of the adapted weights were like on the data of a hash.
 func (l *loop) saveStatistics(data string) error {
-	if len(l.stats) == 0 {
+	if len(l.statisticsParams) == 0 {
 		return nil
 	}
 	m := imatrix.Matrix{Datasets: []string{data}, Chunks: int(l.engine.Tokens()) / l.config.Ctx,
 		ChunkSize: l.config.Ctx, Entries: map[string]imatrix.Entry{}}
-	for i, p := range l.stats {
+	for i, p := range l.statisticsParams {
 		if weight, ok := strings.CutSuffix(p.Name, graph.SuffixInputs); ok {
-			m.Entries[weight] = imatrix.Entry{Sum2: l.sums[i], Grad2: l.sums[i+1], Tokens: float32(l.engine.Tokens())}
+			m.Entries[weight] = imatrix.Entry{Sum2: l.statistics[i], Grad2: l.statistics[i+1], Tokens: float32(l.engine.Tokens())}
 		}
 	}
 	return m.Save(l.dir.Path(run.ImatrixFile))

@@ -91,7 +91,7 @@ func (l *loop) restore(resume bool) error {
 	l.opt = optim.NewAdamW(l.params, l.config.WeightDecay)
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses, l.sampler.Cursor = c.Step, c.Totals, c.Losses, c.Cursor
-	l.sums, l.tokens = c.Statistics, c.Tokens
+	l.statistics, l.earlierTokens = c.Statistics, c.Tokens
 	return l.dir.TruncateLog(c.Step)
 }
 

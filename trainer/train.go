@@ -36,9 +36,9 @@ type loop struct {
 	stepper  *Stepper // once the memory is taken
 	sampler  *Sampler
 
-	stats  []optim.Param // activation statistics of the adapted weights
-	sums   [][]float32   // their sums, in the engine's memory; until it has any, what a checkpoint held
-	tokens int64         // that those of the checkpoint are over
+	statisticsParams []optim.Param // activation statistics of the adapted weights
+	statistics       [][]float32   // their sums, in the engine's memory; until it has any, what a checkpoint held
+	earlierTokens    int64         // that those of the checkpoint are over
 
 	step, total int // steps taken, and of the whole run
 	totals      Totals
@@ -105,7 +105,7 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l.learned = identify(s.config, s.id.Hash, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
 	l.params, l.values = s.trainable.params()
-	l.stats = s.trainable.statistics()
+	l.statisticsParams = s.trainable.statistics()
 	l.sampler = &Sampler{Windows: s.train, Seed: s.config.Seed}
 	if s.config.Steps == 0 {
 		l.sampler.Passes = s.config.Epochs
@@ -145,19 +145,19 @@ func (l *loop) takeMemory() error {
 
 // placeStatistics finds the statistics in the engine, and puts those of a checkpoint there.
 func (l *loop) placeStatistics() {
-	earlier, all := l.sums, l.engine.Squares()
-	l.sums = nil
-	for i, p := range l.stats {
-		l.sums = append(l.sums, all[p.Name])
+	earlier, all := l.statistics, l.engine.Statistics()
+	l.statistics = nil
+	for i, p := range l.statisticsParams {
+		l.statistics = append(l.statistics, all[p.Name])
 		if earlier != nil {
-			copy(l.sums[i], earlier[i])
+			copy(l.statistics[i], earlier[i])
 		}
 	}
-	l.engine.AddTokens(l.tokens)
+	l.engine.AddTokens(l.earlierTokens)
 }
 
 // layout is that of the run's checkpoints.
-func (l *loop) layout() Layout { return Layout{l.params, l.stats} }
+func (l *loop) layout() Layout { return Layout{l.params, l.statisticsParams} }
 
 // begin measures the validation loss before the first step: of the base, while the factors still change nothing, and of the
 // adapter that the run goes on from.
@@ -227,7 +227,7 @@ func (l *loop) checkpoint(at Cursor) error {
 	m, v := l.opt.Moments()
 	path := l.dir.CheckpointPath(l.step)
 	err := WriteCheckpoint(path, &Checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
-		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.sums})
+		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics})
 	if err != nil {
 		return err
 	}

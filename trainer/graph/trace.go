@@ -13,13 +13,13 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Shape is that of one batch: Seqs sequences of Ctx tokens each.
+// Shape is the shape of a batch: Seqs sequences of Ctx tokens each.
 type Shape struct {
 	Ctx  int // T, tokens a sequence
 	Seqs int // S
 }
 
-// Tokens is N = T·S.
+// Tokens returns N = T·S.
 func (s Shape) Tokens() int { return s.Ctx * s.Seqs }
 
 // trace is llama.cpp's forward graph for one batch shape. Its nodes live in the context and are read until close.
@@ -29,9 +29,9 @@ type trace struct {
 	adapter *llama.Adapter
 }
 
-// newTrace lets llama.cpp build the graph of a batch in which every token wants logits. A zero adapter over the targets
-// is attached first: the graph then holds the adapter branches exactly where inference applies them, and a target that
-// the architecture's code never adapts shows by its absence.
+// newTrace lets llama.cpp build the graph of a batch in which every token wants logits. It attaches a zero adapter over the
+// targets first: the graph then holds the LoRA branches exactly where inference applies them, and a target that the
+// architecture's code never adapts has none.
 func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err error) {
 	f16 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
@@ -69,7 +69,7 @@ func (t *trace) close() error {
 	return err
 }
 
-// traceBatch is S sequences of T times the first token, positions 0 to T-1: the graph does not depend on the values.
+// traceBatch returns S sequences of T zero tokens at positions 0 to T-1: the graph does not depend on the values.
 func traceBatch(model *llama.Model, shape Shape) llama.Batch {
 	n := shape.Tokens()
 	b := llama.Batch{Tokens: make([]int32, n), Pos: make([]int32, n), Seq: make([]int32, n), Output: make([]bool, n)}

@@ -17,8 +17,7 @@ type versionReport struct {
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
 	Llama    string `json:"llama"`    // release of llama.cpp, version and commit of its ggml
-	Backends string `json:"backends"` // those in this build
-	Features string `json:"features"` // llama.cpp's line about what they were compiled for
+	Backends string `json:"backends"` // those in this build with what they were compiled for
 	Fast     bool   `json:"fast"`     // compiled for what this processor has
 }
 
@@ -37,7 +36,7 @@ func versionCommand(u *ui) *cobra.Command {
 			if r.Revision != "" {
 				fmt.Fprintf(u.results(), "revision %s\n", r.Revision)
 			}
-			fmt.Fprintf(u.results(), "llama.cpp %s, %s\n%s\n", r.Llama, r.Backends, r.Features)
+			fmt.Fprintf(u.results(), "llama.cpp %s\n%s\n", r.Llama, r.Backends)
 			return nil
 		},
 	}
@@ -51,8 +50,7 @@ func newVersionReport() versionReport {
 		Go:       runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Llama:    llama.Release(),
-		Backends: llama.Backends(),
-		Features: llama.BuildInfo(),
+		Backends: llama.BuildInfo(),
 	}
 	r.Fast, _ = llama.FastBuild()
 	return r

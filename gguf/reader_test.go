@@ -183,7 +183,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"tensor with too many bytes", newRaw(le, 1, 0).tensor("t", TypeF32, 0, 1<<62), new(*FormatError), "more bytes"},
 		{"tensor of no whole block", newRaw(le, 1, 0).tensor("t", TypeQ4_K, 0, 255), new(*FormatError), `tensor "t": a row of 255`},
 		{"tensor of removed type", newRaw(le, 1, 0).tensor("t", 31, 0, 32), new(*UnsupportedError), "type(31)"},
-		{"tensor of unknown type", newRaw(le, 1, 0).tensor("t", 40, 0, 32), new(*UnsupportedError), "type(40)"},
+		{"tensor of unknown type", newRaw(le, 1, 0).tensor("t", 43, 0, 32), new(*UnsupportedError), "type(43)"},
 		{"tensor at odd offset", newRaw(le, 1, 0).tensor("t", TypeF32, 4, 1).padTo(256), new(*FormatError), "no multiple of the alignment 32"},
 		{"tensor at offset beyond counting", newRaw(le, 1, 0).tensor("t", TypeF32, 1<<63, 1), new(*FormatError), "more than can be counted"},
 		{"tensor past the end", newRaw(le, 1, 0).tensor("t", TypeF32, 0, 9).padTo(32).num(make([]byte, 35)), new(*TruncatedError), `tensor "t": data ends at byte 100, file has 99`},

@@ -44,6 +44,9 @@ const (
 	TypeTQ1_0   Type = 34
 	TypeTQ2_0   Type = 35
 	TypeMXFP4   Type = 39
+	TypeNVFP4   Type = 40
+	TypeQ1_0    Type = 41
+	TypeQ2_0    Type = 42
 )
 
 // typeInfo is one row of the table of types: a block is the smallest piece that
@@ -87,6 +90,9 @@ var typeTable = [...]typeInfo{
 	TypeTQ1_0:   {"tq1_0", 256, 54},
 	TypeTQ2_0:   {"tq2_0", 256, 66},
 	TypeMXFP4:   {"mxfp4", 32, 17},
+	TypeNVFP4:   {"nvfp4", 64, 36},
+	TypeQ1_0:    {"q1_0", 128, 18},
+	TypeQ2_0:    {"q2_0", 64, 18},
 }
 
 func (t Type) info() typeInfo {

@@ -24,6 +24,9 @@ func TestTypeSizes(t *testing.T) {
 		{TypeQ8_0, "q8_0", 32, half + 32},
 		{TypeQ8_1, "q8_1", 32, 2*half + 32},
 		{TypeMXFP4, "mxfp4", 32, 1 + 32/2},
+		{TypeNVFP4, "nvfp4", 64, 64/16 + 64/2},
+		{TypeQ1_0, "q1_0", 128, half + 128/8},
+		{TypeQ2_0, "q2_0", 64, half + 64/4},
 		{TypeIQ4_NL, "iq4_nl", 32, half + 32/2},
 		{TypeQ2_K, "q2_K", 256, 2*half + 256/16 + 256/4},
 		{TypeQ3_K, "q3_K", 256, half + 256/4 + 256/8 + 12},
@@ -59,7 +62,7 @@ func TestTypeSizes(t *testing.T) {
 }
 
 func TestUnknownTypesHaveNoSize(t *testing.T) {
-	for _, typ := range []Type{4, 5, 31, 36, 40, 1 << 31} {
+	for _, typ := range []Type{4, 5, 31, 36, 43, 1 << 31} {
 		if typ.BlockSize() != 0 || typ.BlockBytes() != 0 {
 			t.Errorf("%v has blocks of %d elements in %d bytes, want none", typ, typ.BlockSize(), typ.BlockBytes())
 		}

@@ -424,6 +424,7 @@ func TestRefuses(t *testing.T) {
 		{"out in a file", Config{Model: base, Adapters: none, Out: filepath.Join(good, "out.gguf")}, "is no folder"},
 		{"out is the matrix", Config{Model: base, Adapters: none, Out: matrix, IMatrix: matrix}, "would be replaced by what is made of it"},
 		{"a base of integers", Config{Model: integers(t, base), Adapters: none, Out: out, Type: &half}, "type i32 cannot be decoded"},
+		{"a weight with a scale apart", Config{Model: scaled(t, base), Adapters: none, Out: out}, `has a scale apart, "blk.0.attn_q.scale"`},
 		{"out in no folder", Config{Model: base, Adapters: none, Out: filepath.Join(dir, "none", "out.gguf")}, "no such file"},
 		{"too large for halves", Config{Model: base, Adapters: []Adapter{{good, 1e9}}, Out: out, Type: new(gguf.Type(gguf.TypeF16))}, "which type f16 cannot hold"},
 		{"beyond floats", Config{Model: base, Adapters: []Adapter{{random(t, base, adapter.MethodLoRA, "attn_q", 1e3, 16), 3e38}}, Out: out}, "Inf"},
@@ -457,6 +458,23 @@ func integers(t *testing.T, base string) string {
 		b.CopyTensor(f, tensor.Name)
 	}
 	path := filepath.Join(t.TempDir(), "integers.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// scaled is base with a scale for one weight, as models in nvfp4 have them for all.
+func scaled(t *testing.T, base string) string {
+	t.Helper()
+	f := openModel(t, base)
+	b := gguf.NewBuilder()
+	b.SetAll(f.KVs())
+	for _, tensor := range f.Tensors() {
+		b.CopyTensor(f, tensor.Name)
+	}
+	b.AddTensor("blk.0.attn_q.scale", gguf.TypeF32, []int64{1}, make([]byte, 4))
+	path := filepath.Join(t.TempDir(), "scaled.gguf")
 	if err := b.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}

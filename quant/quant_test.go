@@ -33,7 +33,7 @@ func ones(n int) []float32 {
 
 // relativeBound is the RMSE of normally distributed weights, relative to their
 // own, that each type may have: a tenth above what ggml's encoders reach, which
-// random weights miss by less than a twentieth. The ternary tq types are made for
+// random weights miss by less than a twentieth. The ternary tq types and q2_0 are made for
 // weights that are ternary already and fit others badly.
 var relativeBound = map[gguf.Type]float64{
 	gguf.TypeF32: 0, gguf.TypeF16: 2.3e-4, gguf.TypeBF16: 1.9e-3, gguf.TypeQ8_0: 0.0059,
@@ -42,6 +42,7 @@ var relativeBound = map[gguf.Type]float64{
 	gguf.TypeIQ1_S: 0.54, gguf.TypeIQ1_M: 0.50, gguf.TypeIQ2_XXS: 0.39, gguf.TypeIQ2_XS: 0.33, gguf.TypeIQ2_S: 0.28,
 	gguf.TypeIQ3_XXS: 0.21, gguf.TypeIQ3_S: 0.155, gguf.TypeIQ4_NL: 0.083, gguf.TypeIQ4_XS: 0.083,
 	gguf.TypeTQ1_0: 0.89, gguf.TypeTQ2_0: 0.89, gguf.TypeMXFP4: 0.125,
+	gguf.TypeNVFP4: 0.115, gguf.TypeQ1_0: 0.66, gguf.TypeQ2_0: 0.79,
 }
 
 func TestRoundTripOfEveryType(t *testing.T) {

@@ -24,6 +24,8 @@ import (
 	"finetune/internal/testrun"
 	"finetune/run"
 	"finetune/trainer/graph"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 func TestPlanIsTheSumOfItsParts(t *testing.T) {
@@ -212,6 +214,7 @@ func TestChildRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ggml.ReturnBlocks() // as the command does
 	s, err := Train(context.Background(), c, false, func(e Event) {
 		if e.Kind == "start" {
 			line, _ := json.Marshal(e)

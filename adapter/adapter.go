@@ -60,19 +60,7 @@ type Weight struct {
 // [Targets.Select] has chosen; its Architecture and the base's identity are for
 // the caller to fill in. It returns the error of [CheckRank].
 func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, error) {
-	if err := CheckRank(m, rank, tensors); err != nil {
-		return nil, err
-	}
-	a := &Adapter{Meta: map[string]gguf.Value{KeyMethod: string(m)}}
-	for _, t := range tensors {
-		f, err := New(m, int(t.Shape[0]), int(t.Shape[1]), rank, alpha)
-		if err != nil {
-			return nil, err
-		}
-		a.Weights = append(a.Weights, Weight{t.Name, f})
-	}
-	a.sort()
-	return a, nil
+	return Recipe{Method: m, Rank: rank, Alpha: alpha}.Build(tensors)
 }
 
 // CheckRank reports a rank below the method's smallest, or above the smallest
@@ -143,7 +131,7 @@ func (a *Adapter) Tensors() []Tensor {
 	var all []Tensor
 	for _, w := range a.Weights {
 		for _, m := range w.Mats() {
-			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat, m.NoDecay})
+			all = append(all, Tensor{w.Name + "." + m.Suffix, m})
 		}
 	}
 	return all
@@ -151,9 +139,8 @@ func (a *Adapter) Tensors() []Tensor {
 
 // Tensor is a factor with its full name.
 type Tensor struct {
-	Name    string
-	Mat     Mat
-	NoDecay bool // see Named
+	Name string
+	Named
 }
 
 // Weight returns the factors of a tensor of the base, and false if it has none.

@@ -39,20 +39,29 @@ func (w Weight) Bind(f *gguf.File, decode Decoder) error {
 	if !ok {
 		return nil
 	}
-	nIn, nOut := w.Shape()
-	t, ok := f.Tensor(w.Name)
-	if !ok {
-		return fmt.Errorf("adapter: tensor %q: not in the model", w.Name)
-	}
-	if len(t.Shape) != 2 || t.Shape[0] != int64(nIn) || t.Shape[1] != int64(nOut) {
-		return fmt.Errorf("adapter: tensor %q: made for shape [%d %d], the model has %v", w.Name, nIn, nOut, t.Shape)
-	}
-	bound := &boundWeight{f, t, decode}
-	if err := bound.try(make([]float32, nIn), 0, 1); err != nil {
-		return fmt.Errorf("adapter: tensor %q: %w", w.Name, err)
+	bound, err := w.in(f, decode)
+	if err != nil {
+		return err
 	}
 	b.bind(bound)
 	return nil
+}
+
+// in finds the weight in the base, in the shape that it was adapted in and in a type that can be decoded.
+func (w Weight) in(f *gguf.File, decode Decoder) (*boundWeight, error) {
+	nIn, nOut := w.Shape()
+	t, ok := f.Tensor(w.Name)
+	if !ok {
+		return nil, fmt.Errorf("adapter: tensor %q: not in the model", w.Name)
+	}
+	if len(t.Shape) != 2 || t.Shape[0] != int64(nIn) || t.Shape[1] != int64(nOut) {
+		return nil, fmt.Errorf("adapter: tensor %q: made for shape [%d %d], the model has %v", w.Name, nIn, nOut, t.Shape)
+	}
+	bound := &boundWeight{f, t, decode}
+	if err := bound.try(make([]float32, nIn), 0, 1); err != nil {
+		return nil, fmt.Errorf("adapter: tensor %q: %w", w.Name, err)
+	}
+	return bound, nil
 }
 
 // boundWeight is W [n_in, n_out] where it lies in the base's file. Goroutines may share

@@ -52,6 +52,7 @@ type Factors interface {
 type Named struct {
 	Suffix  string
 	Mat     Mat
+	Warms   bool // ΔW grows in proportion to it: a warm-up of ΔW is one of this factor
 	NoDecay bool // no change of the weight is not where it is 0: a weight decay must not draw it there
 }
 

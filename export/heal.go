@@ -91,7 +91,7 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 	if err != nil {
 		return err
 	}
-	params, values := trainer.AdapterParams(low)
+	params, values := trainer.AdapterParams(low, adapter.Recipe{})
 	stepper := trainer.NewStepper(trainer.StepperOptions{Engine: student, Params: params, Values: values, Schedule: schedule,
 		Clip: healClip, Threads: h.x.threads(), Pass: h.pass(student)})
 	sampler := &trainer.Sampler{Windows: h.x.train, Seed: c.Seed}

@@ -83,6 +83,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.tellPlan(); err != nil {
 		return nil, err
 	}
+	if err := l.startByGradient(ctx); err != nil {
+		return nil, err
+	}
 	if err := l.takeMemory(); err != nil {
 		return nil, err
 	}
@@ -139,7 +142,7 @@ func (l *loop) takeMemory() error {
 		l.opt = optim.NewAdamW(l.params, l.config.WeightDecay)
 	}
 	l.stepper = NewStepper(StepperOptions{Engine: l.engine, Params: l.params, Values: l.values, Optimizer: l.opt,
-		Schedule: l.schedule, Clip: l.config.Clip, Threads: l.config.ThreadCount()})
+		Schedule: l.schedule, DeltaWarmup: l.config.DeltaWarmupSteps(l.total), Clip: l.config.Clip, Threads: l.config.ThreadCount()})
 	return nil
 }
 
@@ -165,7 +168,9 @@ func (l *loop) begin(ctx context.Context) error {
 	if l.step > 0 {
 		return nil
 	}
+	l.stepper.setShare(0) // for who does not begin with a ΔW of 0
 	loss, err := l.measure(ctx, Event{Kind: "eval"})
+	l.stepper.setShare(1)
 	if err != nil {
 		return err
 	}
@@ -238,6 +243,9 @@ func (l *loop) checkpoint(at Cursor) error {
 }
 
 func (l *loop) interrupt() error {
+	if l.stepper == nil { // while the start was looked for: all of it follows from the settings
+		return hint.With(fmt.Errorf("trainer: %w before its first step", ErrInterrupted), "--resume begins it again")
+	}
 	if err := l.checkpoint(l.sampler.Cursor); err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type Engine struct {
 	leaves           *ggml.Context // tensors of the trainable parameters and of their gradients
 	leafMemory       *ggml.Buffer  // theirs
 	params           []param
+	lessChange       float32 // 1 − the share of ΔW that counts
 	constants        []constant
 	statisticsLeaves map[string]ggml.Tensor // activation statistics by name, see Statistics
 	tokens           int64                  // that the statistics are over
@@ -56,6 +57,7 @@ type Engine struct {
 type param struct {
 	name  string
 	ne    []int64
+	warms bool        // a warm-up of the change is one of this factor
 	data  []float32   // the caller's
 	leaf  ggml.Tensor // F32 [ne]
 	total ggml.Tensor // F32 [ne], the gradient, summed over the calls of Step since Reset
@@ -137,7 +139,7 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 		targets = append(targets, target{w.Name, nIn, nOut})
 		for _, m := range w.Factors.Mats() {
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
-			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data})
+			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data, warms: m.Warms})
 		}
 		for _, data := range constantsOf(w.Factors) {
 			fixed = append(fixed, constant{data: data})
@@ -336,8 +338,20 @@ func (e *Engine) SetThreads(n int) { e.backend.SetThreads(n) }
 func (e *Engine) Upload() {
 	for _, p := range e.params {
 		p.leaf.SetFloats(p.data)
+		if p.warms && e.lessChange > 0 {
+			share := 1 - e.lessChange
+			values := p.leaf.Floats()
+			for i := range values {
+				values[i] *= share
+			}
+		}
 	}
 }
+
+// SetChangeShare multiplies every ΔW by a share from 0 to 1 from the next Upload on, by way of a factor that ΔW is
+// proportional to: ReLU(f·M) = f·ReLU(M) for f ≥ 0. The gradient of that factor becomes the one by what the graph reads:
+// with y = f·x it is dL/dy, and f times that by x.
+func (e *Engine) SetChangeShare(share float32) { e.lessChange = 1 - share }
 
 // Gradient is the gradient of one trainable tensor, summed over the calls of Step since the last Reset.
 type Gradient struct {

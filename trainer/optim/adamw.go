@@ -13,6 +13,7 @@ type Param struct {
 	Len     int     // elements
 	LRScale float64 // multiplies the learning rate of this tensor; 1 is neutral
 	NoDecay bool    // weight decay leaves this tensor alone
+	Warms   bool    // a warm-up of an adapter's ΔW is one of this tensor
 }
 
 // AdamW is the optimizer of Loshchilov and Hutter, "Decoupled Weight Decay

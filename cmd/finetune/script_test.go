@@ -20,9 +20,13 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program over testdata/script, a file for each command.
 // $DATA is the folder of real models and texts; a script that needs it begins
-// with "[!data] skip".
+// with "[!data] skip". $SCRIPTS is the repository's scripts/.
 func TestScripts(t *testing.T) {
 	data, err := filepath.Abs("../../../shared/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scripts, err := filepath.Abs("../../scripts")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +36,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DATA", data)
+			env.Setenv("SCRIPTS", scripts)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {

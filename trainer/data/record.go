@@ -56,15 +56,23 @@ func (o object) has(names ...string) bool {
 	return true
 }
 
-// parseRecord reads one JSON object. Its errors have no path and line yet.
-func parseRecord(b []byte) (Record, error) {
+// parseObject reads one JSON object. Its errors have no path and line yet.
+func parseObject(b []byte) (object, error) {
 	var o object
 	if err := json.Unmarshal(b, &o); err != nil {
 		if _, wrongKind := err.(*json.UnmarshalTypeError); wrongKind {
-			return Record{}, badf("record is %s, want a JSON object", jsonKind(b))
+			return nil, badf("record is %s, want a JSON object", jsonKind(b))
 		}
-		return Record{}, badf("%s; want one JSON object a line", jsonProblem(err))
+		return nil, badf("%s; want one JSON object a line", jsonProblem(err))
 	}
+	if o == nil {
+		return nil, badf("record is null, want a JSON object")
+	}
+	return o, nil
+}
+
+// parseRecord tells what an object is. Its errors have no path and line yet.
+func parseRecord(o object) (Record, error) {
 	switch {
 	case o.has("messages"):
 		return chatRecord(o, "messages", "role", "content")
@@ -79,8 +87,6 @@ func parseRecord(b []byte) (Record, error) {
 	case o.has("text"):
 		text, err := o.text("text")
 		return Record{Kind: KindText, Text: text}, err
-	case o == nil:
-		return Record{}, badf("record is null, want a JSON object")
 	}
 	return Record{}, badf("record has the fields %s; %s", fieldNames(o), wantedFields)
 }

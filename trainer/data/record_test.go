@@ -26,7 +26,11 @@ func TestRecordKinds(t *testing.T) {
 			`{"Kind":3,"Prompt":"Question: q\nAnswer: ","Completion":"a","Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"a"}]}`},
 		{`{"text": "t", "question": "not alone"}`, `{"Kind":0,"Text":"t"}`},
 	} {
-		got, err := parseRecord([]byte(c.json))
+		o, err := parseObject([]byte(c.json))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseRecord(o)
 		if err != nil {
 			t.Errorf("parseRecord(%s) = %v, want %s", c.json, err, c.want)
 			continue

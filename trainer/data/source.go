@@ -96,17 +96,27 @@ func badUTF8(b []byte) int {
 // names path and line. Lines of JSON are streamed, at most 16 MiB each; blank ones are
 // skipped. A JSON array is read whole.
 func ReadRecords(path string) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
+	return readObjects(path, func(o object, line int) (Record, error) {
+		rec, err := parseRecord(o)
+		rec.Line = line
+		return rec, err
+	})
+}
+
+// readObjects yields what parse makes of each JSON object of a file, as ReadRecords.
+func readObjects[T any](path string, parse func(o object, line int) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
 		f, err := os.Open(path)
 		if err != nil {
-			yield(Record{}, err)
+			yield(none, err)
 			return
 		}
 		defer f.Close()
 		r := bufio.NewReaderSize(f, 1<<16)
 		isArray, err := beginsArray(r)
 		if err != nil {
-			yield(Record{}, err)
+			yield(none, err)
 			return
 		}
 		next := lines(path, r)
@@ -115,21 +125,24 @@ func ReadRecords(path string) iter.Seq2[Record, error] {
 		}
 		n := 0
 		for raw, err := range next {
-			var rec Record
+			var o object
+			var x T
 			if err == nil {
-				rec, err = parseRecord(raw.json)
-				rec.Line = raw.line
+				o, err = parseObject(raw.json)
+			}
+			if err == nil {
+				x, err = parse(o, raw.line)
 			}
 			if err != nil {
-				yield(Record{}, locate(err, path, raw.line))
+				yield(none, locate(err, path, raw.line))
 				return
 			}
-			if n++; !yield(rec, nil) {
+			if n++; !yield(x, nil) {
 				return
 			}
 		}
 		if n == 0 {
-			yield(Record{}, &FormatError{Path: path, Msg: "no record in the file", Err: ErrEmpty})
+			yield(none, &FormatError{Path: path, Msg: "no record in the file", Err: ErrEmpty})
 		}
 	}
 }

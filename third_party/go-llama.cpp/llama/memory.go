@@ -23,6 +23,18 @@ func (c *Context) RemoveTokens(seq int32, p0, p1 int) bool {
 	return bool(C.llama_memory_seq_rm(mem, C.int32_t(seq), C.int32_t(p0), C.int32_t(p1)))
 }
 
+// CopyTokens makes the tokens of a sequence those of another as well, which should be empty: both can then go on, each in
+// its own way. With ContextParams.KVUnified they share the memory. It reports false where there is no such sequence, or no
+// memory.
+func (c *Context) CopyTokens(from, to int32) bool {
+	mem := c.memory()
+	if mem == nil || !c.validSeq(from) || !c.validSeq(to) {
+		return false
+	}
+	C.llama_memory_seq_cp(mem, C.int32_t(from), C.int32_t(to), -1, -1)
+	return true
+}
+
 // ShiftTokens moves the tokens of seq at positions p0 up to but not including p1 by delta positions. It reports false where
 // the model's memory cannot.
 func (c *Context) ShiftTokens(seq int32, p0, p1, delta int) bool {

@@ -76,6 +76,9 @@ func goalQuestion(o object, letters bool) (Question, error) {
 // choiceQuestion is a question whose choices stand apart from its text. With letters they are listed below the text, as
 // for MMLU, and the letters are what is chosen from.
 func choiceQuestion(o object, text string, choices, labels []string, letters bool) (Question, error) {
+	if err := checkChoices(choices); err != nil {
+		return Question{}, err
+	}
 	gold, err := o.gold(choices, labels)
 	if err != nil {
 		return Question{}, err
@@ -153,7 +156,7 @@ func (o object) choices() (choices, labels []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return choices, labels, checkChoices(choices)
+	return choices, labels, nil
 }
 
 // texts reads a list of strings, each of which is called by name in errors.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 
 	"finetune/eval"
@@ -79,6 +80,7 @@ func evaluateChoices(ctx context.Context, u *ui, f evalFlags) (_ *choicesReport,
 	r := &choicesReport{Accuracy: eval.Grade(questions, logs)}
 	var before [][]float64
 	if len(f.adapters) > 0 {
+		warnOfRawPrompts(u, f, m, questions)
 		detach, err := attach(u, e, base, f.adapters)
 		if err != nil {
 			return nil, err
@@ -113,6 +115,14 @@ func loadQuestions(f evalFlags, m *llama.Model) ([]data.Question, error) {
 		}
 	}
 	return data.LoadQuestions(f.data, o)
+}
+
+// warnOfRawPrompts tells that an adapter which learned such records has seen other text in front of the answers.
+func warnOfRawPrompts(u *ui, f evalFlags, m *llama.Model, questions []data.Question) {
+	_, has := m.ChatTemplate("")
+	if has && !f.choice.template && slices.ContainsFunc(questions, func(q data.Question) bool { return q.Instruction }) {
+		u.warn("the prompts are raw text, and training on such records writes them by the model's chat template", "--chat-template asks as training does")
+	}
 }
 
 // choiceContext is that of the longest choice, but room for several questions at once.

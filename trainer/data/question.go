@@ -14,6 +14,8 @@ type Question struct {
 	Gold    int      // index of the right choice
 	Answers []Answer // one a choice, see [LoadQuestions]
 
+	Instruction bool // an instruction, which training writes by the model's chat template if it has one
+
 	prompt  string // what stands in front of a choice, raw
 	message string // what stands in its place where a chat template writes the question: the user's message
 	lead    string // what every answer begins with, behind either
@@ -129,7 +131,8 @@ func adaptersQuestion(o object) (Question, error) {
 	if err != nil {
 		return Question{}, err
 	}
-	return Question{Choices: choices, Gold: gold, prompt: r.Prompt, message: r.Messages[0].Content, lead: strings.TrimSpace(lead)}, nil
+	return Question{Choices: choices, Gold: gold, Instruction: true,
+		prompt: r.Prompt, message: r.Messages[0].Content, lead: strings.TrimSpace(lead)}, nil
 }
 
 // choices returns the texts to choose from, and their labels if they have any.

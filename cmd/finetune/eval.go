@@ -73,14 +73,7 @@ func evalCommand(u *ui) *cobra.Command {
 			}
 			startEngine(u)
 			if f.choice.choices {
-				r, err := evaluateChoices(cmd.Context(), u, f)
-				switch {
-				case err != nil:
-					return err
-				case u.json:
-					return u.printJSON(r)
-				}
-				return printChoices(u.results(), r)
+				return answerChoices(cmd.Context(), u, f)
 			}
 			r, err := evaluate(cmd.Context(), u, f)
 			if err != nil {

@@ -58,6 +58,18 @@ type choicesReport struct {
 	Change *eval.Change   `json:"change,omitempty"`
 }
 
+// answerChoices is finetune eval --choices.
+func answerChoices(ctx context.Context, u *ui, f evalFlags) error {
+	r, err := evaluateChoices(ctx, u, f)
+	switch {
+	case err != nil:
+		return err
+	case u.json:
+		return u.printJSON(r)
+	}
+	return printChoices(u.results(), r)
+}
+
 func evaluateChoices(ctx context.Context, u *ui, f evalFlags) (_ *choicesReport, err error) {
 	base, m, err := openModel(f.model)
 	if err != nil {
@@ -73,31 +85,37 @@ func evaluateChoices(ctx context.Context, u *ui, f evalFlags) (_ *choicesReport,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	logs, err := e.LogLikelihoods(ctx, questions, func(done int) { u.progress("question %d of %d", done, len(questions)) })
+	score := func() ([][]float64, error) {
+		return e.LogLikelihoods(ctx, questions, func(done int) { u.progress("question %d of %d", done, len(questions)) })
+	}
+	before, err := score()
 	if err != nil {
 		return nil, err
 	}
-	r := &choicesReport{Accuracy: eval.Grade(questions, logs)}
-	var before [][]float64
-	if len(f.adapters) > 0 {
-		warnOfRawPrompts(u, f, m, questions)
-		detach, err := attach(u, e, base, f.adapters)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, detach()) }()
-		before = logs
-		logs, err = e.LogLikelihoods(ctx, questions, func(done int) { u.progress("question %d of %d with the adapter", done, len(questions)) })
-		if err != nil {
-			return nil, err
-		}
-		r.Base, r.Accuracy = r.Accuracy, eval.Grade(questions, logs)
-		r.Change = r.Accuracy.ChangeFrom(r.Base)
+	if len(f.adapters) == 0 {
+		return &choicesReport{Accuracy: eval.Grade(questions, before)}, f.choice.write(questions, nil, before)
 	}
-	if f.choice.samples != "" {
-		err = eval.WriteSamples(f.choice.samples, questions, before, logs)
+	warnOfRawPrompts(u, f, m, questions)
+	detach, err := attach(u, e, base, f.adapters)
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	defer func() { err = errors.Join(err, detach()) }()
+	after, err := score()
+	if err != nil {
+		return nil, err
+	}
+	r := &choicesReport{Accuracy: eval.Grade(questions, after), Base: eval.Grade(questions, before)}
+	r.Change = r.Accuracy.ChangeFrom(r.Base)
+	return r, f.choice.write(questions, before, after)
+}
+
+// write writes --samples, if asked for.
+func (f *choiceFlags) write(questions []data.Question, before, logs [][]float64) error {
+	if f.samples == "" {
+		return nil
+	}
+	return eval.WriteSamples(f.samples, questions, before, logs)
 }
 
 func loadQuestions(f evalFlags, m *llama.Model) ([]data.Question, error) {

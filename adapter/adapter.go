@@ -18,7 +18,7 @@
 //	err = a.Save("adapter.gguf") // and Load, Decompose, WriteLoRA, WriteExact
 //
 // [Adapter.Scaled], [Rerank] and [Combine] make adapters of adapters, [Diff] and
-// [SpectrumOf] say what is in them; package toolbox does all of that to files.
+// [SpectrumOf] say what is in them; package fileops does all of that to files.
 //
 // A file that is damaged is a [*FormatError], one that is valid but not handled a
 // [*UnsupportedError]; errors of package gguf and of the file system pass through.
@@ -142,7 +142,7 @@ func (a *Adapter) Parameters() int {
 func (a *Adapter) Tensors() []Tensor {
 	var all []Tensor
 	for _, w := range a.Weights {
-		for _, m := range w.Mats() {
+		for _, m := range w.Matrices() {
 			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat, m.NoDecay})
 		}
 	}

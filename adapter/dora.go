@@ -49,9 +49,9 @@ func (d *DoRA) Rank() int { return d.A.NE[1] }
 // Scale is s: Alpha/rank, or 1 for an Alpha of 0.
 func (d *DoRA) Scale() float32 { return scaleOf(d.Alpha, d.Rank()) }
 
-// Mats lists dora_a, dora_b and dora_m.
-func (d *DoRA) Mats() []Named {
-	return []Named{{Suffix: "dora_a", Mat: d.A}, {Suffix: "dora_b", Mat: d.B}, {Suffix: "dora_m", Mat: d.M, NoDecay: true}}
+// Matrices lists dora_a, dora_b and dora_m.
+func (d *DoRA) Matrices() []NamedFactor {
+	return []NamedFactor{{Suffix: "dora_a", Mat: d.A}, {Suffix: "dora_b", Mat: d.B}, {Suffix: "dora_m", Mat: d.M, NoDecay: true}}
 }
 
 // Init draws A, leaves B zero and makes M the lengths of W's rows as they are computed

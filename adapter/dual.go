@@ -49,9 +49,9 @@ func (d *Dual) Rank() int { return d.A.NE[1] + d.C.NE[1] }
 // Scale is s: Alpha/r1, or 1 for an Alpha of 0.
 func (d *Dual) Scale() float32 { return scaleOf(d.Alpha, d.A.NE[1]) }
 
-// Mats lists dual_a, dual_b, dual_c and dual_d.
-func (d *Dual) Mats() []Named {
-	return []Named{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
+// Matrices lists dual_a, dual_b, dual_c and dual_d.
+func (d *Dual) Matrices() []NamedFactor {
+	return []NamedFactor{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
 }
 
 // Init draws A, C and D and leaves B zero: ΔW = 0, and since ReLU'(0) counts as

@@ -25,9 +25,9 @@ type Factors interface {
 	Rank() int
 	// Scale is the s in ΔW, derived from alpha as llama.cpp does; alpha 0 is s = 1.
 	Scale() float32
-	// Mats lists the factors in the order of their letters. The matrices share
+	// Matrices lists the factors in the order of their letters. The matrices share
 	// their memory with the receiver: to write them is to change it.
-	Mats() []Named
+	Matrices() []NamedFactor
 	// Init starts the factors from seed so that ΔW = 0; those that need their base
 	// after Bind. weight is the name of
 	// the base's tensor: each factor draws from a stream of its own, so neither
@@ -44,12 +44,12 @@ type Factors interface {
 	scaled(factor float32) (Factors, error)
 	// reference is ΔW [n_in, n_out] over the weight w, in plain Go and float64.
 	reference(w Mat) []float64
-	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Mats, in its order.
+	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Matrices, in its order.
 	gradients(g []float64, w Mat) []Mat
 }
 
 // Named is one factor with the suffix that it has in a file, such as "lora_a".
-type Named struct {
+type NamedFactor struct {
 	Suffix  string
 	Mat     Mat
 	NoDecay bool // no change of the weight is not where it is 0: a weight decay must not draw it there
@@ -72,7 +72,7 @@ func New(m Method, nIn, nOut, rank int, alpha float32) (Factors, error) {
 // Parameters returns the number of trainable parameters of f.
 func Parameters(f Factors) int {
 	n := 0
-	for _, m := range f.Mats() {
+	for _, m := range f.Matrices() {
 		n += len(m.Mat.Data)
 	}
 	return n

@@ -44,9 +44,9 @@ func (l *LoRA) Rank() int { return l.A.NE[1] }
 // Scale is s: Alpha/r, or 1 for an Alpha of 0.
 func (l *LoRA) Scale() float32 { return scaleOf(l.Alpha, l.Rank()) }
 
-// Mats lists lora_a and lora_b.
-func (l *LoRA) Mats() []Named {
-	return []Named{{Suffix: "lora_a", Mat: l.A}, {Suffix: "lora_b", Mat: l.B}}
+// Matrices lists lora_a and lora_b.
+func (l *LoRA) Matrices() []NamedFactor {
+	return []NamedFactor{{Suffix: "lora_a", Mat: l.A}, {Suffix: "lora_b", Mat: l.B}}
 }
 
 // Init draws A and leaves B zero, so that ΔW = 0.

@@ -25,7 +25,7 @@ func Forward(f Factors, w, x Mat) Mat {
 }
 
 // Backward takes dy = dL/dy [n_out, T] and returns dx [n_in, T] and the
-// gradient of every factor, in the order and the shapes of [Factors.Mats].
+// gradient of every factor, in the order and the shapes of [Factors.Matrices].
 func Backward(f Factors, w, x, dy Mat) (dx Mat, grads []Mat) {
 	nIn, nOut := f.Shape()
 	x.check("x", nIn, x.NE[1])

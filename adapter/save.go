@@ -39,7 +39,7 @@ func (a *Adapter) Save(path string) error {
 		if weight.alpha() != a.Alpha() {
 			return fmt.Errorf("adapter: tensor %q: alpha is %v, the first weight's %v: one file has one alpha", weight.Name, weight.alpha(), a.Alpha())
 		}
-		for _, m := range weight.Mats() {
+		for _, m := range weight.Matrices() {
 			w.mat(weight.Name+"."+m.Suffix, m.Mat, 1)
 		}
 	}

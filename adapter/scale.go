@@ -52,7 +52,7 @@ func normal(alpha float64) (float32, error) {
 func (a *Adapter) Holds(t gguf.Type) bool {
 	_, folded := a.commonAlpha()
 	for _, w := range a.Weights {
-		for _, m := range w.Mats() {
+		for _, m := range w.Matrices() {
 			scale := float32(1)
 			if folded && m.Suffix == "lora_b" {
 				scale = w.Scale()

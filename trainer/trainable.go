@@ -131,8 +131,8 @@ func (a *adapterTrainable) start() bool {
 		return false
 	}
 	for i, w := range a.initial.Weights {
-		for k, m := range w.Mats() {
-			copy(a.Weights[i].Mats()[k].Mat.Data, m.Mat.Data)
+		for k, m := range w.Matrices() {
+			copy(a.Weights[i].Matrices()[k].Mat.Data, m.Mat.Data)
 		}
 	}
 	a.initial = nil

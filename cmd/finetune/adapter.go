@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 
 	"finetune/adapter"
-	"finetune/adapter/toolbox"
+	"finetune/adapter/fileops"
 	"finetune/gguf"
 	"finetune/run"
 
@@ -51,7 +51,7 @@ func scaleCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := toolbox.Scale(path, by, o)
+			r, err := fileops.Scale(path, by, o)
 			return u.showChange(r, err)
 		},
 	}
@@ -89,7 +89,7 @@ func rerankCommand(u *ui) *cobra.Command {
 				return err
 			}
 			o.Progress = u.matrices
-			r, err := toolbox.Rerank(cmd.Context(), path, cut, o, output)
+			r, err := fileops.Rerank(cmd.Context(), path, cut, o, output)
 			return u.showChange(r, err)
 		},
 	}
@@ -136,7 +136,7 @@ func combineCommand(u *ui) *cobra.Command {
 				return err
 			}
 			o.Progress = u.matrices
-			r, err := toolbox.Combine(cmd.Context(), from, o, output)
+			r, err := fileops.Combine(cmd.Context(), from, o, output)
 			return u.showChange(r, err)
 		},
 	}
@@ -183,8 +183,8 @@ func (f *outFlags) add(cmd *cobra.Command) {
 }
 
 // output turns the flags into what the library takes.
-func (f *outFlags) output(cmd *cobra.Command) (toolbox.Output, error) {
-	o := toolbox.Output{Out: f.out, Force: f.force}
+func (f *outFlags) output(cmd *cobra.Command) (fileops.Output, error) {
+	o := fileops.Output{Out: f.out, Force: f.force}
 	if f.kind == "auto" {
 		return o, nil
 	}
@@ -197,8 +197,8 @@ func (f *outFlags) output(cmd *cobra.Command) (toolbox.Output, error) {
 }
 
 // sources reads the adapters and weights of a command line.
-func sources(cmd *cobra.Command, args []string) ([]toolbox.Source, error) {
-	var all []toolbox.Source
+func sources(cmd *cobra.Command, args []string) ([]fileops.Source, error) {
+	var all []fileops.Source
 	for _, arg := range args {
 		if arg == "" {
 			return nil, wrongUsage(cmd, `want an adapter, got ""`)
@@ -214,7 +214,7 @@ func sources(cmd *cobra.Command, args []string) ([]toolbox.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, toolbox.Source{File: path, Weight: float64(s.scale)})
+		all = append(all, fileops.Source{File: path, Weight: float64(s.scale)})
 	}
 	return all, nil
 }
@@ -229,7 +229,7 @@ func isFactor(v float32) bool {
 func (u *ui) matrices(done, total int) { u.progress("matrix %d of %d", done, total) }
 
 // showChange prints what was written, or passes the error on.
-func (u *ui) showChange(r *toolbox.Report, err error) error {
+func (u *ui) showChange(r *fileops.Report, err error) error {
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (u *ui) warnOtherBase(text string) {
 	}
 }
 
-func printChange(w io.Writer, r *toolbox.Report) error {
+func printChange(w io.Writer, r *fileops.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	for i, s := range r.From {

@@ -7,7 +7,7 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"finetune/adapter/toolbox"
+	"finetune/adapter/fileops"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/run"
@@ -18,7 +18,7 @@ import (
 
 // diffReport is what finetune adapter diff prints.
 type diffReport struct {
-	*toolbox.Difference
+	*fileops.Difference
 	Logits *logitsReport `json:"logits,omitempty"` // with --model
 }
 
@@ -73,7 +73,7 @@ func diffAdapters(ctx context.Context, u *ui, a, b string, f evalFlags) (*diffRe
 	if err != nil {
 		return nil, err
 	}
-	d, err := toolbox.Diff(ctx, fileA, fileB)
+	d, err := fileops.Diff(ctx, fileA, fileB)
 	if err != nil || f.model == "" {
 		return &diffReport{Difference: d}, err
 	}
@@ -149,7 +149,7 @@ func printDiff(w io.Writer, r *diffReport) error {
 	return t.Flush()
 }
 
-func diffRow(w io.Writer, name string, d toolbox.TensorDiff) {
+func diffRow(w io.Writer, name string, d fileops.TensorDiff) {
 	cosine := "–"
 	if d.Cosine != nil {
 		cosine = fmt.Sprintf("%.4f", *d.Cosine)

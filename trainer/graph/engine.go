@@ -135,7 +135,7 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 	for _, w := range weights {
 		nIn, nOut := w.Factors.Shape()
 		targets = append(targets, target{w.Name, nIn, nOut})
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
 			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data})
 		}
@@ -215,7 +215,7 @@ func (e *Engine) linears(weights []adapter.Weight) map[string]linear {
 	linears, params, fixed := map[string]linear{}, e.params, e.constants
 	for _, w := range weights {
 		var mats, vectors []ggml.Tensor
-		for range w.Factors.Mats() {
+		for range w.Factors.Matrices() {
 			mats, params = append(mats, params[0].leaf), params[1:]
 		}
 		for range constantsOf(w.Factors) {

@@ -32,16 +32,16 @@ func newRSLoRA(nIn, nOut, rank int, alpha float32) Factors {
 	return newLoRA(nIn, nOut, rank, float32(float64(alpha)*math.Sqrt(float64(rank))))
 }
 
-// Method is MethodLoRA.
+// Method returns MethodLoRA.
 func (l *LoRA) Method() Method { return MethodLoRA }
 
-// Shape is n_in, n_out of the weight.
+// Shape returns n_in, n_out of the weight.
 func (l *LoRA) Shape() (int, int) { return l.A.NE[0], l.B.NE[1] }
 
-// Rank is r.
+// Rank returns r.
 func (l *LoRA) Rank() int { return l.A.NE[1] }
 
-// Scale is s: Alpha/r, or 1 for an Alpha of 0.
+// Scale returns s: Alpha/r, or 1 for an Alpha of 0.
 func (l *LoRA) Scale() float32 { return scaleOf(l.Alpha, l.Rank()) }
 
 // Matrices lists lora_a and lora_b.

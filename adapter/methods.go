@@ -91,8 +91,8 @@ func (m Method) MinRank() int {
 	return row.minRank
 }
 
-// kind is how the method's factors are stored, and nothing for a method that there is
-// not.
+// kind returns how the method's factors are stored, and nothing for a method that there
+// is not.
 func (m Method) kind() *fileKind {
 	row, err := m.row()
 	if err != nil {

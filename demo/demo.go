@@ -120,7 +120,7 @@ func Run(ctx context.Context, o Options, say func(string), report func(trainer.E
 	return r, nil
 }
 
-// Path is that of a file of the demo.
+// Path returns the path of a file of the demo.
 func (r *Result) Path(name string) string { return filepath.Join(r.Dir, name) }
 
 func (r *Result) config(o Options) run.Config {

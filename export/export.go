@@ -53,7 +53,7 @@ type Config struct {
 	Threads   int       // 0 = one a physical core
 }
 
-// DefaultConfig is project, in F16, as small as keeps 99 % of the gain.
+// DefaultConfig returns the settings of a projection in F16 to the smallest rank that keeps 99 % of the gain.
 func DefaultConfig() Config {
 	return Config{Mode: ModeProject, Retention: 0.99, Type: gguf.TypeF16}
 }
@@ -265,10 +265,10 @@ func (x *exporter) measureEnds(ctx context.Context) (err error) {
 	return err
 }
 
-// threads is the number to compute with.
+// threads returns the number to compute with.
 func (x *exporter) threads() int { return machine.ThreadCount(x.Threads) }
 
-// lossByEngine is the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
+// lossByEngine returns the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
 func (x *exporter) lossByEngine(ctx context.Context) (loss eval.Loss, err error) {
 	e, err := x.engine(x.adapter, false, func(*graph.Options) {})
 	if err != nil {

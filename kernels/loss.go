@@ -22,10 +22,11 @@ func CrossEntropy(c *ggml.Context, logits, targets, weights, nll ggml.Tensor, in
 	return crossEntropy.sweep(c, inPlace, nil, logits, targets, weights, nll)
 }
 
-// Distill is CrossEntropy against a teacher's probabilities q = softmax(teacher), [V, C] as the logits, beside the targets,
-// which count with a share from 0 to 1: the node is w·(softmax(logits) − (1 − share)·q − share·onehot(target)), and loss[i]
-// (F32 [C], an input leaf that the node writes) is (1 − share)·KL(q ‖ softmax(logits)) − share·log softmax(logits)[target].
-// Both terms are those of Hinton et al., arXiv 1503.02531, at a temperature of 1.
+// Distill does what CrossEntropy does, against a teacher's probabilities q = softmax(teacher), [V, C] as the logits,
+// beside the targets, which count with a share from 0 to 1: the node is w·(softmax(logits) − (1 − share)·q −
+// share·onehot(target)), and loss[i] (F32 [C], an input leaf that the node writes) is (1 − share)·KL(q ‖
+// softmax(logits)) − share·log softmax(logits)[target]. Both terms are those of Hinton et al., arXiv 1503.02531, at a
+// temperature of 1.
 func Distill(c *ggml.Context, logits, teacher, targets, weights, loss ggml.Tensor, share float32, inPlace bool) ggml.Tensor {
 	if !evenRows(teacher) || !teacher.SameShape(logits) {
 		misuse("Distill", "teacher", teacher)
@@ -33,7 +34,7 @@ func Distill(c *ggml.Context, logits, teacher, targets, weights, loss ggml.Tenso
 	return distill.sweep(c, inPlace, params{share}, logits, teacher, targets, weights, loss)
 }
 
-// sweep is a node over logits [V, C].
+// sweep returns a node over logits [V, C].
 func (k *kernel) sweep(c *ggml.Context, inPlace bool, p params, logits ggml.Tensor, others ...ggml.Tensor) ggml.Tensor {
 	if inPlace {
 		return k.inPlace(c, p, logits, others...)

@@ -48,7 +48,7 @@ func newBPE(merges []pair) *BPE {
 	return b
 }
 
-// Len is the number of tokens.
+// Len returns the number of tokens.
 func (b *BPE) Len() int { return len(b.pieces) }
 
 // Encode returns the tokens of a plain text, in which the names of control tokens are text
@@ -80,8 +80,8 @@ func (b *BPE) Decode(ids []int32) string {
 	return out.String()
 }
 
-// Count is the number of bytes of texts, and of the tokens that Encode makes of them. It is
-// faster than that, because it looks at every different word once.
+// Count returns the number of bytes of texts, and of the tokens that Encode makes of
+// them. It is faster than Encode, because it looks at every different word once.
 func (b *BPE) Count(texts iter.Seq[string]) (bytes, tokens int64) {
 	all := func(yield func(string) bool) {
 		for text := range texts {
@@ -166,7 +166,8 @@ func (b *BPE) word(word string) []int32 {
 	return ids
 }
 
-// Vocabulary is the tokenizer as a GGUF file holds it, with ChatML as its chat template.
+// Vocabulary returns the tokenizer as a GGUF file holds it, with ChatML as its chat
+// template.
 func (b *BPE) Vocabulary() *Vocabulary {
 	tokens, kinds := make([]string, b.Len()), make([]int32, b.Len())
 	for i, piece := range b.pieces {
@@ -209,8 +210,9 @@ func visible(piece string) string {
 	return b.String()
 }
 
-// ByteRune is how GPT-2's tokenizer writes a byte: Latin-1 characters that can be seen stand
-// for themselves, the others are counted off from U+0100 on.
+// ByteRune returns the character as which GPT-2's tokenizer writes a byte: Latin-1
+// characters that can be seen stand for themselves, the others are counted off from
+// U+0100 on.
 func ByteRune(b byte) rune { return byteRunes[b] }
 
 var byteRunes = func() (runes [bytesCount]rune) {

@@ -45,7 +45,7 @@ type Spec struct {
 	Draw func(t Tensor) func() float64
 }
 
-// DefaultSpec is a small llama, of which only the Vocabulary is missing.
+// DefaultSpec returns a small llama, of which only the Vocabulary is missing.
 func DefaultSpec() Spec {
 	return Spec{
 		Arch: "llama", Name: "base",
@@ -166,7 +166,7 @@ func (m *Model) Spec() Spec { return m.spec }
 // Tensors returns the tensors in the order of the file.
 func (m *Model) Tensors() []Tensor { return slices.Clone(m.tensors) }
 
-// Parameters is the number of all numbers.
+// Parameters returns the number of parameters of the model.
 func (m *Model) Parameters() int64 {
 	n := int64(0)
 	for _, t := range m.tensors {

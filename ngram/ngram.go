@@ -86,7 +86,7 @@ func Count(order, vocab int, documents iter.Seq[Document]) (*Model, error) {
 	return g, nil
 }
 
-// Order is the n of the n-grams.
+// Order returns the n of the n-grams.
 func (g *Model) Order() int { return g.order }
 
 // collect packs the n-gram that ends in each learned token: all of them at the full length,
@@ -183,10 +183,10 @@ func (l *level) setDiscounts() {
 	}
 }
 
-// discounted is what is taken off a count.
+// discounted returns what is taken off a count.
 func (l *level) discounted(count uint32) float64 { return l.discount[min(count, 3)-1] }
 
-// Probability is that of a token behind a context, of which the last order−1 tokens count.
+// Probability returns the probability of a token behind a context, of which the last order−1 tokens count.
 // All tokens of the vocabulary together have a probability of 1 behind any context.
 func (g *Model) Probability(context []int32, token int32) float64 {
 	context = context[max(0, len(context)-(g.order-1)):]
@@ -209,7 +209,7 @@ func (g *Model) Probability(context []int32, token int32) float64 {
 	return p
 }
 
-// Loss is the mean negative log likelihood of the learned tokens of documents, in nats a
+// Loss returns the mean negative log likelihood of the learned tokens of documents, in nats a
 // token, and the number of these; NaN of none.
 func (g *Model) Loss(documents iter.Seq[Document]) (loss float64, tokens int) {
 	for d := range documents {

@@ -72,7 +72,7 @@ func (l *loop) saveStatistics(data string) error {
 	return m.Save(l.dir.Path(run.ImatrixFile))
 }
 
-// recentLoss is the mean training loss of the last tenth of the steps, at least one.
+// recentLoss returns the mean training loss of the last tenth of the steps, at least one.
 func (l *loop) recentLoss() eval.Loss {
 	recent := l.losses[len(l.losses)-max(1, len(l.losses)/10):]
 	var sum float64

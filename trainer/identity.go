@@ -23,7 +23,7 @@ func identify(c run.Config, baseHash string, train, val *data.Windows) Identity 
 	return Identity{c.Hash(), sha256.Sum256([]byte(baseHash)), [sha256.Size]byte(h.Sum(nil))}
 }
 
-// joined is the one hash over all parts that checkpoints of version 2 carry.
+// joined returns the one hash over all parts that checkpoints of version 2 carry.
 func joined(c run.Config, baseHash string, train, val *data.Windows) [sha256.Size]byte {
 	h := sha256.New()
 	settings := c.Hash()

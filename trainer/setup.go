@@ -120,7 +120,7 @@ func (s *setup) demand() Demand {
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
 }
 
-// dataBytes is what the training and validation data take.
+// dataBytes returns what the training and validation data take.
 func (s *setup) dataBytes() int64 {
 	n := s.train.Bytes()
 	if s.val != nil {
@@ -129,7 +129,7 @@ func (s *setup) dataBytes() int64 {
 	return n
 }
 
-// validate is the mean validation loss with the parameters as they are.
+// validate returns the mean validation loss with the parameters as they are.
 func (s *setup) validate(ctx context.Context) (eval.Loss, error) {
 	return eval.ByEngine(ctx, s.engine, s.valTuner, s.val.Len(), s.val.At)
 }

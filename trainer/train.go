@@ -126,7 +126,7 @@ func (l *loop) tellPlan() error {
 		MicroBatch: l.plan.MicroBatch, Step: l.step, Notes: append(l.train.Stats().Notes(l.config.Ctx), l.plan.notes(opening)...)})
 }
 
-// takeMemory is the moment when the memory of the plan is taken. What was read to get here is given back first: the header
+// takeMemory takes the memory of the plan. What was read to get here is given back first: the header
 // of the base, the text of the data, llama.cpp's graph and a checkpoint may together be larger than a part of the plan.
 func (l *loop) takeMemory() error {
 	debug.FreeOSMemory()
@@ -156,7 +156,7 @@ func (l *loop) placeStatistics() {
 	l.engine.AddTokens(l.earlierTokens)
 }
 
-// layout is that of the run's checkpoints.
+// layout returns the layout of the run's checkpoints.
 func (l *loop) layout() Layout { return Layout{l.params, l.statisticsParams} }
 
 // begin measures the validation loss before the first step: of the base, while the factors still change nothing, and of the
@@ -188,7 +188,7 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 	return loss, l.tell(e)
 }
 
-// next is one optimizer step and what is due after it.
+// next takes one optimizer step and does what is due after it.
 func (l *loop) next(ctx context.Context) error {
 	start, before := time.Now(), l.sampler.Cursor
 	windows := l.sampler.Next(l.config.Batch * l.config.GradAccum)

@@ -82,7 +82,7 @@ func Combine(ctx context.Context, from []Source, o adapter.CombineOptions, out O
 
 func source(path string, weight float64) Source { return Source{path, weight} }
 
-// cutText is a cut in words.
+// cutText returns a cut in words.
 func cutText(c adapter.Cut) string {
 	switch {
 	case c.Rank > 0:

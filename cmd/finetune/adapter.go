@@ -219,7 +219,7 @@ func sources(cmd *cobra.Command, args []string) ([]fileops.Source, error) {
 	return all, nil
 }
 
-// isFactor tells whether an effect can be multiplied by v.
+// isFactor reports whether an effect can be multiplied by v.
 func isFactor(v float32) bool {
 	size := math.Abs(float64(v))
 	return size > 0 && size <= math.MaxFloat32

@@ -158,7 +158,7 @@ func diffRow(w io.Writer, name string, d fileops.TensorDiff) {
 		number(d.NormA), number(d.NormB), number(d.Distance), cosine)
 }
 
-// rankText is a rank, and a dash where there are no factors.
+// rankText returns a rank, and a dash where there are no factors.
 func rankText(rank int) string {
 	if rank == 0 {
 		return "–"

@@ -87,7 +87,7 @@ func alphaText(r *convert.Report) string {
 	return ", alpha " + number(r.Alpha)
 }
 
-// scaleSpan is one number, or two with a dash.
+// scaleSpan returns one number, or two with a dash.
 func scaleSpan(from, to float64) string {
 	if from == to {
 		return number(from)
@@ -95,5 +95,5 @@ func scaleSpan(from, to float64) string {
 	return number(from) + "–" + number(to)
 }
 
-// number is a number in six digits, without those that say nothing.
+// number returns a number in six digits, without those that say nothing.
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }

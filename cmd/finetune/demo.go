@@ -73,7 +73,7 @@ func printDemo(w io.Writer, r *demo.Result, took time.Duration) error {
 	return err
 }
 
-// shortened is the beginning of an answer, on one line of that many characters.
+// shortened returns the beginning of an answer, on one line of that many characters.
 func shortened(s string, most int) string {
 	runes := []rune(strings.Join(strings.Fields(s), " "))
 	if len(runes) > most {

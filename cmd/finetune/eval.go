@@ -158,7 +158,8 @@ func countNGrams(f evalFlags, m *llama.Model, c run.Config, windows *data.Window
 	return &ngramReport{f.order, loss, loss.Perplexity()}, nil
 }
 
-// contextOf is the context that was asked for, that of the run that is evaluated, or 512 if the model takes so many.
+// contextOf returns the context that was asked for, that of the run that is evaluated, or 512 if the model takes so
+// many.
 func contextOf(f evalFlags, m *llama.Model) int {
 	if f.ctx > 0 {
 		return f.ctx

@@ -78,7 +78,7 @@ func exportCommand(u *ui) *cobra.Command {
 	return cmd
 }
 
-// exportRank is 0 for auto.
+// exportRank returns the rank that was asked for, 0 for auto.
 func exportRank(s string) (int, error) {
 	if s == "auto" {
 		return 0, nil
@@ -127,7 +127,7 @@ func printExport(w io.Writer, c export.Config, r *export.Result) error {
 	return t.Flush()
 }
 
-// span is one number, or two with a dash.
+// span returns one number, or two with a dash.
 func span(from, to int) string {
 	if from == to {
 		return strconv.Itoa(from)

@@ -207,7 +207,7 @@ func printMerge(w io.Writer, r *mergeReport) error {
 	return printLosses(w, r.mergeLosses)
 }
 
-// percent is a share with the digits that tell something.
+// percent returns a share with the digits that tell something.
 func percent(share float64) string {
 	switch p := 100 * math.Abs(share); {
 	case p >= 10:

@@ -69,7 +69,7 @@ func createTempDir(parent string) (string, error) {
 	}
 }
 
-// tempName is a hidden name in dir that most likely is free.
+// tempName returns a hidden name in dir that most likely is free.
 func tempName(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf(".finetune-%08x.tmp", rand.Uint32()))
 }

@@ -8,9 +8,9 @@ import (
 	"runtime"
 )
 
-// PhysicalCores is the number of cores that this process may use, two threads of one core counted once: ggml's threads
-// wait for each other after every operation, and more of them than cores make a step several times slower. Where the
-// system does not tell, it is the number of logical CPUs.
+// PhysicalCores returns the number of cores that this process may use, two threads of one core counted once: ggml's
+// threads wait for each other after every operation, and more of them than cores make a step several times slower.
+// Where the system does not tell, it is the number of logical CPUs.
 func PhysicalCores() int {
 	siblings, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")
 	cores := map[string]bool{}

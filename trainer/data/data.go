@@ -147,7 +147,7 @@ func recordWindows(path string, records []encoded, o Options) (*Windows, error) 
 	return w, nil
 }
 
-// noTrained tells where the records went.
+// noTrained says where the records went.
 func noTrained(s Stats) string {
 	return fmt.Sprintf("no trained token in %d records: %d without an answer to learn or cut before it, %d skipped as too long", s.Records, s.NoLoss, s.Skipped)
 }

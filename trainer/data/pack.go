@@ -24,13 +24,13 @@ func (w *Windows) Len() int {
 	return len(w.windows)
 }
 
-// NCtx is the length of a window in tokens.
+// NCtx returns the length of a window in tokens.
 func (w *Windows) NCtx() int { return w.nCtx }
 
-// Stats are the counts of this part of the dataset.
+// Stats returns the counts of this part of the dataset.
 func (w *Windows) Stats() Stats { return w.stats }
 
-// Bytes is the memory that the dataset takes: its tokens, which windows are built from on demand.
+// Bytes returns the memory that the dataset takes: its tokens, which windows are built from on demand.
 func (w *Windows) Bytes() int64 {
 	const list = 24 // bytes of a slice's header
 	n := int64(len(w.windows)) * list

@@ -261,7 +261,8 @@ func elements(path string) iter.Seq2[rawRecord, error] {
 	}
 }
 
-// jsonProblem is encoding/json's message in words for someone who looks at the file.
+// jsonProblem returns encoding/json's message in words for someone who looks at the
+// file.
 func jsonProblem(err error) string {
 	if err == io.EOF || err == io.ErrUnexpectedEOF || strings.Contains(err.Error(), "unexpected end") {
 		return "JSON ends too early"

@@ -70,7 +70,7 @@ func splitText(text string, fraction float64) (train, val string) {
 	return text[:at], text[at:]
 }
 
-// byteOffset is where character n of s begins.
+// byteOffset returns where character n of s begins.
 func byteOffset(s string, n int) int {
 	for i := range s {
 		if n == 0 {

@@ -31,7 +31,7 @@ func Texts(path string) iter.Seq2[string, error] {
 	}
 }
 
-// parts are a record's texts. The prompt of an instruction is in its messages too, as it was
+// parts returns a record's texts. The prompt of an instruction is in its messages too, as it was
 // written and without headings.
 func (r Record) parts() (parts []string) {
 	switch r.Kind {

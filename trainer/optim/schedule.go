@@ -51,7 +51,7 @@ func (s Schedule) LR(step int) float64 {
 	return s.Min + (s.Peak-s.Min)*left
 }
 
-// progress is how far the decay has come, from 0 at the first step after the
+// progress returns how far the decay has come, from 0 at the first step after the
 // warm-up to 1 behind the last step.
 func (s Schedule) progress(step int) float64 {
 	if step > s.Total {

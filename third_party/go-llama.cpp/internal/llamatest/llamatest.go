@@ -15,8 +15,8 @@ import (
 // Threads keeps the tests quick on a busy machine: ggml's threads wait for each other by spinning.
 const Threads = 1
 
-// Data is the path of a file of ../shared/data, seen from the repository that this module is part of. Without the file the
-// test is skipped.
+// Data returns the path of a file of ../shared/data, seen from the repository that this module is part of. Without the
+// file the test is skipped.
 func Data(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(moduleRoot(t), "..", "..", "..", "shared", "data", filepath.FromSlash(name))
@@ -26,7 +26,7 @@ func Data(t testing.TB, name string) string {
 	return path
 }
 
-// moduleRoot is the folder with the go.mod above the package that is tested, whose folder a test runs in.
+// moduleRoot returns the folder with the go.mod above the package that is tested, whose folder a test runs in.
 func moduleRoot(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()

@@ -37,8 +37,8 @@ const (
 
 // Options of a demo.
 type Options struct {
-	Dir     string // where its files go; a folder that is there already is left alone, and one with a number is taken
-	Threads int    // 0 = one a physical core
+	Dir     string // where its files go; a folder that exists already is left alone, and one with a number is taken
+	Threads int    // 0 = one per physical core
 }
 
 // Result is what a demo has shown.

@@ -38,7 +38,7 @@ type Evaluator struct {
 	attached []*attached // adapters on the context, in the order of Attach
 }
 
-// NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one a physical core.
+// NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one per physical core.
 func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	if err := native.CheckContext(model, nCtx); err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ type Config struct {
 	HealSteps int       // heal: optimizer steps for each projection; 0 = a quarter of the run's, 20 to 200
 	Type      gguf.Type // of the factors: F16, F32 or Q8_0
 	Model     string    // the base, if it is not where config.yaml says; else empty
-	Threads   int       // 0 = one a physical core
+	Threads   int       // 0 = one per physical core
 }
 
 // DefaultConfig returns the settings of a projection in F16 to the smallest rank that keeps 99 % of the gain.

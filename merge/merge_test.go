@@ -388,7 +388,7 @@ func TestRefuses(t *testing.T) {
 		{"out is the base", Config{Model: base, Adapters: none, Out: base}, "would be replaced by what is made of it"},
 		{"out is a hard link to the base", Config{Model: base, Adapters: none, Out: hard}, "would be replaced by what is made of it"},
 		{"out is a link to the adapter", Config{Model: base, Adapters: none, Out: link}, "would be replaced by what is made of it"},
-		{"out is a folder", Config{Model: base, Adapters: none, Out: dir}, "no regular file"},
+		{"out is a folder", Config{Model: base, Adapters: none, Out: dir}, "not a regular file"},
 		{"out in no folder", Config{Model: base, Adapters: none, Out: filepath.Join(dir, "none", "out.gguf")}, "no such file"},
 		{"too large for halves", Config{Model: base, Adapters: []Adapter{{good, 1e9}}, Out: out, Type: new(gguf.Type(gguf.TypeF16))}, "which type f16 cannot hold"},
 		{"beyond floats", Config{Model: base, Adapters: []Adapter{{random(t, base, adapter.MethodLoRA, "attn_q", 1e3, 16), 3e38}}, Out: out}, "Inf"},

@@ -218,7 +218,7 @@ func (m *merger) checkOut() error {
 		case err != nil:
 			return err
 		case !info.Mode().IsRegular():
-			return fmt.Errorf("merge: %q: is there and is no regular file", path)
+			return fmt.Errorf("merge: %q: exists and is not a regular file", path)
 		}
 		for _, source := range m.sources() {
 			if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {

@@ -83,9 +83,9 @@ func (o Output) check() error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("adapter: %q: is there and is no file", o.Out)
+		return fmt.Errorf("adapter: %q: exists and is not a file", o.Out)
 	case !o.Force:
-		return hint.With(fmt.Errorf("adapter: %q: is there already", o.Out), "--force replaces it")
+		return hint.With(fmt.Errorf("adapter: %q: exists already", o.Out), "--force replaces it")
 	}
 	return nil
 }

@@ -282,14 +282,14 @@ func TestNothingIsReplacedUnasked(t *testing.T) {
 	in := file(t, random(t, adapter.MethodLoRA, 10, 2, 8), gguf.TypeF32)
 	before, _ := os.ReadFile(in)
 	_, err := Scale(in, 2, Output{Out: in})
-	if err == nil || err.Error() != fmt.Sprintf("adapter: %q: is there already", in) || !slices.Equal(hint.Of(err), []string{"--force replaces it"}) {
+	if err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists already", in) || !slices.Equal(hint.Of(err), []string{"--force replaces it"}) {
 		t.Errorf("over itself: %v, hints %q", err, hint.Of(err))
 	}
 	if after, _ := os.ReadFile(in); !slices.Equal(before, after) {
 		t.Error("the file was changed")
 	}
 	dir := t.TempDir()
-	if _, err := Scale(in, 2, Output{Out: dir, Force: true}); err == nil || err.Error() != fmt.Sprintf("adapter: %q: is there and is no file", dir) {
+	if _, err := Scale(in, 2, Output{Out: dir, Force: true}); err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists and is not a file", dir) {
 		t.Errorf("over a folder: %v", err)
 	}
 	if _, err := Scale(in, 2, Output{Out: in, Force: true}); err != nil {

@@ -73,7 +73,7 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
 	flags.StringVar(&name, "ollama", "", "write a Modelfile beside --out too, for an Ollama model of this name")
 	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
-	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one per physical core")
 	required(cmd, "run", "out")
 	return cmd
 }

@@ -117,7 +117,7 @@ func target(path string) (string, fs.FileInfo, error) {
 	case err != nil:
 		return "", nil, err
 	case !info.Mode().IsRegular():
-		return "", nil, fmt.Errorf("%q: is there and is no regular file", path)
+		return "", nil, fmt.Errorf("%q: exists and is not a regular file", path)
 	}
 	return path, info, nil
 }

@@ -55,7 +55,7 @@ func targetDir(path string) (string, fs.FileInfo, error) {
 	case err != nil:
 		return "", nil, err
 	case !info.IsDir():
-		return "", nil, fmt.Errorf("%q: is there and is no folder", path)
+		return "", nil, fmt.Errorf("%q: exists and is not a folder", path)
 	}
 	return path, info, nil
 }

@@ -25,7 +25,7 @@ func PhysicalCores() int {
 	return runtime.NumCPU()
 }
 
-// ThreadCount returns the number of threads that a setting stands for: 0 is one a physical core.
+// ThreadCount returns the number of threads that a setting stands for: 0 is one per physical core.
 func ThreadCount(setting int) int {
 	if setting > 0 {
 		return setting

@@ -37,7 +37,7 @@ type Options struct {
 	Rank      int
 	Ctx       int   // tokens a sequence
 	Seqs      int   // sequences a step
-	Threads   int   // 0 = one a physical core
+	Threads   int   // 0 = one per physical core
 	Repeat    int   // steps that are timed; the median counts
 	MaxMemory int64 // as train's: the most memory, in bytes; 0 = no limit
 	Profile   bool  // also say where the time goes

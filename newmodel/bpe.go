@@ -19,8 +19,8 @@ const (
 	endOfTurn  = bytesCount + 2
 	firstMerge = bytesCount + int32(len(controls))
 
-	// LeastTokens is the size of a vocabulary of bytes and control tokens alone.
-	LeastTokens = int(firstMerge)
+	// leastTokens is the size of a vocabulary of bytes and control tokens alone.
+	leastTokens = int(firstMerge)
 )
 
 // pair is two tokens that stand side by side.
@@ -51,10 +51,10 @@ func newBPE(merges []pair) *BPE {
 // Len returns the number of tokens.
 func (b *BPE) Len() int { return len(b.pieces) }
 
-// Encode returns the tokens of a plain text, in which the names of control tokens are text
+// encode returns the tokens of a plain text, in which the names of control tokens are text
 // like any other: those that llama.cpp makes of it. What is not UTF-8 comes back as U+FFFD,
 // as there.
-func (b *BPE) Encode(text string) []int32 {
+func (b *BPE) encode(text string) []int32 {
 	var ids []int32
 	known := map[string][]int32{}
 	for word := range words(sanitize(text)) {
@@ -68,9 +68,9 @@ func (b *BPE) Encode(text string) []int32 {
 	return ids
 }
 
-// Decode returns the bytes that the tokens stand for, control tokens by their names. Ids that
+// decode returns the bytes that the tokens stand for, control tokens by their names. Ids that
 // are not in the vocabulary are left out.
-func (b *BPE) Decode(ids []int32) string {
+func (b *BPE) decode(ids []int32) string {
 	var out strings.Builder
 	for _, id := range ids {
 		if id >= 0 && int(id) < len(b.pieces) {
@@ -80,8 +80,8 @@ func (b *BPE) Decode(ids []int32) string {
 	return out.String()
 }
 
-// Count returns the number of bytes of texts, and of the tokens that Encode makes of
-// them. It is faster than Encode, because it looks at every different word once.
+// Count returns the number of bytes of texts, and of the tokens that encode makes of
+// them. It is faster than encode, because it looks at every different word once.
 func (b *BPE) Count(texts iter.Seq[string]) (bytes, tokens int64) {
 	all := func(yield func(string) bool) {
 		for text := range texts {
@@ -183,7 +183,7 @@ func (b *BPE) Vocabulary() *Vocabulary {
 	key := func(name string) string { return tokenizerKeys + "ggml." + name }
 	v, err := NewVocabulary([]gguf.KV{
 		{Key: key("model"), Value: "gpt2"},
-		{Key: key("pre"), Value: Pre},
+		{Key: key("pre"), Value: preTokenizer},
 		{Key: key("tokens"), Value: tokens},
 		{Key: key("token_type"), Value: kinds},
 		{Key: key("merges"), Value: merges},

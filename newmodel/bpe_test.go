@@ -33,16 +33,16 @@ func TestTrainBPEByHand(t *testing.T) {
 	// low ×5, lower ×2, newest ×6, widest ×3, the example of Sennrich, Haddow and Birch
 	// (2016) without its end-of-word mark: es 9, then est 9, then lo 7, then low 7.
 	text := strings.Repeat("low\n", 5) + strings.Repeat("lower\n", 2) + strings.Repeat("newest\n", 6) + strings.Repeat("widest\n", 3)
-	b, err := TrainBPE(slices.Values([]string{text}), LeastTokens+4)
+	b, err := TrainBPE(slices.Values([]string{text}), leastTokens+4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"es", "est", "lo", "low"}
-	if got := b.pieces[LeastTokens:]; !slices.Equal(got, want) {
+	if got := b.pieces[leastTokens:]; !slices.Equal(got, want) {
 		t.Errorf("merged are %q, want %q", got, want)
 	}
-	if got, want := b.Decode(b.Encode("lowest")), "lowest"; got != want || len(b.Encode("lowest")) != 2 {
-		t.Errorf("Encode(%q) = %d, want the tokens of low and est", want, b.Encode("lowest"))
+	if got, want := b.decode(b.encode("lowest")), "lowest"; got != want || len(b.encode("lowest")) != 2 {
+		t.Errorf("Encode(%q) = %d, want the tokens of low and est", want, b.encode("lowest"))
 	}
 }
 
@@ -96,7 +96,7 @@ func TestTrainBPEIsTheNaiveOne(t *testing.T) {
 	for i, text := range texts {
 		counts := countWords(slices.Values([]string{text}))
 		want := naiveMerges(counts, 60)
-		b, err := TrainBPE(slices.Values([]string{text}), LeastTokens+len(want))
+		b, err := TrainBPE(slices.Values([]string{text}), leastTokens+len(want))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestTrainBPERefuses(t *testing.T) {
 			t.Errorf("TrainBPE(%d tokens) = %v, want a *SpecError that says %q", size, err, want)
 		}
 	}
-	if _, err := TrainBPE(slices.Values([]string{}), LeastTokens); err != nil {
+	if _, err := TrainBPE(slices.Values([]string{}), leastTokens); err != nil {
 		t.Errorf("TrainBPE of nothing into bytes = %v", err)
 	}
 }
@@ -180,29 +180,29 @@ func TestEncodeIsWhatTrainingSaw(t *testing.T) {
 	}
 	b := newBPE(trainer.merges)
 	for _, w := range trainer.words {
-		if got := b.word(b.Decode(w.tokens)); !slices.Equal(got, w.tokens) {
-			t.Errorf("word(%q) = %v, want %v", b.Decode(w.tokens), got, w.tokens)
+		if got := b.word(b.decode(w.tokens)); !slices.Equal(got, w.tokens) {
+			t.Errorf("word(%q) = %v, want %v", b.decode(w.tokens), got, w.tokens)
 		}
 	}
 	bytes, tokens := b.Count(slices.Values([]string{verse, "x"}))
-	if want := int64(len(b.Encode(verse)) + 1); tokens != want || bytes != int64(len(verse)+1) {
+	if want := int64(len(b.encode(verse)) + 1); tokens != want || bytes != int64(len(verse)+1) {
 		t.Errorf("Count = %d bytes, %d tokens, want %d, %d", bytes, tokens, len(verse)+1, want)
 	}
 }
 
 func TestLongWordsAreLearnedAndEncoded(t *testing.T) {
 	long := strings.Repeat("ab", 3*maxWord)
-	b, err := TrainBPE(slices.Values([]string{long}), LeastTokens+9) // ab, abab, … of 512 bytes
+	b, err := TrainBPE(slices.Values([]string{long}), leastTokens+9) // ab, abab, … of 512 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids := b.Encode(long); b.Decode(ids) != long || len(ids) != len(long)/512 {
+	if ids := b.encode(long); b.decode(ids) != long || len(ids) != len(long)/512 {
 		t.Errorf("Encode of %d bytes gives %d tokens", len(long), len(ids))
 	}
 }
 
 func TestDecodeLeavesUnknownOut(t *testing.T) {
-	if got := small().Decode([]int32{-1, 'a', 1 << 20, endOfTurn}); got != "a<|im_end|>" {
+	if got := small().decode([]int32{-1, 'a', 1 << 20, endOfTurn}); got != "a<|im_end|>" {
 		t.Errorf("Decode = %q", got)
 	}
 }

@@ -153,7 +153,7 @@ func (s Spec) checkName() error {
 		return nil
 	}
 	for _, token := range []string{"</s>", "<unk>", "<s>", "<|endoftext|>"} {
-		if !s.Vocabulary.Has(token) {
+		if !s.Vocabulary.has(token) {
 			return hint.With(badSpec("name %q: llama.cpp takes it for a Phi-3, whose tokenizer has a %s", s.Name, token), "give it another name")
 		}
 	}
@@ -162,9 +162,6 @@ func (s Spec) checkName() error {
 
 // Spec returns the description with its zeros filled in.
 func (m *Model) Spec() Spec { return m.spec }
-
-// Tensors returns the tensors in the order of the file.
-func (m *Model) Tensors() []Tensor { return slices.Clone(m.tensors) }
 
 // Parameters returns the number of parameters of the model.
 func (m *Model) Parameters() int64 {

@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// Pre is the name of the pre-tokenizer, tokenizer.ggml.pre, that the words here are cut by.
+// preTokenizer is the name of the pre-tokenizer, tokenizer.ggml.pre, that the words here are cut by.
 //
 // It is the one of SmolLM: GPT-2's words, but every digit by itself, which is how a small
 // model learns to reckon. Of llama.cpp's it is the simplest that gives every text back byte
 // for byte: for "gpt-2" and "llama-bpe" its detokenizer drops spaces in front of punctuation.
-const Pre = "smollm"
+const preTokenizer = "smollm"
 
 // class is what the pre-tokenizer tells characters apart by.
 type class uint8

@@ -148,8 +148,8 @@ func lengthOf[T any](list any) int {
 // Len returns the number of tokens.
 func (v *Vocabulary) Len() int { return len(v.index) }
 
-// Has reports whether there is a token of this text, written as in the file.
-func (v *Vocabulary) Has(token string) bool {
+// has reports whether there is a token of this text, written as in the file.
+func (v *Vocabulary) has(token string) bool {
 	_, ok := v.index[token]
 	return ok
 }

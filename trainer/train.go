@@ -28,7 +28,7 @@ const keptCheckpoints = 2
 type loop struct {
 	*setup
 	dir      *run.Dir
-	learned  Identity // what decides what is learned, for the checkpoints
+	learned  identity // what decides what is learned, for the checkpoints
 	params   []optim.Param
 	values   [][]float32
 	opt      *optim.AdamW
@@ -41,7 +41,7 @@ type loop struct {
 	earlierTokens    int64         // that those of the checkpoint are over
 
 	step, total int // steps taken, and of the whole run
-	totals      Totals
+	totals      totals
 	losses      []float64 // of each step
 	report      func(Event)
 }
@@ -108,7 +108,7 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l.statisticsParams = s.trainable.statistics()
 	l.sampler = &Sampler{Windows: s.train, Seed: s.config.Seed}
 	if s.config.Steps == 0 {
-		l.sampler.Passes = s.config.Epochs
+		l.sampler.passes = s.config.Epochs
 	}
 	c := s.config
 	var err error
@@ -157,7 +157,7 @@ func (l *loop) placeStatistics() {
 }
 
 // layout returns the layout of the run's checkpoints.
-func (l *loop) layout() Layout { return Layout{l.params, l.statisticsParams} }
+func (l *loop) layout() layout { return layout{l.params, l.statisticsParams} }
 
 // begin measures the validation loss before the first step: of the base, while the factors still change nothing, and of the
 // adapter that the run goes on from.
@@ -190,7 +190,7 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 
 // next takes one optimizer step and does what is due after it.
 func (l *loop) next(ctx context.Context) error {
-	start, before := time.Now(), l.sampler.Cursor
+	start, before := time.Now(), l.sampler.cursor
 	windows := l.sampler.Next(l.config.Batch * l.config.GradAccum)
 	r, err := l.stepper.Step(windows)
 	if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
@@ -218,15 +218,15 @@ func (l *loop) afterStep(ctx context.Context) error {
 		}
 	}
 	if due(l.config.CheckpointEvery) {
-		return l.checkpoint(l.sampler.Cursor)
+		return l.checkpoint(l.sampler.cursor)
 	}
 	return nil
 }
 
-func (l *loop) checkpoint(at Cursor) error {
+func (l *loop) checkpoint(at cursor) error {
 	m, v := l.opt.Moments()
 	path := l.dir.CheckpointPath(l.step)
-	err := WriteCheckpoint(path, &Checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
+	err := writeCheckpoint(path, &checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
 		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics})
 	if err != nil {
 		return err
@@ -238,7 +238,7 @@ func (l *loop) checkpoint(at Cursor) error {
 }
 
 func (l *loop) interrupt() error {
-	if err := l.checkpoint(l.sampler.Cursor); err != nil {
+	if err := l.checkpoint(l.sampler.cursor); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: %w after step %d of %d", ErrInterrupted, l.step, l.total),
@@ -246,7 +246,7 @@ func (l *loop) interrupt() error {
 }
 
 // diverged keeps the parameters as they were before the step that is not healthy.
-func (l *loop) diverged(before Cursor, err *DivergedError) error {
+func (l *loop) diverged(before cursor, err *DivergedError) error {
 	if err := l.checkpoint(before); err != nil {
 		return err
 	}

@@ -1,6 +1,6 @@
 //go:build cgo
 
-package data_test
+package data
 
 import (
 	"math"
@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"finetune/chat"
-	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
@@ -108,7 +107,7 @@ func TestChatTokensAreWhatAnAppSends(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Over there."}]}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	set, err := data.Load(path, data.Options{NCtx: 64, Tokenizer: v, Template: source})
+	set, err := loadFile(path, options{NCtx: 64, Tokenizer: v, Template: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +152,7 @@ func TestCompletionsContinueTheirPrompt(t *testing.T) {
 	}
 	for _, name := range []string{"models/stories260K-f32.gguf", "tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-phi-3.gguf"} {
 		v := openVocab(t, name).Vocab()
-		set, err := data.Load(path, data.Options{NCtx: 32, Tokenizer: v})
+		set, err := loadFile(path, options{NCtx: 32, Tokenizer: v})
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -190,7 +189,7 @@ func TestTextIsPredictedWholeByARealVocabulary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := data.Load(path, data.Options{NCtx: 128, Tokenizer: v})
+	set, err := loadFile(path, options{NCtx: 128, Tokenizer: v})
 	if err != nil {
 		t.Fatal(err)
 	}

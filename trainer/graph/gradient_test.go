@@ -24,7 +24,7 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
 	// One thread: the graphs are small and computed hundreds of times, waiting for another thread takes longer.
-	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, KeepAll: keepAll})
+	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, keepAll: keepAll})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}

@@ -135,7 +135,7 @@ func newEngine(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options
 	if o.Threads == 0 {
 		o.Threads = 1 // threads of ggml spin, which is slow where the machine is shared
 	}
-	e, err := New(m, weights, o)
+	e, err := newReady(m, weights, o)
 	if err != nil {
 		t.Fatal(err)
 	}

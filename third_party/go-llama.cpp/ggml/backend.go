@@ -60,9 +60,6 @@ func (b *Backend) Workspace(g Graph) int64 {
 	return int64(C.ggml_graph_plan(g.p, C.int(b.threads), nil).work_size)
 }
 
-// Supports reports whether the backend has a kernel for the node.
-func (b *Backend) Supports(t Tensor) bool { return bool(C.ggml_backend_supports_op(b.p, t.p)) }
-
 // Buffer is memory of a backend that holds tensors for as long as it is open.
 type Buffer struct{ p C.ggml_object }
 

@@ -25,9 +25,6 @@ func (c *Context) Gelu(a Tensor) Tensor    { return Tensor{C.ggml_gelu(c.p, a.p)
 func (c *Context) Silu(a Tensor) Tensor    { return Tensor{C.ggml_silu(c.p, a.p)} }
 func (c *Context) Sigmoid(a Tensor) Tensor { return Tensor{C.ggml_sigmoid(c.p, a.p)} }
 
-// AddTo returns sum + a, in the memory of sum.
-func (c *Context) AddTo(sum, a Tensor) Tensor { return Tensor{C.ggml_add_inplace(c.p, sum.p, a.p)} }
-
 // GeluErf returns x·Φ(x), Gelu its approximation by tanh, GeluQuick that by a sigmoid. The CPU reads the latter two
 // from a table of half-precision numbers.
 func (c *Context) GeluErf(a Tensor) Tensor   { return Tensor{C.ggml_gelu_erf(c.p, a.p)} }
@@ -134,11 +131,8 @@ func (c *Context) L2Norm(a Tensor, eps float32) Tensor {
 	return Tensor{C.ggml_l2_norm(c.p, a.p, C.float(eps))}
 }
 
-// GetRows picks the rows ids (I32) of a: a [n, m], ids [k] → [n, k]. SetRows is a with its rows ids replaced by b.
+// GetRows picks the rows ids (I32) of a: a [n, m], ids [k] → [n, k].
 func (c *Context) GetRows(a, ids Tensor) Tensor { return Tensor{C.ggml_get_rows(c.p, a.p, ids.p)} }
-func (c *Context) SetRows(a, b, ids Tensor) Tensor {
-	return Tensor{C.ggml_set_rows(c.p, a.p, b.p, ids.p)}
-}
 
 // GetRowsBack returns zeros in the shape of like, [n, m], with row i of dy [n, k] added to its row ids[i] (I32).
 func (c *Context) GetRowsBack(dy, ids, like Tensor) Tensor {
@@ -150,14 +144,6 @@ func (c *Context) GetRowsBack(dy, ids, like Tensor) Tensor {
 // MulMat returns aᵀ·b over dimension 0, the two higher dimensions of a broadcast:
 // a [k, n, p, q], b [k, m, P, Q] → [n, m, P, Q].
 func (c *Context) MulMat(a, b Tensor) Tensor { return Tensor{C.ggml_mul_mat(c.p, a.p, b.p)} }
-
-// MulMatF32 does what MulMat does, with the precision of float32 asked for, which backends that have a faster, rounded
-// path honour.
-func (c *Context) MulMatF32(a, b Tensor) Tensor {
-	t := C.ggml_mul_mat(c.p, a.p, b.p)
-	C.ggml_mul_mat_set_prec(t, 10) // GGML_PREC_F32
-	return Tensor{t}
-}
 
 // SoftMaxExt returns softmax(scale·a + slope·mask) by row; mask may be none; the slope is ALiBi's, 1 when maxBias is 0.
 func (c *Context) SoftMaxExt(a, mask Tensor, scale, maxBias float32) Tensor {

@@ -148,14 +148,6 @@ func (t Tensor) SetInts(v []int32) {
 	}
 }
 
-// GetFloats copies the tensor's elements into v.
-func (t Tensor) GetFloats(v []float32) {
-	t.mustFit(F32, len(v))
-	if len(v) > 0 {
-		C.ggml_backend_tensor_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
-	}
-}
-
 func (t Tensor) mustFit(want Type, n int) {
 	if t.Type() != want || t.Elements() != int64(n) {
 		panic("internal error: ggml: " + t.Name() + " does not hold what is copied")

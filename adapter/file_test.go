@@ -453,7 +453,7 @@ func FuzzRead(f *testing.F) {
 		}
 		path := filepath.Join(t.TempDir(), "again.gguf")
 		if err := a.Save(path); err != nil {
-			t.Skip(err) // names that grew too long for ggml
+			return // names that grew too long for ggml
 		}
 		b := load(t, path)
 		wantSame(t, b, a)

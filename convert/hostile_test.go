@@ -140,7 +140,7 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 	}{
 		"half a pair":         {func(f folder) { delete(f.shapes, q+".lora_B.weight") }, damaged, "A or B is missing"},
 		"other prefix":        {func(f folder) { f.shapes["model.x.lora_A.weight"] = []int64{4, 64} }, damaged, "begins with base_model.model."},
-		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in"},
+		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in .lora_A.weight or .lora_B.weight"},
 		"DoRA":                {func(f folder) { f.shapes[q+".lora_magnitude_vector"] = []int64{64} }, damaged, "has a lora_magnitude_vector, and adapter_config.json does not say use_dora"},
 		"bias of B":           {func(f folder) { f.shapes[q+".lora_B.bias"] = []int64{64} }, refused, "is a bias of B"},
 		"bias":                {func(f folder) { f.shapes[q+".bias"] = []int64{64} }, refused, "a bias that was trained"},
@@ -346,6 +346,9 @@ func TestTiedHead(t *testing.T) {
 			f.add(name, 4, mod)
 			checkRefused(t, Config{From: f.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 			checkRefused(t, Config{From: f.write(t), To: MLX, Model: model}, refused, "the head is the embeddings")
+			mlx := folder{mlxWeights, safetensors.F32, map[string][]int64{name + ".lora_a": {int64(mod.in), 4}, name + ".lora_b": {4, int64(mod.out)}},
+				map[string]any{"fine_tune_type": "lora", "lora_parameters": map[string]any{"scale": 20.0}}}
+			checkRefused(t, Config{From: mlx.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 		}
 	}
 }
@@ -373,6 +376,7 @@ func TestMLXFoldersThatAreRefused(t *testing.T) {
 		"half a pair":        {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {64, 4}}, kind: damaged, want: "lora_a or lora_b is missing"},
 		"not transposed":     {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {4, 64}, "model.layers.0.self_attn.k_proj.lora_b": {32, 4}}, kind: damaged, want: "A is [64 4] and B [4 32], want"},
 		"experts":            {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {2, 64, 4}, "model.layers.0.self_attn.k_proj.lora_b": {2, 4, 32}}, kind: damaged, want: "2 and 2 matrices, the model has 1"},
+		"one expert's B":     {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {64, 4}, "model.layers.0.self_attn.k_proj.lora_b": {2, 4, 32}}, kind: damaged, want: "1 and 2 matrices, the model has 1"},
 		"unknown module":     {shapes: map[string][]int64{"model.layers.0.mixer.lora_a": {64, 4}, "model.layers.0.mixer.lora_b": {4, 32}}, kind: damaged, want: "that an adapter can be on"},
 	} {
 		t.Run(name, func(t *testing.T) {

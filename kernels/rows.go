@@ -18,15 +18,16 @@ var (
 	swigluBackFused = newKernel("SWIGLU_BACK_FUSED", unsafe.Pointer(C.ft_swiglu_back_fused), nil)
 )
 
-// The operations below go by rows. None is computed in the memory of an operand. Operands are F32 of one shape, their rows at one distance from each other.
+// The operations below go by rows. None is computed in the memory of an operand. Operands are F32 of one shape, their rows
+// at one distance from each other.
 
-// RMSNormBack returns dx for y = x/√(mean(x²) + eps) by rows of n: (dy − y·mean(dy ⊙ y))/√(mean(x²) + eps).
+// RMSNormBack computes dx for y = x/√(mean(x²) + eps) by rows of n: (dy − y·mean(dy ⊙ y))/√(mean(x²) + eps).
 func RMSNormBack(c *ggml.Context, x, dy ggml.Tensor, eps float32) ggml.Tensor {
 	mustBeRows("RMSNormBack", x, dy)
 	return rmsNormBack.node(c, x.NE(), params{eps}, x, dy)
 }
 
-// RMSNormMul returns w ⊙ x/√(mean(x²) + eps) by rows of n, w [n]. RMSNormMulBack is its dx.
+// RMSNormMul computes w ⊙ x/√(mean(x²) + eps) by rows of n, w [n]. RMSNormMulBack computes its dx.
 func RMSNormMul(c *ggml.Context, x, w ggml.Tensor, eps float32) ggml.Tensor {
 	mustBeRows("RMSNormMul", x, x)
 	mustBeNormWeight("RMSNormMul", x, w)
@@ -38,9 +39,8 @@ func RMSNormMulBack(c *ggml.Context, x, w, dy ggml.Tensor, eps float32) ggml.Ten
 	return rmsNormBack.node(c, x.NE(), params{eps}, x, dy, w)
 }
 
-// RopeTable returns the angles of a ROPE node for Rotate: what the node's rotation makes of ones, [dims, 1, N],
-// whatever scaling of frequencies and magnitudes it knows. pos are the positions [N]. All nodes with equal parameters
-// can share one.
+// RopeTable holds the angles of a ROPE node for Rotate: what the node's rotation makes of ones, [dims, 1, N], whatever
+// scaling of frequencies and magnitudes it knows. pos are the positions [N]. All nodes with equal parameters can share one.
 func RopeTable(c *ggml.Context, node, pos, freqFactors ggml.Tensor) ggml.Tensor {
 	ne := [4]int64{int64(node.Param(1)), 1, pos.NE()[0], 1}
 	return c.Like(node, ne, c.Fill(c.NewTensor(ggml.F32, ne[:3]...), 1), pos, freqFactors)
@@ -54,8 +54,8 @@ func CanRotate(node, x, pos ggml.Tensor) bool {
 		(mode == 0 || mode == 2) && dims%2 == 0 && dims <= ne[0]
 }
 
-// Rotate returns ROPE of x [n, heads, N] by a RopeTable: pairs of neighbours, or of halves. Back is the transposed
-// rotation, with the same magnitude: the gradient of x.
+// Rotate does ROPE on x [n, heads, N] by a RopeTable: pairs of neighbours, or of halves. Back is the transposed rotation,
+// with the same magnitude: the gradient of x.
 func Rotate(c *ggml.Context, x, table ggml.Tensor, back, halves bool) ggml.Tensor {
 	if ne, tn := x.NE(), table.NE(); x.Type() != ggml.F32 || x.NB()[0] != 4 || ne[3] != 1 || tn[0] > ne[0] || tn[2] != ne[2] {
 		misuse("Rotate", "x", x)
@@ -63,13 +63,13 @@ func Rotate(c *ggml.Context, x, table ggml.Tensor, back, halves bool) ggml.Tenso
 	return rotate.node(c, x.NE(), params{flag(back), flag(halves)}, x, table)
 }
 
-// SoftMaxBack returns dx for y = softmax(scale·x + mask) by rows: scale·y ⊙ (dy − Σ dy ⊙ y).
+// SoftMaxBack computes dx for y = softmax(scale·x + mask) by rows: scale·y ⊙ (dy − Σ dy ⊙ y).
 func SoftMaxBack(c *ggml.Context, y, dy ggml.Tensor, scale float32) ggml.Tensor {
 	mustBeRows("SoftMaxBack", y, dy)
 	return softMaxBack.node(c, y.NE(), params{scale}, y, dy)
 }
 
-// SwigluBack returns dg and du for y = silu(g) ⊙ u, two views of one node: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ·(1 + g·(1 − σ))
+// SwigluBack computes dg and du for y = silu(g) ⊙ u, two views of one node: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ·(1 + g·(1 − σ))
 // with σ = 1/(1 + e^−g).
 func SwigluBack(c *ggml.Context, g, u, dy ggml.Tensor) (dg, du ggml.Tensor) {
 	mustBeRows("SwigluBack", g, u)
@@ -79,8 +79,8 @@ func SwigluBack(c *ggml.Context, g, u, dy ggml.Tensor) (dg, du ggml.Tensor) {
 	return part(c, both, 0, ne[0], ne[1], ne[2], ne[3]), part(c, both, 4*g.Elements(), ne[0], ne[1], ne[2], ne[3])
 }
 
-// SwigluBackFused returns dx for y = silu(g) ⊙ u of the halves of the rows of x [2n, …], g first, or u first when
-// swapped; dy is [n, …].
+// SwigluBackFused computes dx for y = silu(g) ⊙ u of the halves of the rows of x [2n, …], g first, or u first when swapped;
+// dy is [n, …].
 func SwigluBackFused(c *ggml.Context, x, dy ggml.Tensor, swapped bool) ggml.Tensor {
 	ne, half := x.NE(), dy.NE()
 	if !evenRows(x) {
@@ -92,7 +92,7 @@ func SwigluBackFused(c *ggml.Context, x, dy ggml.Tensor, swapped bool) ggml.Tens
 	return swigluBackFused.node(c, x.NE(), params{flag(swapped)}, x, dy)
 }
 
-// flag returns a parameter that is set or not.
+// flag is a parameter that is set or not.
 func flag(set bool) float32 {
 	if set {
 		return 1

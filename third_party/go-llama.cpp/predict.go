@@ -259,8 +259,11 @@ func (g *generation) emit(id int32) (more bool, err error) {
 func stopAt(text []byte, n int, stops []string) int {
 	at := -1
 	for _, stop := range stops {
+		if stop == "" {
+			continue
+		}
 		from := max(0, len(text)-n-len(stop)+1)
-		if i := strings.Index(string(text[from:]), stop); stop != "" && i >= 0 && (at < 0 || from+i < at) {
+		if i := strings.Index(string(text[from:]), stop); i >= 0 && (at < 0 || from+i < at) {
 			at = from + i
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"finetune/chat"
+	"finetune/internal/need"
 )
 
 // think is a template that drops the thoughts of earlier turns and begins an answer itself.
@@ -139,6 +140,24 @@ func TestTheClockIsTheCallers(t *testing.T) {
 }
 
 func TestRealInstructionSetsLoad(t *testing.T) {
+	check := func(t *testing.T, path string, records int, template string) {
+		tok := byteTokenizer{addBOS: true}
+		set := mustLoad(t, path, options{NCtx: 4096, Tokenizer: tok, Template: template, ValFraction: 0.1, Seed: 1})
+		s, v := set.Train.Stats(), set.Val.Stats()
+		if n := s.Records + v.Records; records != 0 && n != records {
+			t.Errorf("%d records, want %d", n, records)
+		}
+		if s.NoLoss+v.NoLoss+s.Skipped+s.StopsAdded+s.StopsMissing+s.Inexact != 0 || !(s.Padding <= 0.1) {
+			t.Errorf("%+v, want every record trained, exact, and tightly packed", s)
+		}
+		for _, e := range examples(set.Train)[:10] {
+			if template != "" && !strings.Contains(marked(e, tok), "<|im_start|>assistant\n«") {
+				t.Errorf("%.200q, want the answer learned", marked(e, tok))
+			}
+		}
+		checkPacking(t, set.Train)
+	}
+	t.Run("the demo's task", func(t *testing.T) { check(t, need.Own(t, "demo/task.jsonl"), 300, chatML) })
 	for _, c := range []struct {
 		file     string
 		records  int
@@ -151,21 +170,6 @@ func TestRealInstructionSetsLoad(t *testing.T) {
 		{"instruct/gsm8k-train.jsonl", 7473, ""},
 		{"tasks/openbookqa-test.json", 500, ""},
 	} {
-		path := shared(t, c.file)
-		tok := byteTokenizer{addBOS: true}
-		set := mustLoad(t, path, options{NCtx: 4096, Tokenizer: tok, Template: c.template, ValFraction: 0.1, Seed: 1})
-		s, v := set.Train.Stats(), set.Val.Stats()
-		if n := s.Records + v.Records; c.records != 0 && n != c.records {
-			t.Errorf("%s: %d records, want %d", c.file, n, c.records)
-		}
-		if s.NoLoss+v.NoLoss+s.Skipped+s.StopsAdded+s.StopsMissing+s.Inexact != 0 || !(s.Padding <= 0.1) {
-			t.Errorf("%s: %+v, want every record trained, exact, and tightly packed", c.file, s)
-		}
-		for _, e := range examples(set.Train)[:10] {
-			if c.template != "" && !strings.Contains(marked(e, tok), "<|im_start|>assistant\n«") {
-				t.Errorf("%s: %.200q, want the answer learned", c.file, marked(e, tok))
-			}
-		}
-		checkPacking(t, set.Train)
+		t.Run(c.file, func(t *testing.T) { check(t, need.Shared(t, c.file), c.records, c.template) })
 	}
 }

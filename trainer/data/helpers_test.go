@@ -84,16 +84,6 @@ func write(t testing.TB, name, text string) string {
 	return path
 }
 
-// shared returns the path of a file of the data folder beside the repository.
-func shared(t testing.TB, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", "data", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s: the shared data folder is not there", name)
-	}
-	return path
-}
-
 // marked writes an example with its learned parts in «».
 func marked(e example, tok chat.Tokenizer) string {
 	var b strings.Builder

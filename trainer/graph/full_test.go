@@ -75,9 +75,9 @@ func TestGradientsOfWholeTinyModels(t *testing.T) {
 }
 
 func TestGradientsOfWholeTrainedModel(t *testing.T) {
-	for _, keepAll := range []bool{false, true} {
-		checkWhole(t, shared(t, "models/stories260K-f32.gguf"), keepAll, false)
-	}
+	onTrained(t, func(t *testing.T, path string) {
+		checkWhole(t, path, false, false)
+	})
 }
 
 func TestGradientsOfWholeVariants(t *testing.T) {
@@ -119,7 +119,10 @@ func TestFreshMastersChangeNoLogit(t *testing.T) {
 }
 
 func TestWholeModelByKernelsEqualsReferenceGraph(t *testing.T) {
-	path := shared(t, "models/stories260K-f32.gguf")
+	onTrained(t, wholeByKernelsEqualsReference)
+}
+
+func wholeByKernelsEqualsReference(t *testing.T, path string) {
 	m := loadModel(t, path)
 	run := func(o Options) (float64, []Gradient) {
 		o.Shape, o.Threads = Shape{Ctx: 32, Seqs: 2}, max(1, o.Threads)

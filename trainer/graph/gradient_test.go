@@ -76,11 +76,11 @@ func dot(a, b []float32) (sum float64) {
 }
 
 func TestGradientsOfTrainedModel(t *testing.T) {
-	for _, method := range formulas {
-		for _, keepAll := range []bool{false, true} {
-			checkModel(t, shared(t, "models/stories260K-f32.gguf"), method, keepAll)
+	onTrained(t, func(t *testing.T, path string) {
+		for _, method := range formulas {
+			checkModel(t, path, method, false)
 		}
-	}
+	})
 }
 
 // The native form of a term and the plain-Go one sum in another order, the latter in float64.

@@ -59,7 +59,10 @@ func TestRecomputationChangesNothingButMemory(t *testing.T) {
 const kernelTolerance = 2e-4
 
 func TestKernelsEqualReferenceGraph(t *testing.T) {
-	path := shared(t, "models/stories260K-f32.gguf")
+	onTrained(t, kernelsEqualReference)
+}
+
+func kernelsEqualReference(t *testing.T, path string) {
 	m := loadModel(t, path)
 	for _, method := range formulas {
 		weights := allLinear(t, path, method, 6)

@@ -1,6 +1,6 @@
-// Package adapter is what a run trains and what becomes of it: the factors of
-// LoRA, Dual LoRA and DoRA, the weights they are put on, their files, and the ways
-// from what is no LoRA to the plain GGUF LoRA that llama.cpp loads.
+// Package adapter holds what a run trains: the factors of LoRA, Dual LoRA and DoRA,
+// and the weights that they are put on. It reads and writes their files, and makes of
+// what is no LoRA the plain GGUF LoRA that llama.cpp loads.
 //
 // The shapes follow ggml, fastest dimension first. Legend: W is a base weight
 // [n_in, n_out] and y = (W + ΔW)·x; A and C are [n_in, rank], B and D are
@@ -38,7 +38,7 @@ import (
 type Adapter struct {
 	Architecture string   // general.architecture of the base, such as "llama"
 	BaseName     string   // general.name of the base, for people; may be empty
-	BaseHash     string   // [Base.Hash] of the base; empty if not known
+	BaseHash     string   // model.Identity.Hash of the base; empty if not known
 	Weights      []Weight // by block, then by name; never two of one name, all of one method
 
 	// Type is that of the factors in the file that was read, as LoRAOptions has it;

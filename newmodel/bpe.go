@@ -19,8 +19,8 @@ const (
 	endOfTurn  = bytesCount + 2
 	firstMerge = bytesCount + int32(len(controls))
 
-	// leastTokens is the size of a vocabulary of bytes and control tokens alone.
-	leastTokens = int(firstMerge)
+	// LeastTokens is the size of a vocabulary of bytes and control tokens alone.
+	LeastTokens = int(firstMerge)
 )
 
 // pair is two tokens that stand side by side.

@@ -33,12 +33,12 @@ func TestTrainBPEByHand(t *testing.T) {
 	// low ×5, lower ×2, newest ×6, widest ×3, the example of Sennrich, Haddow and Birch
 	// (2016) without its end-of-word mark: es 9, then est 9, then lo 7, then low 7.
 	text := strings.Repeat("low\n", 5) + strings.Repeat("lower\n", 2) + strings.Repeat("newest\n", 6) + strings.Repeat("widest\n", 3)
-	b, err := TrainBPE(slices.Values([]string{text}), leastTokens+4)
+	b, err := TrainBPE(slices.Values([]string{text}), LeastTokens+4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"es", "est", "lo", "low"}
-	if got := b.pieces[leastTokens:]; !slices.Equal(got, want) {
+	if got := b.pieces[LeastTokens:]; !slices.Equal(got, want) {
 		t.Errorf("merged are %q, want %q", got, want)
 	}
 	if got, want := b.decode(b.encode("lowest")), "lowest"; got != want || len(b.encode("lowest")) != 2 {
@@ -96,7 +96,7 @@ func TestTrainBPEIsTheNaiveOne(t *testing.T) {
 	for i, text := range texts {
 		counts := countWords(slices.Values([]string{text}))
 		want := naiveMerges(counts, 60)
-		b, err := TrainBPE(slices.Values([]string{text}), leastTokens+len(want))
+		b, err := TrainBPE(slices.Values([]string{text}), LeastTokens+len(want))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestTrainBPERefuses(t *testing.T) {
 			t.Errorf("TrainBPE(%d tokens) = %v, want a *SpecError that says %q", size, err, want)
 		}
 	}
-	if _, err := TrainBPE(slices.Values([]string{}), leastTokens); err != nil {
+	if _, err := TrainBPE(slices.Values([]string{}), LeastTokens); err != nil {
 		t.Errorf("TrainBPE of nothing into bytes = %v", err)
 	}
 }
@@ -192,7 +192,7 @@ func TestEncodeIsWhatTrainingSaw(t *testing.T) {
 
 func TestLongWordsAreLearnedAndEncoded(t *testing.T) {
 	long := strings.Repeat("ab", 3*maxWord)
-	b, err := TrainBPE(slices.Values([]string{long}), leastTokens+9) // ab, abab, … of 512 bytes
+	b, err := TrainBPE(slices.Values([]string{long}), LeastTokens+9) // ab, abab, … of 512 bytes
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,13 +23,13 @@ const (
 //
 // A size that cannot be, or is more than the texts give, is a *SpecError.
 func TrainBPE(texts iter.Seq[string], size int) (*BPE, error) {
-	if size < leastTokens || size > maxTokens {
-		return nil, badSpec("a vocabulary of %d tokens, want %d (the bytes and the control tokens) to %d", size, leastTokens, maxTokens)
+	if size < LeastTokens || size > maxTokens {
+		return nil, badSpec("a vocabulary of %d tokens, want %d (the bytes and the control tokens) to %d", size, LeastTokens, maxTokens)
 	}
 	t := newBPETrainer(countWords(texts))
-	for len(t.merges) < size-leastTokens {
+	for len(t.merges) < size-LeastTokens {
 		if !t.merge() {
-			return nil, hint.With(badSpec("a vocabulary of %d tokens, the texts give %d", size, leastTokens+len(t.merges)),
+			return nil, hint.With(badSpec("a vocabulary of %d tokens, the texts give %d", size, LeastTokens+len(t.merges)),
 				"give more text or ask for a smaller vocabulary")
 		}
 	}

@@ -1,4 +1,7 @@
-// Package ngram is the yardstick of a small model: what counting alone reaches on the same tokens.
+// Package ngram counts: how well a text is predicted by what came behind the last few tokens in another text, smoothed as
+// Kneser and Ney do. It is the yardstick of a small model, which has to do better on the same tokens.
+//
+//	m, err := ngram.Count(3, vocab, slices.Values(documents))
 package ngram
 
 import (

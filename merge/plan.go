@@ -204,7 +204,7 @@ func (m *merger) checkOut() error {
 	if info, err := os.Stat(filepath.Dir(m.Out)); err != nil {
 		return err
 	} else if !info.IsDir() {
-		return fmt.Errorf("merge: %q: is no folder", filepath.Dir(m.Out))
+		return fmt.Errorf("merge: %q: is not a folder", filepath.Dir(m.Out))
 	}
 	paths, err := m.builder.SplitPaths(m.Out, m.partBytes())
 	if err != nil {

@@ -64,7 +64,7 @@ type Config struct {
 
 // lora is an adapter on modules of transformers, whichever file it comes from.
 type lora struct {
-	pairs map[string]pair // by module: the keys are names of sites
+	pairs map[string]pair // by module: the keys are names of baseModel.modules
 
 	wrapper    string   // what the language model is called inside a larger one, see unwrap …
 	named      bool     // … once that is known
@@ -115,20 +115,20 @@ func Run(c Config) (*Report, error) {
 	return r, nil
 }
 
-var readers = map[Format]func(path string, m *model, r *Report) (*lora, error){
+var readers = map[Format]func(path string, m *baseModel, r *Report) (*lora, error){
 	GGUF: readGGUF, PEFT: readPEFT, MLX: readMLX,
 }
 
-var writers = map[Format]func(path string, m *model, l *lora, r *Report) error{
+var writers = map[Format]func(path string, m *baseModel, l *lora, r *Report) error{
 	GGUF: writeGGUF, PEFT: writePEFT, MLX: writeMLX,
 }
 
 // sorted lists the modules of the adapter in the order of the model.
-func (l *lora) sorted(m *model) []site {
-	var list []site
-	for _, s := range m.sites {
-		if _, ok := l.pairs[s.name]; ok {
-			list = append(list, s)
+func (l *lora) sorted(m *baseModel) []module {
+	var list []module
+	for _, mod := range m.modules {
+		if _, ok := l.pairs[mod.name]; ok {
+			list = append(list, mod)
 		}
 	}
 	return list
@@ -155,7 +155,7 @@ func unwrap(name string) (string, string) {
 	return name, ""
 }
 
-// wrap is the inverse.
+// wrap undoes unwrap: it puts a module's name into the wrapped model.
 func wrap(name, wrapper string) string {
 	rest, inside := strings.CutPrefix(name, "model.")
 	switch {

@@ -27,7 +27,7 @@ func (l *lora) isDoRA() bool {
 // magnitudeSuffixes are the ends of names in PEFT: as save_pretrained writes them, and as the parameter is called.
 var magnitudeSuffixes = []string{".lora_magnitude_vector", ".lora_magnitude_vector.weight"}
 
-// magnitudesModule is the module whose magnitudes a tensor holds, without PEFT's prefix.
+// magnitudesModule returns the module whose magnitudes a tensor holds, from the tensor's name without PEFT's prefix.
 func magnitudesModule(name string) (string, bool) {
 	for _, suffix := range magnitudeSuffixes {
 		if module, ok := strings.CutSuffix(name, suffix); ok {
@@ -46,9 +46,9 @@ func vector(f *safetensors.File, t safetensors.Tensor) (matrix, error) {
 	return m, m.checkFinite(f.Path(), t.Name)
 }
 
-// magnitudesOf returns the magnitudes of a module of site s, which are there exactly if the configuration says DoRA; no
-// matrix for a LoRA.
-func (p *peftReader) magnitudesOf(name string, s site) (matrix, error) {
+// magnitudesOf returns the magnitudes of module mod, which the file calls name. They are there exactly if the
+// configuration says DoRA; a LoRA gets no matrix.
+func (p *peftReader) magnitudesOf(name string, mod module) (matrix, error) {
 	m, ok := p.magnitudes[name]
 	switch {
 	case !p.config.dora && !ok:
@@ -57,11 +57,11 @@ func (p *peftReader) magnitudesOf(name string, s site) (matrix, error) {
 		return matrix{}, p.format("module %q: has a lora_magnitude_vector, and %s does not say use_dora", name, configFile)
 	case !ok:
 		return matrix{}, p.format("module %q: %s says use_dora, and its lora_magnitude_vector is missing", name, configFile)
-	case s.embedding || s.expert >= 0:
+	case mod.embedding || mod.expert >= 0:
 		err := &UnsupportedError{p.f.Path(), fmt.Sprintf("module %q: DoRA on embeddings or experts", name)}
 		return matrix{}, hint.With(err, instead)
-	case m.rows != s.out:
-		return matrix{}, hint.With(p.format("module %q: %d magnitudes, want %d", name, m.rows, s.out), otherBase)
+	case m.rows != mod.out:
+		return matrix{}, hint.With(p.format("module %q: %d magnitudes, want %d", name, m.rows, mod.out), otherBase)
 	}
 	return m, nil
 }
@@ -79,14 +79,14 @@ func (p *peftReader) checkMagnitudes() error {
 // errSomeRows: the magnitudes of rows that no adapter is on would be the lengths of the weight's own.
 var errSomeRows = hint.With(errors.New("a DoRA on some of its rows only, and the magnitudes of the others depend on the model"), instead)
 
-// joinedMagnitudes are those of a weight of n rows, of what others give to it.
-func joinedMagnitudes(parts []part, n int) (matrix, error) {
+// joinedMagnitudes returns the magnitudes of a weight of n rows, from what others contribute to it.
+func joinedMagnitudes(given []contribution, n int) (matrix, error) {
 	var all []matrix
-	for _, p := range parts {
+	for _, p := range given {
 		all = append(all, p.magnitudes)
 	}
 	joined := stacked(sameType(all))
-	rows := placed(parts, n)
+	rows := placed(given, n)
 	if slices.Contains(rows, -1) || rows == nil && joined.rows != n {
 		return matrix{}, errSomeRows
 	}

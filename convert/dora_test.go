@@ -12,12 +12,12 @@ import (
 )
 
 // doraFolder is a DoRA on every matrix of the layers, its magnitudes under one of the names that PEFT has for them.
-func doraFolder(m *model, suffix string) folder {
-	f := peftFolder(m, 4, func(s site) bool { return s.layer >= 0 && s.expert < 0 })
+func doraFolder(m *baseModel, suffix string) folder {
+	f := peftFolder(m, 4, func(mod module) bool { return mod.layer >= 0 && mod.expert < 0 })
 	f.config["use_dora"] = true
-	for _, s := range m.sites {
-		if s.layer >= 0 && s.expert < 0 {
-			f.shapes[peftPrefix+s.name+suffix] = []int64{int64(s.out)}
+	for _, mod := range m.modules {
+		if mod.layer >= 0 && mod.expert < 0 {
+			f.shapes[peftPrefix+mod.name+suffix] = []int64{int64(mod.out)}
 		}
 	}
 	return f
@@ -90,7 +90,7 @@ func TestDoRAThatIsRefused(t *testing.T) {
 		untied := testmodel.Path(t, testmodel.Spec{Layers: 1})
 		m := mustModel(t, untied)
 		f := doraFolder(m, magnitudeSuffixes[0])
-		f.add("model.embed_tokens", 4, m.sites[m.byName["model.embed_tokens"]])
+		f.add("model.embed_tokens", 4, m.modules[m.byName["model.embed_tokens"]])
 		f.shapes[peftPrefix+"model.embed_tokens.lora_magnitude_vector"] = []int64{64}
 		checkRefused(t, Config{From: f.write(t), To: GGUF, Model: untied}, refused, "DoRA on embeddings or experts")
 	})
@@ -101,7 +101,7 @@ func TestDoRAOnSomeRowsOfATensor(t *testing.T) {
 	model := everyModel(t)["phi2"]
 	m := mustModel(t, model)
 	var parts []string
-	for _, e := range m.edges {
+	for _, e := range m.mappings {
 		if e.weight == "blk.0.attn_qkv.weight" {
 			parts = append(parts, e.module)
 		}

@@ -13,7 +13,7 @@ import (
 
 // checkRead checks what every reader promises: an error of a known kind, or an adapter
 // that fits the model and whose numbers are numbers.
-func checkRead(t *testing.T, m *model, l *lora, err error) {
+func checkRead(t *testing.T, m *baseModel, l *lora, err error) {
 	t.Helper()
 	if err != nil {
 		if !known(err) {
@@ -26,7 +26,7 @@ func checkRead(t *testing.T, m *model, l *lora, err error) {
 		if !ok {
 			t.Fatalf("module %q is not of the model", name)
 		}
-		if s := m.sites[i]; p.a.cols != s.in || p.b.rows != s.out || p.a.rows != p.b.cols || !usable(p.scale) {
+		if mod := m.modules[i]; p.a.cols != mod.in || p.b.rows != mod.out || p.a.rows != p.b.cols || !usable(p.scale) {
 			t.Fatalf("module %q: A [%d %d], B [%d %d], scale %v", name, p.a.rows, p.a.cols, p.b.rows, p.b.cols, p.scale)
 		}
 		for _, f := range []matrix{p.a, p.b} {
@@ -51,7 +51,7 @@ func known(err error) bool {
 }
 
 // tiny is the smallest model with every kind of row order that llama has.
-func tiny(f *testing.F) *model {
+func tiny(f *testing.F) *baseModel {
 	f.Helper()
 	m, err := openModel(testmodel.Path(f, testmodel.Spec{Layers: 1, Embd: 16, Heads: 2, HeadsKV: 1, FF: 16}))
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 )
 
 // readGGUF reads a GGUF LoRA, whoever made it.
-func readGGUF(path string, m *model, r *Report) (*lora, error) {
+func readGGUF(path string, m *baseModel, r *Report) (*lora, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func readGGUF(path string, m *model, r *Report) (*lora, error) {
 
 type ggufReader struct {
 	f       *gguf.File
-	m       *model
+	m       *baseModel
 	r       *Report
 	factors map[string]map[string][]matrix // by tensor of the base, then by suffix; one, or one for each expert
 }
@@ -70,11 +70,11 @@ func (g *ggufReader) lora() (*lora, error) {
 		return nil, err
 	}
 	g.unfold(pairs)
-	c, err := carry(pairs, g.m.toModules(), g.m.rowsOfModule())
+	c, err := mapPairs(pairs, g.m.toModules(), g.m.rowsOfModule())
 	if err != nil {
 		return nil, fmt.Errorf("convert: %q: %w", g.f.Path(), err)
 	}
-	g.r.carried(c)
+	g.r.addMapped(c)
 	l := &lora{pairs: c.pairs}
 	l.baseName = g.baseName()
 	if wrapper, _ := g.f.String(keyHFWrapper); wrapper == wrapperNew || wrapper == wrapperOld {
@@ -110,7 +110,7 @@ func (g *ggufReader) checkKind() error {
 	return nil
 }
 
-// alpha is 0 when it is missing, as in llama.cpp.
+// alpha returns 0 when the key is missing, as llama.cpp does.
 func (g *ggufReader) alpha() (float64, error) {
 	alpha, err := g.f.Float(adapter.KeyAlpha)
 	switch {
@@ -124,7 +124,8 @@ func (g *ggufReader) alpha() (float64, error) {
 	return alpha, nil
 }
 
-// baseName is the model in transformers: as writeGGUF noted it, or llama.cpp's converter.
+// baseName returns the model in transformers: as writeGGUF noted it, or llama.cpp's
+// converter.
 func (g *ggufReader) baseName() string {
 	if name, err := g.f.String(keyHFModel); err == nil {
 		return name

@@ -17,12 +17,12 @@ type ggufWeight struct {
 
 // writeGGUF writes a GGUF LoRA for llama.cpp, or the container of a DoRA for package
 // adapter.
-func writeGGUF(path string, m *model, l *lora, r *Report) error {
-	c, err := carry(l.pairs, m.toTensors(), m.rowsOfKey)
+func writeGGUF(path string, m *baseModel, l *lora, r *Report) error {
+	c, err := mapPairs(l.pairs, m.toTensors(), m.rowsOfKey)
 	if err != nil {
 		return fmt.Errorf("convert: %q: %w", r.From, err)
 	}
-	r.carried(c)
+	r.addMapped(c)
 	weights := m.weightsOf(c.pairs)
 	alpha, factors := ggufAlpha(weights)
 	r.Alpha = alpha
@@ -57,7 +57,7 @@ func writeGGUF(path string, m *model, l *lora, r *Report) error {
 }
 
 // weightsOf puts the pairs in the order of the base, the experts of a layer together.
-func (m *model) weightsOf(pairs map[string]pair) []ggufWeight {
+func (m *baseModel) weightsOf(pairs map[string]pair) []ggufWeight {
 	var weights []ggufWeight
 	for _, t := range m.Tensors {
 		if p, ok := pairs[t.Name]; ok {

@@ -70,7 +70,7 @@ func tinyLlama(t *testing.T) string {
 	return testmodel.Path(t, testmodel.Spec{Layers: 3})
 }
 
-func mustModel(t *testing.T, path string) *model {
+func mustModel(t *testing.T, path string) *baseModel {
 	t.Helper()
 	m, err := openModel(path)
 	if err != nil {
@@ -100,29 +100,29 @@ type folder struct {
 	config  map[string]any
 }
 
-// peftFolder is an adapter on the sites that want accepts, of rank r and alpha 16.
-func peftFolder(m *model, r int, want func(s site) bool) folder {
+// peftFolder is an adapter on the modules that want accepts, of rank r and alpha 16.
+func peftFolder(m *baseModel, r int, want func(mod module) bool) folder {
 	f := folder{peftWeights, safetensors.F32, map[string][]int64{}, map[string]any{
 		"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": r, "lora_alpha": 16, "base_model_name_or_path": "some/model"}}
-	for _, s := range m.sites {
-		if !want(s) || s.embedding && m.tied {
+	for _, mod := range m.modules {
+		if !want(mod) || mod.embedding && m.tied {
 			continue
 		}
-		f.add(s.name, r, s)
+		f.add(mod.name, r, mod)
 	}
 	return f
 }
 
-func (f folder) add(module string, r int, s site) {
+func (f folder) add(module string, r int, mod module) {
 	suffixes := peftSuffixes[0]
-	if s.embedding {
+	if mod.embedding {
 		suffixes = peftSuffixes[1]
 	}
-	f.shapes[peftPrefix+module+suffixes[0]] = []int64{int64(r), int64(s.in)}
-	f.shapes[peftPrefix+module+suffixes[1]] = []int64{int64(s.out), int64(r)}
+	f.shapes[peftPrefix+module+suffixes[0]] = []int64{int64(r), int64(mod.in)}
+	f.shapes[peftPrefix+module+suffixes[1]] = []int64{int64(mod.out), int64(r)}
 }
 
-func everySite(site) bool { return true }
+func everySite(module) bool { return true }
 
 // write writes the folder with numbers that depend on the tensors' names.
 func (f folder) write(t *testing.T) string {
@@ -226,7 +226,7 @@ func sameFile(t *testing.T, got, want string) {
 
 // deltas are ΔW = scale·B·A of every module that an adapter's file is on, in float64,
 // by module: [out*in].
-func deltas(t *testing.T, path string, m *model) map[string][]float64 {
+func deltas(t *testing.T, path string, m *baseModel) map[string][]float64 {
 	t.Helper()
 	format, err := formatOf(path)
 	if err != nil {

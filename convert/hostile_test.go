@@ -87,6 +87,9 @@ func TestPEFTSettingsThatAreRefused(t *testing.T) {
 		"alpha_pattern in words":   {settings{"alpha_pattern": settings{"q_proj": "much"}}, damaged, "alpha_pattern is"},
 		"alpha_pattern as a list":  {settings{"alpha_pattern": []int{1}}, damaged, "want an object of numbers"},
 		"rank_pattern of halves":   {settings{"rank_pattern": settings{"q_proj": 0.5}}, damaged, "rank 0.5, want a whole number"},
+		"rank_pattern with a half": {settings{"rank_pattern": settings{"q_proj": 4.5}}, damaged, "rank 4.5, want a whole number"},
+		"rank_pattern of nothing":  {settings{"rank_pattern": settings{"q_proj": 0}}, damaged, "rank 0, want a whole number"},
+		"rank_pattern too large":   {settings{"rank_pattern": settings{"q_proj": maxRank + 1}}, damaged, "rank 1.048577e+06, want a whole number"},
 		"other targets":            {settings{"target_modules": []string{"q_proj"}}, damaged, "adapter_config.json does not target it"},
 		"targets that match less":  {settings{"target_modules": `.*\.q_proj`}, damaged, "does not target it"},
 		"other layers":             {settings{"layers_to_transform": []int{0}}, damaged, "does not target it"},
@@ -94,12 +97,13 @@ func TestPEFTSettingsThatAreRefused(t *testing.T) {
 		"excluded modules":         {settings{"exclude_modules": []string{"q_proj"}}, damaged, `self_attn.q_proj": has factors, but adapter_config.json does not target it`},
 		"excluded as well as not":  {settings{"target_modules": "all-linear", "exclude_modules": []string{"mlp.down_proj"}}, damaged, `mlp.down_proj": has factors, but`},
 		"excluded by expression":   {settings{"exclude_modules": `.*\.1\..*`}, damaged, `layers.1.mlp.down_proj": has factors, but`},
+		"layers in words":          {settings{"layers_to_transform": "all"}, damaged, `layers_to_transform is "all", want a layer or a list of layers`},
 		"targets as a number":      {settings{"target_modules": 7}, damaged, "target_modules is 7"},
 		"switch as a word":         {settings{"use_rslora": "yes"}, damaged, `use_rslora is "yes", want true or false`},
 		"fan_in_fan_out as a word": {settings{"fan_in_fan_out": "no"}, damaged, "want true or false"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := peftFolder(m, 4, func(s site) bool { return s.layer >= 0 })
+			f := peftFolder(m, 4, func(mod module) bool { return mod.layer >= 0 })
 			maps.Copy(f.config, tt.config)
 			checkRefused(t, Config{From: f.write(t), To: GGUF, Model: model}, tt.kind, tt.want)
 		})
@@ -140,7 +144,7 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 	}{
 		"half a pair":         {func(f folder) { delete(f.shapes, q+".lora_B.weight") }, damaged, "A or B is missing"},
 		"other prefix":        {func(f folder) { f.shapes["model.x.lora_A.weight"] = []int64{4, 64} }, damaged, "begins with base_model.model."},
-		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in"},
+		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in .lora_A.weight or .lora_B.weight"},
 		"DoRA":                {func(f folder) { f.shapes[q+".lora_magnitude_vector"] = []int64{64} }, damaged, "has a lora_magnitude_vector, and adapter_config.json does not say use_dora"},
 		"bias of B":           {func(f folder) { f.shapes[q+".lora_B.bias"] = []int64{64} }, refused, "is a bias of B"},
 		"bias":                {func(f folder) { f.shapes[q+".bias"] = []int64{64} }, refused, "a bias that was trained"},
@@ -151,14 +155,14 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 		"other input":         {func(f folder) { f.shapes[q+".lora_A.weight"] = []int64{4, 32} }, damaged, "A is [4 32] and B [64 4], want [rank 64] and [64 rank]"},
 		"other output":        {func(f folder) { f.shapes[q+".lora_B.weight"] = []int64{32, 4} }, damaged, "A is [4 64] and B [32 4]"},
 		"ranks that disagree": {func(f folder) { f.shapes[q+".lora_B.weight"] = []int64{64, 3} }, damaged, "A is [4 64] and B [64 3]"},
-		"layer too many":      {func(f folder) { f.add("model.layers.3.self_attn.q_proj", 4, m.sites[2]) }, damaged, "the model that an adapter can be on"},
-		"module of elsewhere": {func(f folder) { f.add("transformer.h.0.attn.c_attn", 4, m.sites[2]) }, damaged, "the model that an adapter can be on"},
-		"a way up":            {func(f folder) { f.add("../../../../etc/passwd", 4, m.sites[2]) }, damaged, "the model that an adapter can be on"},
-		"two names of one":    {func(f folder) { f.add(wrapperNew+"layers.0.self_attn.q_proj", 4, m.sites[2]) }, damaged, "other modules are called"},
+		"layer too many":      {func(f folder) { f.add("model.layers.3.self_attn.q_proj", 4, m.modules[2]) }, damaged, "the model that an adapter can be on"},
+		"module of elsewhere": {func(f folder) { f.add("transformer.h.0.attn.c_attn", 4, m.modules[2]) }, damaged, "the model that an adapter can be on"},
+		"a way up":            {func(f folder) { f.add("../../../../etc/passwd", 4, m.modules[2]) }, damaged, "the model that an adapter can be on"},
+		"two names of one":    {func(f folder) { f.add(wrapperNew+"layers.0.self_attn.q_proj", 4, m.modules[2]) }, damaged, "other modules are called"},
 		"two names of a head": {func(f folder) {
 			clear(f.shapes)
-			f.add("lm_head", 4, m.sites[1])
-			f.add("language_model.lm_head", 4, m.sites[1])
+			f.add("lm_head", 4, m.modules[1])
+			f.add("language_model.lm_head", 4, m.modules[1])
 		}, damaged, "comes twice"},
 		"nothing at all": {func(f folder) { clear(f.shapes) }, damaged, "has no factors"},
 	} {
@@ -180,7 +184,7 @@ func TestNotFinite(t *testing.T) {
 		safetensors.BF16: {{0x80, 0x7f}, {0x80, 0xff}, {0xc0, 0x7f}},
 	} {
 		for _, element := range bad {
-			f := peftFolder(m, 4, func(s site) bool { return strings.HasSuffix(s.name, "1.self_attn.v_proj") })
+			f := peftFolder(m, 4, func(mod module) bool { return strings.HasSuffix(mod.name, "1.self_attn.v_proj") })
 			f.dtype = dtype
 			peft := f.write(t)
 			weights := filepath.Join(peft, peftWeights)
@@ -203,7 +207,7 @@ func TestNotFinite(t *testing.T) {
 func TestFilesCutShort(t *testing.T) {
 	model := tinyLlama(t)
 	m := mustModel(t, model)
-	peft := peftFolder(m, 4, func(s site) bool { return s.layer == 0 }).write(t)
+	peft := peftFolder(m, 4, func(mod module) bool { return mod.layer == 0 }).write(t)
 	weights := filepath.Join(peft, peftWeights)
 	whole := readFile(t, weights)
 	header := 8 + int(whole[0]) + int(whole[1])<<8
@@ -339,13 +343,16 @@ func TestTiedHead(t *testing.T) {
 	for _, arch := range []string{"gemma", "command-r"} {
 		model := everyModel(t)[arch]
 		m := mustModel(t, model)
-		for _, module := range []string{"lm_head", "model.embed_tokens"} {
-			f := peftFolder(m, 4, func(s site) bool { return s.layer == 0 })
-			s := m.sites[slices.IndexFunc(m.sites, func(s site) bool { return s.embedding })]
-			s.embedding = module != "lm_head"
-			f.add(module, 4, s)
+		for _, name := range []string{"lm_head", "model.embed_tokens"} {
+			f := peftFolder(m, 4, func(mod module) bool { return mod.layer == 0 })
+			mod := m.modules[slices.IndexFunc(m.modules, func(mod module) bool { return mod.embedding })]
+			mod.embedding = name != "lm_head"
+			f.add(name, 4, mod)
 			checkRefused(t, Config{From: f.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 			checkRefused(t, Config{From: f.write(t), To: MLX, Model: model}, refused, "the head is the embeddings")
+			mlx := folder{mlxWeights, safetensors.F32, map[string][]int64{name + ".lora_a": {int64(mod.in), 4}, name + ".lora_b": {4, int64(mod.out)}},
+				map[string]any{"fine_tune_type": "lora", "lora_parameters": map[string]any{"scale": 20.0}}}
+			checkRefused(t, Config{From: mlx.write(t), To: GGUF, Model: model}, refused, "the head is the embeddings")
 		}
 	}
 }
@@ -373,6 +380,7 @@ func TestMLXFoldersThatAreRefused(t *testing.T) {
 		"half a pair":        {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {64, 4}}, kind: damaged, want: "lora_a or lora_b is missing"},
 		"not transposed":     {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {4, 64}, "model.layers.0.self_attn.k_proj.lora_b": {32, 4}}, kind: damaged, want: "A is [64 4] and B [4 32], want"},
 		"experts":            {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {2, 64, 4}, "model.layers.0.self_attn.k_proj.lora_b": {2, 4, 32}}, kind: damaged, want: "2 and 2 matrices, the model has 1"},
+		"one expert's B":     {shapes: map[string][]int64{"model.layers.0.self_attn.k_proj.lora_a": {64, 4}, "model.layers.0.self_attn.k_proj.lora_b": {2, 4, 32}}, kind: damaged, want: "1 and 2 matrices, the model has 1"},
 		"unknown module":     {shapes: map[string][]int64{"model.layers.0.mixer.lora_a": {64, 4}, "model.layers.0.mixer.lora_b": {4, 32}}, kind: damaged, want: "that an adapter can be on"},
 	} {
 		t.Run(name, func(t *testing.T) {

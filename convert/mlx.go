@@ -21,7 +21,7 @@ import (
 const keyOurs = "finetune"
 
 // readMLX reads a folder that mlx-lm's training wrote.
-func readMLX(dir string, m *model, r *Report) (*lora, error) {
+func readMLX(dir string, m *baseModel, r *Report) (*lora, error) {
 	config, err := readMLXConfig(dir)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (c *config) mlx() (*mlxConfig, error) {
 
 type mlxReader struct {
 	f       *safetensors.File
-	m       *model
+	m       *baseModel
 	config  *mlxConfig
 	factors map[string][2][]matrix // by module, as the file calls it: one, or one for each expert
 }
@@ -146,12 +146,12 @@ func (x *mlxReader) tensor(t safetensors.Tensor) error {
 // experts.
 func (x *mlxReader) module(l *lora, name string) error {
 	plain, wrapper := unwrap(name)
-	sites := x.m.byMLX[plain]
-	if len(sites) == 0 {
+	indices := x.m.byMLX[plain]
+	if len(indices) == 0 {
 		_, _, err := x.m.find(x.f.Path(), name) // says why
 		return err
 	}
-	first := x.m.sites[sites[0]]
+	first := x.m.modules[indices[0]]
 	if first.embedding && x.m.tied {
 		return tiedError(x.f.Path(), name)
 	}
@@ -165,56 +165,56 @@ func (x *mlxReader) module(l *lora, name string) error {
 	if len(as) == 0 || len(bs) == 0 {
 		return x.format("module %q: lora_a or lora_b is missing", name)
 	}
-	if len(as) != len(sites) || len(bs) != len(sites) {
-		return x.format("module %q: %d and %d matrices, the model has %d", name, len(as), len(bs), len(sites))
+	if len(as) != len(indices) || len(bs) != len(indices) {
+		return x.format("module %q: %d and %d matrices, the model has %d", name, len(as), len(bs), len(indices))
 	}
-	for i, index := range sites {
-		s := x.m.sites[index]
+	for i, index := range indices {
+		mod := x.m.modules[index]
 		a, b := as[i], bs[i]
-		if s.expert < 0 {
+		if mod.expert < 0 {
 			a, b = a.transposed(), b.transposed()
 		}
-		if err := s.check(x.f.Path(), name, a, b); err != nil {
+		if err := mod.check(x.f.Path(), name, a, b); err != nil {
 			return err
 		}
-		if err := l.add(x.f.Path(), name, s, pair{a: a, b: b, scale: x.config.scale}); err != nil {
+		if err := l.add(x.f.Path(), name, mod, pair{a: a, b: b, scale: x.config.scale}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// targeted tells whether mlx-lm would put an adapter on the module: it passes over
+// targeted reports whether mlx-lm would put an adapter on the module: it passes over
 // tensors of others without a word.
-func (c *mlxConfig) targeted(name string, s site, layers int) bool {
+func (c *mlxConfig) targeted(name string, mod module, layers int) bool {
 	if slices.Contains(c.keys, name) {
 		return true
 	}
-	if s.layer >= 0 && c.layers > 0 && s.layer < layers-c.layers {
+	if mod.layer >= 0 && c.layers > 0 && mod.layer < layers-c.layers {
 		return false
 	}
-	return c.keys == nil || slices.Contains(c.keys, s.local)
+	return c.keys == nil || slices.Contains(c.keys, mod.local)
 }
 
 // writeMLX writes a folder that mlx-lm's --adapter-path reads.
-func writeMLX(path string, m *model, l *lora, r *Report) error {
+func writeMLX(path string, m *baseModel, l *lora, r *Report) error {
 	if len(l.invocation) > 0 {
 		return &UnsupportedError{r.From, "is an aLoRA, which a sequence of tokens switches on: mlx-lm has no such thing"}
 	}
 	w := &mlxWriter{b: safetensors.NewBuilder(map[string]string{"format": "mlx"}), m: m, l: l,
 		factors: map[string]float64{}, keys: map[string]bool{}, layers: 1}
 	w.chooseScale()
-	for i, s := range m.sites {
-		if stack := m.byMLX[s.mlx]; stack[0] == i { // experts together, at the first of them
-			w.add(s, stack)
+	for i, mod := range m.modules {
+		if stack := m.byMLX[mod.mlx]; stack[0] == i { // experts together, at the first of them
+			w.add(mod, stack)
 		}
 	}
 	folded := map[string]float64{}
-	for _, s := range l.sorted(m) {
-		if f := w.factors[s.name]; f != 1 {
-			r.Folded = append(r.Folded, Folded{s.name, f})
+	for _, mod := range l.sorted(m) {
+		if f := w.factors[mod.name]; f != 1 {
+			r.Folded = append(r.Folded, Folded{mod.name, f})
 			if powerOfTwo(f) {
-				folded[s.name] = f
+				folded[mod.name] = f
 			}
 		}
 	}
@@ -223,7 +223,7 @@ func writeMLX(path string, m *model, l *lora, r *Report) error {
 
 type mlxWriter struct {
 	b       *safetensors.Builder
-	m       *model
+	m       *baseModel
 	l       *lora
 	scale   float64            // of the file
 	factors map[string]float64 // of each module's B
@@ -235,23 +235,23 @@ type mlxWriter struct {
 // chooseScale finds the scale of the file, and what each module's B has to be
 // multiplied by for it.
 func (w *mlxWriter) chooseScale() {
-	sites := w.l.sorted(w.m)
+	modules := w.l.sorted(w.m)
 	var scales []float64
-	for _, s := range sites {
-		scales = append(scales, tidy(w.l.pairs[s.name].scale))
+	for _, mod := range modules {
+		scales = append(scales, tidy(w.l.pairs[mod.name].scale))
 	}
 	var factors []float64
-	w.scale, factors = choose(scales, len(sites), func(scale float64, i int) float64 { return scales[i] / scale })
-	for i, s := range sites {
-		w.factors[s.name] = factors[i]
+	w.scale, factors = choose(scales, len(modules), func(scale float64, i int) float64 { return scales[i] / scale })
+	for i, mod := range modules {
+		w.factors[mod.name] = factors[i]
 	}
 }
 
 // add adds a module, or the experts of one, if the adapter is on any of them.
-func (w *mlxWriter) add(s site, stack []int) {
+func (w *mlxWriter) add(mod module, stack []int) {
 	experts, some := make([]*pair, len(stack)), false
 	for i, index := range stack {
-		name := w.m.sites[index].name
+		name := w.m.modules[index].name
 		if p, ok := w.l.pairs[name]; ok {
 			if f := w.factors[name]; f != 1 {
 				p.b = p.b.scaled(f)
@@ -263,28 +263,28 @@ func (w *mlxWriter) add(s site, stack []int) {
 	if !some {
 		return
 	}
-	name := s.mlx
+	name := mod.mlx
 	if w.l.wrapper != "" {
-		name = wrap(s.mlx, wrapperOld)
+		name = wrap(mod.mlx, wrapperOld)
 	}
-	if s.layer >= 0 {
-		w.keys[s.local], w.layers = true, max(w.layers, w.m.layers-s.layer)
+	if mod.layer >= 0 {
+		w.keys[mod.local], w.layers = true, max(w.layers, w.m.layers-mod.layer)
 	} else {
 		w.keys[name] = true
 	}
 	var as, bs []matrix
 	for _, p := range stackOf(experts) {
 		w.ranks = append(w.ranks, p.rank())
-		if s.expert < 0 {
+		if mod.expert < 0 {
 			p.a, p.b = p.a.transposed(), p.b.transposed()
 		}
 		as, bs = append(as, p.a), append(bs, p.b)
 	}
-	addMatrices(w.b, name+".lora_a", as, s.expert >= 0)
-	addMatrices(w.b, name+".lora_b", bs, s.expert >= 0)
+	addMatrices(w.b, name+".lora_a", as, mod.expert >= 0)
+	addMatrices(w.b, name+".lora_b", bs, mod.expert >= 0)
 }
 
-// settings are the keys that mlx-lm's load_adapters needs, and ours.
+// settings returns the keys that mlx-lm's load_adapters needs, and ours.
 func (w *mlxWriter) settings(folded map[string]float64) map[string]any {
 	c := map[string]any{
 		"fine_tune_type": "lora",

@@ -11,29 +11,29 @@ import (
 
 	"finetune/gguf"
 	"finetune/internal/hint"
-	base "finetune/model"
+	"finetune/model"
 )
 
-// model is what a conversion has to know of the base: which modules of transformers
+// baseModel is what a conversion has to know of the base: which modules of transformers
 // its tensors are, and how the rows of one become those of the other.
-type model struct {
-	base.Identity
+type baseModel struct {
+	model.Identity
 	architecture
-	sites  []site // by layer, then in the order of names
-	layers int
-	tied   bool   // the head is the embeddings: no output.weight
-	head   string // the module that output.weight would be
+	modules []module // by layer, then in the order of names
+	layers  int
+	tied    bool   // the head is the embeddings: no output.weight
+	head    string // the module that output.weight would be
 
-	byName    map[string]int      // module to index in sites
-	byMLX     map[string][]int    // module of mlx-lm to indices in sites: one for each expert
+	byName    map[string]int      // module to index in modules
+	byMLX     map[string][]int    // module of mlx-lm to indices in modules: one for each expert
 	byWeight  map[string]struct{} // tensors that an adapter can be on
 	shapes    map[string][]int64  // of all tensors
-	edges     []edge
-	rowsOfKey map[string]int // rows of a tensor or expert, by edge.key
+	mappings  []mapping
+	rowsOfKey map[string]int // rows of a tensor or expert, by mapping.key
 }
 
-// site is a module that an adapter can be on.
-type site struct {
+// module is a module of transformers that an adapter can be on.
+type module struct {
 	name      string // such as "model.layers.0.self_attn.q_proj"
 	mlx       string // the same in mlx-lm; experts of a layer share one. Empty without mlx-lm
 	local     string // mlx within its layer, such as "self_attn.q_proj"; all of it outside
@@ -43,16 +43,16 @@ type site struct {
 	embedding bool   // a table: in is the vocabulary
 }
 
-// edge joins a module with a tensor that holds rows of it.
-type edge struct {
+// mapping joins a module with a tensor of the base that holds rows of it.
+type mapping struct {
 	module string
 	weight string // such as "blk.0.attn_q.weight"
 	expert int    // of a tensor of experts, else -1
-	moved
+	rowOrder
 }
 
-// key is that of the tensor, or of the expert in it.
-func (e edge) key() string { return weightKey(e.weight, e.expert) }
+// key returns the key of the tensor, or of the expert in it.
+func (e mapping) key() string { return weightKey(e.weight, e.expert) }
 
 func weightKey(weight string, expert int) string {
 	if expert < 0 {
@@ -62,13 +62,13 @@ func weightKey(weight string, expert int) string {
 }
 
 // openModel reads the header of a base, and its norms for their hash.
-func openModel(path string) (*model, error) {
-	f, err := base.OpenParts(path)
+func openModel(path string) (*baseModel, error) {
+	f, err := model.OpenParts(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	m := &model{tied: true, byName: map[string]int{}, byMLX: map[string][]int{}, byWeight: map[string]struct{}{},
+	m := &baseModel{tied: true, byName: map[string]int{}, byMLX: map[string][]int{}, byWeight: map[string]struct{}{},
 		shapes: map[string][]int64{}, rowsOfKey: map[string]int{}}
 	var known bool
 	if m.architecture, known = architectures[f.Architecture()]; !known {
@@ -80,10 +80,10 @@ func openModel(path string) (*model, error) {
 	}
 	for _, t := range m.Tensors {
 		m.shapes[t.Name] = t.Shape
-		m.layers = max(m.layers, base.Block(t.Name)+1)
+		m.layers = max(m.layers, model.Block(t.Name)+1)
 		m.tied = m.tied && t.Name != "output.weight"
 	}
-	if err := m.addSites(f.File); err != nil {
+	if err := m.addModules(f.File); err != nil {
 		return nil, fmt.Errorf("convert: model %q: %w", path, err)
 	}
 	return m, nil
@@ -106,9 +106,9 @@ func (a architecture) lines() []line {
 	return lines
 }
 
-// addSites goes through the tensors of the base, never by a count that its metadata
+// addModules goes through the tensors of the base, never by a count that its metadata
 // states.
-func (m *model) addSites(f *gguf.File) error {
+func (m *baseModel) addModules(f *gguf.File) error {
 	lines := map[string][]line{}
 	for _, l := range m.lines() {
 		lines[l.tensor] = append(lines[l.tensor], l)
@@ -116,25 +116,25 @@ func (m *model) addSites(f *gguf.File) error {
 			m.head = l.module
 		}
 	}
-	place := map[string]int{} // of a module in the table
+	order := map[string]int{} // of a module in the table
 	for _, t := range m.Tensors {
-		layer, pattern := base.Block(t.Name), t.Name
+		layer, pattern := model.Block(t.Name), t.Name
 		if layer >= 0 {
 			pattern = strings.Replace(t.Name, fmt.Sprintf("blk.%d.", layer), "blk.*.", 1)
 		}
 		for _, l := range lines[pattern] {
-			if err := m.addTensor(f, t, layer, l, place); err != nil {
+			if err := m.addTensor(f, t, layer, l, order); err != nil {
 				return fmt.Errorf("tensor %q: %w", t.Name, err)
 			}
 		}
 	}
-	slices.SortStableFunc(m.sites, func(a, b site) int {
-		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(place[a.name], place[b.name]), cmp.Compare(a.expert, b.expert))
+	slices.SortStableFunc(m.modules, func(a, b module) int {
+		return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(order[a.name], order[b.name]), cmp.Compare(a.expert, b.expert))
 	})
-	for i, s := range m.sites {
-		m.byName[s.name] = i
-		if s.mlx != "" {
-			m.byMLX[s.mlx] = append(m.byMLX[s.mlx], i)
+	for i, mod := range m.modules {
+		m.byName[mod.name] = i
+		if mod.mlx != "" {
+			m.byMLX[mod.mlx] = append(m.byMLX[mod.mlx], i)
 		}
 	}
 	return nil
@@ -142,7 +142,7 @@ func (m *model) addSites(f *gguf.File) error {
 
 // addTensor adds the modules of one tensor by one line of the table: one, or one for
 // each expert.
-func (m *model) addTensor(f *gguf.File, t gguf.Tensor, layer int, l line, place map[string]int) error {
+func (m *baseModel) addTensor(f *gguf.File, t gguf.Tensor, layer int, l line, place map[string]int) error {
 	stack := strings.Contains(l.module, "#")
 	if want := map[bool]int{false: 2, true: 3}[stack]; len(t.Shape) != want || slices.Min(t.Shape) < 1 {
 		return fmt.Errorf("has shape %v, want %d dimensions", t.Shape, want)
@@ -163,46 +163,46 @@ func (m *model) addTensor(f *gguf.File, t gguf.Tensor, layer int, l line, place 
 		}
 	}
 	for _, e := range experts {
-		s := m.site(t, layer, e, l)
+		mod := m.newModule(t, layer, e, l)
 		if rows.from != nil {
-			s.out = len(rows.from)
+			mod.out = len(rows.from)
 		}
-		place[s.name] = l.rank
-		m.addSite(s)
-		m.edges = append(m.edges, edge{s.name, t.Name, e, rows})
+		place[mod.name] = l.rank
+		m.addModule(mod)
+		m.mappings = append(m.mappings, mapping{mod.name, t.Name, e, rows})
 		m.rowsOfKey[weightKey(t.Name, e)] = int(t.Shape[1])
 	}
 	m.byWeight[t.Name] = struct{}{}
 	return nil
 }
 
-// addSite adds a module, or to its rows when it has a part in another tensor too.
-func (m *model) addSite(s site) {
-	if i, ok := m.byName[s.name]; ok {
-		m.sites[i].out += s.out
+// addModule adds a module, or to its rows when it has a part in another tensor too.
+func (m *baseModel) addModule(mod module) {
+	if i, ok := m.byName[mod.name]; ok {
+		m.modules[i].out += mod.out
 		return
 	}
-	m.byName[s.name] = len(m.sites)
-	m.sites = append(m.sites, s)
+	m.byName[mod.name] = len(m.modules)
+	m.modules = append(m.modules, mod)
 }
 
-// site fills the names of a line in. Of a table the tensor is [n_embd, n_vocab].
-func (m *model) site(t gguf.Tensor, layer, expert int, l line) site {
+// newModule fills in the names of a line of the naming table. The tensor of an embedding is [n_embd, n_vocab].
+func (m *baseModel) newModule(t gguf.Tensor, layer, expert int, l line) module {
 	fill := strings.NewReplacer("*", strconv.Itoa(layer), "#", strconv.Itoa(expert))
-	s := site{name: fill.Replace(l.module), layer: layer, expert: expert, in: int(t.Shape[0]), out: int(t.Shape[1])}
+	mod := module{name: fill.Replace(l.module), layer: layer, expert: expert, in: int(t.Shape[0]), out: int(t.Shape[1])}
 	if t.Name == "token_embd.weight" {
-		s.embedding, s.in, s.out = true, s.out, s.in
+		mod.embedding, mod.in, mod.out = true, mod.out, mod.in
 	}
 	if slices.Equal(m.mlx, noMLX) {
-		return s
+		return mod
 	}
 	pattern := strings.NewReplacer(m.mlx...).Replace(l.module)
-	s.mlx = fill.Replace(pattern)
-	s.local = s.mlx
+	mod.mlx = fill.Replace(pattern)
+	mod.local = mod.mlx
 	if _, local, in := strings.Cut(pattern, "*."); in {
-		s.local = fill.Replace(local)
+		mod.local = fill.Replace(local)
 	}
-	return s
+	return mod
 }
 
 // headsOf reads how many heads a layer has: one number, or one for each layer.
@@ -231,27 +231,27 @@ func headsOf(f *gguf.File, layer int) (heads, error) {
 	return heads{q, kv}, err
 }
 
-// toTensors and toModules are the crossings of the model in either direction.
-func (m *model) toTensors() []crossing {
-	var all []crossing
-	for _, e := range m.edges {
-		all = append(all, crossing{e.module, e.key(), e.from, e.place})
+// toTensors and toModules return the row maps of the model in either direction.
+func (m *baseModel) toTensors() []rowMap {
+	var all []rowMap
+	for _, e := range m.mappings {
+		all = append(all, rowMap{e.module, e.key(), e.from, e.place})
 	}
 	return all
 }
 
-func (m *model) toModules() []crossing {
-	var all []crossing
-	for _, e := range m.edges {
-		all = append(all, crossing{e.key(), e.module, e.place, e.from})
+func (m *baseModel) toModules() []rowMap {
+	var all []rowMap
+	for _, e := range m.mappings {
+		all = append(all, rowMap{e.key(), e.module, e.place, e.from})
 	}
 	return all
 }
 
-func (m *model) rowsOfModule() map[string]int {
+func (m *baseModel) rowsOfModule() map[string]int {
 	rows := map[string]int{}
-	for _, s := range m.sites {
-		rows[s.name] = s.out
+	for _, mod := range m.modules {
+		rows[mod.name] = mod.out
 	}
 	return rows
 }

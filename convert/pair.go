@@ -15,7 +15,7 @@ type pair struct {
 
 func (p pair) rank() int { return p.a.rows }
 
-// widened has a rank of r, the added part of which is zero.
+// widened returns the pair with rank r, the added components of which are zero.
 func (p pair) widened(r int) pair {
 	if r == p.rank() {
 		return p
@@ -34,41 +34,41 @@ func padded(n, at, r int) []int {
 	return list
 }
 
-// crossing says that rows of one weight are rows of another: row put[i] of the
+// rowMap says that rows of one weight are rows of another: row put[i] of the
 // second is row take[i] of the first. Nil is all rows in their order.
-type crossing struct {
+type rowMap struct {
 	from, to  string
 	take, put []int
 }
 
-// carried is what became of the pairs of one side on the other.
-type carried struct {
+// mappedPairs is what became of the pairs of one side on the other.
+type mappedPairs struct {
 	pairs     map[string]pair
 	joined    []string // were made of several
 	divided   []string // became several
 	reordered int      // pairs whose rows have another order
 }
 
-// carry takes pairs over crossings, which name every key of from. rows is the
+// mapPairs takes pairs over the row maps, which name every key of from. rows is the
 // number of rows of each weight on the other side.
 //
 // A weight whose rows go to several others shares A among them: B is cut by rows,
 // and that is exact. Several that go to one share A if they have the same one, as
 // those that were cut have. Else the ranks add up: A is stacked, and B has a block
 // for each, which is exact too, and taken apart again on the way back.
-func carry(from map[string]pair, crossings []crossing, rows map[string]int) (carried, error) {
-	c := carried{pairs: map[string]pair{}}
-	bySource := map[string][]crossing{}
-	for _, x := range crossings {
+func mapPairs(from map[string]pair, maps []rowMap, rows map[string]int) (mappedPairs, error) {
+	c := mappedPairs{pairs: map[string]pair{}}
+	bySource := map[string][]rowMap{}
+	for _, x := range maps {
 		if _, ok := from[x.from]; ok {
 			bySource[x.from] = append(bySource[x.from], x)
 		}
 	}
-	parts := map[string][]part{}
+	given := map[string][]contribution{}
 	var order []string
-	for _, x := range crossings {
+	for _, x := range maps {
 		group := bySource[x.from]
-		delete(bySource, x.from) // all of it at its first crossing
+		delete(bySource, x.from) // all of it at its first map
 		divided, err := divide(from[x.from], group)
 		if err != nil {
 			return c, err
@@ -77,25 +77,25 @@ func carry(from map[string]pair, crossings []crossing, rows map[string]int) (car
 			c.divided = append(c.divided, x.from)
 		}
 		for _, p := range divided {
-			if parts[p.to] == nil {
+			if given[p.to] == nil {
 				order = append(order, p.to)
 			}
-			parts[p.to] = append(parts[p.to], p)
+			given[p.to] = append(given[p.to], p)
 		}
 	}
 	for _, to := range order {
-		p, err := join(parts[to], rows[to])
+		p, err := join(given[to], rows[to])
 		if err != nil {
 			return c, err
 		}
-		if len(parts[to]) > 1 {
+		if len(given[to]) > 1 {
 			c.joined = append(c.joined, to)
 		}
-		if slices.ContainsFunc(parts[to], part.moves) {
+		if slices.ContainsFunc(given[to], contribution.moves) {
 			c.reordered++
 		}
-		if parts[to][0].isDoRA() {
-			if p.magnitudes, err = joinedMagnitudes(parts[to], rows[to]); err != nil {
+		if given[to][0].isDoRA() {
+			if p.magnitudes, err = joinedMagnitudes(given[to], rows[to]); err != nil {
 				return c, fmt.Errorf("weight %q: %w", to, err)
 			}
 		}
@@ -104,18 +104,18 @@ func carry(from map[string]pair, crossings []crossing, rows map[string]int) (car
 	return c, nil
 }
 
-// part is what one weight gives to another.
-type part struct {
+// contribution is what one weight gives to another.
+type contribution struct {
 	pair
-	crossing
+	rowMap
 }
 
-// moves tells whether the rows come in another order.
-func (p part) moves() bool { return !slices.IsSorted(p.take) || !slices.IsSorted(p.put) }
+// moves reports whether the rows come in another order.
+func (p contribution) moves() bool { return !slices.IsSorted(p.take) || !slices.IsSorted(p.put) }
 
-// divide cuts a pair by the rows that its crossings take.
-func divide(p pair, group []crossing) ([]part, error) {
-	var parts []part
+// divide cuts a pair by the rows that its maps take.
+func divide(p pair, group []rowMap) ([]contribution, error) {
+	var given []contribution
 	owners, err := ownersOfRank(p, group)
 	if err != nil {
 		return nil, err
@@ -129,16 +129,16 @@ func divide(p pair, group []crossing) ([]part, error) {
 		if p.isDoRA() {
 			cut.magnitudes = p.magnitudes.pickRows(x.take)
 		}
-		parts = append(parts, part{cut, x})
+		given = append(given, contribution{cut, x})
 	}
-	return parts, nil
+	return given, nil
 }
 
-// owners says which crossing each of the rank's components is for; nil if they are
+// owners says which row map each of the rank's components is for; nil if they are
 // for all.
 type owners []int
 
-// of lists the components of the i-th crossing.
+// of lists the components of the i-th map.
 func (o owners) of(i int) []int {
 	if o == nil {
 		return nil
@@ -153,9 +153,9 @@ func (o owners) of(i int) []int {
 }
 
 // ownersOfRank finds out whether a pair was stacked from several: then each column of
-// B is zero but for the rows of one crossing. A column that is zero altogether goes
+// B is zero but for the rows of one map. A column that is zero altogether goes
 // with the one before it.
-func ownersOfRank(p pair, group []crossing) (owners, error) {
+func ownersOfRank(p pair, group []rowMap) (owners, error) {
 	if len(group) < 2 || p.isDoRA() { // which scales the rows that no component changes too
 		return nil, nil
 	}
@@ -193,21 +193,21 @@ func ownersOfRank(p pair, group []crossing) (owners, error) {
 }
 
 // join makes the pair of a weight of n rows of what others give to it.
-func join(parts []part, n int) (pair, error) {
-	shared, err := sameA(parts)
+func join(given []contribution, n int) (pair, error) {
+	shared, err := sameA(given)
 	if err != nil {
 		return pair{}, err
 	}
 	total := 0
-	for _, p := range parts {
+	for _, p := range given {
 		total += p.rank()
 	}
 	var as, bs []matrix
-	rank := 0 // of the parts before
-	for _, p := range parts {
+	rank := 0 // of the contributions before
+	for _, p := range given {
 		b := p.b
-		if p.scale != parts[0].scale {
-			b = b.scaled(p.scale / parts[0].scale)
+		if p.scale != given[0].scale {
+			b = b.scaled(p.scale / given[0].scale)
 		}
 		if !shared {
 			b = b.pickColumns(padded(p.rank(), rank, total))
@@ -217,30 +217,30 @@ func join(parts []part, n int) (pair, error) {
 	if shared {
 		as = as[:1]
 	}
-	joined := pair{a: stacked(sameType(as)), b: stacked(sameType(bs)), scale: parts[0].scale}
-	joined.b = joined.b.pickRows(placed(parts, n))
+	joined := pair{a: stacked(sameType(as)), b: stacked(sameType(bs)), scale: given[0].scale}
+	joined.b = joined.b.pickRows(placed(given, n))
 	return joined, nil
 }
 
-// sameA tells whether all parts have one A, so that their ranks need not add up.
-func sameA(parts []part) (bool, error) {
-	for _, p := range parts[1:] {
-		if same, err := p.a.equal(parts[0].a); err != nil || !same || p.scale != parts[0].scale {
+// sameA reports whether all contributions have one A, so that their ranks need not add up.
+func sameA(given []contribution) (bool, error) {
+	for _, p := range given[1:] {
+		if same, err := p.a.equal(given[0].a); err != nil || !same || p.scale != given[0].scale {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-// placed lists which row of the stacked B of the parts belongs in each of n rows, -1
+// placed lists which row of the contributions' stacked B belongs in each of n rows, -1
 // for none. Nil is all as they are.
-func placed(parts []part, n int) []int {
-	if len(parts) == 1 && parts[0].put == nil {
+func placed(given []contribution, n int) []int {
+	if len(given) == 1 && given[0].put == nil {
 		return nil
 	}
 	rows := slices.Repeat([]int{-1}, n)
 	at := 0
-	for _, p := range parts {
+	for _, p := range given {
 		for i := range p.b.rows {
 			to := i
 			if p.put != nil {

@@ -77,11 +77,11 @@ func closeTo(a, b []float64) bool {
 // Three weights that become one, in every combination, and come back.
 func TestCarryJoins(t *testing.T) {
 	const in, out = 5, 4
-	crossings := []crossing{
+	maps := []rowMap{
 		{"q", "qkv", nil, []int{0, 1, 2, 3}}, {"k", "qkv", nil, []int{4, 5, 6, 7}}, {"v", "qkv", nil, []int{8, 9, 10, 11}}}
-	var back []crossing
-	for _, x := range crossings {
-		back = append(back, crossing{x.to, x.from, x.put, x.take})
+	var back []rowMap
+	for _, x := range maps {
+		back = append(back, rowMap{x.to, x.from, x.put, x.take})
 	}
 	rows := map[string]int{"qkv": 3 * out, "q": out, "k": out, "v": out}
 	shared := random("A", 2, in)
@@ -94,9 +94,9 @@ func TestCarryJoins(t *testing.T) {
 		"types of their own":  {"q": {a: random("qA", 1, in), b: random("qB", out, 1), scale: 2}, "k": {a: of(gguf.TypeF16, 1, in, 1, 2, 3, 4, 5), b: of(gguf.TypeF16, out, 1, 1, 2, 3, 4), scale: 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			there, err := carry(from, crossings, rows)
+			there, err := mapPairs(from, maps, rows)
 			if err != nil || len(there.pairs) != 1 {
-				t.Fatalf("carry = %v, %v, want one pair", there, err)
+				t.Fatalf("mapPairs = %v, %v, want one pair", there, err)
 			}
 			if several := len(from) > 1; slices.Equal(there.joined, []string{"qkv"}) != several || len(there.joined) > 1 || len(there.divided) > 0 {
 				t.Errorf("joined %q, divided %q of %d", there.joined, there.divided, len(from))
@@ -113,7 +113,7 @@ func TestCarryJoins(t *testing.T) {
 				t.Errorf("rank %d, want %d", joined.rank(), rank)
 			}
 			all := delta(t, joined)
-			for i, x := range crossings {
+			for i, x := range maps {
 				want := make([]float64, in*out)
 				if p, ok := from[x.from]; ok {
 					want = delta(t, p)
@@ -122,7 +122,7 @@ func TestCarryJoins(t *testing.T) {
 					t.Errorf("%s: ΔW = %v, want %v", x.from, got, want)
 				}
 			}
-			again, err := carry(there.pairs, back, rows)
+			again, err := mapPairs(there.pairs, back, rows)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -146,19 +146,19 @@ func TestCarryJoins(t *testing.T) {
 // One weight that becomes three, whose rows are interleaved, and comes back.
 func TestCarryDivides(t *testing.T) {
 	const in = 5
-	crossings := []crossing{{"wqkv", "q", []int{1, 0, 5, 4}, nil}, {"wqkv", "k", []int{2, 6}, nil}, {"wqkv", "v", []int{3, 7}, nil}}
-	var back []crossing
-	for _, x := range crossings {
-		back = append(back, crossing{x.to, x.from, x.put, x.take})
+	maps := []rowMap{{"wqkv", "q", []int{1, 0, 5, 4}, nil}, {"wqkv", "k", []int{2, 6}, nil}, {"wqkv", "v", []int{3, 7}, nil}}
+	var back []rowMap
+	for _, x := range maps {
+		back = append(back, rowMap{x.to, x.from, x.put, x.take})
 	}
 	rows := map[string]int{"wqkv": 8, "q": 4, "k": 2, "v": 2}
 	whole := pair{a: random("A", 3, in), b: random("B", 8, 3), scale: 4}
-	there, err := carry(map[string]pair{"wqkv": whole}, crossings, rows)
+	there, err := mapPairs(map[string]pair{"wqkv": whole}, maps, rows)
 	if err != nil || len(there.pairs) != 3 || there.reordered != 1 || !slices.Equal(there.divided, []string{"wqkv"}) {
-		t.Fatalf("carry = %+v, %v, want three pairs, q of them reordered", there, err)
+		t.Fatalf("mapPairs = %+v, %v, want three pairs, q of them reordered", there, err)
 	}
 	want := delta(t, whole)
-	for _, x := range crossings {
+	for _, x := range maps {
 		got := delta(t, there.pairs[x.to])
 		for i, row := range x.take {
 			if !slices.Equal(got[i*in:(i+1)*in], want[row*in:(row+1)*in]) {
@@ -166,7 +166,7 @@ func TestCarryDivides(t *testing.T) {
 			}
 		}
 	}
-	again, err := carry(there.pairs, back, rows)
+	again, err := mapPairs(there.pairs, back, rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,13 +178,13 @@ func TestCarryDivides(t *testing.T) {
 
 	// Trained in llama.cpp's layout, each of the three has an A of its own.
 	own := map[string]pair{"q": {a: random("qA", 2, in), b: random("qB", 4, 2), scale: 1}, "v": {a: random("vA", 2, in), b: random("vB", 2, 2), scale: 1}}
-	joined, err := carry(own, back, rows)
+	joined, err := mapPairs(own, back, rows)
 	if err != nil || joined.pairs["wqkv"].rank() != 4 {
-		t.Fatalf("carry = %+v, %v, want rank 4", joined, err)
+		t.Fatalf("mapPairs = %+v, %v, want rank 4", joined, err)
 	}
-	apart, err := carry(joined.pairs, crossings, rows)
+	apart, err := mapPairs(joined.pairs, maps, rows)
 	if err != nil || len(apart.pairs) != 2 {
-		t.Fatalf("carry = %+v, %v, want q and v", apart, err)
+		t.Fatalf("mapPairs = %+v, %v, want q and v", apart, err)
 	}
 	for key, p := range own {
 		sameA, errA := apart.pairs[key].a.equal(p.a)
@@ -198,7 +198,7 @@ func TestCarryDivides(t *testing.T) {
 // Which component of the rank is for which weight shows in B: a column that has numbers for one of them alone is its own,
 // and one without any number goes with the one before.
 func TestCarryTakesTheRankApart(t *testing.T) {
-	crossings := []crossing{{"w", "q", []int{0, 1}, nil}, {"w", "k", []int{2, 3}, nil}}
+	maps := []rowMap{{"w", "q", []int{0, 1}, nil}, {"w", "k", []int{2, 3}, nil}}
 	for name, c := range map[string]struct {
 		b    []float32 // rows of three: two for q, two for k
 		q, k []int     // components
@@ -211,7 +211,7 @@ func TestCarryTakesTheRankApart(t *testing.T) {
 		"in a row without one": {[]float32{0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 8, 9}, []int{0}, []int{1, 2}},
 	} {
 		whole := pair{a: random("A", 3, 5), b: of(gguf.TypeF32, 4, 3, c.b...), scale: 2}
-		got, err := carry(map[string]pair{"w": whole}, crossings, map[string]int{"q": 2, "k": 2})
+		got, err := mapPairs(map[string]pair{"w": whole}, maps, map[string]int{"q": 2, "k": 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,10 +233,10 @@ func TestCarryTakesTheRankApart(t *testing.T) {
 
 // An adapter that was never trained has a B of zeros, in which no blocks can be seen.
 func TestCarryOfZeros(t *testing.T) {
-	x := []crossing{{"w", "q", []int{0}, nil}, {"w", "k", []int{1}, nil}}
-	c, err := carry(map[string]pair{"w": {a: random("A", 2, 3), b: zeros(gguf.TypeF32, 2, 2), scale: 1}}, x, map[string]int{"q": 1, "k": 1})
+	x := []rowMap{{"w", "q", []int{0}, nil}, {"w", "k", []int{1}, nil}}
+	c, err := mapPairs(map[string]pair{"w": {a: random("A", 2, 3), b: zeros(gguf.TypeF32, 2, 2), scale: 1}}, x, map[string]int{"q": 1, "k": 1})
 	if err != nil || len(c.pairs) != 2 || c.pairs["q"].rank() != 2 {
-		t.Errorf("carry = %+v, %v, want both with rank 2", c, err)
+		t.Errorf("mapPairs = %+v, %v, want both with rank 2", c, err)
 	}
 }
 

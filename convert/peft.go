@@ -27,7 +27,7 @@ var foreign = []struct {
 }
 
 // readPEFT reads a folder that PEFT's save_pretrained wrote.
-func readPEFT(dir string, m *model, r *Report) (*lora, error) {
+func readPEFT(dir string, m *baseModel, r *Report) (*lora, error) {
 	config, err := readPEFTConfig(dir)
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func readPEFT(dir string, m *model, r *Report) (*lora, error) {
 
 type peftReader struct {
 	f      *safetensors.File
-	m      *model
+	m      *baseModel
 	r      *Report
 	config *peftConfig
 
@@ -133,18 +133,18 @@ func (p *peftReader) foreign(name string, t safetensors.Tensor) error {
 
 // module checks a pair against the base and the configuration, and adds it.
 func (p *peftReader) module(l *lora, name string) error {
-	s, wrapper, err := p.m.find(p.f.Path(), name)
+	mod, wrapper, err := p.m.find(p.f.Path(), name)
 	if err != nil {
 		return err
 	}
-	if err := l.setWrapper(p.f.Path(), name, wrapper, s); err != nil {
+	if err := l.setWrapper(p.f.Path(), name, wrapper, mod); err != nil {
 		return err
 	}
 	a, b := p.factors[name][0], p.factors[name][1]
-	if err := s.check(p.f.Path(), name, a, b); err != nil {
+	if err := mod.check(p.f.Path(), name, a, b); err != nil {
 		return err
 	}
-	if !p.config.targeted(name, s.layer) {
+	if !p.config.targeted(name, mod.layer) {
 		return p.format("module %q: has factors, but %s does not target it", name, configFile)
 	}
 	rank, scale, err := p.config.scaleOf(name)
@@ -154,35 +154,35 @@ func (p *peftReader) module(l *lora, name string) error {
 	if rank != a.rows {
 		return p.format("module %q: factors of rank %d, %s says %d", name, a.rows, configFile, rank)
 	}
-	magnitudes, err := p.magnitudesOf(name, s)
+	magnitudes, err := p.magnitudesOf(name, mod)
 	if err != nil {
 		return err
 	}
-	return l.add(p.f.Path(), name, s, pair{a: a, b: b, scale: scale, magnitudes: magnitudes})
+	return l.add(p.f.Path(), name, mod, pair{a: a, b: b, scale: scale, magnitudes: magnitudes})
 }
 
 // find looks a module up by its name in transformers.
-func (m *model) find(path, name string) (site, string, error) {
+func (m *baseModel) find(path, name string) (module, string, error) {
 	plain, wrapper := unwrap(name)
 	if i, ok := m.byName[plain]; ok {
-		s := m.sites[i]
-		if s.embedding && m.tied {
-			return site{}, "", tiedError(path, name)
+		mod := m.modules[i]
+		if mod.embedding && m.tied {
+			return module{}, "", tiedError(path, name)
 		}
-		return s, wrapper, nil
+		return mod, wrapper, nil
 	}
 	if plain == m.head {
-		return site{}, "", tiedError(path, name)
+		return module{}, "", tiedError(path, name)
 	}
 	err := &FormatError{path, fmt.Sprintf("module %q: is no matrix of the model that an adapter can be on", name)}
-	return site{}, "", hint.With(err, fmt.Sprintf("the model has %d layers of architecture %q; %s", m.layers, m.Architecture, otherBase))
+	return module{}, "", hint.With(err, fmt.Sprintf("the model has %d layers of architecture %q; %s", m.layers, m.Architecture, otherBase))
 }
 
 // setWrapper notes how the language model is called, by its first module, and refuses
 // another way. The head has the same name with and without the wrapper of today.
-func (l *lora) setWrapper(path, name, wrapper string, s site) error {
+func (l *lora) setWrapper(path, name, wrapper string, mod module) error {
 	switch {
-	case s.layer < 0 && !s.embedding && wrapper == "":
+	case mod.layer < 0 && !mod.embedding && wrapper == "":
 		return nil
 	case !l.named:
 		l.wrapper, l.named = wrapper, true
@@ -193,41 +193,41 @@ func (l *lora) setWrapper(path, name, wrapper string, s site) error {
 }
 
 // add adds a module, which two names of the file might mean.
-func (l *lora) add(path, name string, s site, p pair) error {
-	if _, twice := l.pairs[s.name]; twice {
+func (l *lora) add(path, name string, mod module, p pair) error {
+	if _, twice := l.pairs[mod.name]; twice {
 		return &FormatError{path, fmt.Sprintf("module %q: comes twice, by different names", name)}
 	}
-	l.pairs[s.name] = p
+	l.pairs[mod.name] = p
 	return nil
 }
 
 // check compares a pair with the weight it is for.
-func (s site) check(path, name string, a, b matrix) error {
+func (mod module) check(path, name string, a, b matrix) error {
 	switch {
 	case a.read == nil || b.read == nil:
 		return &FormatError{path, fmt.Sprintf("module %q: A or B is missing", name)}
-	case a.cols != s.in || b.rows != s.out || a.rows != b.cols:
+	case a.cols != mod.in || b.rows != mod.out || a.rows != b.cols:
 		return hint.With(&FormatError{path, fmt.Sprintf("module %q: A is [%d %d] and B [%d %d], want [rank %d] and [%d rank]",
-			name, a.rows, a.cols, b.rows, b.cols, s.in, s.out)}, otherBase)
+			name, a.rows, a.cols, b.rows, b.cols, mod.in, mod.out)}, otherBase)
 	}
 	return nil
 }
 
 // writePEFT writes a folder that PEFT's from_pretrained reads.
-func writePEFT(path string, m *model, l *lora, r *Report) error {
+func writePEFT(path string, m *baseModel, l *lora, r *Report) error {
 	b := safetensors.NewBuilder(map[string]string{"format": "pt"})
-	sites := l.sorted(m)
-	for _, s := range sites {
-		p := l.pairs[s.name]
+	modules := l.sorted(m)
+	for _, mod := range modules {
+		p := l.pairs[mod.name]
 		suffixes := peftSuffixes[0]
-		if s.embedding {
+		if mod.embedding {
 			suffixes = peftSuffixes[1]
 		}
 		for i, f := range []matrix{p.a, p.b} {
-			addMatrices(b, peftPrefix+wrap(s.name, l.wrapper)+suffixes[i], []matrix{f}, false)
+			addMatrices(b, peftPrefix+wrap(mod.name, l.wrapper)+suffixes[i], []matrix{f}, false)
 		}
 	}
-	config, alpha := peftSettings(m, l, sites)
+	config, alpha := peftSettings(m, l, modules)
 	r.Alpha = alpha
 	if l.baseName == "" {
 		r.note("base_model_name_or_path is not known: PeftModel does without it, AutoPeftModel does not")
@@ -235,14 +235,14 @@ func writePEFT(path string, m *model, l *lora, r *Report) error {
 	return writeFolder(path, peftWeights, b, jsonText(config))
 }
 
-// peftSettings are the keys of LoraConfig that decide what an adapter does; the
+// peftSettings returns the keys of LoraConfig that decide what an adapter does; the
 // others have defaults.
-func peftSettings(m *model, l *lora, sites []site) (map[string]any, float64) {
+func peftSettings(m *baseModel, l *lora, modules []module) (map[string]any, float64) {
 	ranks, alphas := map[string]int{}, map[string]float64{}
-	for _, s := range sites {
-		p := l.pairs[s.name]
-		ranks[s.name] = p.rank()
-		alphas[s.name] = tidy(p.scale * float64(p.rank()))
+	for _, mod := range modules {
+		p := l.pairs[mod.name]
+		ranks[mod.name] = p.rank()
+		alphas[mod.name] = tidy(p.scale * float64(p.rank()))
 	}
 	rank, alpha := most(slices.Collect(maps.Values(ranks))), most(slices.Collect(maps.Values(alphas)))
 	c := map[string]any{
@@ -252,7 +252,7 @@ func peftSettings(m *model, l *lora, sites []site) (map[string]any, float64) {
 		"r":                       rank,
 		"lora_alpha":              wholeOrNot(alpha),
 		"lora_dropout":            0.0,
-		"target_modules":          targetNames(m, l, sites),
+		"target_modules":          targetNames(m, l, modules),
 		"rank_pattern":            deviations(m, l, ranks, rank, func(v int) any { return v }),
 		"alpha_pattern":           deviations(m, l, alphas, alpha, wholeOrNot),
 		"use_rslora":              false,
@@ -278,22 +278,22 @@ func peftSettings(m *model, l *lora, sites []site) (map[string]any, float64) {
 // targetNames names exactly the modules of the adapter: by the last part of a name,
 // or the last two, where all modules of the model that end so have one, else in full.
 // What is beside a wrapped language model is not known, so there names are full.
-func targetNames(m *model, l *lora, sites []site) []string {
+func targetNames(m *baseModel, l *lora, modules []module) []string {
 	targets := map[string]bool{}
-	for _, s := range sites {
-		targets[m.shortest(s.name, l.wrapper, func(other string) bool { _, ok := l.pairs[other]; return ok })] = true
+	for _, mod := range modules {
+		targets[m.shortest(mod.name, l.wrapper, func(other string) bool { _, ok := l.pairs[other]; return ok })] = true
 	}
 	return slices.Sorted(maps.Keys(targets))
 }
 
 // shortest returns the shortest end of a name, of one or two parts, that stands only
 // for modules for which good holds; else all of it.
-func (m *model) shortest(name, wrapper string, good func(module string) bool) string {
+func (m *baseModel) shortest(name, wrapper string, good func(module string) bool) string {
 	parts := strings.Split(name, ".")
 	for n := 1; n <= 2 && n < len(parts) && wrapper == ""; n++ {
 		end := strings.Join(parts[len(parts)-n:], ".")
-		if !slices.ContainsFunc(m.sites, func(s site) bool {
-			return (s.name == end || strings.HasSuffix(s.name, "."+end)) && !good(s.name)
+		if !slices.ContainsFunc(m.modules, func(mod module) bool {
+			return (mod.name == end || strings.HasSuffix(mod.name, "."+end)) && !good(mod.name)
 		}) {
 			return end
 		}
@@ -301,9 +301,9 @@ func (m *model) shortest(name, wrapper string, good func(module string) bool) st
 	return wrap(name, wrapper)
 }
 
-// deviations is a rank_pattern or an alpha_pattern: what is not the common value, by
-// names as targetNames has them.
-func deviations[T int | float64](m *model, l *lora, values map[string]T, common T, number func(T) any) map[string]any {
+// deviations returns a rank_pattern or an alpha_pattern: what is not the common value,
+// by names as targetNames has them.
+func deviations[T int | float64](m *baseModel, l *lora, values map[string]T, common T, number func(T) any) map[string]any {
 	rules := map[string]any{}
 	for name, v := range values {
 		if v != common {

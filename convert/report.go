@@ -62,7 +62,7 @@ func (r *Report) describe(l *lora) {
 	}
 }
 
-func (r *Report) carried(c carried) {
+func (r *Report) addMapped(c mappedPairs) {
 	r.Reordered += c.reordered
 	r.Divided = append(r.Divided, c.divided...)
 	r.Joined = append(r.Joined, c.joined...)

@@ -23,39 +23,39 @@ type heads struct{ q, kv int }
 
 // moved is an order worked out for one tensor: row place[i] of the tensor is row
 // from[i] of the module. Nil is all rows as they are.
-type moved struct{ from, place []int }
+type rowOrder struct{ from, place []int }
 
 // rows works out an order for a tensor of n rows in a layer with the given heads.
-func (o order) rows(n int, h heads) (moved, error) {
+func (o order) rows(n int, h heads) (rowOrder, error) {
 	if o == "" {
-		return moved{}, nil
+		return rowOrder{}, nil
 	}
 	d, err := o.headSize(n, h)
 	if err != nil {
-		return moved{}, err
+		return rowOrder{}, err
 	}
 	group := h.q/h.kv + 2 // heads in a group, with its k and v
 	switch o {
 	case "q-pairs":
-		return moved{from: pairs(h.q, d, adjacent)}, nil
+		return rowOrder{from: pairs(h.q, d, adjacent)}, nil
 	case "k-pairs":
-		return moved{from: pairs(h.kv, d, adjacent)}, nil
+		return rowOrder{from: pairs(h.kv, d, adjacent)}, nil
 	case "by-head":
 		q := run(h.q, d, func(i int) int { return 3 * i })
 		k := run(h.q, d, func(i int) int { return 3*i + 1 })
 		v := run(h.q, d, func(i int) int { return 3*i + 2 })
-		return moved{from: join3(q, k, v)}, nil
+		return rowOrder{from: join3(q, k, v)}, nil
 	case "by-group":
 		q := run(h.q, d, qOfGroup(h))
 		k := run(h.kv, d, func(i int) int { return i*group + group - 2 })
 		v := run(h.kv, d, func(i int) int { return i*group + group - 1 })
-		return moved{from: join3(q, k, v)}, nil
+		return rowOrder{from: join3(q, k, v)}, nil
 	case "q-of-groups":
-		return moved{from: pairs(h.q, d, qOfGroup(h))}, nil
+		return rowOrder{from: pairs(h.q, d, qOfGroup(h))}, nil
 	case "k-of-groups":
-		return moved{from: pairs(h.kv, d, func(i int) int { return i*group + group - 2 })}, nil
+		return rowOrder{from: pairs(h.kv, d, func(i int) int { return i*group + group - 2 })}, nil
 	case "v-of-groups":
-		return moved{from: run(h.kv, d, func(i int) int { return i*group + group - 1 })}, nil
+		return rowOrder{from: run(h.kv, d, func(i int) int { return i*group + group - 1 })}, nil
 	case "q-of-qkv":
 		return slab(h.q*d, 0), nil
 	case "k-of-qkv":
@@ -66,7 +66,7 @@ func (o order) rows(n int, h heads) (moved, error) {
 	panic(fmt.Sprintf("convert: internal error: order %q is unknown", o))
 }
 
-// headSize is the rows of one head in a tensor of n rows.
+// headSize returns the number of rows of one head in a tensor of n rows.
 func (o order) headSize(n int, h heads) (int, error) {
 	if h.q < 1 || h.kv < 1 || h.q%h.kv != 0 || h.q > n {
 		return 0, fmt.Errorf("%d heads and %d key heads for %d rows, want the second to divide the first", h.q, h.kv, n)
@@ -85,7 +85,7 @@ func (o order) headSize(n int, h heads) (int, error) {
 // adjacent: head i of the tensor is head i of the module.
 func adjacent(i int) int { return i }
 
-// qOfGroup is where the i-th query head lies among the heads of all groups.
+// qOfGroup returns where the i-th query head lies among the heads of all groups.
 func qOfGroup(h heads) func(int) int {
 	shared := h.q / h.kv
 	return func(i int) int { return i/shared*(shared+2) + i%shared }
@@ -102,7 +102,7 @@ func run(n, d int, at func(int) int) []int {
 	return rows
 }
 
-// pairs is run with the halves of each head interleaved.
+// pairs does what run does, with the halves of each head interleaved.
 func pairs(n, d int, at func(int) int) []int {
 	rows := make([]int, 0, n*d)
 	for i := range n {
@@ -113,9 +113,9 @@ func pairs(n, d int, at func(int) int) []int {
 	return rows
 }
 
-// slab is all of a module of n rows, from the tensor's row at on.
-func slab(n, at int) moved {
-	m := moved{from: make([]int, n), place: make([]int, n)}
+// slab returns all of a module of n rows, from the tensor's row at on.
+func slab(n, at int) rowOrder {
+	m := rowOrder{from: make([]int, n), place: make([]int, n)}
 	for i := range n {
 		m.from[i], m.place[i] = i, at+i
 	}

@@ -59,7 +59,7 @@ func (h *healer) close() error {
 
 // heal trains low, a LoRA, where it lies.
 func (h *healer) heal(ctx context.Context, low *adapter.Adapter) error {
-	student, err := h.x.engine(low, true, func(o *graph.Options) { o.Teacher, o.Share = true, healShare })
+	student, err := h.x.engine(low, true, func(o *graph.Options) { o.Teacher, o.HardLabelWeight = true, healShare })
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (h *healer) teach(shape graph.Shape) (err error) {
 	if err := h.close(); err != nil {
 		return err
 	}
-	h.teacher, err = graph.Prepare(h.x.model, h.x.adapter.Weights, graph.Options{Shape: shape, Threads: h.x.threads(), Ahead: true})
+	h.teacher, err = graph.Prepare(h.x.model, h.x.adapter.Weights, graph.Options{Shape: shape, Threads: h.x.threads(), ForwardOnly: true})
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 	return nil
 }
 
-// pass is the student's loss and gradient toward the teacher's hidden states, for one batch of windows.
+// pass computes the student's loss and gradient toward the teacher's hidden states, for one batch of windows.
 func (h *healer) pass(student *graph.Engine) func([]data.Window, float32, int) (float64, error) {
 	return func(windows []data.Window, scale float32, threads int) (float64, error) {
 		h.teacher.SetThreads(threads)

@@ -18,6 +18,7 @@ import (
 	"finetune/imatrix"
 	"finetune/internal/hint"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/quant"
 )
@@ -265,9 +266,7 @@ func TestImportanceMovesTheError(t *testing.T) {
 }
 
 func TestTypeThatNeedsImportance(t *testing.T) {
-	if testing.Short() {
-		t.Skip("ggml takes seconds to build the search tables of this type")
-	}
+	need.Long(t, "ggml takes seconds to build the search tables of iq2_xxs")
 	base := testmodel.Path(t, wide)
 	adapters := []Adapter{{random(t, base, adapter.MethodLoRA, "attn_v", 0.3, 9), 1}}
 	to := gguf.TypeIQ2_XXS
@@ -283,6 +282,27 @@ func TestTypeThatNeedsImportance(t *testing.T) {
 		}
 	}
 	logits(t, c.Out)
+}
+
+// full is a disk without room.
+type full struct{ error }
+
+func (f full) Write([]byte) (int, error) { return 0, f.error }
+
+func TestWritingStopsAtAnError(t *testing.T) {
+	base := testmodel.Path(t, testmodel.Spec{})
+	m, err := open(Config{Model: base, Adapters: []Adapter{{random(t, base, adapter.MethodLoRA, "attn_q", 0.2, 11), 1}}, Out: filepath.Join(t.TempDir(), "out.gguf")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	cause := errors.New("no room")
+	c := m.changes["blk.0.attn_q.weight"]
+	for what, err := range map[string]error{"copy": m.copy(full{cause}, c.Tensor), "merge": m.merge(full{cause}, c)} {
+		if !errors.Is(err, cause) {
+			t.Errorf("%s = %v, want %v", what, err, cause)
+		}
+	}
 }
 
 // TestSplits goes from one file to parts and back.
@@ -362,9 +382,20 @@ func TestRefuses(t *testing.T) {
 	copy(nan[len(nan)-4:], []byte{0, 0, 0xc0, 0x7f})
 	link, hard := filepath.Join(t.TempDir(), "link.gguf"), filepath.Join(filepath.Dir(base), "hard.gguf")
 	if err := errors.Join(os.Symlink(good, link), os.Link(base, hard)); err != nil {
-		t.Skip("this system has no links: ", err)
+		need.Skip(t, need.System, "no links: "+err.Error())
 	}
 	integer, none := gguf.TypeI32, []Adapter{{good, 1}}
+	half, matrix := gguf.TypeF16, gathered(t, base, all)
+	parts := filepath.Join(t.TempDir(), "parts.gguf")
+	paths := mustMerge(t, Config{Model: base, Adapters: none, Out: parts, SplitMaxSize: 1 << 20}).Files
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(paths[1], 0o777); err != nil {
+		t.Fatal(err)
+	}
 	small := testmodel.Path(t, testmodel.Spec{})
 	gpt := testmodel.Path(t, testmodel.Spec{Arch: "gpt2", HeadsKV: 4})
 	for _, tt := range []struct {
@@ -388,7 +419,11 @@ func TestRefuses(t *testing.T) {
 		{"out is the base", Config{Model: base, Adapters: none, Out: base}, "would be replaced by what is made of it"},
 		{"out is a hard link to the base", Config{Model: base, Adapters: none, Out: hard}, "would be replaced by what is made of it"},
 		{"out is a link to the adapter", Config{Model: base, Adapters: none, Out: link}, "would be replaced by what is made of it"},
-		{"out is a folder", Config{Model: base, Adapters: none, Out: dir}, "no regular file"},
+		{"out is a folder", Config{Model: base, Adapters: none, Out: dir}, "not a regular file"},
+		{"the second part of out is a folder", Config{Model: base, Adapters: none, Out: parts, SplitMaxSize: 1 << 20}, "not a regular file"},
+		{"out in a file", Config{Model: base, Adapters: none, Out: filepath.Join(good, "out.gguf")}, "is not a folder"},
+		{"out is the matrix", Config{Model: base, Adapters: none, Out: matrix, IMatrix: matrix}, "would be replaced by what is made of it"},
+		{"a base of integers", Config{Model: integers(t, base), Adapters: none, Out: out, Type: &half}, "type i32 cannot be decoded"},
 		{"out in no folder", Config{Model: base, Adapters: none, Out: filepath.Join(dir, "none", "out.gguf")}, "no such file"},
 		{"too large for halves", Config{Model: base, Adapters: []Adapter{{good, 1e9}}, Out: out, Type: new(gguf.Type(gguf.TypeF16))}, "which type f16 cannot hold"},
 		{"beyond floats", Config{Model: base, Adapters: []Adapter{{random(t, base, adapter.MethodLoRA, "attn_q", 1e3, 16), 3e38}}, Out: out}, "Inf"},
@@ -406,6 +441,26 @@ func TestRefuses(t *testing.T) {
 	if !bytes.Equal(must(os.ReadFile(good)), raw) {
 		t.Error("the adapter was changed")
 	}
+}
+
+// integers is the base with a matrix of another kind of numbers.
+func integers(t *testing.T, base string) string {
+	t.Helper()
+	f := openModel(t, base)
+	b := gguf.NewBuilder()
+	b.SetAll(f.KVs())
+	for _, tensor := range f.Tensors() {
+		if tensor.Name == "blk.0.attn_q.weight" {
+			b.AddTensor(tensor.Name, gguf.TypeI32, tensor.Shape, make([]byte, 4*tensor.Elements()))
+			continue
+		}
+		b.CopyTensor(f, tensor.Name)
+	}
+	path := filepath.Join(t.TempDir(), "integers.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func must(data []byte, err error) []byte {

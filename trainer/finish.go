@@ -23,7 +23,7 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	if l.val != nil && !loss.Measured() {
 		return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
 	}
-	if err := l.checkpoint(l.sampler.Cursor); err != nil {
+	if err := l.checkpoint(l.sampler.cursor); err != nil {
 		return nil, err
 	}
 	path, err := l.save()
@@ -59,20 +59,20 @@ func (l *loop) save() (result string, err error) {
 
 // saveStatistics writes what the inputs and outputs of the adapted weights were like on the data of a hash.
 func (l *loop) saveStatistics(data string) error {
-	if len(l.stats) == 0 {
+	if len(l.statisticsParams) == 0 {
 		return nil
 	}
 	m := imatrix.Matrix{Datasets: []string{data}, Chunks: int(l.engine.Tokens()) / l.config.Ctx,
 		ChunkSize: l.config.Ctx, Entries: map[string]imatrix.Entry{}}
-	for i, p := range l.stats {
+	for i, p := range l.statisticsParams {
 		if weight, ok := strings.CutSuffix(p.Name, graph.SuffixInputs); ok {
-			m.Entries[weight] = imatrix.Entry{Sum2: l.sums[i], Grad2: l.sums[i+1], Tokens: float32(l.engine.Tokens())}
+			m.Entries[weight] = imatrix.Entry{Sum2: l.statistics[i], Grad2: l.statistics[i+1], Tokens: float32(l.engine.Tokens())}
 		}
 	}
 	return m.Save(l.dir.Path(run.ImatrixFile))
 }
 
-// recentLoss is the mean training loss of the last tenth of the steps, at least one.
+// recentLoss returns the mean training loss of the last tenth of the steps, at least one.
 func (l *loop) recentLoss() eval.Loss {
 	recent := l.losses[len(l.losses)-max(1, len(l.losses)/10):]
 	var sum float64

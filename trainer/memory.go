@@ -12,7 +12,7 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Demand is what memory is planned for.
+// Demand says what memory is planned for.
 type Demand struct {
 	Model      *llama.Model
 	Parameters int                                        // trainable parameters
@@ -20,9 +20,9 @@ type Demand struct {
 	Leaner     string                                     // a hint for who has too little memory
 	Vocab      int64                                      // bytes of the vocabulary, model.Base.VocabBytes
 	Data       int64                                      // bytes of the training data in memory
-	Optimizer  bool                                       // moments are kept
+	Optimizer  bool                                       // whether AdamW's moments are kept
 	Ctx        int                                        // tokens a sequence
-	Batch      int                                        // sequences that are wanted in a forward pass
+	Batch      int                                        // sequences wanted in a forward pass
 	Threads    int
 	MaxMemory  int64 // the most that the process may take, in bytes; 0 = automatic
 }
@@ -30,9 +30,9 @@ type Demand struct {
 // maxSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
 const maxSequences = 256
 
-// Engine plans a training run and returns its engine, which has not taken any memory yet, and the plan. To stay below
-// MaxMemory it lets weights leave memory between their uses, then recomputes, then divides the batch; when all of that is
-// not enough the error is a *MemoryError. Without MaxMemory only what the machine does not have at all is refused.
+// Engine plans the memory of a training run and returns the plan and the engine, which has not taken any of it yet. To
+// stay below MaxMemory it pages out weights between their uses, then recomputes segments, then divides the batch; where all
+// of that is not enough the error is a *MemoryError. Without MaxMemory it refuses only what is above the machine's memory.
 func (d Demand) Engine() (*graph.Engine, Plan, error) {
 	for seqs := min(d.Batch, maxSequences); ; seqs = (seqs + 1) / 2 {
 		e, p, err := d.engine(seqs)
@@ -45,7 +45,8 @@ func (d Demand) Engine() (*graph.Engine, Plan, error) {
 	}
 }
 
-// engine is that for a number of sequences at once; none, with the least plan there is, when it needs too much.
+// engine plans for a number of sequences at once. It returns no engine, and the least plan there is, where that needs too
+// much memory.
 func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	if p := d.atLeast(seqs); d.limit() > 0 && p.Total() > usable(d.limit()) {
 		return nil, p, nil
@@ -62,7 +63,7 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	return nil, p, errors.Join(err, e.Close())
 }
 
-// limit is what cannot be exceeded, in bytes: MaxMemory, or what the machine has; 0 = not known.
+// limit returns the bytes that cannot be exceeded: MaxMemory, or the memory of the machine; 0 = not known.
 func (d Demand) limit() int64 {
 	if d.MaxMemory > 0 {
 		return d.MaxMemory
@@ -70,9 +71,9 @@ func (d Demand) limit() int64 {
 	return machine.Memory()
 }
 
-// atLeast is a plan from the header alone, for the question whether it is worth to go on: whatever is recomputed, the
-// residual stream between the blocks stays, and the mask of the attention. llama.cpp's cache while the graph is traced is
-// not larger.
+// atLeast returns a lower bound of the plan from the header alone, so that a hopeless run is refused before its graph is
+// traced: whatever is recomputed, the residual stream between the blocks stays, 4·N·n_embd bytes a block, and the mask of
+// the attention. llama.cpp's cache while the graph is traced is not larger.
 func (d Demand) atLeast(seqs int) Plan {
 	tokens := int64(d.Ctx) * int64(seqs)
 	p := d.fixedCosts()
@@ -81,13 +82,13 @@ func (d Demand) atLeast(seqs int) Plan {
 	return p
 }
 
-// fit chooses between memory and work, and reports whether the result is within what d may take.
+// fit trades the engine's memory against work, and reports whether the result is within what d may take.
 func (d Demand) fit(e *graph.Engine) (bool, error) {
 	if d.MaxMemory == 0 {
 		resident := d.automaticWeights()
-		e.LetGo(resident)
+		e.SetResidentWeights(resident)
 		limit := max(leastWork, resident)
-		err := e.Fit(limit)
+		err := e.FitMemory(limit)
 		return e.WorkBytes() <= limit, err
 	}
 	limit := usable(d.MaxMemory)
@@ -97,36 +98,38 @@ func (d Demand) fit(e *graph.Engine) (bool, error) {
 			return true, nil
 		}
 		s := e.Sizes()
-		room := limit - (p.Total() - s.Weights - s.Work()) // for weights and work
+		available := limit - (p.Total() - s.Weights - s.Work()) // for weights and work
 		least := min(int64(d.Model.Bytes()), max(s.LeastWeights, leastResident))
-		if err := e.Fit(room - least); err != nil {
+		if err := e.FitMemory(available - least); err != nil {
 			return false, err
 		}
-		e.LetGo(room - e.WorkBytes())
+		e.SetResidentWeights(available - e.WorkBytes())
 	}
 	return d.plan(e).Total() <= limit, nil
 }
 
-// usable is how much may be planned under a limit: all but a fiftieth, which is for what no plan knows, how an allocator
-// rounds and how the system counts. needed is the limit that a plan wants.
+// usable returns the bytes that may be planned under a limit: all but a fiftieth, which is left for what no plan knows, how
+// allocators round and how the system counts.
 func usable(limit int64) int64 { return limit - limit/50 }
 
+// needed returns the least limit of which so many bytes are usable.
 func needed(planned int64) int64 { return planned + planned/49 + 1 }
 
-// fitRounds: recomputing adds nodes to the graph, whose descriptors take memory in turn, a thousandth of what they save.
+// fitRounds is how often fit corrects itself: recomputing adds nodes to the graph, whose descriptors take memory in turn, a
+// thousandth of what they save.
 const fitRounds = 3
 
-// leastResident is the least of the base's weights that is kept at once where there is a choice: pieces of a graph that
-// read less are so short that starting them shows.
+// leastResident is the fewest bytes of the base's weights that are kept at once where there is a choice: sections of a graph
+// that read less are so short that the time to start them shows.
 const leastResident = 64 << 20
 
-// leastWork is the work memory that is always taken where it helps: enough to keep all activations of a model of some
-// hundred million parameters at 512 tokens.
+// leastWork is the work memory, in bytes, that is always taken where it helps: enough to keep all activations of a model of
+// some hundred million parameters at 512 tokens.
 const leastWork = 640 << 20
 
-// automaticWeights is how much of the base stays in memory without a limit: nine bits a weight, what it takes in 8-bit
-// blocks with their scales and a few tensors in F32. Small and quantized bases stay whole; one of twice the size is not
-// worth twice the memory, since what was let go comes back from the file cache.
+// automaticWeights returns the bytes of the base that stay in memory without a limit: nine bits a weight, what it takes in
+// 8-bit blocks with their scales and a few tensors in F32. Small and quantized bases stay whole; one of twice the size is not
+// worth twice the memory, since what was paged out comes back from the file cache.
 func (d Demand) automaticWeights() int64 {
 	return min(int64(d.Model.Bytes()), max(leastResident, int64(d.Model.NParams())*9/8))
 }
@@ -135,11 +138,11 @@ func (d Demand) automaticWeights() int64 {
 func (d Demand) plan(e *graph.Engine) Plan {
 	s, p := e.Sizes(), d.fixedCosts()
 	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace, e.Shape().Seqs
-	p.Recomputed, p.Stretches = e.Stretches()
+	p.Recomputed, p.Segments = e.Segments()
 	return p
 }
 
-// fixedCosts is the part of a plan that does not depend on the graph.
+// fixedCosts returns the part of a plan that does not depend on the graph.
 func (d Demand) fixedCosts() Plan {
 	n := int64(d.Parameters)
 	p := Plan{Adapter: 4*n + 4*n, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
@@ -155,8 +158,8 @@ func (d Demand) fixedCosts() Plan {
 // other parts of their plans.
 const programBytes = 24 << 20
 
-// slack is what Go's collector lets the heap grow by before it looks for garbage: the percentage that is set (GOGC) of
-// what is in use.
+// slack returns the bytes that Go's collector lets the heap grow by before it looks for garbage: the percentage that is set
+// (GOGC) of what is in use.
 func slack(live int64) int64 {
 	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
 	metrics.Read(sample)
@@ -167,8 +170,8 @@ func slack(live int64) int64 {
 	return int64(float64(live) * float64(min(percent, 100)) / 100)
 }
 
-// refusal says that one sequence needs p, and what would fit: the longest context, halved until it does, and the memory
-// that is enough where the plan is that of a whole graph.
+// refusal returns the error that one sequence needs p, and what would fit as hints: the longest context, halved until it
+// does, and, where the graph was planned, the memory that is enough.
 func (d Demand) refusal(p Plan) error {
 	var hints []string
 	for shorter := d; len(hints) == 0 && shorter.Ctx/2 >= leastCtx; {
@@ -186,7 +189,7 @@ func (d Demand) refusal(p Plan) error {
 		hints = append(hints, "no shorter --ctx fits; "+d.Leaner)
 	}
 	err := &MemoryError{Plan: p, MaxMemory: d.limit(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}
-	if p.Stretches > 0 {
+	if p.Segments > 0 {
 		hints = append(hints, fmt.Sprintf("--max-memory %dMiB is enough for %d tokens", err.Enough(), d.Ctx))
 	}
 	return hint.With(err, hints...)

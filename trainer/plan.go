@@ -10,7 +10,7 @@ import (
 // Plan is the memory of a run in bytes, by what it is for, and what was decided to make it so. It is made before any of
 // that memory is taken, from the header of the base, the sizes of the adapter and ggml's own layout of the graph.
 type Plan struct {
-	Weights     int64 `json:"weights"`     // of the base: what of its mapped file is in memory at once
+	Weights     int64 `json:"weights"`     // pages of the base's mapped file that are in memory at once
 	Adapter     int64 `json:"adapter"`     // the factors, and the copy that the graph reads
 	Gradients   int64 `json:"gradients"`   // of the factors
 	Optimizer   int64 `json:"optimizer"`   // two moments of each
@@ -23,8 +23,8 @@ type Plan struct {
 
 	Base       int64 `json:"base"`                 // bytes of all weights of the base
 	Limit      int64 `json:"max_memory,omitempty"` // 0: none
-	Recomputed int   `json:"recomputed"`           // stretches of the forward pass that are formed again
-	Stretches  int   `json:"stretches"`            // of so many
+	Recomputed int   `json:"recomputed"`           // segments of the forward pass that are recomputed (activation checkpointing)
+	Segments   int   `json:"stretches"`            // of so many in the graph
 	MicroBatch int   `json:"micro_batch"`          // sequences in one forward pass
 	Batch      int   `json:"batch"`                // of so many that were asked for
 }
@@ -44,7 +44,7 @@ func (p Plan) Parts() []Part {
 	}
 }
 
-// Total is the sum of the parts: what the process is expected to take at most.
+// Total returns the sum of the parts: the most that the process is expected to take, in bytes.
 func (p Plan) Total() (n int64) {
 	for _, part := range p.Parts() {
 		n += part.Bytes
@@ -52,7 +52,7 @@ func (p Plan) Total() (n int64) {
 	return n
 }
 
-// notes warn of what a plan cannot promise. opening is the process's peak before training: a text is tokenized whole, which
+// notes returns warnings of what a plan cannot promise. opening is the process's peak before training: a text is tokenized whole, which
 // takes some forty times its size for the moment.
 func (p Plan) notes(opening int64) (lines []string) {
 	if p.Limit > 0 && opening > p.Limit {
@@ -64,7 +64,7 @@ func (p Plan) notes(opening int64) (lines []string) {
 	return lines
 }
 
-// String is the plan on one line, in MiB.
+// String returns the plan on one line, in MiB.
 func (p Plan) String() string {
 	var parts []string
 	for _, part := range p.Parts() {
@@ -76,16 +76,16 @@ func (p Plan) String() string {
 // MemoryError is the refusal of a run that needs more memory than it may take. It carries what would fit as a hint.
 type MemoryError struct {
 	What      string // that does not fit
-	Plan      Plan   // the least there is: one sequence at once, everything recomputed, weights let go
+	Plan      Plan   // the least there is: one sequence at once, everything recomputed, weights paged out
 	MaxMemory int64  // bytes
 }
 
-// Error shows the plan.
+// Error names what does not fit, the limit and the plan.
 func (e *MemoryError) Error() string {
 	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", machine.Mebibytes(e.MaxMemory), e.What, e.Enough(), e.Plan)
 }
 
-// Enough is the limit that the plan wants, in MiB.
+// Enough returns the least limit that the plan fits under, in MiB.
 func (e *MemoryError) Enough() int64 {
 	const mebibyte = 1 << 20
 	return (needed(e.Plan.Total()) + mebibyte - 1) / mebibyte

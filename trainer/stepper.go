@@ -102,8 +102,8 @@ func (s *Stepper) gradients(windows []data.Window) (StepResult, error) {
 	return StepResult{Loss: sum / weight}, nil
 }
 
-// healthy tells whether a step may be taken. Parameters that have grown too large show as losses that are no number, or,
-// where a norm over an overflown state gives zeros, as a loss without any gradient.
+// healthy reports whether a step may be taken. Parameters that have grown too large show as losses that are no number,
+// or, where a norm over an overflown state gives zeros, as a loss without any gradient.
 func healthy(loss, norm float64) bool {
 	return eval.Loss(loss+norm).Measured() && (norm > 0 || loss == 0)
 }

@@ -22,16 +22,15 @@ type trainable interface {
 	params() (params []optim.Param, values [][]float32)
 	// prepare builds the training graph, which takes no memory yet. The model has to stay open as long as the engine.
 	prepare(m *llama.Model, o graph.Options) (*graph.Engine, error)
-	// statistics are the activation statistics that the engine gathers, see graph.Engine.Squares.
+	// statistics describes the activation statistics that the engine gathers, see graph.Engine.Statistics.
 	statistics() []optim.Param
-	// size is how many tensors of the base are trained or adapted, and how many trainable parameters that takes.
+	// size returns how many tensors of the base are trained or adapted, and the number of trainable parameters.
 	size() (tensors, parameters int)
-	// unreached is what is wrong where no gradient reaches one of the params.
+	// unreached returns the error for a parameter that no gradient reaches.
 	unreached(param string) error
-	// leaner is a hint for who has too little memory.
+	// leaner returns a hint for a user with too little memory.
 	leaner() string
-	// start puts the values of the adapter that the run goes on from in the place of fresh ones; it reports whether there
-	// is one.
+	// start replaces the fresh values by those of the adapter that the run goes on from, and reports whether there is one.
 	start() bool
 	// save writes the result of the run, atomically, with its origin where the result has a place for it.
 	save(path string, origin map[string]gguf.Value) error
@@ -131,8 +130,8 @@ func (a *adapterTrainable) start() bool {
 		return false
 	}
 	for i, w := range a.initial.Weights {
-		for k, m := range w.Mats() {
-			copy(a.Weights[i].Mats()[k].Mat.Data, m.Mat.Data)
+		for k, m := range w.Matrices() {
+			copy(a.Weights[i].Matrices()[k].Mat.Data, m.Mat.Data)
 		}
 	}
 	a.initial = nil

@@ -7,8 +7,8 @@ import (
 	"finetune/trainer"
 )
 
-// sayPlan shows the memory of a run before it is taken: what it is for, and what was given up for a limit.
-// opening is the peak before it.
+// sayPlan prints the planned memory of a run by purpose, and what was given up to stay below a limit. opening is the
+// process's peak before the run, in bytes.
 func (u *ui) sayPlan(p *trainer.Plan, opening int64) {
 	text := fmt.Sprintf("memory: %s at most", mebibytes(p.Total()))
 	if p.Limit > 0 {
@@ -29,14 +29,14 @@ func (u *ui) sayPlan(p *trainer.Plan, opening int64) {
 // leastShown is the smallest part of a plan that has a line of its own.
 const leastShown = 1 << 19 // half a MiB
 
-// decided is what was given up for a part of a plan, nothing where nothing was.
+// decided returns what was given up to make a part of a plan smaller, nothing where nothing was.
 func decided(p *trainer.Plan, part string) string {
 	var given []string
 	switch {
 	case part == "weights" && p.Weights < p.Base:
-		given = append(given, fmt.Sprintf("of %s, the others let go between their uses", mebibytes(p.Base)))
+		given = append(given, fmt.Sprintf("of %s, the others paged out between their uses", mebibytes(p.Base)))
 	case part == "activations" && p.Recomputed > 0:
-		given = append(given, fmt.Sprintf("%d of %d stretches formed again for the backward pass", p.Recomputed, p.Stretches))
+		given = append(given, fmt.Sprintf("%d of %d segments recomputed for the backward pass (activation checkpointing)", p.Recomputed, p.Segments))
 	}
 	if part == "activations" && p.MicroBatch < p.Batch {
 		given = append(given, fmt.Sprintf("%d of %d sequences at once", p.MicroBatch, p.Batch))

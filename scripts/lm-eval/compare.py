@@ -2,7 +2,7 @@
 """Answer questions with choices by lm-evaluation-harness and hold `finetune eval --choices` against it.
 
     finetune eval --model BASE.gguf --data RECORDS.json --choices --samples SAMPLES.jsonl --json > REPORT.json
-    compare.py BASE.gguf RECORDS.json SAMPLES.jsonl REPORT.json
+    compare.py BASE.gguf RECORDS.json SAMPLES.jsonl REPORT.json [SAMPLES.jsonl REPORT.json …]
 
 The harness runs the model in transformers, its weights dequantized from the GGUF to float32, on a task made of the records:
 {instruction, input, output, answer} as LLM-Adapters writes them, or {question, choices, answer} with an index. Prompts and
@@ -21,13 +21,14 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
 
-def main(base, records, samples, report):
+def main(base, records, *ours):
     docs = [document(r) for r in read(records)]
     result = harness(pathlib.Path(base), docs)
-    ours = [json.loads(line) for line in open(samples)]
     theirs = [[float(resp[0][0]) for resp in s["resps"]] for s in sorted(result["samples"]["records"], key=lambda s: s["doc_id"])]
-    compare(ours, theirs)
-    accuracies(json.load(open(report)), result["results"]["records"])
+    for samples, report in zip(ours[::2], ours[1::2], strict=True):
+        print(samples)
+        compare([json.loads(line) for line in open(samples)], theirs)
+        accuracies(json.load(open(report)), result["results"]["records"])
 
 
 def read(path):
@@ -80,6 +81,6 @@ def accuracies(ours, theirs):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) < 5 or len(sys.argv) % 2 == 0:
         sys.exit(__doc__.strip())
     main(*sys.argv[1:])

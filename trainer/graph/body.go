@@ -2,35 +2,37 @@ package graph
 
 import "github.com/go-skynet/go-llama.cpp/ggml"
 
-// body is everything up to the hidden state, and the way back from it: one graph, so that memory is planned over both.
+// body is the forward pass up to the hidden state and the backward pass from it: one graph, so that ggml plans memory
+// over both.
 type body struct {
-	ctx       *ggml.Context // descriptors
-	whole     ggml.Graph
-	ahead     int // nodes of the forward pass, embeddings to hidden; the others lead back from the seed to the gradients
-	inputs    []*input
-	hidden    ggml.Tensor          // [n_embd, N]
-	seed      ggml.Tensor          // [n_embd, N], dL/d(hidden)
-	reached   map[ggml.Tensor]bool // trained leaves that a gradient reaches
-	recompute Recompute            // what it was made with
-	stretches int                  // of the forward pass between points where only the residual stream is alive
+	ctx        *ggml.Context // descriptors
+	whole      ggml.Graph
+	forwardLen int // nodes of the forward pass, embeddings to hidden; those behind them lead back from the seed to the gradients
+	inputs     []*input
+	hidden     ggml.Tensor          // [n_embd, N]
+	seed       ggml.Tensor          // [n_embd, N], dL/d(hidden)
+	reached    map[ggml.Tensor]bool // trainable leaves that a gradient reaches
+	recompute  recomputeLevel       // that it was made with
+	segments   int                  // of the forward pass, see segment
 
 	statistics *statistics // nil where none are gathered
 }
 
 // bodySpec is what a body is made from.
 type bodySpec struct {
-	arch      string
-	shape     Shape
-	with      products
-	trained   trained
-	nodes     []ggml.Tensor // traced, up to the head
-	hidden    ggml.Tensor   // the traced hidden state
-	recompute Recompute
-	sums      map[string]ggml.Tensor // for the statistics of weights, by name
-	ahead     bool                   // there is no way back
+	arch        string
+	shape       Shape
+	ops         opSet
+	trained     trainedSet
+	nodes       []ggml.Tensor // traced, up to the head
+	hidden      ggml.Tensor   // the traced hidden state
+	recompute   recomputeLevel
+	statistics  map[string]ggml.Tensor // leaves of the activation statistics, by name
+	forwardOnly bool                   // no backward pass
 }
 
-// descriptors is room enough for the training graph of a forward graph of n nodes: no rule makes more than a few dozen.
+// descriptors returns how many tensors and nodes are enough for the training graph of a forward graph of n nodes: no rule
+// makes more than a few dozen.
 func descriptors(n int) int { return 64*n + 256 }
 
 func newBody(spec bodySpec) (_ *body, err error) {
@@ -45,7 +47,7 @@ func newBody(spec bodySpec) (_ *body, err error) {
 			b.close()
 		}
 	}()
-	r := newRewriter(spec.arch, spec.shape, ctx, spec.with, spec.trained)
+	r := newRewriter(spec.arch, spec.shape, ctx, spec.ops, spec.trained)
 	if err := r.rewrite(spec.nodes); err != nil {
 		return nil, err
 	}
@@ -56,9 +58,9 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	b.hidden = hidden.SetOutput()
 	b.whole = ctx.NewGraph(size)
 	b.whole.Expand(b.hidden)
-	b.ahead = b.whole.Len()
-	if !spec.ahead {
-		b.statistics = r.newStatistics(spec.sums)
+	b.forwardLen = b.whole.Len()
+	if !spec.forwardOnly {
+		b.statistics = r.newStatistics(spec.statistics)
 		if err := b.sweep(r, spec.recompute); err != nil {
 			return nil, err
 		}
@@ -69,22 +71,22 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	return b, nil
 }
 
-// sweep adds the derivatives to the graph. Each gradient of what is trained is appended as soon as it is known, so that
-// what only it needs is freed before the sweep goes on.
-func (b *body) sweep(r *rewriter, recompute Recompute) error {
+// sweep adds the derivatives to the graph. Each gradient of a trainable leaf is appended as soon as it is known, so that
+// the memory of what only it needs is free for the nodes after it.
+func (b *body) sweep(r *rewriter, recompute recomputeLevel) error {
 	ne := b.hidden.NE()
 	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}, statistics: b.statistics}
-	s.each = func(leaf, sum ggml.Tensor) {
+	s.addNode = func(leaf, sum ggml.Tensor) {
 		b.reached[leaf] = true
 		b.whole.Expand(sum)
 	}
-	b.stretches = s.drop(recompute)
+	b.segments = s.chooseRecomputed(recompute)
 	return s.backward()
 }
 
-// holdAll gives the memory of every node to nobody else.
-func (b *body) holdAll() {
+// keepEveryNode keeps the allocator from reusing the memory of any node.
+func (b *body) keepEveryNode() {
 	for i := range b.whole.Len() {
 		b.whole.Node(i).SetOutput()
 	}

@@ -111,8 +111,8 @@ func TestDoRAEqualsItsExactForm(t *testing.T) {
 		if !(math.Abs(losses[0]-losses[1]) <= exactTolerance*losses[1]) {
 			t.Errorf("%s: loss %v, by the exact form %v", arch, losses[0], losses[1])
 		}
-		squares := got.Squares()
-		for name, sums := range want.Squares() {
+		squares := got.Statistics()
+		for name, sums := range want.Statistics() {
 			if d, top := near.Farthest(squares[name], sums), near.Largest(sums); !(d <= 10*exactTolerance*top) || top == 0 {
 				t.Errorf("%s: %s: squares differ by %v of %v from those by the exact form", arch, name, d, top)
 			}

@@ -18,52 +18,53 @@ type target struct {
 }
 
 // Engine computes losses and gradients of an adapter over a base model, or of the base's own tensors, for batches of one
-// shape. It does not change what is trained: between steps the caller does, and calls Upload. One goroutine at a time.
+// shape. It does not change the trainable parameters: the caller does so between steps, and then calls Upload. One
+// goroutine at a time.
 //
-// It comes to be in two steps. Prepare traces and differentiates, and measures what the result needs; Fit and LetGo then
-// choose between memory and work. Allocate takes the memory, and from there on the engine computes.
+// It is made in two steps. Prepare traces and differentiates the graph and measures its memory; FitMemory and
+// SetResidentWeights then trade memory against work. Allocate takes the memory, and after it the engine computes.
 type Engine struct {
-	shape   Shape
-	with    products
-	model   *llama.Model
-	backend *ggml.Backend
-	leaves  *ggml.Context // the tensors of what is trained, and of its gradients
-	home    *ggml.Buffer  // and their memory
-	params  []param
-	fixed   []constant
-	sums    map[string]ggml.Tensor // statistics of weights, by name, see Squares
-	tokens  int64                  // that they are over
+	shape            Shape
+	ops              opSet
+	model            *llama.Model
+	backend          *ggml.Backend
+	leaves           *ggml.Context // tensors of the trainable parameters and of their gradients
+	leafMemory       *ggml.Buffer  // theirs
+	params           []param
+	constants        []constant
+	statisticsLeaves map[string]ggml.Tensor // activation statistics by name, see Statistics
+	tokens           int64                  // that the statistics are over
 	*body
 	alloc *ggml.Allocator // the body's memory
 	head  *head
 
 	trace    *trace // until Allocate
-	make     func(Recompute) (*body, error)
-	held     bool  // the body is not to be made again
-	canDrop  bool  // the weights are mapped and can leave memory
-	resident int64 // bytes of weights that stay in memory at once; 0: all
+	make     func(recomputeLevel) (*body, error)
+	keepAll  bool  // no node may share memory: the body stays as it is
+	canPage  bool  // the weights are mapped from their file and can be paged out
+	resident int64 // most bytes of weights in memory at once; 0 = all of them
 	forward  []run
 	reverse  []run
-	drops    []ggml.Tensor // weights that are let go behind the head
+	paged    []ggml.Tensor // weights that are paged out after the head has run
 
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
 	weights []float32 // scratch: [N]
 }
 
-// param is one trained tensor: where the caller keeps it, where the graph reads it, where its gradient is summed.
+// param is one trainable tensor: where the caller keeps it, where the graph reads it, where its gradient is summed.
 type param struct {
 	name  string
 	ne    []int64
 	data  []float32   // the caller's
-	leaf  ggml.Tensor // F32
-	total ggml.Tensor // likewise, over the calls of Step since Reset
+	leaf  ggml.Tensor // F32 [ne]
+	total ggml.Tensor // F32 [ne], the gradient, summed over the calls of Step since Reset
 }
 
-// constant is a vector that terms read and nothing changes: where it comes from, and where the graph reads it.
+// constant is a vector that an adapted product reads beside its factors and that nothing changes.
 type constant struct {
-	data []float32
-	leaf ggml.Tensor // F32
+	data []float32   // the caller's, [n]
+	leaf ggml.Tensor // F32 [n], where the graph reads it
 }
 
 // Master is the copy in F32 of a tensor of the base that is trained in its place.
@@ -77,56 +78,25 @@ type Master struct {
 type Options struct {
 	Shape   Shape
 	Threads int
-	// Recompute says what the backward pass forms again rather than finds in memory, at least.
-	Recompute Recompute
-	// Limit is the most work memory in bytes, as for Fit; 0 = no limit.
-	Limit int64
-	// KeepAll forbids the allocator to reuse any memory or to work in place: for tests, which compare both.
-	KeepAll bool
-	// Composed builds every product of ggml's own operations instead of our kernels: the kernels' oracle.
-	Composed bool
-	// Statistics gathers in Step what the inputs and outputs of the adapted weights are like, see Engine.Squares.
+	// recompute says how much the backward pass computes again instead of finding it in memory, at least.
+	recompute recomputeLevel
+	// keepAll gives every node memory of its own, never reused or written in place: for tests, which compare both.
+	keepAll bool
+	// reference builds the graph of ggml's own operations instead of our kernels: the kernels' oracle.
+	reference bool
+	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
-	// Ahead builds no way back: such an Engine has Hidden only, and takes the memory of that.
-	Ahead bool
-	// Teacher builds a head for StepToward, which takes the place of Step and Loss, with a share of the loss, from 0 to 1,
-	// for the windows' own targets.
-	Teacher bool
-	Share   float32
-}
-
-// New is Prepare, Fit to the limit if there is one, and Allocate.
-func New(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
-	e, err := Prepare(model, weights, o)
-	return e.ready(o, err)
-}
-
-// NewFull is New after PrepareFull.
-func NewFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
-	e, err := PrepareFull(model, masters, o)
-	return e.ready(o, err)
-}
-
-// ready is what follows Prepare.
-func (e *Engine) ready(o Options, err error) (*Engine, error) {
-	if err != nil {
-		return nil, err
-	}
-	if o.Limit > 0 {
-		err = e.Fit(o.Limit)
-	}
-	if err == nil {
-		err = e.Allocate()
-	}
-	if err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return e, nil
+	// ForwardOnly leaves out the backward pass: only Hidden may be called, and only its memory is taken.
+	ForwardOnly bool
+	// Teacher builds a head for StepToward, which then takes the place of Step and Loss: the loss is the divergence from
+	// a teacher's probabilities. HardLabelWeight, 0 to 1, is the part of the loss that the windows' own targets get.
+	Teacher         bool
+	HardLabelWeight float32
 }
 
 // Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
-// an *UnsupportedError for an architecture that has no way through the engine. The model has to stay open as long as the
-// Engine, and its weights leave the process's memory until they are read.
+// an *UnsupportedError for an architecture with an operation that has no derivative rule. The model has to stay open as
+// long as the Engine. Pages of its file that were read so far leave the process's memory; reading brings them back.
 func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
 	var targets []target
 	var params []param
@@ -134,34 +104,34 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 	for _, w := range weights {
 		nIn, nOut := w.Factors.Shape()
 		targets = append(targets, target{w.Name, nIn, nOut})
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
 			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data})
 		}
-		for _, data := range constants(w.Factors) {
+		for _, data := range constantsOf(w.Factors) {
 			fixed = append(fixed, constant{data: data})
 		}
 	}
-	return open(model, params, fixed, targets, o, func(e *Engine) trained { return trained{terms: e.terms(weights)} })
+	return open(model, params, fixed, targets, o, func(e *Engine) trainedSet { return trainedSet{linears: e.linears(weights)} })
 }
 
 // PrepareFull builds the training graph of a model whose own tensors are trained: where llama.cpp's graph reads one of
-// them it reads the master instead, whatever the tensor's type. Otherwise it is as Prepare.
+// them, ours reads the master instead, whatever the tensor's type. Otherwise it does what Prepare does.
 func PrepareFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
 	var params []param
 	for _, m := range masters {
 		params = append(params, param{name: m.Name, ne: m.Shape, data: m.Data})
 	}
-	return open(model, params, nil, nil, o, func(e *Engine) trained { return trained{masters: e.masters()} })
+	return open(model, params, nil, nil, o, func(e *Engine) trainedSet { return trainedSet{masters: e.masters()} })
 }
 
-// open gives places to the params, lets llama.cpp build its graph with adapters on the targets, and makes the training
-// graph of it. what is asked when the leaves of the params are there.
-func open(model *llama.Model, params []param, fixed []constant, targets []target, o Options, what func(*Engine) trained) (_ *Engine, err error) {
+// open makes the leaves of the params, lets llama.cpp build its graph with adapters on the targets, and turns that into
+// the training graph. newSet is called once the leaves exist.
+func open(model *llama.Model, params []param, fixed []constant, targets []target, o Options, newSet func(*Engine) trainedSet) (_ *Engine, err error) {
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, with: products{native: !o.Composed}, params: params, fixed: fixed}
+	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference}, params: params, constants: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -170,62 +140,62 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if e.backend, err = ggml.NewCPU(o.Threads); err != nil {
 		return nil, err
 	}
-	var observed []target
+	var gathered []target
 	if o.Statistics {
-		observed = targets
+		gathered = targets
 	}
-	if err := e.newLeaves(observed); err != nil {
+	if err := e.newLeaves(gathered); err != nil {
 		return nil, err
 	}
 	if e.trace, err = newTrace(model, o.Shape, targets); err != nil {
 		return nil, err
 	}
-	if err := e.build(what(e), o); err != nil {
+	if err := e.build(newSet(e), o); err != nil {
 		return nil, err
 	}
 	return e, nil
 }
 
-// newLeaves makes the tensors of the params, of their gradients, of constants and of the statistics of observed weights, in
-// a buffer that no allocator touches and that nothing is written to yet.
-func (e *Engine) newLeaves(observed []target) (err error) {
-	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(observed))+len(e.fixed)+1, 0); err != nil || len(e.params) == 0 {
+// newLeaves makes the tensors of the params, of their gradients, of the constants and of the statistics that are gathered,
+// in a buffer that no allocator touches. Nothing is written to it yet.
+func (e *Engine) newLeaves(gathered []target) (err error) {
+	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(gathered))+len(e.constants)+1, 0); err != nil || len(e.params) == 0 {
 		return err
 	}
-	e.sums = map[string]ggml.Tensor{}
-	for _, t := range observed {
-		e.sums[t.name+SuffixInputs] = e.leaves.NewTensor(ggml.F32, int64(t.nIn))
-		e.sums[t.name+SuffixOutputs] = e.leaves.NewTensor(ggml.F32, int64(t.nOut))
+	e.statisticsLeaves = map[string]ggml.Tensor{}
+	for _, t := range gathered {
+		e.statisticsLeaves[t.name+SuffixInputs] = e.leaves.NewTensor(ggml.F32, int64(t.nIn))
+		e.statisticsLeaves[t.name+SuffixOutputs] = e.leaves.NewTensor(ggml.F32, int64(t.nOut))
 	}
 	for i := range e.params {
 		p := &e.params[i]
 		p.leaf = e.leaves.NewTensor(ggml.F32, p.ne...).SetName(p.name)
 		p.total = e.leaves.NewTensor(ggml.F32, p.ne...)
 	}
-	for i := range e.fixed {
-		e.fixed[i].leaf = e.leaves.NewTensor(ggml.F32, int64(len(e.fixed[i].data)))
+	for i := range e.constants {
+		e.constants[i].leaf = e.leaves.NewTensor(ggml.F32, int64(len(e.constants[i].data)))
 	}
-	e.home, err = e.backend.AllocateAll(e.leaves)
+	e.leafMemory, err = e.backend.AllocateAll(e.leaves)
 	return err
 }
 
-// terms are the adapted products of the weights, whose factors are e.params and whose constants are e.fixed.
-func (e *Engine) terms(weights []adapter.Weight) map[string]term {
-	terms, params, fixed := map[string]term{}, e.params, e.fixed
+// newLinears returns the products with the adapted weights by name; e.params has their factors, e.constants the rest.
+func (e *Engine) linears(weights []adapter.Weight) map[string]linear {
+	linears, params, fixed := map[string]linear{}, e.params, e.constants
 	for _, w := range weights {
 		var mats, vectors []ggml.Tensor
-		for range w.Factors.Mats() {
+		for range w.Factors.Matrices() {
 			mats, params = append(mats, params[0].leaf), params[1:]
 		}
-		for range constants(w.Factors) {
+		for range constantsOf(w.Factors) {
 			vectors, fixed = append(vectors, fixed[0].leaf), fixed[1:]
 		}
-		terms[w.Name] = e.with.newTerm(w.Factors, mats, vectors)
+		linears[w.Name] = e.ops.newLinear(w.Factors, mats, vectors)
 	}
-	return terms
+	return linears
 }
 
-// masters are e.params by name.
+// masters returns the leaves of e.params by name.
 func (e *Engine) masters() map[string]ggml.Tensor {
 	masters := map[string]ggml.Tensor{}
 	for _, p := range e.params {
@@ -234,11 +204,11 @@ func (e *Engine) masters() map[string]ggml.Tensor {
 	return masters
 }
 
-// build makes the body (forward, backward) and the head from the traced nodes.
-func (e *Engine) build(what trained, o Options) (err error) {
-	what.totals = map[ggml.Tensor]ggml.Tensor{}
+// build makes the body, forward and backward, and the head from the traced nodes.
+func (e *Engine) build(set trainedSet, o Options) (err error) {
+	set.totals = map[ggml.Tensor]ggml.Tensor{}
 	for _, p := range e.params {
-		what.totals[p.leaf] = p.total
+		set.totals[p.leaf] = p.total
 	}
 	arch, nodes := e.model.Arch(), e.trace.nodes
 	split, err := splitHead(arch, nodes)
@@ -246,25 +216,25 @@ func (e *Engine) build(what trained, o Options) (err error) {
 		return err
 	}
 	hidden := nodes[split].Src(1)
-	e.head, err = newHead(e.backend, headSpec{arch: arch, with: e.with, trained: what, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.Tokens(), options: o})
+	e.head, err = newHead(e.backend, headSpec{arch: arch, ops: e.ops, trained: set, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.tokens(), options: o})
 	if err != nil {
 		return err
 	}
-	e.make = func(r Recompute) (*body, error) {
-		return newBody(bodySpec{arch: arch, shape: e.shape, with: e.with, trained: what, nodes: nodes[:split], hidden: hidden,
-			recompute: r, sums: e.sums, ahead: o.Ahead})
+	e.make = func(r recomputeLevel) (*body, error) {
+		return newBody(bodySpec{arch: arch, shape: e.shape, ops: e.ops, trained: set, nodes: nodes[:split], hidden: hidden,
+			recompute: r, statistics: e.statisticsLeaves, forwardOnly: o.ForwardOnly})
 	}
-	if e.body, err = e.make(o.Recompute); err != nil {
+	if e.body, err = e.make(o.recompute); err != nil {
 		return err
 	}
-	if e.held = o.KeepAll; e.held {
-		e.holdAll()
+	if e.keepAll = o.keepAll; e.keepAll {
+		e.keepEveryNode()
 	}
-	e.canDrop = e.model.DropFiles(e.allOf())
+	e.canPage = e.model.DropFiles(e.allWeights())
 	return nil
 }
 
-// Allocate takes the memory that Sizes says, and gives back that of the trace. After it the engine computes.
+// Allocate takes the memory that Sizes reports, and gives back that of the trace. After it the engine computes.
 func (e *Engine) Allocate() (err error) {
 	if err := e.closeTrace(); err != nil {
 		return err
@@ -275,16 +245,16 @@ func (e *Engine) Allocate() (err error) {
 	if err := e.head.allocate(e.backend); err != nil {
 		return err
 	}
-	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
+	e.targets, e.weights = make([]int32, e.shape.tokens()), make([]float32, e.shape.tokens())
 	e.Upload()
 	e.Reset()
-	for _, c := range e.fixed {
+	for _, c := range e.constants {
 		c.leaf.SetFloats(c.data)
 	}
-	for _, sum := range e.sums {
+	for _, sum := range e.statisticsLeaves {
 		clear(sum.Floats())
 	}
-	return e.arrange()
+	return e.cutIntoRuns()
 }
 
 func (e *Engine) closeTrace() error {
@@ -316,8 +286,8 @@ func (e *Engine) Close() error {
 	if e.leaves != nil {
 		e.leaves.Close()
 	}
-	if e.home != nil {
-		e.home.Close()
+	if e.leafMemory != nil {
+		e.leafMemory.Close()
 	}
 	if e.backend != nil {
 		err = errors.Join(err, e.backend.Close())
@@ -325,27 +295,27 @@ func (e *Engine) Close() error {
 	return err
 }
 
-// Shape is that of the batches.
+// Shape returns the shape of the batches.
 func (e *Engine) Shape() Shape { return e.shape }
 
-// SetThreads sets the number of threads of the next steps, at most that of the Options. No result depends on it.
+// SetThreads sets the number of threads of the next steps, at most Options.Threads. No result depends on it.
 func (e *Engine) SetThreads(n int) { e.backend.SetThreads(n) }
 
-// Upload copies what is trained from where the caller keeps it to where the graph reads it.
+// Upload copies the trainable parameters from the caller's memory to where the graph reads them.
 func (e *Engine) Upload() {
 	for _, p := range e.params {
 		p.leaf.SetFloats(p.data)
 	}
 }
 
-// Gradient is the gradient of one trained tensor, summed over the calls of Step since the last Reset.
+// Gradient is the gradient of one trainable tensor, summed over the calls of Step since the last Reset.
 type Gradient struct {
 	Name string    // "<weight>.<suffix>" of a factor, the base's name of a master
 	Data []float32 // in the order of the elements; the Engine's own memory, until Close
 }
 
-// Gradients lists those of all factors, in the order of the weights and of Factors.Mats, or of all masters. The slices
-// stay the same.
+// Gradients returns the gradients of all factors, in the order of the weights and of their matrices, or of all masters.
+// Every call returns the same memory.
 func (e *Engine) Gradients() []Gradient {
 	var all []Gradient
 	for _, p := range e.params {
@@ -376,7 +346,8 @@ func (e *Engine) GradientsOf(names []string) [][]float32 {
 	return all
 }
 
-// Unreached lists what no gradient reaches: weights that llama.cpp's graph does not adapt, tensors that it does not read.
+// Unreached lists the parameters that no gradient reaches: of weights that llama.cpp's graph does not adapt, or of tensors
+// that it does not read.
 func (e *Engine) Unreached() []string {
 	var names []string
 	for _, p := range e.params {
@@ -387,22 +358,22 @@ func (e *Engine) Unreached() []string {
 	return names
 }
 
-// Reset makes the summed gradients zero.
+// Reset sets the summed gradients to zero.
 func (e *Engine) Reset() {
 	for _, p := range e.params {
 		clear(p.total.Floats())
 	}
 }
 
-// Step adds the gradient of scale·Σ weight·nll over the windows, Shape.Seqs of Shape.Ctx tokens, to the sums. It returns
-// Σ weight·nll, not scaled. With scale = 1/Σ weight over all windows of an optimizer step, the sums are the gradient of
-// the mean loss over the trained tokens of that step, however many calls it takes.
+// Step adds the gradient of scale·Σ weight·nll over the windows, Shape.Seqs of Shape.Ctx tokens, to the summed gradients;
+// weight is a window's LossMask. It returns Σ weight·nll, not scaled. With scale = 1/Σ weight over all windows of an
+// optimizer step, the sums are the gradient of the mean loss over the step's trained tokens, however many calls it takes.
 func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 	return e.StepToward(windows, nil, scale)
 }
 
-// StepToward is Step for an Engine with Options.Teacher: with nll replaced by the loss of kernels.Distill, against
-// the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
+// StepToward does what Step does for an Engine with Options.Teacher, with the loss of kernels.Distill in the place of nll:
+// against the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
 func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale float32) (float64, error) {
 	clear(e.seed.Floats())
 	loss, err := e.run(windows, teacher, e.seed.Floats(), scale)
@@ -413,11 +384,11 @@ func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale floa
 	return loss, e.compute(e.reverse)
 }
 
-// Loss is Σ weight·nll over the windows, as Step returns it, without gradients.
+// Loss returns Σ weight·nll over the windows, as Step does, without gradients.
 func (e *Engine) Loss(windows []data.Window) (float64, error) { return e.run(windows, nil, nil, 1) }
 
-// Hidden is the state that the output matrix reads, [n_embd, N], for every position of the windows: the Engine's own
-// memory, until the next call.
+// Hidden returns the state that the output matrix reads, [n_embd, N], for every position of the windows. It is the Engine's
+// own memory and holds until the next call.
 func (e *Engine) Hidden(windows []data.Window) ([]float32, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
@@ -425,7 +396,7 @@ func (e *Engine) Hidden(windows []data.Window) ([]float32, error) {
 	return e.hidden.Floats(), e.compute(e.forward)
 }
 
-// run is the forward pass and the head.
+// run computes the forward pass and the head: the loss, and with a seed [n_embd, N] its derivative by the hidden state.
 func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float32) (float64, error) {
 	if (teacher != nil) == e.head.teacher.IsNil() {
 		panic("internal error: graph: a step with a teacher needs an engine for it, and the other way round")
@@ -436,11 +407,11 @@ func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float
 	}
 	in := headInput{hidden: hidden, teacher: teacher, rows: e.rows, targets: e.targets, weights: e.weights, scale: scale}
 	loss, err := e.head.run(e.backend, in, seed)
-	e.model.DropWeights(e.drops)
+	e.model.DropWeights(e.paged)
 	return loss, err
 }
 
-// load writes a batch into the leaves and lists its trained rows.
+// load writes a batch into the input leaves and lists its trained rows.
 func (e *Engine) load(windows []data.Window) error {
 	if len(windows) != e.shape.Seqs {
 		return fmt.Errorf("graph: %d windows, want %d", len(windows), e.shape.Seqs)
@@ -459,32 +430,9 @@ func (e *Engine) load(windows []data.Window) error {
 		}
 	}
 	for _, in := range e.inputs {
-		if in.leaf.HasData() { // a leaf that nothing in the graph needs has no memory
+		if in.leaf.HasData() { // the allocator gives no memory to a leaf that no node reads
 			in.fill(e.shape, windows)
 		}
 	}
 	return nil
-}
-
-// Logits computes the logits [V, N] of every position of the windows: for tests.
-func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
-	hidden, err := e.Hidden(windows)
-	if err != nil {
-		return nil, err
-	}
-	var logits []float32
-	in := headInput{hidden: hidden, targets: make([]int32, e.shape.Tokens()), weights: make([]float32, e.shape.Tokens())}
-	for row := 0; row < e.shape.Tokens(); row += e.head.rows {
-		var chunk []int
-		for i := row; i < min(row+e.head.rows, e.shape.Tokens()); i++ {
-			chunk = append(chunk, i)
-		}
-		e.head.load(in, chunk)
-		if err := e.backend.Compute(e.head.scores); err != nil {
-			return nil, err
-		}
-		vocab := int(e.head.logits.NE()[0])
-		logits = append(logits, e.head.logits.Floats()[:vocab*len(chunk)]...)
-	}
-	return logits, nil
 }

@@ -8,7 +8,7 @@ type UnsupportedError struct {
 	Arch string // general.architecture
 	Op   string // the operation, in ggml's name
 	Node string // the node, in llama.cpp's name, such as "ffn_out-3"
-	Why  string // what about it
+	Why  string // what is wrong with it
 }
 
 func (e *UnsupportedError) Error() string {

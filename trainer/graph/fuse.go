@@ -8,9 +8,9 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// Some groups of traced nodes become one kernel, which reads and writes memory once. A group is seen at its last node; the
-// nodes before it, which nothing else reads, are taken back. Where a group is not quite what the kernel computes, it stays
-// as it is.
+// Some groups of traced nodes become one kernel, which reads and writes memory once. A group is recognized at its last
+// node; the nodes before it, which nothing else reads, are removed again. A group that is not quite what the kernel
+// computes stays as it is.
 
 // Names of the kernels that have derivative rules.
 const (
@@ -20,7 +20,7 @@ const (
 	rotate     = "ROTATE"       // rotary embedding by a table of angles
 )
 
-// countReaders counts who reads each traced node.
+// countReaders counts the nodes that read each traced node.
 func (r *rewriter) countReaders(nodes []ggml.Tensor) {
 	for _, o := range nodes {
 		for i := range ggml.MaxSrc {
@@ -31,9 +31,10 @@ func (r *rewriter) countReaders(nodes []ggml.Tensor) {
 	}
 }
 
-// fused returns the kernel for the group that ends with traced node o over our operands src, none if there is none.
+// fused returns the node of the kernel for the group that ends with traced node o, over our operands src, and whether
+// there is such a kernel.
 func (r *rewriter) fused(o ggml.Tensor, src []ggml.Tensor) (t ggml.Tensor, ok bool) {
-	if !r.with.native {
+	if !r.ops.native {
 		return t, false
 	}
 	switch o.Op() {
@@ -108,7 +109,7 @@ func (r *rewriter) fusedAttention(o, v, p ggml.Tensor) (t ggml.Tensor, ok bool) 
 	return r.add(r.ctx.Permute(y, [4]int{0, 2, 1, 3})), true
 }
 
-// takeBack removes a node that was just added.
+// takeBack removes a node that was added a moment ago.
 func (r *rewriter) takeBack(t ggml.Tensor) {
 	i := slices.Index(r.order, t)
 	r.order = slices.Delete(r.order, i, i+1)
@@ -118,9 +119,9 @@ func (r *rewriter) takeBack(t ggml.Tensor) {
 func vjpRMSNormMul(s *sweep, t, dy ggml.Tensor) error {
 	x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
 	dy = s.cont(dy)
-	s.give(t.Src(0), kernels.RMSNormMulBack(s.ctx, x, w, dy, eps))
+	s.addGrad(t.Src(0), kernels.RMSNormMulBack(s.ctx, x, w, dy, eps))
 	if s.needs[w] {
-		s.giveSum(w, dy, s.ctx.RMSNorm(x, eps))
+		s.addSumGrad(w, dy, s.ctx.RMSNorm(x, eps))
 	}
 	return nil
 }
@@ -130,7 +131,7 @@ func vjpRotate(s *sweep, t, dy ggml.Tensor) error {
 	if dy.NB()[0] != 4 {
 		dy = s.cont(dy)
 	}
-	s.give(t.Src(0), kernels.Rotate(s.ctx, dy, t.Src(1), true, t.ParamF(ggml.FirstParam+1) != 0))
+	s.addGrad(t.Src(0), kernels.Rotate(s.ctx, dy, t.Src(1), true, t.ParamF(ggml.FirstParam+1) != 0))
 	return nil
 }
 
@@ -142,8 +143,8 @@ func vjpAttention(s *sweep, t, dy ggml.Tensor) error {
 		dy = s.cont(dy)
 	}
 	dq, dk, dv := kernels.AttentionBack(s.ctx, s.value(t), dy)
-	s.give(t.Src(0), dq)
-	s.give(t.Src(1), dk)
-	s.give(t.Src(2), dv)
+	s.addGrad(t.Src(0), dq)
+	s.addGrad(t.Src(1), dk)
+	s.addGrad(t.Src(2), dv)
 	return nil
 }

@@ -24,7 +24,7 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
 	// One thread: the graphs are small and computed hundreds of times, waiting for another thread takes longer.
-	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, KeepAll: keepAll})
+	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, keepAll: keepAll})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}
@@ -76,11 +76,11 @@ func dot(a, b []float32) (sum float64) {
 }
 
 func TestGradientsOfTrainedModel(t *testing.T) {
-	for _, method := range formulas {
-		for _, keepAll := range []bool{false, true} {
-			checkModel(t, shared(t, "models/stories260K-f32.gguf"), method, keepAll)
+	onTrained(t, func(t *testing.T, path string) {
+		for _, method := range formulas {
+			checkModel(t, path, method, false)
 		}
-	}
+	})
 }
 
 // The native form of a term and the plain-Go one sum in another order, the latter in float64.
@@ -106,14 +106,14 @@ func termEqualsPlainGo(t *testing.T, method adapter.Method, native bool) {
 	f.Init(3, "w")
 	disturb([]adapter.Weight{weight})
 	what := fmt.Sprintf("%s native=%v", method, native)
-	y, dx, grads := runTerm(t, products{native}, f, w, x, dy, tokens)
+	y, dx, grads := runTerm(t, opSet{native}, f, w, x, dy, tokens)
 
 	mat := func(n, m int, v []float32) adapter.Mat { return adapter.Mat{NE: [2]int{n, m}, Data: v} }
 	compare(t, what+" y", y, adapter.Forward(f, mat(nIn, nOut, w), mat(nIn, tokens, x)).Data)
 	wantDX, wantGrads := adapter.Backward(f, mat(nIn, nOut, w), mat(nIn, tokens, x), mat(nOut, tokens, dy))
 	compare(t, what+" dx", dx, wantDX.Data)
 	for i, g := range wantGrads {
-		compare(t, what+" d"+f.Mats()[i].Suffix, grads[i], g.Data)
+		compare(t, what+" d"+f.Matrices()[i].Suffix, grads[i], g.Data)
 	}
 }
 
@@ -125,7 +125,7 @@ func compare(t *testing.T, what string, got, want []float32) {
 }
 
 // runTerm runs an adapted product alone on the CPU: its output and the gradients of x and of each factor, for dy.
-func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32, tokens int) (y, dx []float32, grads [][]float32) {
+func runTerm(t *testing.T, with opSet, f adapter.Factors, w, x, dy []float32, tokens int) (y, dx []float32, grads [][]float32) {
 	t.Helper()
 	cpu, err := ggml.NewCPU(1)
 	if err != nil {
@@ -146,20 +146,20 @@ func runTerm(t *testing.T, with products, f adapter.Factors, w, x, dy []float32,
 	nIn, nOut := f.Shape()
 	lw, lx, ldy := leaf(w, int64(nIn), int64(nOut)), leaf(x, int64(nIn), int64(tokens)), leaf(dy, int64(nOut), int64(tokens))
 	var mats, vectors, out []ggml.Tensor
-	what := trained{totals: map[ggml.Tensor]ggml.Tensor{}}
-	for _, m := range f.Mats() {
+	what := trainedSet{totals: map[ggml.Tensor]ggml.Tensor{}}
+	for _, m := range f.Matrices() {
 		ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
 		mats = append(mats, leaf(m.Mat.Data, ne...))
 		what.totals[mats[len(mats)-1]] = leaf(make([]float32, len(m.Mat.Data)), ne...)
 	}
-	for _, v := range constants(f) {
+	for _, v := range constantsOf(f) {
 		vectors = append(vectors, leaf(v, int64(len(v))))
 	}
 	r := newRewriter("test", Shape{Ctx: tokens, Seqs: 1}, c, with, what)
 	r.needs[lx] = true
-	out = append(out, r.adapt(&use{term: with.newTerm(f, mats, vectors), w: lw, x: lx}))
+	out = append(out, r.adapt(&weightProduct{linear: with.newLinear(f, mats, vectors), w: lw, x: lx}))
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{out[0]: ldy}}
-	s.each = func(_, sum ggml.Tensor) { out = append(out, sum) }
+	s.addNode = func(_, sum ggml.Tensor) { out = append(out, sum) }
 	if err := s.backward(); err != nil {
 		t.Fatal(err)
 	}

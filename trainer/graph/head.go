@@ -8,32 +8,32 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// headBytes bounds the memory for one copy of a chunk's logits: a vocabulary of 150,000 must not need tokens times
-// vocabulary floats at once.
+// headBytes bounds the memory of one copy of a chunk's logits: with a vocabulary of 150,000, those of a whole batch would
+// take gigabytes.
 const headBytes = 64 << 20
 
-// head is everything from the last hidden state on: the output matrix, whatever the architecture does to the logits, the
-// loss and its derivative. It works on a chunk of rows at a time, and only on rows that are trained.
+// head is everything behind the hidden state: the output matrix, whatever the architecture does to the logits, the loss
+// and its derivative. It works on a chunk of C rows at a time, and only on rows with a loss mask above zero.
 type head struct {
 	ctx     *ggml.Context
 	alloc   *ggml.Allocator      // nil until allocate
 	whole   ggml.Graph           // logits, loss and dh
 	loss    ggml.Graph           // its first part: logits and loss
 	scores  ggml.Graph           // its first part: logits
-	bytes   int64                // that its memory takes
+	bytes   int64                // of its memory
 	rows    int                  // C, rows in a chunk
 	h       ggml.Tensor          // [n_embd, C] hidden states
-	teacher ggml.Tensor          // [n_embd, C] those of a teacher; none without
+	teacher ggml.Tensor          // [n_embd, C], a teacher's hidden states; none without a teacher
 	targets ggml.Tensor          // I32 [C]
-	weights ggml.Tensor          // F32 [C]
+	weights ggml.Tensor          // F32 [C], the loss mask times the scale
 	nll     ggml.Tensor          // F32 [C], −log p(target), or the loss against a teacher
 	logits  ggml.Tensor          // [V, C]
 	dh      ggml.Tensor          // [n_embd, C], Σ weight·d(nll)/dh
-	reached map[ggml.Tensor]bool // trained leaves that a gradient reaches: the output matrix
+	reached map[ggml.Tensor]bool // trainable leaves that a gradient reaches: the output matrix
 }
 
-// splitHead finds where the body ends: the product with the output matrix, the last one with a weight. Its operand is
-// the hidden state.
+// splitHead returns the index of the node where the body ends: the product with the output matrix, which is the last with
+// a weight. Its operand is the hidden state.
 func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 	for i := len(nodes) - 1; i >= 0; i-- {
 		o := nodes[i]
@@ -53,15 +53,15 @@ func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 // headSpec is what a head is made from.
 type headSpec struct {
 	arch    string
-	with    products
-	trained trained
+	ops     opSet
+	trained trainedSet
 	nodes   []ggml.Tensor // traced, from the output matrix on
 	hidden  ggml.Tensor   // the traced hidden state
 	maxRows int           // tokens of a batch
 	options Options
 }
 
-// newHead repeats the traced nodes of the head for chunks of rows, and measures them.
+// newHead repeats the traced nodes of the head for chunks of rows, and measures their memory.
 func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
 	nodes := spec.nodes
 	ctx, err := ggml.NewContext(descriptors(len(nodes)), 3)
@@ -93,7 +93,7 @@ func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
 	}
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{hd.logits: dlogits}}
 	var sums []ggml.Tensor
-	s.each = func(leaf, sum ggml.Tensor) {
+	s.addNode = func(leaf, sum ggml.Tensor) {
 		hd.reached[leaf] = true
 		sums = append(sums, sum)
 	}
@@ -113,35 +113,36 @@ func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
 	}
 	hd.scores = ctx.Part(hd.whole, 0, scoreNodes)
 	hd.loss = ctx.Part(hd.whole, 0, lossNodes)
-	if !spec.options.Ahead {
+	if !spec.options.ForwardOnly {
 		hd.bytes = backend.Measure(hd.whole)
 	}
 	return hd, nil
 }
 
-// rewritten repeats the nodes over h, hidden states [n_embd, C].
-func (hd *head) rewritten(spec headSpec, h ggml.Tensor, what trained) (*rewriter, error) {
-	r := newRewriter(spec.arch, Shape{Ctx: hd.rows, Seqs: 1}, hd.ctx, spec.with, what)
+// rewritten repeats the traced nodes over hidden states h [n_embd, C].
+func (hd *head) rewritten(spec headSpec, h ggml.Tensor, set trainedSet) (*rewriter, error) {
+	r := newRewriter(spec.arch, Shape{Ctx: hd.rows, Seqs: 1}, hd.ctx, spec.ops, set)
 	r.traced[spec.hidden], r.needs[h] = h, true
 	return r, r.rewrite(spec.nodes)
 }
 
-// derivative is that of the loss for the logits, perhaps in their memory.
+// derivative adds the node of d(Σ weights·nll)/d(logits), [V, C], for the loss that the options ask for. With inPlace it
+// overwrites the logits.
 func (hd *head) derivative(spec headSpec, inPlace bool) (ggml.Tensor, error) {
 	if !spec.options.Teacher {
 		return kernels.CrossEntropy(hd.ctx, hd.logits, hd.targets, hd.weights, hd.nll, inPlace), nil
 	}
 	ne := hd.h.NE()
 	hd.teacher = hd.ctx.NewTensor(ggml.F32, ne[:]...).SetName("teacher").SetInput()
-	r, err := hd.rewritten(spec, hd.teacher, trained{})
+	r, err := hd.rewritten(spec, hd.teacher, trainedSet{})
 	if err != nil {
 		return hd.teacher, err
 	}
 	logits := r.traced[spec.nodes[len(spec.nodes)-1]]
-	return kernels.Distill(hd.ctx, hd.logits, logits, hd.targets, hd.weights, hd.nll, spec.options.Share, inPlace), nil
+	return kernels.Distill(hd.ctx, hd.logits, logits, hd.targets, hd.weights, hd.nll, spec.options.HardLabelWeight, inPlace), nil
 }
 
-// allocate takes the memory, if there is any to take.
+// allocate takes the memory; a head that only runs forward has none.
 func (hd *head) allocate(backend *ggml.Backend) (err error) {
 	if hd.bytes == 0 {
 		return nil
@@ -150,9 +151,9 @@ func (hd *head) allocate(backend *ggml.Backend) (err error) {
 	return err
 }
 
-// unreadBackward reports whether the derivative of t does without t's value, so that its memory is free.
+// unreadBackward reports whether the derivative of t does without the value of t, so that its memory may be overwritten.
 func (r *rewriter) unreadBackward(t ggml.Tensor) bool {
-	_, product := r.uses[t]
+	_, product := r.products[t]
 	return product || t.Op() == "SCALE" || t.Op() == "ADD"
 }
 
@@ -163,18 +164,18 @@ func (hd *head) close() {
 	hd.ctx.Close()
 }
 
-// headInput is what the rows of a step, N, are.
+// headInput describes the N rows of a step.
 type headInput struct {
 	hidden  []float32 // [n_embd, N]
 	teacher []float32 // [n_embd, N]; nil without a teacher
-	rows    []int     // the indices of the trained ones
-	targets []int32   // by index in N: what each should have predicted
-	weights []float32 // and how much it counts
-	scale   float32   // of all weights in the derivative
+	rows    []int     // indices of the trained rows
+	targets []int32   // [N], the token that each row should predict
+	weights []float32 // [N], the loss mask
+	scale   float32   // factor of all weights in the derivative
 }
 
-// run works through the trained rows of a step. seed [n_embd, N] receives dL/d(hidden) times scale in those rows; nil asks
-// for the loss only. It returns Σ weight·nll, unscaled.
+// run computes the loss of the trained rows, Σ weight·nll, unscaled. It writes dL/d(hidden) times scale to those rows of
+// seed [n_embd, N]; without a seed it computes the loss only.
 func (hd *head) run(backend *ggml.Backend, in headInput, seed []float32) (float64, error) {
 	n := int(hd.h.NE()[0])
 	var loss float64
@@ -200,7 +201,7 @@ func (hd *head) run(backend *ggml.Backend, in headInput, seed []float32) (float6
 	return loss, nil
 }
 
-// load fills the chunk's leaves; rows past the chunk's end weigh nothing.
+// load writes a chunk of rows into the leaves; rows behind the chunk's end get the weight 0.
 func (hd *head) load(in headInput, chunk []int) {
 	fillRows(hd.h, in.hidden, chunk)
 	if in.teacher != nil {

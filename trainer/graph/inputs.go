@@ -18,13 +18,13 @@ const (
 	roleCounted               // F32 [N], read by the statistics of inputs
 )
 
-// input is a leaf that every batch fills anew.
+// input is a leaf that is written for every batch.
 type input struct {
-	role  role
-	leaf  ggml.Tensor
-	ints  []int32   // what llama.cpp had put there for the traced batch, positions 0 to T-1 in every sequence
-	floor []float32 // [T, T] for a mask: the traced entry for query position q (row) and key position p
-	sign  int32     // -1 for negated positions, which turn a rotation back
+	role         role
+	leaf         ggml.Tensor
+	ints         []int32   // what llama.cpp wrote there for the traced batch, positions 0 to T-1 in every sequence
+	maskTemplate []float32 // [T, T] of a mask: the traced entry for query position q (row) and key position k
+	sign         int32     // -1 for negated positions, which turn a rotation back
 }
 
 // fill writes the batch into the leaf. windows holds S windows of T tokens.
@@ -44,10 +44,10 @@ func (in *input) fill(shape Shape, windows []data.Window) {
 	}
 }
 
-// fillPositions writes position by position; the leaf has one block of N for each axis of the rotation, and a block
-// that was all zero in the trace (the last axis of M-RoPE on text) stays so.
+// fillPositions writes the positions of the windows into the leaf [N·k], one block of N for each axis of the rotation. A
+// block that was all zero in the trace (the last axis of M-RoPE on text) stays zero.
 func (in *input) fillPositions(shape Shape, windows []data.Window) {
-	ints, n := in.leaf.Ints(), shape.Tokens()
+	ints, n := in.leaf.Ints(), shape.tokens()
 	for block := 0; block < len(ints); block += n {
 		moves := shape.Ctx == 1 || in.ints[block+1] != 0
 		for s, w := range windows {
@@ -61,8 +61,8 @@ func (in *input) fillPositions(shape Shape, windows []data.Window) {
 	}
 }
 
-// fillMask lets a token see the tokens of its own document that the traced mask lets it see: causality, sliding windows
-// and ALiBi's distances are functions of the two positions alone.
+// fillMask writes the mask [T, T, 1, S]: within a document the entry of maskTemplate for the two positions, -∞ between
+// documents. That is exact, because causality, sliding windows and ALiBi's distances depend on the positions alone.
 func (in *input) fillMask(shape Shape, windows []data.Window) {
 	mask, ctx := in.leaf.Floats(), shape.Ctx
 	hidden := float32(math.Inf(-1))
@@ -71,7 +71,7 @@ func (in *input) fillMask(shape Shape, windows []data.Window) {
 			row := mask[(s*ctx+q)*ctx:][:ctx]
 			for k := range row {
 				if w.Doc[k] == w.Doc[q] {
-					row[k] = in.floor[int(w.Pos[q])*ctx+int(w.Pos[k])]
+					row[k] = in.maskTemplate[int(w.Pos[q])*ctx+int(w.Pos[k])]
 				} else {
 					row[k] = hidden
 				}

@@ -11,7 +11,7 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// OpTime is how long the nodes of one operation take in a step.
+// OpTime is the time that the nodes of one operation take in a step.
 type OpTime struct {
 	Part    string  `json:"part"` // forward, head or reverse
 	Op      string  `json:"op"`
@@ -19,13 +19,13 @@ type OpTime struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// Profile runs one step node by node and says where the time goes, the longest first. Starting every node by itself costs
-// some microseconds each, so the sum is above that of a step. The summed gradients mean nothing until the next Reset.
+// Profile runs one step node by node and returns the time by operation, the longest first. Starting every node by itself
+// costs some microseconds each, so the sum is above that of a step. The summed gradients mean nothing until the next Reset.
 func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
 	}
-	times, err := e.profile("forward", e.whole, 0, e.ahead, 1)
+	times, err := e.profile("forward", e.whole, 0, e.forwardLen, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 		return nil, err
 	}
 	clear(e.seed.Floats()) // the time does not depend on the values
-	reverse, err := e.profile("reverse", e.whole, e.ahead, e.whole.Len(), 1)
+	reverse, err := e.profile("reverse", e.whole, e.forwardLen, e.whole.Len(), 1)
 	if err != nil {
 		return nil, err
 	}

@@ -8,37 +8,37 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// Recompute says which results of the forward pass do not stay in memory until the backward pass reads them, but are
-// formed again just before, from what does stay.
+// recomputeLevel says which results of the forward pass do not stay in memory until the backward pass reads them, but are
+// computed again just before, from what does stay: activation checkpointing (arXiv 1604.06174).
 //
-// At 0 it is what is cheap: norms, activations, rotations, attention scores; the products with weights and the sums of
-// the residual stream stay. It costs a few per cent of a step. At n it is also all of n stretches between two points
-// where nothing but the residual stream is alive: each costs its own forward pass.
-type Recompute int
+// At 0 those are the cheap ones: norms, activations, rotations, attention scores; the products with weights and the sums
+// of the residual stream stay. It costs a few per cent of a step. At n they are also everything within n segments of the
+// forward pass, see segment: each costs its own forward pass once more.
+type recomputeLevel int
 
 const (
-	RecomputeNothing Recompute = -1
-	RecomputeCheap   Recompute = 0
-	RecomputeAll     Recompute = math.MaxInt32
+	recomputeNothing recomputeLevel = -1
+	recomputeCheap   recomputeLevel = 0
+	recomputeAll     recomputeLevel = math.MaxInt32
 )
 
-// value is the result of forward node t for use in the backward pass: t itself if it is kept, else a repetition of it.
+// value returns the result of forward node t for use in the backward pass: t itself if it is kept, else a repetition of it.
 func (s *sweep) value(t ggml.Tensor) ggml.Tensor {
-	if t.IsNil() || !s.dropped[t] {
+	if t.IsNil() || !s.recomputed[t] {
 		return t
 	}
-	if again, ok := s.again[t]; ok {
+	if again, ok := s.repeated[t]; ok {
 		return again
 	}
 	again := s.repeat(t)
-	s.again[t] = again
+	s.repeated[t] = again
 	return again
 }
 
-// repeat makes node t once more, over values.
+// repeat adds a second node that computes what t does.
 func (s *sweep) repeat(t ggml.Tensor) ggml.Tensor {
-	if u, ok := s.uses[t]; ok {
-		return u.term.forward(s.ctx, u.w, s.value(u.x))
+	if p, ok := s.products[t]; ok {
+		return p.linear.forward(s.ctx, p.w, s.value(p.x))
 	}
 	x := s.value(t.Src(0))
 	ne := t.NE()
@@ -61,61 +61,61 @@ func (s *sweep) repeat(t ggml.Tensor) ggml.Tensor {
 	return s.ctx.Like(t, ne, src...)
 }
 
-// drop decides which forward nodes are formed again, and returns the number of stretches there are. Of n stretches it
-// takes those that give the most memory for the work: attention's before those of feed-forward networks.
-func (s *sweep) drop(r Recompute) (stretches int) {
-	s.dropped, s.again = map[ggml.Tensor]bool{}, map[ggml.Tensor]ggml.Tensor{}
-	all := s.stretches()
-	slices.SortStableFunc(all, func(a, b stretch) int { return cmp.Compare(b.bytes*a.work, a.bytes*b.work) })
+// chooseRecomputed decides which forward nodes are recomputed, and returns the number of segments that there are. Where it
+// recomputes n of them it takes those that free the most memory for the work: attention before feed-forward networks.
+func (s *sweep) chooseRecomputed(r recomputeLevel) (segments int) {
+	s.recomputed, s.repeated = map[ggml.Tensor]bool{}, map[ggml.Tensor]ggml.Tensor{}
+	all := s.segments()
+	slices.SortStableFunc(all, func(a, b segment) int { return cmp.Compare(b.bytes*a.work, a.bytes*b.work) })
 	for i, st := range all {
 		for _, t := range st.nodes {
 			switch {
 			case i < int(r):
-				s.dropped[t] = t != st.end
+				s.recomputed[t] = t != st.end
 			case r >= 0:
-				s.dropped[t] = s.cheap(t)
+				s.recomputed[t] = s.cheap(t)
 			}
 		}
 	}
-	for _, u := range s.uses {
-		if !u.output.IsNil() {
-			s.dropped[u.output.Src(1)] = false // n_out numbers are not worth a node that forms them again
+	for _, p := range s.products {
+		if !p.output.IsNil() {
+			s.recomputed[p.output.Src(1)] = false // n_out numbers are not worth a node that computes them again
 		}
 	}
 	return len(all)
 }
 
-// stretch is a part of the forward pass between two points where only the residual stream is alive.
-type stretch struct {
+// segment is a part of the forward pass between two points where only the residual stream is alive: half a block, mostly.
+type segment struct {
 	nodes []ggml.Tensor
-	end   ggml.Tensor // the residual stream behind it; of the last stretch none
-	bytes float64     // that dropping it frees
-	work  float64     // multiply-adds a token that forming it again takes
+	end   ggml.Tensor // the residual stream behind it; none for the last segment
+	bytes float64     // that recomputing it frees
+	work  float64     // multiply-adds a token that recomputing it takes
 }
 
-// stretches cuts the forward pass.
-func (s *sweep) stretches() []stretch {
+// segments cuts the forward pass.
+func (s *sweep) segments() []segment {
 	cuts, summed := s.cuts(), s.onlySummed()
-	all := []stretch{{work: 1}}
+	all := []segment{{work: 1}}
 	for _, t := range s.order {
-		st := &all[len(all)-1]
-		st.nodes = append(st.nodes, t)
-		if u, ok := s.uses[t]; ok && !summed[t] {
-			st.work += float64(u.w.Elements())
+		last := &all[len(all)-1]
+		last.nodes = append(last.nodes, t)
+		if p, ok := s.products[t]; ok && !summed[t] {
+			last.work += float64(p.w.Elements())
 		}
 		if cuts[t] {
-			st.end = t
-			all = append(all, stretch{work: 1})
+			last.end = t
+			all = append(all, segment{work: 1})
 			continue
 		}
 		if !s.cheap(t) && !summed[t] {
-			st.bytes += float64(t.Bytes())
+			last.bytes += float64(t.Bytes())
 		}
 	}
 	return all
 }
 
-// onlySummed are the nodes that only sums read: the backward pass does without their values.
+// onlySummed returns the nodes that only sums read: the backward pass does without their values.
 func (s *sweep) onlySummed() map[ggml.Tensor]bool {
 	summed := map[ggml.Tensor]bool{}
 	for _, t := range s.order {
@@ -130,9 +130,9 @@ func (s *sweep) onlySummed() map[ggml.Tensor]bool {
 	return summed
 }
 
-// cheap reports whether forming t again costs little beside a product with a weight.
+// cheap reports whether computing t again costs little beside a product with a weight.
 func (s *sweep) cheap(t ggml.Tensor) bool {
-	if _, ok := s.uses[t]; ok {
+	if _, ok := s.products[t]; ok {
 		return false
 	}
 	switch nameOf(t) {
@@ -146,7 +146,7 @@ func (s *sweep) cheap(t ggml.Tensor) bool {
 	return true
 }
 
-// cuts are the nodes after which nothing else of the forward pass is alive.
+// cuts returns the nodes behind which nothing else of the forward pass is alive: no later node reads what is older.
 func (s *sweep) cuts() map[ggml.Tensor]bool {
 	last := map[ggml.Tensor]int{} // node that owns memory → index of its last reader
 	for i, t := range s.order {
@@ -172,10 +172,10 @@ func (s *sweep) cuts() map[ggml.Tensor]bool {
 	return cuts
 }
 
-// reads are the forward nodes and leaves that t is computed from.
+// reads returns the forward nodes and leaves that t is computed from.
 func (s *sweep) reads(t ggml.Tensor) (src []ggml.Tensor) {
-	if u, ok := s.uses[t]; ok {
-		return []ggml.Tensor{u.x}
+	if p, ok := s.products[t]; ok {
+		return []ggml.Tensor{p.x}
 	}
 	for i := range ggml.MaxSrc {
 		if x := t.Src(i); !x.IsNil() && x != t {
@@ -185,7 +185,7 @@ func (s *sweep) reads(t ggml.Tensor) (src []ggml.Tensor) {
 	return src
 }
 
-// root is the tensor whose memory t shows.
+// root returns the tensor whose memory t is a view of, t itself if it is none.
 func root(t ggml.Tensor) ggml.Tensor {
 	if r := t.ViewSrc(); !r.IsNil() {
 		return r

@@ -8,6 +8,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 )
 
@@ -37,10 +38,10 @@ func stepWith(t *testing.T, e *Engine, f func()) (float64, []Gradient) {
 	return loss, e.Gradients()
 }
 
-// Weights that were let go come back as they were, whatever the graph was cut into.
-func TestLettingGoChangesNothingButMemory(t *testing.T) {
+// Weights that were paged out come back as they were, whatever the graph was cut into.
+func TestPagingOutChangesNothingButMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("weights are let go on Linux only")
+		need.Skip(t, need.System, "weights are paged out on Linux only")
 	}
 	for i, arch := range []string{"llama", "gpt2", "gemma2", "falcon"} {
 		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4, Embd: 512, FF: 1024})
@@ -50,10 +51,10 @@ func TestLettingGoChangesNothingButMemory(t *testing.T) {
 			e := planned(t, path, method, shape)
 			all := e.Sizes()
 			limit := all.LeastWeights + (all.Weights-all.LeastWeights)*(part-1)/8
-			loss, got := stepWith(t, e, func() { e.LetGo(limit) })
+			loss, got := stepWith(t, e, func() { e.SetResidentWeights(limit) })
 			what := fmt.Sprintf("%s, %d of %d bytes", arch, limit, all.Weights)
 			if s := e.Sizes(); s.Weights > limit || len(e.forward) < 2 {
-				t.Errorf("%s: %d bytes stay, in %d pieces", what, s.Weights, len(e.forward))
+				t.Errorf("%s: %d bytes stay, in %d sections", what, s.Weights, len(e.forward))
 			}
 			if loss != wantLoss {
 				t.Errorf("%s: loss %v, want %v", what, loss, wantLoss)
@@ -67,22 +68,22 @@ func TestLettingGoChangesNothingButMemory(t *testing.T) {
 	}
 }
 
-func TestPiecesCoverTheGraph(t *testing.T) {
+func TestSectionsCoverTheGraph(t *testing.T) {
 	e := planned(t, testmodel.Path(t, testmodel.Spec{Layers: 6, Embd: 512, FF: 1024}), adapter.MethodLoRA, Shape{Ctx: 16, Seqs: 1})
 	least := e.Sizes().LeastWeights
 	for _, limit := range []int64{0, 1, least, 3 * least, 1 << 40} {
 		at, reads := 0, 0
-		for _, p := range pieces(e.whole, 0, e.whole.Len(), limit) {
+		for _, p := range sections(e.whole, 0, e.whole.Len(), limit) {
 			if p.from != at || p.to <= p.from {
-				t.Fatalf("limit %d: a piece from %d to %d behind %d", limit, p.from, p.to, at)
+				t.Fatalf("limit %d: a section from %d to %d behind %d", limit, p.from, p.to, at)
 			}
 			if limit >= least && p.bytes() > limit {
-				t.Errorf("limit %d: a piece reads %d bytes", limit, p.bytes())
+				t.Errorf("limit %d: a section reads %d bytes", limit, p.bytes())
 			}
 			at, reads = p.to, reads+len(p.weights)
 		}
-		if at != e.whole.Len() || reads < len(pieces(e.whole, 0, e.whole.Len(), 0)[0].weights) {
-			t.Errorf("limit %d: the pieces end at node %d of %d and read %d weights", limit, at, e.whole.Len(), reads)
+		if at != e.whole.Len() || reads < len(sections(e.whole, 0, e.whole.Len(), 0)[0].weights) {
+			t.Errorf("limit %d: the sections end at node %d of %d and read %d weights", limit, at, e.whole.Len(), reads)
 		}
 	}
 }
@@ -92,7 +93,7 @@ func TestSizesAreKnownBeforeMemoryIsTaken(t *testing.T) {
 	for _, method := range formulas {
 		path := testmodel.Path(t, testmodel.Spec{Layers: 4, Type: gguf.TypeQ8_0})
 		e := planned(t, path, method, Shape{Ctx: 48, Seqs: 2})
-		if err := e.Fit(e.Sizes().Work() * 3 / 4); err != nil {
+		if err := e.FitMemory(e.Sizes().Work() * 3 / 4); err != nil {
 			t.Fatal(err)
 		}
 		before := e.Sizes()
@@ -105,15 +106,15 @@ func TestSizesAreKnownBeforeMemoryIsTaken(t *testing.T) {
 		if got, want := e.head.alloc.Bytes(), before.Head; got != want {
 			t.Errorf("%s: the head takes %d bytes, said %d", method, got, want)
 		}
-		if got, want := e.home.Bytes(), before.Adapter+before.Gradients; got < want || got > want+alignments*2*int64(len(e.params)) {
+		if got, want := e.leafMemory.Bytes(), before.Adapter+before.Gradients; got < want || got > want+alignments*2*int64(len(e.params)) {
 			t.Errorf("%s: factors and gradients take %d bytes, said %d", method, got, want)
 		}
 		after := e.Sizes()
 		if before.Trace, after.Trace = 0, 0; after != before {
 			t.Errorf("%s: Sizes are %+v with memory taken, %+v before", method, after, before)
 		}
-		if again, all := e.Stretches(); again < 1 || again > all {
-			t.Errorf("%s: %d of %d stretches formed again", method, again, all)
+		if again, all := e.Segments(); again < 1 || again > all {
+			t.Errorf("%s: %d of %d segments recomputed", method, again, all)
 		}
 	}
 }

@@ -12,15 +12,15 @@ import (
 // rewriter repeats traced nodes in a context of our own. It keeps the nodes in order, and which of them a gradient has
 // to flow through, for the backward sweep.
 type rewriter struct {
-	arch   string
-	shape  Shape
-	ctx    *ggml.Context
-	traced map[ggml.Tensor]ggml.Tensor // traced tensor → ours
-	order  []ggml.Tensor               // our nodes, forward
-	needs  map[ggml.Tensor]bool        // our tensors that depend on a trained parameter
-	uses   map[ggml.Tensor]*use        // our node → the product with a weight that it is the result of
-	with   products
-	trained
+	arch     string
+	shape    Shape
+	ctx      *ggml.Context
+	traced   map[ggml.Tensor]ggml.Tensor    // traced tensor → ours
+	order    []ggml.Tensor                  // our nodes, forward
+	needs    map[ggml.Tensor]bool           // our tensors that depend on a trained parameter
+	products map[ggml.Tensor]*weightProduct // our node → the product with a weight whose result it is
+	ops      opSet
+	trainedSet
 	inputs map[ggml.Tensor]*input      // traced leaf → input
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
 	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
@@ -31,29 +31,29 @@ type rewriter struct {
 	spans   map[ggml.Tensor]ggml.Tensor // our mask → its spans
 }
 
-// use is one product with a weight, y = (W + ΔW)·x; ΔW is zero for one without an adapter.
-type use struct {
-	term   term
+// weightProduct is one product with a weight, y = (W + ΔW)·x; ΔW is zero for one without an adapter.
+type weightProduct struct {
+	linear linear
 	w, x   ggml.Tensor // W [n_in, n_out], x [n_in, N]
-	output ggml.Tensor // y where the product itself is not y but what it is made of; else none
+	output ggml.Tensor // y where it is a node behind the product, as a DoRA's; else none
 }
 
-// trained is what a graph trains: factors beside weights of the base, or tensors of the base themselves.
-type trained struct {
-	terms   map[string]term             // weight name → its adapted product
+// trainedSet is what a graph trains: factors beside weights of the base, or tensors of the base themselves.
+type trainedSet struct {
+	linears map[string]linear           // weight name → its adapted product
 	masters map[string]ggml.Tensor      // tensor name → the leaf that stands in for it
-	totals  map[ggml.Tensor]ggml.Tensor // leaf that is trained → the one in which its gradient is summed
+	totals  map[ggml.Tensor]ggml.Tensor // trainable leaf → the leaf in which its gradient is summed
 }
 
-func newRewriter(arch string, shape Shape, ctx *ggml.Context, with products, what trained) *rewriter {
+func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSet, set trainedSet) *rewriter {
 	r := &rewriter{
-		arch: arch, shape: shape, ctx: ctx, with: with, trained: what,
-		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, uses: map[ggml.Tensor]*use{},
+		arch: arch, shape: shape, ctx: ctx, ops: ops, trainedSet: set,
+		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, products: map[ggml.Tensor]*weightProduct{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
 		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
 		readers: map[ggml.Tensor]int{}, tables: map[angles]ggml.Tensor{}, spans: map[ggml.Tensor]ggml.Tensor{},
 	}
-	for leaf := range what.totals {
+	for leaf := range set.totals {
 		r.needs[leaf] = true
 	}
 	return r
@@ -85,8 +85,8 @@ func (r *rewriter) rewrite(nodes []ggml.Tensor) error {
 	return nil
 }
 
-// emit returns our counterpart of a traced node, or none for a node that has no place in training: the cache and what
-// belongs to a LoRA branch, whose sum with the base product becomes the adapted product.
+// emit returns our counterpart of a traced node. A node that has no place in training gets none: those of the cache, and of
+// a LoRA branch, whose sum with the base product becomes the adapted product.
 func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 	none := ggml.Tensor{}
 	if w, ok := r.inBranch(o); ok {
@@ -102,7 +102,7 @@ func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 		r.cache[o.ViewSrc()] = fresh
 		return none, err
 	case isCache(o) && o.Src(0).IsLeaf():
-		return none, nil // a view, made when it is read: by then the write has come by
+		return none, nil // a view is made when it is read: by then its write was seen
 	}
 	switch o.Op() {
 	case "GET_ROWS":
@@ -120,7 +120,7 @@ func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 }
 
 // same repeats a node over our operands. Its shape is the traced one, except around the attention scores, where llama.cpp
-// sees a cache padded to 256 cells and we see T fresh tokens.
+// has a cache padded to 256 cells and we have T fresh tokens.
 func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 	var src []ggml.Tensor
 	unchanged := true
@@ -129,7 +129,7 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		if err != nil {
 			return s, err
 		}
-		if i == 0 && o.Op() == "MUL_MAT" && s.NB()[0] > s.NB()[1] && !r.with.native {
+		if i == 0 && o.Op() == "MUL_MAT" && s.NB()[0] > s.NB()[1] && !r.ops.native {
 			s = r.add(r.ctx.Cont(s)) // ggml multiplies rows, which have to lie in memory as rows
 		}
 		unchanged = unchanged && (s.IsNil() || s.NE() == o.Src(i).NE())
@@ -139,9 +139,9 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		return t, nil
 	}
 	if o.Op() == "MUL_MAT" && isMatrix(o.Src(0)) && src[1].Type() == ggml.F32 {
-		return r.product(&use{term: plain{r.with}, w: src[0], x: src[1]}), nil
+		return r.product(&weightProduct{linear: unadapted{r.ops}, w: src[0], x: src[1]}), nil
 	}
-	if o.Op() == "MUL_MAT" && r.with.native && src[0].Type() == ggml.F32 && src[1].Type() == ggml.F32 {
+	if o.Op() == "MUL_MAT" && r.ops.native && src[0].Type() == ggml.F32 && src[1].Type() == ggml.F32 {
 		return r.add(kernels.BatchMul(r.ctx, src[0], src[1])), nil
 	}
 	ne := o.NE()
@@ -158,7 +158,7 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 	return r.add(r.ctx.Like(o, ne, src...)), nil
 }
 
-// operand is our counterpart of the i-th source of a traced node, none if it has none.
+// operand returns our counterpart of the i-th source of a traced node, none if it has none.
 func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
 	src := o.Src(i)
 	if src.IsNil() {
@@ -186,7 +186,7 @@ func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
 	return t, nil
 }
 
-// weight is a tensor of the base where it lies, or the leaf that is trained in its place.
+// weight returns a tensor of the base where it lies, or the leaf that is trained in its place.
 func (r *rewriter) weight(o ggml.Tensor) ggml.Tensor {
 	if master, ok := r.masters[o.Name()]; ok {
 		return master
@@ -194,7 +194,7 @@ func (r *rewriter) weight(o ggml.Tensor) ggml.Tensor {
 	return o
 }
 
-// cacheView stands in for a view of the cache: K [hd, n_head_kv, n_kv, S] or, transposed, V [n_kv, n_head_kv, hd, S].
+// cacheView returns the fresh tensor that stands in for a view of the cache: K [hd, n_head_kv, n_kv, S] or, transposed, V [n_kv, n_head_kv, hd, S].
 func (r *rewriter) cacheView(o ggml.Tensor) (ggml.Tensor, error) {
 	fresh, ok := r.cache[o.ViewSrc()]
 	if !ok || o.Op() != "VIEW" {
@@ -218,7 +218,7 @@ func (r *rewriter) cacheView(o ggml.Tensor) (ggml.Tensor, error) {
 	return t, nil
 }
 
-// reshaped repeats the operations that only see memory differently.
+// reshaped repeats the operations that show memory in another shape.
 func (r *rewriter) reshaped(o ggml.Tensor) (ggml.Tensor, error) {
 	x, err := r.operand(o, 0)
 	if err != nil {
@@ -240,14 +240,14 @@ func (r *rewriter) reshaped(o ggml.Tensor) (ggml.Tensor, error) {
 	return r.add(r.ctx.View(x, ne, o.NB(), viewOffset(o))), nil
 }
 
-// getRows handles the three uses of GET_ROWS: embeddings by token or position, and the choice of the rows that want
-// logits, which here is all of them and so no choice.
+// getRows repeats GET_ROWS for embeddings by token or position. Where it chooses the rows that want logits it returns the
+// operand: here all rows do.
 func (r *rewriter) getRows(o ggml.Tensor) (ggml.Tensor, error) {
 	table, ids := o.Src(0), o.Src(1)
 	if table.IsWeight() {
 		return r.same(o)
 	}
-	if ids.IsLeaf() && ids.Type() == ggml.I32 && ids.NE() == [4]int64{int64(r.shape.Tokens()), 1, 1, 1} && o.NE() == table.NE() {
+	if ids.IsLeaf() && ids.Type() == ggml.I32 && ids.NE() == [4]int64{int64(r.shape.tokens()), 1, 1, 1} && o.NE() == table.NE() {
 		return r.operand(o, 0)
 	}
 	return table, r.unsupported(o, "rows are chosen by the data")
@@ -268,7 +268,7 @@ func (r *rewriter) inBranch(o ggml.Tensor) (weight string, ok bool) {
 	return "", false
 }
 
-// adapted replaces the sum of the base product and the branch of weight w.
+// adapted returns the adapted product that replaces the sum of the base product and the LoRA branch of weight w.
 func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
 	product := o.Src(0)
 	if _, ok := r.branch[product]; ok {
@@ -281,23 +281,23 @@ func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
 	if err != nil {
 		return x, err
 	}
-	return r.adapt(&use{term: r.terms[w], w: product.Src(0), x: x}), nil
+	return r.adapt(&weightProduct{linear: r.linears[w], w: product.Src(0), x: x}), nil
 }
 
-// adapt adds the product with an adapted weight, and what its method makes of it.
-func (r *rewriter) adapt(u *use) ggml.Tensor {
-	y := r.product(u)
-	if d, ok := u.term.(*dora); ok {
-		return r.rescaled(d, u, y)
+// adapt adds the product with an adapted weight, and the nodes that its method puts behind it.
+func (r *rewriter) adapt(p *weightProduct) ggml.Tensor {
+	y := r.product(p)
+	if d, ok := p.linear.(*dora); ok {
+		return r.rescaled(d, p, y)
 	}
 	return y
 }
 
-// product adds the node of a product with a weight.
-func (r *rewriter) product(u *use) ggml.Tensor {
-	y := u.term.forward(r.ctx, u.w, u.x)
-	r.uses[y] = u
-	if r.needs[u.x] || r.needs[u.w] || len(u.term.leaves()) > 0 {
+// product adds the node of a product with a weight and returns it.
+func (r *rewriter) product(p *weightProduct) ggml.Tensor {
+	y := p.linear.forward(r.ctx, p.w, p.x)
+	r.products[y] = p
+	if r.needs[p.x] || r.needs[p.w] || len(p.linear.leaves()) > 0 {
 		r.needs[y] = true
 	}
 	r.order = append(r.order, y)
@@ -316,7 +316,7 @@ func (r *rewriter) input(o ggml.Tensor, i int, leaf ggml.Tensor) (ggml.Tensor, e
 		in.ints = append(in.ints, leaf.Ints()...)
 	case o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[1] == int64(r.shape.Ctx) && ne[3] == int64(r.shape.Seqs):
 		in.role = roleMask
-		in.floor = maskByPosition(leaf, r.shape.Ctx)
+		in.maskTemplate = newMaskTemplate(leaf, r.shape.Ctx)
 		ne[0] = ne[1]
 	default:
 		return leaf, r.unsupported(o, fmt.Sprintf("input %d is of a kind that has no rule", i))
@@ -326,18 +326,18 @@ func (r *rewriter) input(o ggml.Tensor, i int, leaf ggml.Tensor) (ggml.Tensor, e
 	return in.leaf, nil
 }
 
-// maskByPosition cuts the first sequence's T by T entries out of the traced mask [n_kv, T, 1, S]; the empty cache puts
-// token i into cell i.
-func maskByPosition(leaf ggml.Tensor, ctx int) []float32 {
+// newMaskTemplate cuts the first sequence's entries, [T, T], out of the traced mask [n_kv, T, 1, S]: in the empty cache
+// token i got cell i.
+func newMaskTemplate(leaf ggml.Tensor, ctx int) []float32 {
 	mask, nKV := leaf.Floats(), int(leaf.NE()[0])
-	floor := make([]float32, 0, ctx*ctx)
+	template := make([]float32, 0, ctx*ctx)
 	for q := range ctx {
-		floor = append(floor, mask[q*nKV:][:ctx]...)
+		template = append(template, mask[q*nKV:][:ctx]...)
 	}
-	return floor
+	return template
 }
 
-// negated is the leaf with the negatives of the positions in leaf pos.
+// negated returns the leaf that holds the negatives of the positions in leaf pos.
 func (r *rewriter) negated(pos ggml.Tensor) ggml.Tensor {
 	if leaf, ok := r.negPos[pos]; ok {
 		return leaf
@@ -380,15 +380,15 @@ func isMatrix(t ggml.Tensor) bool {
 	return t.IsLeaf() && t.IsWeight() && ne[2] == 1 && ne[3] == 1
 }
 
-// permutation reads the axes of a PERMUTE node.
+// permutation returns the axes of a PERMUTE node.
 func permutation(t ggml.Tensor) [4]int {
 	return [4]int{int(t.Param(0)), int(t.Param(1)), int(t.Param(2)), int(t.Param(3))}
 }
 
-// viewOffset is the offset in bytes of a VIEW in its operand, which may be a view itself.
+// viewOffset returns the offset in bytes of a VIEW in its operand, which may be a view itself.
 func viewOffset(t ggml.Tensor) int64 { return offsetIn(t, t.Src(0)) }
 
-// offsetIn is the offset in bytes of view t in x, which it shows a part of.
+// offsetIn returns the offset in bytes of view t in x.
 func offsetIn(t, x ggml.Tensor) int64 {
 	if x.ViewSrc().IsNil() {
 		return t.ViewOffset()

@@ -7,65 +7,65 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// What the inputs of the adapted weights are like, and how much the loss depends on their outputs, is gathered on the way
-// back, where both are at hand for the gradients: for x [n_in, N] and dy [n_out, N] the sums of squares by channel,
-// Σ_t x[i, t]² and Σ_t dy[i, t]², over the tokens of documents of which something is learned. Weights that read the same x
-// (q, k and v) share one sum.
+// Activation statistics say how large the inputs of the adapted weights are, and how much the loss depends on their
+// outputs. The backward pass gathers them, which has both at hand: for x [n_in, N] and dy [n_out, N] the sums of squares by
+// channel, Σ_t x[i, t]² and Σ_t dy[i, t]², over the tokens of documents with something to learn. Weights that read the same
+// x (q, k and v) share one sum.
 
-// Suffixes of the sums' names behind that of the weight.
+// Suffixes of a statistic's name, behind that of the weight.
 const (
 	SuffixInputs  = ".in_sum2"   // Σ x², [n_in]
 	SuffixOutputs = ".out_grad2" // Σ dy², [n_out]
 )
 
-// statistics is where the sums of a graph are.
+// statistics says where a graph sums its activation statistics.
 type statistics struct {
-	tokens ggml.Tensor                 // F32 [N], 1 for a token that counts
-	sums   map[string]ggml.Tensor      // by name: F32 [n_in] or [n_out]
-	of     map[ggml.Tensor]ggml.Tensor // activations → the sum that has them
-	used   map[string]ggml.Tensor      // by name: the sum that has them, its own or that of another weight
+	tokens   ggml.Tensor                 // F32 [N], 1 for a token that counts
+	leaves   map[string]ggml.Tensor      // by name: the sum, F32 [n_in] or [n_out]
+	byInput  map[ggml.Tensor]ggml.Tensor // x → the sum of its squares
+	gathered map[string]ggml.Tensor      // by name: the sum that holds it, its own or that of another weight with the same x
 }
 
-// newStatistics adds the leaf of the tokens that count. sums is none where nothing is gathered.
-func (r *rewriter) newStatistics(sums map[string]ggml.Tensor) *statistics {
-	if len(sums) == 0 {
+// newStatistics adds the leaf of the tokens that count. It returns nil where there are no leaves to sum in.
+func (r *rewriter) newStatistics(leaves map[string]ggml.Tensor) *statistics {
+	if len(leaves) == 0 {
 		return nil
 	}
-	leaf := r.ctx.NewTensor(ggml.F32, int64(r.shape.Tokens())).SetName("tokens that count").SetInput()
+	leaf := r.ctx.NewTensor(ggml.F32, int64(r.shape.tokens())).SetName("tokens that count").SetInput()
 	r.inputs[leaf] = &input{role: roleCounted, leaf: leaf}
-	return &statistics{tokens: leaf, sums: sums, of: map[ggml.Tensor]ggml.Tensor{}, used: map[string]ggml.Tensor{}}
+	return &statistics{tokens: leaf, leaves: leaves, byInput: map[ggml.Tensor]ggml.Tensor{}, gathered: map[string]ggml.Tensor{}}
 }
 
-// observe adds the squares of x, the inputs of a product, and of dy, the derivatives by what the weight gives, to the sums
-// of the weight. x is the value of u.x.
-func (s *sweep) observe(u *use, x, dy ggml.Tensor) {
-	st, name := s.statistics, u.w.Name()
-	if st == nil || st.sums[name+SuffixInputs].IsNil() {
+// addStatistics adds the squares of x [n_in, N], the value of p.x, and of dy [n_out, N], the derivative by the weight's
+// output, to the statistics of the weight.
+func (s *sweep) addStatistics(p *weightProduct, x, dy ggml.Tensor) {
+	st, name := s.statistics, p.w.Name()
+	if st == nil || st.leaves[name+SuffixInputs].IsNil() {
 		return
 	}
-	if !u.output.IsNil() {
-		dy = s.grads[u.output]
+	if !p.output.IsNil() {
+		dy = s.grads[p.output]
 	}
-	if _, ok := st.of[u.x]; !ok {
-		st.of[u.x] = st.sums[name+SuffixInputs]
-		s.square(st.of[u.x], x)
+	if _, ok := st.byInput[p.x]; !ok {
+		st.byInput[p.x] = st.leaves[name+SuffixInputs]
+		s.addSquares(st.byInput[p.x], x)
 	}
-	st.used[name+SuffixInputs], st.used[name+SuffixOutputs] = st.of[u.x], st.sums[name+SuffixOutputs]
-	s.square(st.sums[name+SuffixOutputs], dy)
+	st.gathered[name+SuffixInputs], st.gathered[name+SuffixOutputs] = st.byInput[p.x], st.leaves[name+SuffixOutputs]
+	s.addSquares(st.leaves[name+SuffixOutputs], dy)
 }
 
-// square is Σ_t tokens[t]·x[i, t]², added to sum [n], for x [n, N].
-func (s *sweep) square(sum, x ggml.Tensor) {
+// addSquares adds Σ_t tokens[t]·x[i, t]² to sum [n], for x [n, N].
+func (s *sweep) addSquares(sum, x ggml.Tensor) {
 	c, tokens := s.ctx, s.statistics.tokens
-	if x = s.rows(x); s.with.native {
-		s.each(sum, kernels.AddSquares(c, sum, x, tokens))
+	if x = s.rows(x); s.ops.native {
+		s.addNode(sum, kernels.AddSquares(c, sum, x, tokens))
 		return
 	}
 	weighted := c.Mul(c.Sqr(x), c.Reshape(tokens, 1, tokens.Elements()))
-	s.each(sum, c.AddInPlace(sum, c.RepeatBack(weighted, sum)))
+	s.addNode(sum, c.AddInPlace(sum, c.RepeatBack(weighted, sum)))
 }
 
-// fillCounted marks the tokens of documents of which something is learned: not padding.
+// fillCounted writes 1 for the tokens of documents with something to learn, 0 for others, such as padding.
 func (in *input) fillCounted(shape Shape, windows []data.Window) {
 	for s, w := range windows {
 		counted := in.leaf.Floats()[s*shape.Ctx:][:shape.Ctx]
@@ -84,24 +84,24 @@ func (in *input) fillCounted(shape Shape, windows []data.Window) {
 	}
 }
 
-// Squares are the sums of squares of the inputs of each adapted weight, and of the loss's derivatives by its outputs, over
-// the tokens that the calls of Step have counted so far, by the weight's name and suffix; none without Options.Statistics.
-// The derivatives are those of the scaled loss. The slices are the Engine's own memory, until Close, and may be written
-// between steps, to go on from earlier sums with AddTokens. Weights with the same inputs share a slice.
-func (e *Engine) Squares() map[string][]float32 {
-	squares := map[string][]float32{}
+// Statistics returns the activation statistics of the adapted weights by the weight's name and suffix: the sums of squares
+// of its inputs [n_in], and of the scaled loss's derivatives by its outputs [n_out], over the tokens that Step has counted
+// so far; none without Options.Statistics. The slices are the Engine's own memory, until Close. Weights with the same inputs
+// share a slice. To go on from earlier sums, write them between steps and call AddTokens.
+func (e *Engine) Statistics() map[string][]float32 {
+	all := map[string][]float32{}
 	if e.statistics != nil {
-		for name, sum := range e.statistics.used {
-			squares[name] = sum.Floats()
+		for name, sum := range e.statistics.gathered {
+			all[name] = sum.Floats()
 		}
 	}
-	return squares
+	return all
 }
 
-// Tokens is how many tokens Squares are over.
+// Tokens returns how many tokens Statistics are over.
 func (e *Engine) Tokens() int64 { return e.tokens }
 
-// AddTokens counts tokens of earlier sums, which the caller has added to Squares.
+// AddTokens counts the tokens of earlier sums, which the caller has written into Statistics.
 func (e *Engine) AddTokens(n int64) { e.tokens += n }
 
 // count adds the tokens of the batch that was loaded.

@@ -14,7 +14,7 @@ import (
 // squaresTolerance bounds what the order of float32 sums makes of a few dozen squares.
 const squaresTolerance = 1e-5
 
-// The composed graph adds the squares with ggml's own operations; only windows with something to learn count, twice the
+// The reference graph adds the squares with ggml's own operations; only windows with something to learn count, twice the
 // steps count twice, and validation does not count at all.
 func TestSquaresOfInputs(t *testing.T) {
 	for _, arch := range []string{"llama", "gpt2", "phi3"} {
@@ -30,8 +30,8 @@ func TestSquaresOfInputs(t *testing.T) {
 		const counted = 16 + 8
 
 		native := newEngine(t, m, weights, Options{Shape: shape, Statistics: true})
-		composed := newEngine(t, m, weights, Options{Shape: shape, Statistics: true, Composed: true})
-		for _, e := range []*Engine{native, composed} {
+		reference := newEngine(t, m, weights, Options{Shape: shape, Statistics: true, reference: true})
+		for _, e := range []*Engine{native, reference} {
 			if _, err := e.Loss(ws); err != nil {
 				t.Fatal(err)
 			}
@@ -39,7 +39,7 @@ func TestSquaresOfInputs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, want := native.Squares(), composed.Squares()
+		got, want := native.Statistics(), reference.Statistics()
 		if native.Tokens() != counted || len(got) != 2*len(weights) || len(want) != 2*len(weights) {
 			t.Fatalf("%s: %d tokens in %d sums, want %d in %d", arch, native.Tokens(), len(got), counted, 2*len(weights))
 		}
@@ -53,7 +53,7 @@ func TestSquaresOfInputs(t *testing.T) {
 		if _, err := native.Step(ws, 1); err != nil {
 			t.Fatal(err)
 		}
-		for name, sums := range native.Squares() {
+		for name, sums := range native.Statistics() {
 			for i, v := range sums {
 				if !near.Enough(v, 2*once[name][i], squaresTolerance*float64(v)) {
 					t.Fatalf("%s: %s: channel %d is %v after two equal steps, %v after one", arch, name, i, v, once[name][i])
@@ -79,7 +79,7 @@ func TestSquaresEqualTheirDefinition(t *testing.T) {
 	}
 	want := normedEmbeddings(t, path, ws[0].Tokens)
 	for _, name := range []string{"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight"} {
-		if d := near.Share(e.Squares()[name+SuffixInputs], want); d > squaresTolerance {
+		if d := near.Share(e.Statistics()[name+SuffixInputs], want); d > squaresTolerance {
 			t.Errorf("%s: squares differ by %v of the largest", name, d)
 		}
 	}

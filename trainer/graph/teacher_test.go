@@ -24,12 +24,12 @@ func taught(t *testing.T, arch string, share float32) (student *Engine, m *llama
 	disturb(lora)
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws = windows(shape, m.Vocab().NTokens())
-	teacher = newEngine(t, m, dual, Options{Shape: shape, Ahead: true})
+	teacher = newEngine(t, m, dual, Options{Shape: shape, ForwardOnly: true})
 	hidden, err := teacher.Hidden(ws)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newEngine(t, m, lora, Options{Shape: shape, Teacher: true, Share: share}), m, ws, slices.Clone(hidden), teacher
+	return newEngine(t, m, lora, Options{Shape: shape, Teacher: true, HardLabelWeight: share}), m, ws, slices.Clone(hidden), teacher
 }
 
 // gemma2 caps its logits softly, behind the output matrix: the teacher's too.
@@ -69,11 +69,11 @@ func TestLossTowardATeacherIsTheDivergence(t *testing.T) {
 		dual := allLinear(t, path, adapter.MethodDual, 4)
 		disturb(dual)
 		whole := newEngine(t, m, dual, Options{Shape: e.Shape()})
-		p, err := e.Logits(ws)
+		p, err := e.logits(ws)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q, err := whole.Logits(ws)
+		q, err := whole.logits(ws)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestNothingToLearnFromOneself(t *testing.T) {
 	disturb(weights)
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
-	hidden, err := newEngine(t, m, weights, Options{Shape: shape, Ahead: true}).Hidden(ws)
+	hidden, err := newEngine(t, m, weights, Options{Shape: shape, ForwardOnly: true}).Hidden(ws)
 	if err != nil {
 		t.Fatal(err)
 	}

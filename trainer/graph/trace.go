@@ -14,14 +14,14 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Shape is that of one batch: Seqs sequences of Ctx tokens each.
+// Shape is the shape of a batch: Seqs sequences of Ctx tokens each.
 type Shape struct {
 	Ctx  int // T, tokens a sequence
 	Seqs int // S
 }
 
-// Tokens is N = T·S.
-func (s Shape) Tokens() int { return s.Ctx * s.Seqs }
+// tokens returns N = T·S.
+func (s Shape) tokens() int { return s.Ctx * s.Seqs }
 
 // trace is llama.cpp's forward graph for one batch shape. Its nodes live in the context and are read until close.
 type trace struct {
@@ -30,16 +30,16 @@ type trace struct {
 	adapter *llama.Adapter
 }
 
-// newTrace lets llama.cpp build the graph of a batch in which every token wants logits. A zero adapter over the targets
-// is attached first: the graph then holds the adapter branches exactly where inference applies them, and a target that
-// the architecture's code never adapts shows by its absence.
+// newTrace lets llama.cpp build the graph of a batch in which every token wants logits. It attaches a zero adapter over the
+// targets first: the graph then holds the LoRA branches exactly where inference applies them, and a target that the
+// architecture's code never adapts has none.
 func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err error) {
 	if err := adaptable(model.Arch(), targets); err != nil {
 		return nil, err
 	}
 	f16 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
-		NCtx: shape.Tokens(), NBatch: shape.Tokens(), NUBatch: shape.Tokens(), NSeqMax: shape.Seqs, Threads: 1,
+		NCtx: shape.tokens(), NBatch: shape.tokens(), NUBatch: shape.tokens(), NSeqMax: shape.Seqs, Threads: 1,
 		TypeK: &f16, TypeV: &f16, Trace: true,
 	})
 	if err != nil {
@@ -88,9 +88,9 @@ func (t *trace) close() error {
 	return err
 }
 
-// traceBatch is S sequences of T times the first token, positions 0 to T-1: the graph does not depend on the values.
+// traceBatch returns S sequences of T zero tokens at positions 0 to T-1: the graph does not depend on the values.
 func traceBatch(model *llama.Model, shape Shape) llama.Batch {
-	n := shape.Tokens()
+	n := shape.tokens()
 	b := llama.Batch{Tokens: make([]int32, n), Pos: make([]int32, n), Seq: make([]int32, n), Output: make([]bool, n)}
 	for i := range n {
 		b.Pos[i], b.Seq[i], b.Output[i] = int32(i%shape.Ctx), int32(i/shape.Ctx), true

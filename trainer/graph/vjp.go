@@ -11,16 +11,16 @@ import (
 type sweep struct {
 	*rewriter
 	grads map[ggml.Tensor]ggml.Tensor // our forward node → dL/d(node)
-	// dropped are the forward nodes that are formed again when their value is needed, and again what was formed.
-	dropped map[ggml.Tensor]bool
-	again   map[ggml.Tensor]ggml.Tensor
-	// each is called with every node that adds to a leaf, a gradient or a statistic, in backward order.
-	each func(leaf, sum ggml.Tensor)
+	// recomputed has the forward nodes that are computed again when their value is needed; repeated, their repetitions.
+	recomputed map[ggml.Tensor]bool
+	repeated   map[ggml.Tensor]ggml.Tensor
+	// addNode is called with every node that adds to a leaf, a gradient or a statistic, in backward order.
+	addNode func(leaf, sum ggml.Tensor)
 
 	statistics *statistics // nil where none are gathered
 }
 
-// nameOf is the operation of a node: ggml's name, or that of a kernel of ours.
+// nameOf returns the operation of a node: ggml's name, or that of a kernel of ours.
 func nameOf(t ggml.Tensor) string {
 	if name := kernels.Name(t); name != "" {
 		return name
@@ -86,7 +86,7 @@ var rules = map[string]rule{
 	"GET_ROWS":  vjpGetRows,
 }
 
-// backward sweeps from the seeds, which are already in grads.
+// backward applies the rules from the last node to the first. The derivatives by the graph's results are already in grads.
 func (s *sweep) backward() error {
 	for i := len(s.order) - 1; i >= 0; i-- {
 		t := s.order[i]
@@ -94,8 +94,8 @@ func (s *sweep) backward() error {
 		if !ok || !s.needs[t] {
 			continue
 		}
-		if u, ok := s.uses[t]; ok {
-			s.product(u, s.cont(dy))
+		if p, ok := s.products[t]; ok {
+			s.product(p, s.cont(dy))
 			continue
 		}
 		vjp, ok := rules[nameOf(t)]
@@ -109,32 +109,32 @@ func (s *sweep) backward() error {
 	return nil
 }
 
-// y = (W + ΔW)·x: the gradients of the factors, of W where it is trained itself, and of x.
-func (s *sweep) product(u *use, dy ggml.Tensor) {
-	x := s.value(u.x)
-	s.observe(u, x, dy)
-	grads, dx := u.term.backward(s.ctx, u.w, x, dy, s.needs[u.x])
-	for i, leaf := range u.term.leaves() {
-		s.collect(leaf, grads[i])
+// product adds the gradients of y = (W + ΔW)·x: of the factors, of W where it is trained itself, and of x.
+func (s *sweep) product(p *weightProduct, dy ggml.Tensor) {
+	x := s.value(p.x)
+	s.addStatistics(p, x, dy)
+	grads, dx := p.linear.backward(s.ctx, p.w, x, dy, s.needs[p.x])
+	for i, leaf := range p.linear.leaves() {
+		s.addToTotal(leaf, grads[i])
 	}
-	if s.needs[u.w] {
-		s.giveOuter(u.w, x, dy)
+	if s.needs[p.w] {
+		s.addOuterGrad(p.w, x, dy)
 	}
-	s.give(u.x, dx)
+	s.addGrad(p.x, dx)
 }
 
-// collect adds g to the total of a trained leaf.
-func (s *sweep) collect(leaf, g ggml.Tensor) {
-	s.each(leaf, s.ctx.AddInPlace(s.totals[leaf], s.cont(g)))
+// addToTotal adds g to the total of a trainable leaf.
+func (s *sweep) addToTotal(leaf, g ggml.Tensor) {
+	s.addNode(leaf, s.ctx.AddInPlace(s.totals[leaf], s.cont(g)))
 }
 
-// give adds g to the gradient of x. A gradient has the shape of what it belongs to.
-func (s *sweep) give(x, g ggml.Tensor) {
+// addGrad adds g to the gradient of x, which has the shape of x. A tensor that needs no gradient is passed over.
+func (s *sweep) addGrad(x, g ggml.Tensor) {
 	if !s.needs[x] {
 		return
 	}
 	if _, ok := s.totals[x]; ok {
-		s.collect(x, g)
+		s.addToTotal(x, g)
 		return
 	}
 	if old, ok := s.grads[x]; ok {
@@ -143,7 +143,7 @@ func (s *sweep) give(x, g ggml.Tensor) {
 	s.grads[x] = g
 }
 
-// cont makes t contiguous if it is not: most kernels of most backends want that.
+// cont returns t in contiguous memory, which most operations of most backends want.
 func (s *sweep) cont(t ggml.Tensor) ggml.Tensor {
 	if t.IsContiguous() {
 		return t
@@ -151,7 +151,7 @@ func (s *sweep) cont(t ggml.Tensor) ggml.Tensor {
 	return s.ctx.Cont(t)
 }
 
-// reduce sums g over the dimensions in which x was broadcast.
+// reduce returns g summed over the dimensions in which x was broadcast.
 func (s *sweep) reduce(g, x ggml.Tensor) ggml.Tensor {
 	if g.SameShape(x) {
 		return g
@@ -159,37 +159,37 @@ func (s *sweep) reduce(g, x ggml.Tensor) ggml.Tensor {
 	return s.ctx.RepeatBack(s.cont(g), x)
 }
 
-// giveOuter gives w [n_in, n_out] the gradient Σ x·dy over the tokens, for x [n_in, N] and dy [n_out, N].
-func (s *sweep) giveOuter(w, x, dy ggml.Tensor) {
+// addOuterGrad adds Σ x·dy over the tokens to the gradient of w [n_in, n_out], for x [n_in, N] and dy [n_out, N].
+func (s *sweep) addOuterGrad(w, x, dy ggml.Tensor) {
 	total, ok := s.totals[w]
 	switch {
-	case !s.with.native:
-		s.give(w, s.ctx.MulMat(transposed(s.ctx, s.rows(x)), transposed(s.ctx, s.rows(dy))))
+	case !s.ops.native:
+		s.addGrad(w, s.ctx.MulMat(transposed(s.ctx, s.rows(x)), transposed(s.ctx, s.rows(dy))))
 	case ok:
-		s.each(w, kernels.AddOuter(s.ctx, total, x, dy))
+		s.addNode(w, kernels.AddOuter(s.ctx, total, x, dy))
 	default:
-		s.give(w, kernels.BatchOuter(s.ctx, x, dy, 1, 1))
+		s.addGrad(w, kernels.BatchOuter(s.ctx, x, dy, 1, 1))
 	}
 }
 
-// rows is t as a matrix, its higher dimensions one.
+// rows returns t as a matrix: its higher dimensions become one.
 func (s *sweep) rows(t ggml.Tensor) ggml.Tensor {
 	return s.ctx.Reshape(s.cont(t), t.NE()[0], t.Elements()/t.NE()[0])
 }
 
-// giveSum gives x the sum of dy ⊙ a over the dimensions in which x was broadcast; no a stands for 1.
-func (s *sweep) giveSum(x, dy, a ggml.Tensor) {
-	if total, ok := s.totals[x]; ok && s.with.native && isRow(x, dy) {
+// addSumGrad adds the sum of dy ⊙ a, over the dimensions in which x was broadcast, to the gradient of x; no a stands for 1.
+func (s *sweep) addSumGrad(x, dy, a ggml.Tensor) {
+	if total, ok := s.totals[x]; ok && s.ops.native && isRow(x, dy) {
 		if !a.IsNil() {
 			a = s.cont(a)
 		}
-		s.each(x, kernels.AddSums(s.ctx, total, s.cont(dy), a))
+		s.addNode(x, kernels.AddSums(s.ctx, total, s.cont(dy), a))
 		return
 	}
 	if !a.IsNil() {
 		dy = s.ctx.Mul(dy, a)
 	}
-	s.give(x, s.reduce(dy, x))
+	s.addGrad(x, s.reduce(dy, x))
 }
 
 // isRow reports whether t consists of repetitions of all of x one after the other.
@@ -209,9 +209,9 @@ func isRow(x, t ggml.Tensor) bool {
 
 // y = a + b, b broadcast: da = dy, db = Σ dy.
 func vjpAdd(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), dy)
+	s.addGrad(t.Src(0), dy)
 	if b := t.Src(1); s.needs[b] {
-		s.giveSum(b, dy, ggml.Tensor{})
+		s.addSumGrad(b, dy, ggml.Tensor{})
 	}
 	return nil
 }
@@ -220,19 +220,19 @@ func vjpAdd(s *sweep, t, dy ggml.Tensor) error {
 func vjpMul(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	if s.needs[a] {
-		s.give(a, s.ctx.Mul(dy, s.value(b)))
+		s.addGrad(a, s.ctx.Mul(dy, s.value(b)))
 	}
 	if s.needs[b] {
-		s.giveSum(b, dy, s.value(a))
+		s.addSumGrad(b, dy, s.value(a))
 	}
 	return nil
 }
 
 // y = a − b, b broadcast: da = dy, db = −Σ dy.
 func vjpSub(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), dy)
+	s.addGrad(t.Src(0), dy)
 	if b := t.Src(1); s.needs[b] {
-		s.give(b, s.ctx.Neg(s.reduce(s.cont(dy), b)))
+		s.addGrad(b, s.ctx.Neg(s.reduce(s.cont(dy), b)))
 	}
 	return nil
 }
@@ -240,16 +240,16 @@ func vjpSub(s *sweep, t, dy ggml.Tensor) error {
 // y = a / b, b broadcast: da = dy / b, db = −Σ dy ⊙ y / b.
 func vjpDiv(s *sweep, t, dy ggml.Tensor) error {
 	da := s.ctx.Div(dy, s.value(t.Src(1)))
-	s.give(t.Src(0), da)
+	s.addGrad(t.Src(0), da)
 	if b := t.Src(1); s.needs[b] {
-		s.give(b, s.ctx.Neg(s.reduce(s.ctx.Mul(da, s.value(t)), b)))
+		s.addGrad(b, s.ctx.Neg(s.reduce(s.ctx.Mul(da, s.value(t)), b)))
 	}
 	return nil
 }
 
 // y = c·a + bias: da = c·dy.
 func vjpScale(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Scale(s.cont(dy), t.ParamF(0)))
+	s.addGrad(t.Src(0), s.ctx.Scale(s.cont(dy), t.ParamF(0)))
 	return nil
 }
 
@@ -261,7 +261,7 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	dy = s.cont(dy)
 	if s.needs[b] {
-		s.give(b, mulTransposed(s.ctx, s.value(a), dy))
+		s.addGrad(b, mulTransposed(s.ctx, s.value(a), dy))
 	}
 	if s.needs[a] {
 		an, bn, yn := a.NE(), b.NE(), t.NE()
@@ -271,42 +271,42 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 		groups := bn[2] * bn[3] / (an[2] * an[3])
 		bg := s.ctx.Reshape(s.cont(s.value(b)), bn[0], bn[1]*groups, an[2], an[3])
 		yg := s.ctx.Reshape(dy, yn[0], yn[1]*groups, an[2], an[3])
-		s.give(a, s.ctx.MulMat(transposed(s.ctx, bg), transposed(s.ctx, yg)))
+		s.addGrad(a, s.ctx.MulMat(transposed(s.ctx, bg), transposed(s.ctx, yg)))
 	}
 	return nil
 }
 
-// vjpBatchMul is vjpMulMat with kernels, which take a and b as they lie.
+// vjpBatchMul does what vjpMulMat does, by kernels, which take a and b as they lie in memory.
 func vjpBatchMul(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	if s.needs[b] {
-		s.give(b, kernels.BatchMulT(s.ctx, s.value(a), dy))
+		s.addGrad(b, kernels.BatchMulT(s.ctx, s.value(a), dy))
 	}
 	if s.needs[a] {
 		ne := a.NE()
-		s.give(a, kernels.BatchOuter(s.ctx, s.value(b), dy, ne[2], ne[3]))
+		s.addGrad(a, kernels.BatchOuter(s.ctx, s.value(b), dy, ne[2], ne[3]))
 	}
 	return nil
 }
 
 // y = x/r by rows of n, r = √(mean(x²) + ε): dx = (dy − y·mean(dy ⊙ y))/r, exact with ε.
 func vjpRMSNorm(s *sweep, t, dy ggml.Tensor) error {
-	if s.with.native {
-		s.give(t.Src(0), kernels.RMSNormBack(s.ctx, s.cont(s.value(t.Src(0))), s.cont(dy), t.ParamF(0)))
+	if s.ops.native {
+		s.addGrad(t.Src(0), kernels.RMSNormBack(s.ctx, s.cont(s.value(t.Src(0))), s.cont(dy), t.ParamF(0)))
 		return nil
 	}
 	c, x, y := s.ctx, s.cont(s.value(t.Src(0))), s.value(t)
 	n := float32(x.NE()[0])
 	r := c.Sqrt(c.ScaleBias(c.SumRows(c.Sqr(x)), 1/n, t.ParamF(0)))
 	mean := c.Scale(c.SumRows(c.Mul(s.cont(dy), y)), 1/n)
-	s.give(t.Src(0), c.Div(c.Sub(dy, c.Mul(y, mean)), r))
+	s.addGrad(t.Src(0), c.Div(c.Sub(dy, c.Mul(y, mean)), r))
 	return nil
 }
 
 // y = R(pos)·x, a rotation times YaRN's magnitude: dx = R(−pos)·dy. The angle is linear in the position, and every
 // backend reads positions as signed integers.
 func vjpRope(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Like(t, t.NE(), s.cont(dy), s.negated(t.Src(1)), t.Src(2)))
+	s.addGrad(t.Src(0), s.ctx.Like(t, t.NE(), s.cont(dy), s.negated(t.Src(1)), t.Src(2)))
 	return nil
 }
 
@@ -315,29 +315,29 @@ func vjpSoftMax(s *sweep, t, dy ggml.Tensor) error {
 	c, y := s.ctx, s.value(t)
 	dy = s.cont(dy)
 	if sinks := t.Src(2); s.needs[sinks] {
-		s.giveSinks(sinks, y, dy)
+		s.addSinksGrad(sinks, y, dy)
 	}
-	if s.with.native {
-		s.give(t.Src(0), kernels.SoftMaxBack(c, y, dy, t.ParamF(0)))
+	if s.ops.native {
+		s.addGrad(t.Src(0), kernels.SoftMaxBack(c, y, dy, t.ParamF(0)))
 		return nil
 	}
 	dot := c.SumRows(c.Mul(dy, y))
-	s.give(t.Src(0), c.Scale(c.Mul(c.Sub(dy, dot), y), t.ParamF(0)))
+	s.addGrad(t.Src(0), c.Scale(c.Mul(c.Sub(dy, dot), y), t.ParamF(0)))
 	return nil
 }
 
 // y = silu(g) ⊙ u: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ(g)·(1 + g·(1 − σ(g))).
 func vjpSwiglu(s *sweep, t, dy ggml.Tensor) error {
 	dy = s.cont(dy)
-	if x := t.Src(0); s.with.native && t.Src(1).IsNil() {
-		s.give(x, kernels.SwigluBackFused(s.ctx, s.cont(s.value(x)), dy, t.Param(1) != 0))
+	if x := t.Src(0); s.ops.native && t.Src(1).IsNil() {
+		s.addGrad(x, kernels.SwigluBackFused(s.ctx, s.cont(s.value(x)), dy, t.Param(1) != 0))
 		return nil
 	}
 	grads := swigluGrads
-	if s.with.native {
+	if s.ops.native {
 		grads = kernels.SwigluBack
 	}
-	s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) { return grads(s.ctx, g, u, dy) })
+	s.addGatedGrads(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) { return grads(s.ctx, g, u, dy) })
 	return nil
 }
 

@@ -13,7 +13,7 @@ type slope func(c *ggml.Context, x, y ggml.Tensor) ggml.Tensor
 func vjpUnary(f slope) rule {
 	return func(s *sweep, t, dy ggml.Tensor) error {
 		if x := t.Src(0); s.needs[x] {
-			s.give(x, s.ctx.Mul(s.cont(dy), f(s.ctx, s.cont(s.value(x)), s.value(t))))
+			s.addGrad(x, s.ctx.Mul(s.cont(dy), f(s.ctx, s.cont(s.value(x)), s.value(t))))
 		}
 		return nil
 	}
@@ -21,7 +21,7 @@ func vjpUnary(f slope) rule {
 
 // y = −x: dx = −dy.
 func vjpNeg(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Neg(s.cont(dy)))
+	s.addGrad(t.Src(0), s.ctx.Neg(s.cont(dy)))
 	return nil
 }
 
@@ -44,14 +44,14 @@ func slopeGeluQuick(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
 	return slopeSwish(c, x, geluQuickBeta)
 }
 
-// slopeSwish is d/dx of x·σ(βx): σ + βx·σ·(1 − σ), with σ = σ(βx).
+// slopeSwish returns d/dx of x·σ(βx): σ + βx·σ·(1 − σ), with σ = σ(βx).
 func slopeSwish(c *ggml.Context, x ggml.Tensor, beta float32) ggml.Tensor {
 	sigma := c.Sigmoid(c.Scale(x, beta))
 	inner := c.Mul(x, c.ScaleBias(sigma, -beta, beta))
 	return c.Mul(sigma, c.ScaleBias(inner, 1, 1))
 }
 
-// slopeGelu is d/dx of ½x·(1 + tanh u), u = √(2/π)·(x + a·x³):
+// slopeGelu returns d/dx of ½x·(1 + tanh u), u = √(2/π)·(x + a·x³):
 //
 //	½(1 + tanh u) + ½x·(1 − tanh² u)·√(2/π)·(1 + 3a·x²)
 //
@@ -66,7 +66,7 @@ func slopeGelu(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
 	return c.Add(c.ScaleBias(tanh, 0.5, 0.5), rest)
 }
 
-// slopeGeluErf is d/dx of x·Φ(x): Φ(x) + x·φ(x), with Φ and φ the normal distribution and its density. ggml has no Φ:
+// slopeGeluErf returns d/dx of x·Φ(x): Φ(x) + x·φ(x), with Φ and φ the normal distribution and its density. ggml has no Φ:
 // it is x·Φ(x) divided by x, both taken beside 0 when x is 0.
 func slopeGeluErf(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
 	const beside = 1e-6
@@ -88,17 +88,17 @@ func vjpXielu(s *sweep, t, dy ggml.Tensor) error {
 	exp := c.Exp(c.Clamp(c.Cont(x), float32(math.Inf(-1)), eps)) // Cont: Clamp writes where it reads
 	bent := c.ScaleBias(c.Mul(exp, inside(c, x, float32(math.Inf(-1)), eps)), n, -n)
 	slope := c.Add(c.Mul(right, c.Scale(x, 2*p)), c.Mul(left, bent))
-	s.give(t.Src(0), c.Mul(s.cont(dy), c.ScaleBias(slope, 1, b)))
+	s.addGrad(t.Src(0), c.Mul(s.cont(dy), c.ScaleBias(slope, 1, b)))
 	return nil
 }
 
 // y = x limited to [lo, hi]: dx = dy where y is neither bound. y is there for its readers, x perhaps not.
 func vjpClamp(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Mul(s.cont(dy), inside(s.ctx, s.value(t), t.ParamF(0), t.ParamF(1))))
+	s.addGrad(t.Src(0), s.ctx.Mul(s.cont(dy), inside(s.ctx, s.value(t), t.ParamF(0), t.ParamF(1))))
 	return nil
 }
 
-// inside is 1 where lo < x < hi and 0 elsewhere; an infinite bound is none.
+// inside returns 1 where lo < x < hi and 0 elsewhere; an infinite bound is none.
 func inside(c *ggml.Context, x ggml.Tensor, lo, hi float32) ggml.Tensor {
 	mask := c.Fill(x, 1)
 	if !math.IsInf(float64(lo), 0) {
@@ -114,7 +114,7 @@ func inside(c *ggml.Context, x ggml.Tensor, lo, hi float32) ggml.Tensor {
 func vjpGated(f func(*ggml.Context, ggml.Tensor) ggml.Tensor, df slope) rule {
 	return func(s *sweep, t, dy ggml.Tensor) error {
 		c := s.ctx
-		s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
+		s.addGatedGrads(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
 			fg := f(c, g)
 			dy := s.cont(dy)
 			return c.Mul(c.Mul(dy, u), df(c, g, fg)), c.Mul(dy, fg)
@@ -130,7 +130,7 @@ func vjpSwigluOAI(s *sweep, t, dy ggml.Tensor) error {
 	c, alpha, limit := s.ctx, t.ParamF(2), t.ParamF(3)
 	none := float32(math.Inf(-1))
 	dy = s.cont(dy)
-	s.giveGated(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
+	s.addGatedGrads(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
 		x := c.Clamp(c.Cont(g), none, limit) // Cont: Clamp writes where it reads
 		v := c.Clamp(c.Cont(u), -limit, limit)
 		dg = c.Mul(c.Mul(dy, c.ScaleBias(v, 1, 1)), slopeSwish(c, x, alpha))
@@ -140,23 +140,23 @@ func vjpSwigluOAI(s *sweep, t, dy ggml.Tensor) error {
 	return nil
 }
 
-// giveGated finds g and u of a gated unit, two tensors or the halves of the rows of one (u first if the node says so),
-// and gives them their gradients.
-func (s *sweep) giveGated(t ggml.Tensor, grads func(g, u ggml.Tensor) (dg, du ggml.Tensor)) {
+// addGatedGrads finds g and u of a gated unit, two tensors or the halves of the rows of one (u first if the node says so),
+// and adds to their gradients.
+func (s *sweep) addGatedGrads(t ggml.Tensor, grads func(g, u ggml.Tensor) (dg, du ggml.Tensor)) {
 	c, x := s.ctx, t.Src(0)
 	if u := t.Src(1); !u.IsNil() {
 		dg, du := grads(s.cont(s.value(x)), s.cont(s.value(u)))
-		s.give(x, dg)
-		s.give(u, du)
+		s.addGrad(x, dg)
+		s.addGrad(u, du)
 		return
 	}
 	ne, whole := t.NE(), s.value(x)
 	half := func(i int64) ggml.Tensor { return c.Cont(c.View(whole, ne, whole.NB(), i*ne[0]*4)) }
 	if swapped := t.Param(1) != 0; swapped {
 		dg, du := grads(half(1), half(0))
-		s.give(x, c.Concat(du, dg, 0))
+		s.addGrad(x, c.Concat(du, dg, 0))
 		return
 	}
 	dg, du := grads(half(0), half(1))
-	s.give(x, c.Concat(dg, du, 0))
+	s.addGrad(x, c.Concat(dg, du, 0))
 }

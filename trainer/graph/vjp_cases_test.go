@@ -31,7 +31,7 @@ var ruleCases = []ruleCase{
 		return r.add(r.ctx.Mul(r.add(r.ctx.Permute(x[0], [4]int{0, 2, 1, 3})), x[1]))
 	}},
 	{"W·x", [][]int64{{8, 5}, {8, 3, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
-		return r.product(&use{term: plain{r.with}, w: x[0], x: x[1]})
+		return r.product(&weightProduct{linear: unadapted{r.ops}, w: x[0], x: x[1]})
 	}},
 	{"SCALE", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.ScaleBias(x[0], -1.5, 0.3)) }},
 	{"MUL_MAT", [][]int64{{8, 5}, {8, 7}}, of2((*ggml.Context).MulMat)},

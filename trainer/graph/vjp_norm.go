@@ -21,18 +21,18 @@ func vjpNorm(s *sweep, t, dy ggml.Tensor) error {
 	variance := mean(c.Sqr(c.Sub(x, mean(x))))
 	r := c.Sqrt(c.ScaleBias(variance, 1, t.ParamF(0)))
 	dx := c.Sub(c.Sub(dy, mean(dy)), c.Mul(y, mean(c.Mul(dy, y))))
-	s.give(t.Src(0), c.Div(dx, r))
+	s.addGrad(t.Src(0), c.Div(dx, r))
 	return nil
 }
 
-// giveSinks gives attention sinks [n_head] their gradient. A sink takes part in the softmax of each row of its head and
+// addSinksGrad adds to the gradient of attention sinks [n_head]. A sink takes part in the softmax of each row of its head and
 // gets the share y₀ = 1 − Σ y, which nobody reads: its gradient is −y₀·Σ dy ⊙ y, for y and dy [n_kv, T, n_head, S].
-func (s *sweep) giveSinks(sinks, y, dy ggml.Tensor) {
+func (s *sweep) addSinksGrad(sinks, y, dy ggml.Tensor) {
 	c, ne := s.ctx, y.NE()
 	share := c.ScaleBias(c.SumRows(y), -1, 1)
 	d := c.Neg(c.Mul(c.SumRows(c.Mul(dy, y)), share))
 	heads := c.SumRows(c.Reshape(d, ne[1], ne[2]*ne[3]))
-	s.giveSum(sinks, c.Reshape(heads, ne[2], ne[3]), ggml.Tensor{})
+	s.addSumGrad(sinks, c.Reshape(heads, ne[2], ne[3]), ggml.Tensor{})
 }
 
 // y = x/r by rows, r = max(‖x‖, ε): dx = (dy − y·Σ dy ⊙ y)/r, and dy/r where ε is the larger one, a constant.
@@ -46,6 +46,6 @@ func vjpL2Norm(s *sweep, t, dy ggml.Tensor) error {
 	r := c.Clamp(c.Sqrt(c.SumRows(c.Sqr(s.cont(s.value(x))))), eps, float32(math.Inf(1)))
 	longer := c.Step(c.ScaleBias(r, 1, -eps))
 	dot := c.Mul(c.SumRows(c.Mul(dy, y)), longer)
-	s.give(x, c.Div(c.Sub(dy, c.Mul(y, dot)), r))
+	s.addGrad(x, c.Div(c.Sub(dy, c.Mul(y, dot)), r))
 	return nil
 }

@@ -10,14 +10,14 @@ import (
 
 // y has the elements of x in the same order: so has dx those of dy.
 func vjpReshape(s *sweep, t, dy ggml.Tensor) error {
-	s.giveReshaped(t.Src(0), dy)
+	s.addReshapedGrad(t.Src(0), dy)
 	return nil
 }
 
-func (s *sweep) giveReshaped(x, dy ggml.Tensor) {
+func (s *sweep) addReshapedGrad(x, dy ggml.Tensor) {
 	if s.needs[x] {
 		ne := x.NE()
-		s.give(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
+		s.addGrad(x, s.ctx.Reshape(s.cont(dy), ne[:]...))
 	}
 }
 
@@ -26,7 +26,7 @@ func (s *sweep) giveReshaped(x, dy ggml.Tensor) {
 func vjpView(s *sweep, t, dy ggml.Tensor) error {
 	x := t.Src(0)
 	if nameOf(x) == attention { // its result
-		s.give(x, dy)
+		s.addGrad(x, dy)
 		return nil
 	}
 	for !x.IsContiguous() && (x.Op() == "VIEW" || x.Op() == "PERMUTE" || x.Op() == "TRANSPOSE") {
@@ -40,11 +40,11 @@ func vjpView(s *sweep, t, dy ggml.Tensor) error {
 	}
 	if total, ok := s.totals[x]; ok {
 		window := s.ctx.View(total, t.NE(), t.NB(), offsetIn(t, x))
-		s.each(x, s.ctx.AddInPlace(window, s.cont(dy)))
+		s.addNode(x, s.ctx.AddInPlace(window, s.cont(dy)))
 		return nil
 	}
 	if x.Elements() == t.Elements() && t.IsContiguous() {
-		s.giveReshaped(x, dy)
+		s.addReshapedGrad(x, dy)
 		return nil
 	}
 	base, ok := s.grads[x]
@@ -63,12 +63,12 @@ func vjpPermute(s *sweep, t, dy ggml.Tensor) error {
 	for i, axis := range permutation(t) {
 		inverse[axis] = i
 	}
-	s.give(t.Src(0), s.ctx.Permute(dy, inverse))
+	s.addGrad(t.Src(0), s.ctx.Permute(dy, inverse))
 	return nil
 }
 
 func vjpTranspose(s *sweep, t, dy ggml.Tensor) error {
-	s.give(t.Src(0), s.ctx.Transpose(dy))
+	s.addGrad(t.Src(0), s.ctx.Transpose(dy))
 	return nil
 }
 
@@ -80,10 +80,10 @@ func vjpConcat(s *sweep, t, dy ggml.Tensor) error {
 		return s.cont(s.ctx.View(dy, x.NE(), dy.NB(), offset))
 	}
 	if s.needs[a] {
-		s.give(a, part(a, 0))
+		s.addGrad(a, part(a, 0))
 	}
 	if s.needs[b] {
-		s.give(b, part(b, a.NE()[dim]*dy.NB()[dim]))
+		s.addGrad(b, part(b, a.NE()[dim]*dy.NB()[dim]))
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func vjpConcat(s *sweep, t, dy ggml.Tensor) error {
 // y is x, tiled: dx = Σ dy over the tiles.
 func vjpRepeat(s *sweep, t, dy ggml.Tensor) error {
 	if x := t.Src(0); s.needs[x] {
-		s.give(x, s.reduce(dy, x))
+		s.addGrad(x, s.reduce(dy, x))
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func vjpRepeat(s *sweep, t, dy ggml.Tensor) error {
 // y [1, m] = Σ x over the rows of x [n, m]: dx = dy in every element of the row.
 func vjpSumRows(s *sweep, t, dy ggml.Tensor) error {
 	if x := t.Src(0); s.needs[x] {
-		s.give(x, s.ctx.Repeat(s.cont(dy), x))
+		s.addGrad(x, s.ctx.Repeat(s.cont(dy), x))
 	}
 	return nil
 }
@@ -114,11 +114,11 @@ func vjpGetRows(s *sweep, t, dy ggml.Tensor) error {
 		return s.unsupported(t, "rows of several tables have no derivative rule")
 	}
 	dy = s.cont(dy)
-	if total, ok := s.totals[x]; ok && s.with.native {
-		s.each(x, kernels.AddRows(s.ctx, total, dy, ids))
+	if total, ok := s.totals[x]; ok && s.ops.native {
+		s.addNode(x, kernels.AddRows(s.ctx, total, dy, ids))
 		return nil
 	}
-	s.give(x, s.ctx.GetRowsBack(dy, ids, x))
+	s.addGrad(x, s.ctx.GetRowsBack(dy, ids, x))
 	return nil
 }
 

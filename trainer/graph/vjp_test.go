@@ -44,7 +44,7 @@ func TestEveryRuleEqualsFiniteDifferences(t *testing.T) {
 			for _, native := range []bool{false, true} {
 				for _, totals := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%s keepAll=%v native=%v totals=%v", c.name, keepAll, native, totals), func(t *testing.T) {
-						for op := range checkRule(t, c, keepAll, products{native}, totals) {
+						for op := range checkRule(t, c, keepAll, opSet{native}, totals) {
 							tested[op] = true
 						}
 					})
@@ -61,7 +61,7 @@ func TestEveryRuleEqualsFiniteDifferences(t *testing.T) {
 
 // checkRule compares the gradients of L = Σ dy ⊙ y with central differences, for every element of every leaf. It returns
 // the operations that were swept. With totals the gradients are added where those of trained tensors are.
-func checkRule(t *testing.T, c ruleCase, keepAll bool, with products, totals bool) map[string]bool {
+func checkRule(t *testing.T, c ruleCase, keepAll bool, with opSet, totals bool) map[string]bool {
 	cpu, err := ggml.NewCPU(1)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products, totals boo
 	}
 	defer ctx.Close()
 	var leaves []ggml.Tensor
-	what := trained{totals: map[ggml.Tensor]ggml.Tensor{}}
+	what := trainedSet{totals: map[ggml.Tensor]ggml.Tensor{}}
 	for i, ne := range c.shapes {
 		leaf := ctx.NewTensor(ggml.F32, ne...).SetName(fmt.Sprint("x", i)).SetInput()
 		leaves = append(leaves, leaf)
@@ -96,7 +96,7 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with products, totals boo
 	dy := ctx.NewTensor(ggml.F32, ne[:]...).SetName("dy").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{y: dy}}
 	var sums []ggml.Tensor
-	s.each = func(_, sum ggml.Tensor) { sums = append(sums, sum) }
+	s.addNode = func(_, sum ggml.Tensor) { sums = append(sums, sum) }
 	if err := s.backward(); err != nil {
 		t.Fatal(err)
 	}

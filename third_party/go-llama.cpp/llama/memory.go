@@ -66,7 +66,7 @@ const (
 	ropeIMRoPE = 40
 )
 
-// Len is the number of positions that seq takes up in memory: one more than its last position.
+// Len returns the number of positions that seq takes up in memory: one more than its last position.
 func (c *Context) Len(seq int32) int {
 	mem := c.memory()
 	if mem == nil || !c.validSeq(seq) {
@@ -79,7 +79,7 @@ func (c *Context) Len(seq int32) int {
 // that attend in both directions (BERT and the like) remember nothing.
 func (c *Context) HasMemory() bool { return c.memory() != nil }
 
-// memory is nil where HasMemory is false.
+// memory returns nil where HasMemory is false.
 func (c *Context) memory() C.llama_memory { return C.llama_get_memory(c.p) }
 
 func (c *Context) validSeq(seq int32) bool { return seq >= 0 && int(seq) < c.NSeqMax() }

@@ -7,67 +7,67 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// term is the product of one weight W [n_in, n_out] with activations, adapted or not. adapter/'s plain-Go forward and
-// backward are the reference of the adapted ones.
-type term interface {
-	// forward is y = (W + ΔW)·x, [n_out, N], for x [n_in, N].
+// linear is the product of one weight W [n_in, n_out] with activations, adapted or not. The plain-Go forward and backward
+// of package adapter are the oracle of the adapted ones.
+type linear interface {
+	// forward returns y = (W + ΔW)·x, [n_out, N], for x [n_in, N].
 	forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor
-	// backward returns, for dy [n_out, N], the gradient of each factor in the order of adapter.Factors.Mats, and
+	// backward returns, for dy [n_out, N], the gradient of each factor in the order of adapter.Factors.Matrices, and
 	// dx [n_in, N] = (W + ΔW)ᵀ·dy unless it is not wanted. That of W itself is the sweep's.
 	backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor)
-	// leaves are the factors' tensors, in that order.
+	// leaves returns the factors' tensors, in that order.
 	leaves() []ggml.Tensor
 }
 
-// products says what the heavy products of a graph are made of: kernels of our own, which run on the CPU, or operations
-// that every backend has and that are the kernels' oracle.
-type products struct{ native bool }
+// opSet says what the heavy operations of a graph are made of: kernels of our own, which run on the CPU (native), or ggml's
+// operations, which every backend has and which are the kernels' oracle.
+type opSet struct{ native bool }
 
-// constants are the vectors that the term of f reads besides its factors.
-func constants(f adapter.Factors) [][]float32 {
+// constantsOf returns the vectors that the linear of f reads beside its factors.
+func constantsOf(f adapter.Factors) [][]float32 {
 	if d, ok := f.(*adapter.DoRA); ok {
 		return [][]float32{d.BaseSquares()}
 	}
 	return nil
 }
 
-// newTerm makes the term of f over the tensors of its factors, in the order of f.Mats, and those of its constants.
-func (p products) newTerm(f adapter.Factors, mats, constants []ggml.Tensor) term {
+// newLinear makes the linear of f over the tensors of its factors, in the order of f.Matrices, and those of its constants.
+func (p opSet) newLinear(f adapter.Factors, mats, constants []ggml.Tensor) linear {
 	switch f.Method() {
 	case adapter.MethodLoRA:
-		return &lora{products: p, a: mats[0], b: mats[1], scale: f.Scale()}
+		return &lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}
 	case adapter.MethodDual:
-		return &dual{products: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale()}
+		return &dual{opSet: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale()}
 	case adapter.MethodDoRA:
-		return &dora{lora: lora{products: p, a: mats[0], b: mats[1], scale: f.Scale()}, m: mats[2], squares: constants[0]}
+		return &dora{lora: lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}, m: mats[2], squares: constants[0]}
 	}
-	panic("internal error: graph: no term for " + string(f.Method()))
+	panic("internal error: graph: no linear for " + string(f.Method()))
 }
 
-// mul is W·x [n_out, …] for W [n_in, n_out] and x [n_in, …].
-func (p products) mul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
+// mul returns W·x [n_out, …] for W [n_in, n_out] and x [n_in, …].
+func (p opSet) mul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	if p.native {
 		return kernels.WeightMul(c, w, contiguous(c, x))
 	}
 	return c.MulMat(w, x)
 }
 
-// mulT is Wᵀ·dy [n_in, …] for W [n_in, n_out] of any type that ggml can decode and dy [n_out, …].
-func (p products) mulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
+// mulT returns Wᵀ·dy [n_in, …] for W [n_in, n_out] of any type that ggml can decode and dy [n_out, …].
+func (p opSet) mulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
 	if p.native {
 		return kernels.WeightMulT(c, w, dy)
 	}
 	return mulTransposed(c, w, dy)
 }
 
-// plain is y = W·x.
-type plain struct{ products }
+// unadapted is y = W·x.
+type unadapted struct{ opSet }
 
-func (p plain) leaves() []ggml.Tensor { return nil }
+func (p unadapted) leaves() []ggml.Tensor { return nil }
 
-func (p plain) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor { return p.mul(c, w, x) }
+func (p unadapted) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor { return p.mul(c, w, x) }
 
-func (p plain) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ []ggml.Tensor, dx ggml.Tensor) {
+func (p unadapted) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ []ggml.Tensor, dx ggml.Tensor) {
 	if wantDX {
 		dx = p.mulT(c, w, dy)
 	}
@@ -76,7 +76,7 @@ func (p plain) backward(c *ggml.Context, w, _, dy ggml.Tensor, wantDX bool) (_ [
 
 // lora is y = W·x + s·B·(A·x). The kernel adds s·B·A to W block by block, which costs r/N of the product.
 type lora struct {
-	products
+	opSet
 	a, b  ggml.Tensor // A [n_in, r], B [r, n_out]
 	scale float32
 }
@@ -99,7 +99,7 @@ func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 		return []ggml.Tensor{da, db}, dx
 	}
 	sdy := c.Scale(dy, l.scale)
-	t := c.MulMat(l.a, x)                   // [r, N], cheaper to form again than to keep
+	t := c.MulMat(l.a, x)                   // [r, N], cheaper to recompute than to keep
 	dt := c.MulMat(transposed(c, l.b), sdy) // [r, N]
 	da := c.MulMat(transposed(c, x), transposed(c, dt))
 	db := c.MulMat(transposed(c, t), transposed(c, sdy))
@@ -109,17 +109,17 @@ func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 	return []ggml.Tensor{da, db}, dx
 }
 
-// dual is y = (W + ΔW)·x with ΔW = s·ReLU(B·A) ⊙ sign(D·C). The composed form computes W·x + ΔW·x, as inference with an
+// dual is y = (W + ΔW)·x with ΔW = s·ReLU(B·A) ⊙ sign(D·C). The reference form computes W·x + ΔW·x, as inference with an
 // exported adapter does; the kernel adds ΔW to W tile by tile. Both leave a product as it is while B is zero.
 type dual struct {
-	products
+	opSet
 	a, b, c, d ggml.Tensor // A [n_in, r1], B [r1, n_out], C [n_in, r2], D [r2, n_out]
 	scale      float32
 }
 
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
-// masks are M = B·A and sign(N), N = D·C, both [n_in, n_out]. They are formed where they are needed and never kept:
+// masks returns M = B·A and sign(N), N = D·C, both [n_in, n_out]. They are computed where they are needed and never kept:
 // r multiplications an entry are cheaper than memory for whole matrices from the forward to the backward pass.
 func (d *dual) masks(c *ggml.Context) (m, sign ggml.Tensor) {
 	m = c.MulMat(transposed(c, d.a), d.b)
@@ -163,10 +163,10 @@ func factorGrads(c *ggml.Context, dp, a, b ggml.Tensor) (da, db ggml.Tensor) {
 	return c.MulMat(transposed(c, dp), transposed(c, b)), c.MulMat(a, dp)
 }
 
-// transposed is t with dimensions 0 and 1 swapped, in memory.
+// transposed returns t with dimensions 0 and 1 swapped, in memory.
 func transposed(c *ggml.Context, t ggml.Tensor) ggml.Tensor { return c.Cont(c.Transpose(t)) }
 
-// contiguous is t in contiguous memory.
+// contiguous returns t in contiguous memory.
 func contiguous(c *ggml.Context, t ggml.Tensor) ggml.Tensor {
 	if t.IsContiguous() {
 		return t
@@ -174,7 +174,8 @@ func contiguous(c *ggml.Context, t ggml.Tensor) ggml.Tensor {
 	return c.Cont(t)
 }
 
-// mulTransposed is aᵀ-transposed·dy: for a [k, n, …] of any type that ggml can decode and dy [n, m, …] it is [k, m, …].
+// mulTransposed returns a·dy, [k, m, …], for a [k, n, …] of any type that ggml can decode and dy [n, m, …]; ggml's own
+// product is aᵀ·b.
 func mulTransposed(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
 	if a.Type() != ggml.F32 {
 		a = c.Cast(a, ggml.F32)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"finetune/gguf"
@@ -47,7 +48,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// scriptT is a test in which a script skips as all tests do, for which it has one reason: that it is long.
+// scriptT is a test in which a script skips as all tests do: because it is long, or because a program is missing, which
+// it says as "no PROGRAM".
 type scriptT struct{ *testing.T }
 
 func (t scriptT) Run(name string, run func(testscript.T)) {
@@ -56,7 +58,11 @@ func (t scriptT) Run(name string, run func(testscript.T)) {
 
 func (t scriptT) Skip(why ...any) {
 	t.Helper()
-	need.Skip(t.T, need.Time, fmt.Sprint(why...))
+	kind, text := need.Time, fmt.Sprint(why...)
+	if strings.HasPrefix(text, "no ") {
+		kind = need.App
+	}
+	need.Skip(t.T, kind, text)
 }
 
 func (t scriptT) Verbose() bool { return testing.Verbose() }

@@ -34,9 +34,9 @@ func LoadQuestions(path string, o QuestionOptions) ([]Question, error) {
 }
 
 func loadQuestions(path string, o QuestionOptions) ([]Question, error) {
-	if format, err := formatOf(path, Auto); err != nil {
+	if format, err := formatOf(path, formatAuto); err != nil {
 		return nil, err
-	} else if format == Text {
+	} else if format == formatText {
 		return nil, &UnsupportedError{Path: path, Msg: "a text has no questions, want .jsonl or .json", Err: errNotText}
 	}
 	e, err := newQuestionEncoder(o)
@@ -132,7 +132,7 @@ func (e *questionEncoder) delimiter(q Question, context, choice string) string {
 
 // whole tokenizes a text from its beginning.
 func (e *questionEncoder) whole(text string) ([]int32, error) {
-	var x Example
+	var x example
 	err := e.begin(&x, text, false)
 	return x.Tokens, err
 }

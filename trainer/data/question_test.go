@@ -9,6 +9,7 @@ import (
 
 	"finetune/chat"
 	"finetune/internal/hint"
+	"finetune/internal/need"
 )
 
 // described writes a question as its choices behind the prompt, each in «», and the right one with a star.
@@ -133,16 +134,18 @@ func TestBadQuestions(t *testing.T) {
 // Every question of the three real sets.
 func TestRealQuestions(t *testing.T) {
 	for name, want := range map[string]string{"ARC-Easy": "2376, 3 to 5", "boolq": "3270, 2 to 2", "openbookqa": "500, 4 to 4"} {
-		all, err := LoadQuestions(shared(t, "tasks/"+name+"-test.json"), QuestionOptions{Tokenizer: byteTokenizer{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		least, most := 99, 0
-		for _, q := range all {
-			least, most = min(least, len(q.Choices)), max(most, len(q.Choices))
-		}
-		if got := fmt.Sprintf("%d, %d to %d", len(all), least, most); got != want {
-			t.Errorf("%s: questions and choices %s, want %s", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			all, err := LoadQuestions(need.Shared(t, "tasks/"+name+"-test.json"), QuestionOptions{Tokenizer: byteTokenizer{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			least, most := 99, 0
+			for _, q := range all {
+				least, most = min(least, len(q.Choices)), max(most, len(q.Choices))
+			}
+			if got := fmt.Sprintf("%d, %d to %d", len(all), least, most); got != want {
+				t.Errorf("questions and choices %s, want %s", got, want)
+			}
+		})
 	}
 }

@@ -120,14 +120,11 @@ func (e *questionEncoder) context(q Question) (string, error) {
 
 // delimiter is what stands between the text in front and a choice.
 func (e *questionEncoder) delimiter(q Question, context, choice string) string {
-	spaced := func(r rune) bool { return unicode.IsSpace(r) }
-	switch {
-	case e.template != nil && q.lead == "": // the template's own end is in front
-	case strings.LastIndexFunc(context, spaced) == len(context)-1, strings.IndexFunc(choice, spaced) == 0:
-	default:
-		return " "
+	spaced := strings.TrimRightFunc(context, unicode.IsSpace) != context || strings.TrimLeftFunc(choice, unicode.IsSpace) != choice
+	if startsAnswer := e.template != nil && q.lead == ""; startsAnswer || spaced {
+		return ""
 	}
-	return ""
+	return " "
 }
 
 // whole tokenizes a text from its beginning.

@@ -27,7 +27,7 @@ native := third_party/go-llama.cpp
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build demo base test test-fast test-apps test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build demo base test test-short test-fast test-apps test-sanitize test-neon lint bench bench-kernels env help
 
 build: ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -35,10 +35,11 @@ build: ## build bin/finetune (the default)
 demo: build ## show the whole job on a small model and task that come with the program
 	bin/finetune demo
 
-test: ## run every test, Modelfiles against Ollama's own packages among them
-	cd $(native) && go test -timeout 30m ./...
-	go test -timeout 30m ./...
-	cd apps && go test ./ollama
+test: ## run every test of all modules, and end with what was skipped, and why
+	go run ./cmd/runtests -timeout=30m $(native):./... .:./... apps:./...
+
+test-short: ## run the tests but those that take more than some seconds each
+	go run ./cmd/runtests -short $(native):./... .:./... apps:./ollama
 
 test-fast: ## run the tests that need no native code, in seconds
 	CGO_ENABLED=0 go test $(pure)
@@ -46,35 +47,14 @@ test-fast: ## run the tests that need no native code, in seconds
 # Where the apps are kept between runs: node-llama-cpp from npm (80 MB), and llama-cpp-python built from PyPI's source.
 export APPS ?= /tmp/finetune-apps
 
-test-apps: ## let three llama.cpp apps load an exported adapter: half a minute, the first time with their installation ten
-	cd apps && go test -timeout 60m -count 1 -v .
+test-apps: ## install two llama.cpp apps, ten minutes, and let them load exported adapters as make test does where they are
+	cd apps && INSTALL_APPS=1 go test -timeout 60m -count 1 -v .
 
-# Every kernel with the checks that need neither Go nor ggml; gemm.c is a part of check_scratch.c.
-kernels = cd kernels && $(1) -std=gnu11 -I. testdata/check_*.c $(filter-out gemm.c,$(notdir $(wildcard kernels/*.c))) -lm -lpthread -o $(CURDIR)/bin/$(2)
-# Whether $(1) makes programs that run with $(2).
-works   = mkdir -p bin && echo 'int main(void) { return 0; }' | $(1) -x c - -o bin/probe 2>/dev/null && $(2) bin/probe 2>/dev/null
-# Sanitizers want fixed places in memory, where the system may put something else at random.
-steady  = $(shell setarch $(machine) -R true 2>/dev/null && echo setarch $(machine) -R)
-# The kernels built with flags $(1) as bin/$(2) and run with arguments $(3).
-checked = if $(call works,$(CC) $(1),$(steady)); then set -ex; ($(call kernels,$(CC) -g $(1),$(2))); $(steady) bin/$(2) $(3); \
-  else echo "skipped: the kernels under $(1), which does not start here"; fi
+test-sanitize: ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, as make test does too
+	go test -count 1 -v -run '^TestKernelsUnderSanitizers$$' ./kernels
 
-test-sanitize: ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer
-	@$(call checked,-O1 -fsanitize=address -fsanitize=undefined -fno-sanitize-recover=all,check_memory)
-	@$(call checked,-O2 -fsanitize=thread,check_threads,best)
-
-# On arm64 the compiler's own code, elsewhere in an emulator.
-ifneq ($(filter aarch64 arm64,$(machine)),)
-  NEON_CC  ?= $(CC)
-else
-  NEON_CC  ?= aarch64-linux-gnu-gcc -static
-  NEON_RUN ?= $(shell command -v qemu-aarch64-static || echo qemu-aarch64)
-endif
-
-test-neon: ## run the kernels for arm64, on other machines with a cross compiler and an emulator
-	@if $(call works,$(NEON_CC),$(NEON_RUN)); then set -ex; \
-	  ($(call kernels,$(NEON_CC) -O2,check_neon)); $(NEON_RUN) bin/check_neon best; \
-	else echo "skipped: the kernels for arm64 ($(strip $(NEON_CC) $(NEON_RUN)): Debian's gcc-aarch64-linux-gnu, libc6-dev-arm64-cross, qemu-user)"; fi
+test-neon: ## run the kernels for arm64, on other machines with a cross compiler and an emulator, as make test does too
+	go test -count 1 -v -run '^TestKernelsForARM64$$' ./kernels
 
 # The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.
 compilers = $(foreach cc,$(CC) gcc-11 clang aarch64-linux-gnu-gcc,$(if $(shell command -v $(cc)),$(cc)))

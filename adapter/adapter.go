@@ -1,6 +1,6 @@
-// Package adapter is what a run trains and what becomes of it: the factors of
-// LoRA, Dual LoRA and DoRA, the weights they are put on, their files, and the ways
-// from what is no LoRA to the plain GGUF LoRA that llama.cpp loads.
+// Package adapter holds what a run trains: the factors of LoRA, Dual LoRA and DoRA,
+// and the weights that they are put on. It reads and writes their files, and makes of
+// what is no LoRA the plain GGUF LoRA that llama.cpp loads.
 //
 // The shapes follow ggml, fastest dimension first. Legend: W is a base weight
 // [n_in, n_out] and y = (W + ΔW)·x; A and C are [n_in, rank], B and D are
@@ -18,7 +18,7 @@
 //	err = a.Save("adapter.gguf") // and Load, Decompose, WriteLoRA, WriteExact
 //
 // [Adapter.Scaled], [Rerank] and [Combine] make adapters of adapters, [Diff] and
-// [SpectrumOf] say what is in them; package toolbox does all of that to files.
+// [SpectrumOf] say what is in them; package fileops does all of that to files.
 //
 // A file that is damaged is a [*FormatError], one that is valid but not handled a
 // [*UnsupportedError]; errors of package gguf and of the file system pass through.
@@ -38,7 +38,7 @@ import (
 type Adapter struct {
 	Architecture string   // general.architecture of the base, such as "llama"
 	BaseName     string   // general.name of the base, for people; may be empty
-	BaseHash     string   // [Base.Hash] of the base; empty if not known
+	BaseHash     string   // model.Identity.Hash of the base; empty if not known
 	Weights      []Weight // by block, then by name; never two of one name, all of one method
 
 	// Type is that of the factors in the file that was read, as LoRAOptions has it;
@@ -88,8 +88,8 @@ func (a *Adapter) Init(seed uint64) {
 	}
 }
 
-// Method is that of the weights' factors, "" if there are none. What an adapter was
-// trained with, if that is known, is its Meta's [KeyMethod].
+// Method returns the method of the weights' factors, "" if there are none. What an
+// adapter was trained with, if that is known, is its Meta's [KeyMethod].
 func (a *Adapter) Method() Method {
 	if len(a.Weights) == 0 {
 		return ""
@@ -97,7 +97,8 @@ func (a *Adapter) Method() Method {
 	return a.Weights[0].Method()
 }
 
-// Rank is the largest rank of a weight. Adapters that [Build] made have one for all.
+// Rank returns the largest rank of a weight. Adapters that [Build] made have one for
+// all.
 func (a *Adapter) Rank() int {
 	rank := 0
 	for _, w := range a.Weights {
@@ -106,8 +107,9 @@ func (a *Adapter) Rank() int {
 	return rank
 }
 
-// Alpha is that of the first weight, and of all in adapters that Build made: what
-// makes llama.cpp's alpha/rank the scale of ΔW. The user's own may be another.
+// Alpha returns the alpha of the first weight, which is that of all in adapters that
+// Build made: what makes llama.cpp's alpha/rank the scale of ΔW. The user's own may be
+// another.
 func (a *Adapter) Alpha() float32 {
 	if len(a.Weights) == 0 {
 		return 0
@@ -130,7 +132,7 @@ func (a *Adapter) Parameters() int {
 func (a *Adapter) Tensors() []Tensor {
 	var all []Tensor
 	for _, w := range a.Weights {
-		for _, m := range w.Mats() {
+		for _, m := range w.Matrices() {
 			all = append(all, Tensor{w.Name + "." + m.Suffix, m})
 		}
 	}
@@ -140,7 +142,7 @@ func (a *Adapter) Tensors() []Tensor {
 // Tensor is a factor with its full name.
 type Tensor struct {
 	Name string
-	Named
+	NamedFactor
 }
 
 // Weight returns the factors of a tensor of the base, and false if it has none.

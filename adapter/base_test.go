@@ -2,38 +2,15 @@ package adapter
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/need"
+	"finetune/internal/testmodel"
 	"finetune/model"
 )
-
-// data returns a file of the data folder that lies beside the repository.
-func data(t *testing.T, name string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(mod), "module finetune\n") {
-			break
-		}
-		if dir == filepath.Dir(dir) {
-			t.Skip("the repository's root was not found")
-		}
-		dir = filepath.Dir(dir)
-	}
-	path := filepath.Join(dir, "..", "shared", "data", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s: put the data folder beside the repository", path)
-	}
-	return path
-}
 
 func readBase(t *testing.T, path string) model.Identity {
 	t.Helper()
@@ -50,15 +27,25 @@ func readBase(t *testing.T, path string) model.Identity {
 }
 
 func TestQuantizationsOfOneModelShareTheirHash(t *testing.T) {
-	first := readBase(t, data(t, "models/stories260K-f32.gguf"))
-	for _, name := range []string{"f16", "q8_0"} {
-		if b := readBase(t, data(t, "models/stories260K-"+name+".gguf")); b.Hash != first.Hash {
-			t.Errorf("%s has hash %s, f32 %s", name, b.Hash, first.Hash)
+	check := func(t *testing.T, model func(t *testing.T, typ gguf.Type) string) {
+		first := readBase(t, model(t, gguf.TypeF32))
+		for _, typ := range []gguf.Type{gguf.TypeF16, gguf.TypeQ8_0} {
+			if b := readBase(t, model(t, typ)); b.Hash != first.Hash {
+				t.Errorf("%s has hash %s, f32 %s", typ, b.Hash, first.Hash)
+			}
+		}
+		if len(first.Hash) != len("sha256:")+64 {
+			t.Errorf("hash %q", first.Hash)
 		}
 	}
-	if len(first.Hash) != len("sha256:")+64 {
-		t.Errorf("hash %q", first.Hash)
-	}
+	t.Run("made here", func(t *testing.T) {
+		check(t, func(t *testing.T, typ gguf.Type) string { return testmodel.Path(t, testmodel.Spec{Type: typ}) })
+	})
+	t.Run("made by llama.cpp", func(t *testing.T) {
+		check(t, func(t *testing.T, typ gguf.Type) string {
+			return need.Shared(t, "models/stories260K-"+typ.String()+".gguf")
+		})
+	})
 }
 
 func TestATrainedNormChangesTheHash(t *testing.T) {

@@ -16,8 +16,8 @@ type based interface {
 	bound() bool
 }
 
-// NeedsBase tells whether ΔW depends on the weights of the base, so that [Adapter.Bind]
-// has to be called before it is formed.
+// NeedsBase reports whether ΔW depends on the weights of the base, so that
+// [Adapter.Bind] has to be called before it is formed.
 func (a *Adapter) NeedsBase() bool { return a.Method().kind().needsBase }
 
 // Bind gives factors whose ΔW depends on the weights of the base those weights, which
@@ -33,7 +33,7 @@ func (a *Adapter) Bind(f *gguf.File, decode Decoder) error {
 	return nil
 }
 
-// Bind is [Adapter.Bind] for one weight.
+// Bind does for one weight what [Adapter.Bind] does for all.
 func (w Weight) Bind(f *gguf.File, decode Decoder) error {
 	b, ok := w.Factors.(based)
 	if !ok {
@@ -100,7 +100,7 @@ func checkBound(name string, c change) error {
 	return nil
 }
 
-// checkBound is that for all weights.
+// checkBound does that for all weights.
 func (a *Adapter) checkBound() error {
 	for _, w := range a.Weights {
 		if err := checkBound(w.Name, w.Factors); err != nil {

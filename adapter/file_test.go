@@ -343,7 +343,7 @@ func TestLoadTakesOtherToolsFiles(t *testing.T) {
 		if w.Rank() != want.rank || w.Scale() != want.scale {
 			t.Errorf("%s: rank %d, scale %v, want %d, %v", w.Name, w.Rank(), w.Scale(), want.rank, want.scale)
 		}
-		for _, m := range w.Mats() {
+		for _, m := range w.Matrices() {
 			for _, v := range m.Mat.Data {
 				// Q8_0's scale 0.5/127 is rounded to a half.
 				if !near.Enough(v, 0.5, 5e-4) {
@@ -428,7 +428,7 @@ func FuzzRead(f *testing.F) {
 	for _, m := range []Method{MethodLoRA, MethodDual, MethodDoRA} {
 		a := &Adapter{Architecture: "llama"}
 		factors, _ := New(m, 4, 3, 2, 1)
-		for _, m := range factors.Mats() {
+		for _, m := range factors.Matrices() {
 			for i := range m.Mat.Data {
 				m.Mat.Data[i] = float32(i)
 			}
@@ -453,7 +453,7 @@ func FuzzRead(f *testing.F) {
 		}
 		path := filepath.Join(t.TempDir(), "again.gguf")
 		if err := a.Save(path); err != nil {
-			t.Skip(err) // names that grew too long for ggml
+			return // names that grew too long for ggml
 		}
 		b := load(t, path)
 		wantSame(t, b, a)

@@ -12,24 +12,41 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"finetune/internal/need"
 )
 
-// folder is where the apps are kept between runs; the variable APPS names the folder of all.
-func folder(t *testing.T, name string) string {
+// installed is the file that says what was installed in a folder.
+const installed = "installed"
+
+// folder is where an app is kept between runs; the variable APPS names the folder of all. The test is skipped where the app
+// is not there.
+func folder(t *testing.T, name, app string) string {
 	t.Helper()
 	dir := filepath.Join(cmp.Or(os.Getenv("APPS"), filepath.Join(os.TempDir(), "finetune-apps")), name)
+	if _, err := os.Stat(filepath.Join(dir, installed)); err != nil {
+		mayInstall(t, app)
+	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
-// need skips the test where a program is missing.
-func need(t *testing.T, programs ...string) {
+// mayInstall skips the test unless apps are to be installed.
+func mayInstall(t *testing.T, app string) {
 	t.Helper()
-	for _, name := range programs {
+	if os.Getenv("INSTALL_APPS") != "1" {
+		need.Skip(t, need.App, app+" is not installed: make test-apps does that")
+	}
+}
+
+// programs skips the test where one of them is missing.
+func programs(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("skipped: no %s here", name)
+			need.Skip(t, need.App, "no "+name)
 		}
 	}
 }
@@ -38,19 +55,20 @@ func need(t *testing.T, programs ...string) {
 var outOfReach = regexp.MustCompile(`(?m)^.*(?:ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|E403|E404|ETARGET|` +
 	`NewConnectionError|ConnectionResetError|ReadTimeoutError|Could not find a version).*$`)
 
-// install runs a package client in a folder, once for each content of what it is told by. It skips the test where the
-// registry is out of reach, and fails it where what came from there does not install.
-func install(t *testing.T, dir, told string, client *exec.Cmd) {
+// install runs a package client in an app's folder, once for each content of what it is told by. It skips the test where
+// the registry is out of reach, and fails it where what came from there does not install.
+func install(t *testing.T, app, dir, told string, client *exec.Cmd) {
 	t.Helper()
-	done := filepath.Join(dir, "installed")
+	done := filepath.Join(dir, installed)
 	if had, err := os.ReadFile(done); err == nil && string(had) == told {
 		return
 	}
+	mayInstall(t, app)
 	start := time.Now()
 	client.Dir = dir
 	out, err := client.CombinedOutput()
 	if why := outOfReach.Find(out); err != nil && why != nil {
-		t.Skipf("skipped: %s: the registry is out of reach: %s", strings.Join(client.Args[:2], " "), bytes.TrimSpace(why))
+		need.Skip(t, need.App, "the registry is out of reach: "+string(bytes.TrimSpace(why)))
 	}
 	if err != nil {
 		t.Fatalf("%s: %v: %s", client.Args[0], err, lastLines(out))

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"runtime"
 	"testing"
+
+	"finetune/internal/need"
 )
 
 // nodePrebuilt are node-llama-cpp's packages with a compiled llama.cpp, by GOOS/GOARCH.
@@ -20,12 +22,12 @@ var nodePrebuilt = map[string]string{
 // node answers with node-llama-cpp. The package's own install script would fetch or build a llama.cpp: it does not run, and
 // of the optional packages only the one for this machine's processor is installed.
 func node(t *testing.T, r request) []answer {
-	need(t, "node", "npm")
+	programs(t, "node", "npm")
 	prebuilt, ok := nodePrebuilt[runtime.GOOS+"/"+runtime.GOARCH]
 	if !ok {
-		t.Skipf("skipped: node-llama-cpp has no binary for %s/%s", runtime.GOOS, runtime.GOARCH)
+		need.Skip(t, need.App, "no binary of node-llama-cpp for "+runtime.GOOS+"/"+runtime.GOARCH)
 	}
-	dir := folder(t, "node")
+	dir := folder(t, "node", "node-llama-cpp")
 	told := put(t, "node/package.json", dir)
 	put(t, "node/complete.mjs", dir)
 	var manifest struct {
@@ -36,7 +38,7 @@ func node(t *testing.T, r request) []answer {
 	}
 	npm := exec.CommandContext(t.Context(), "npm", "install", "--ignore-scripts", "--omit=optional", "--no-save", "--no-audit", "--no-fund",
 		prebuilt+"@"+manifest.Dependencies["node-llama-cpp"])
-	install(t, dir, told, npm)
+	install(t, "node-llama-cpp", dir, told, npm)
 	script := exec.CommandContext(t.Context(), "node", "complete.mjs")
 	script.Dir, script.Env = dir, append(os.Environ(), "NODE_LLAMA_CPP_SKIP_DOWNLOAD=true")
 	return ask(t, script, r)

@@ -31,7 +31,7 @@ func prompt(sentence string) string {
 // request is what an app is asked, on its standard input.
 type request struct {
 	Model   string   `json:"model"`
-	Runs    []asked    `json:"runs"`
+	Runs    []asked  `json:"runs"`
 	Prompts []string `json:"prompts"`
 	Tokens  int      `json:"tokens"`
 	Context int      `json:"context"`

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"finetune/internal/need"
 )
 
 // cmakeArgs leave out of llama-cpp-python's build what a completion on a CPU does not need.
@@ -13,20 +15,20 @@ const cmakeArgs = "-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BU
 
 // python answers with llama-cpp-python, built from its source package.
 func python(t *testing.T, r request) []answer {
-	need(t, "python3", "cmake", "c++")
-	dir := folder(t, "python")
+	programs(t, "python3", "cmake", "c++")
+	dir := folder(t, "python", "llama-cpp-python")
 	told := put(t, "python/requirements.txt", dir)
 	put(t, "python/complete.py", dir)
 	interpreter := filepath.Join(dir, "venv", "bin", "python")
 	if _, err := os.Stat(interpreter); err != nil {
 		if out, err := exec.CommandContext(t.Context(), "python3", "-m", "venv", filepath.Join(dir, "venv")).CombinedOutput(); err != nil {
 			os.RemoveAll(filepath.Join(dir, "venv"))
-			t.Skipf("skipped: python3 makes no virtual environment: %s", lastLines(out))
+			need.Skip(t, need.App, "no virtual environment of python3: "+lastLines(out))
 		}
 	}
 	pip := exec.CommandContext(t.Context(), interpreter, "-m", "pip", "install", "-r", "requirements.txt")
 	pip.Env = append(os.Environ(), "CMAKE_ARGS="+cmakeArgs)
-	install(t, dir, told, pip)
+	install(t, "llama-cpp-python", dir, told, pip)
 	script := exec.CommandContext(t.Context(), interpreter, "complete.py")
 	script.Dir = dir
 	return ask(t, script, r)

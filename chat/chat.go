@@ -3,6 +3,9 @@
 //
 //	t, err := chat.ParseTemplate(source, vocab, time.Now())
 //	text, err := t.Render([]chat.Message{{Role: "user", Content: "Hello"}}, nil, true)
+//
+// What a template cannot be, or does not take, is an *Error in one line; a template comes with a downloaded model, and is
+// rendered within budgets of time and memory.
 package chat
 
 import (

@@ -28,8 +28,11 @@ func TestRoundTrips(t *testing.T) {
 			if r.Modules*2 != len(f.shapes) || r.RankMin != 4 || r.RankMax != 4 || r.ScaleMin != 4 || r.ScaleMax != 4 {
 				t.Errorf("report = %+v, want %d modules of rank 4 and scale 4", r, len(f.shapes)/2)
 			}
-			back, _ := mustRun(t, lora, PEFT, model)
+			back, r := mustRun(t, lora, PEFT, model)
 			sameFile(t, filepath.Join(back, peftWeights), weights)
+			if r.Alpha != 16 || len(r.Notes) > 0 {
+				t.Errorf("back: report = %+v, want alpha 16 and no notes", r)
+			}
 
 			if slices.Equal(m.mlx, noMLX) {
 				if _, err := Run(Config{From: peft, To: MLX, Model: model, Out: filepath.Join(t.TempDir(), "x")}); err == nil {
@@ -47,38 +50,6 @@ func TestRoundTrips(t *testing.T) {
 			sameFile(t, filepath.Join(mlx2, configFile), filepath.Join(mlx, configFile))
 		})
 	}
-}
-
-// The real adapter, which PEFT wrote for GPT-2 of 12 layers, 768 wide.
-func TestRealAdapterComesBackByteForByte(t *testing.T) {
-	peft := filepath.Join("..", "..", "shared", "data", "adapters", "peft-gpt2-r8")
-	if _, err := formatOf(peft); err != nil {
-		t.Skip("no ../shared/data: ", err)
-	}
-	model := gpt2Header(t)
-	lora, r := mustRun(t, peft, GGUF, model)
-	if r.Modules != 36 || r.RankMin != 8 || r.RankMax != 8 || r.Alpha != 32 || r.ScaleMin != 4 || len(r.Folded) != 0 {
-		t.Errorf("report = %+v, want 36 modules of rank 8, alpha 32, nothing folded", r)
-	}
-	back, _ := mustRun(t, lora, PEFT, model)
-	sameFile(t, filepath.Join(back, peftWeights), filepath.Join(peft, peftWeights))
-	var got, want map[string]any
-	for path, v := range map[string]*map[string]any{back: &got, peft: &want} {
-		if err := json.Unmarshal(readFile(t, filepath.Join(path, configFile)), v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for key, value := range got {
-		if key == "lora_dropout" { // of training; nothing remembers it
-			continue
-		}
-		if !reflect.DeepEqual(value, want[key]) {
-			t.Errorf("%s is %v, want %v as in the original", key, value, want[key])
-		}
-	}
-	mlx, _ := mustRun(t, peft, MLX, model)
-	again, _ := mustRun(t, mlx, PEFT, model)
-	sameFile(t, filepath.Join(again, peftWeights), filepath.Join(peft, peftWeights))
 }
 
 // A GGUF LoRA of ours is a GGUF LoRA to the rest of this project.
@@ -223,6 +194,37 @@ func TestTargetsAreExact(t *testing.T) {
 	}
 }
 
+// What deviates is named by the shortest end of a name that means it and nothing else.
+func TestPatternsAreShort(t *testing.T) {
+	model := tinyLlama(t)
+	m := mustModel(t, model)
+	for end, deviates := range map[string]func(mod module) bool{
+		"q_proj":                          func(mod module) bool { return strings.HasSuffix(mod.name, "q_proj") },
+		"model.layers.1.self_attn.q_proj": func(mod module) bool { return mod.layer == 1 && strings.HasSuffix(mod.name, "q_proj") },
+	} {
+		f := peftFolder(m, 4, func(mod module) bool { return mod.layer >= 0 && !deviates(mod) })
+		f.config["rank_pattern"], f.config["alpha_pattern"] = map[string]any{end: 8}, map[string]any{end: 32} // one scale for all
+		for _, mod := range m.modules {
+			if deviates(mod) {
+				f.add(mod.name, 8, mod)
+			}
+		}
+		peft := f.write(t)
+		lora, _ := mustRun(t, peft, GGUF, model)
+		back, _ := mustRun(t, lora, PEFT, model)
+		var got map[string]any
+		if err := json.Unmarshal(readFile(t, filepath.Join(back, configFile)), &got); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{"rank_pattern", "alpha_pattern"} {
+			if want := map[string]any{end: float64(f.config[key].(map[string]any)[end].(int))}; !reflect.DeepEqual(got[key], want) {
+				t.Errorf("%s is %v, want %v", key, got[key], want)
+			}
+		}
+		sameDeltas(t, deltas(t, back, m), deltas(t, peft, m))
+	}
+}
+
 // A language model within a larger one keeps its names.
 func TestWrappedNames(t *testing.T) {
 	model := tinyLlama(t)
@@ -289,7 +291,7 @@ func TestMLXLayout(t *testing.T) {
 	}
 	type settings struct {
 		Model        string
-		Finetune     any // ours, where there is something to say
+		Finetune     any    // ours, where there is something to say
 		FineTuneType string `json:"fine_tune_type"`
 		NumLayers    int    `json:"num_layers"`
 		Parameters   struct {
@@ -319,14 +321,17 @@ func TestMLXLayout(t *testing.T) {
 // An aLoRA keeps the tokens that switch it on, where the format has them.
 func TestInvocationTokens(t *testing.T) {
 	model := tinyLlama(t)
-	f := peftFolder(mustModel(t, model), 4, everySite)
-	f.config["alora_invocation_tokens"] = []int{5, 6, 7}
-	peft := f.write(t)
-	lora, _ := mustRun(t, peft, GGUF, model)
-	back, _ := mustRun(t, lora, PEFT, model)
-	config, err := readPEFTConfig(back)
-	if err != nil || !slices.Equal(config.invocation, []uint32{5, 6, 7}) {
-		t.Errorf("tokens %v, %v, want those of the original", config.invocation, err)
+	var peft string
+	for _, tokens := range [][]uint32{{5}, {5, 6, 7}} {
+		f := peftFolder(mustModel(t, model), 4, everySite)
+		f.config["alora_invocation_tokens"] = tokens
+		peft = f.write(t)
+		lora, _ := mustRun(t, peft, GGUF, model)
+		back, _ := mustRun(t, lora, PEFT, model)
+		config, err := readPEFTConfig(back)
+		if err != nil || !slices.Equal(config.invocation, tokens) {
+			t.Errorf("tokens %v, %v, want those of the original, %v", config.invocation, err, tokens)
+		}
 	}
 	if _, err := Run(Config{From: peft, To: MLX, Model: model, Out: filepath.Join(t.TempDir(), "x")}); err == nil {
 		t.Error("an aLoRA to MLX: no error")
@@ -346,5 +351,9 @@ func TestKeysOfOthers(t *testing.T) {
 	}
 	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], `prompt_prefix is left out: it is "Answer: "`) {
 		t.Errorf("notes %q, want one on prompt_prefix", r.Notes)
+	}
+	_, r = mustRun(t, ggufAdapter(t, lora, map[string]any{keyHFModel: nil}, nil), PEFT, model)
+	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "base_model_name_or_path is not known") {
+		t.Errorf("notes %q, want one on the base's name", r.Notes)
 	}
 }

@@ -73,6 +73,9 @@ func TestOrders(t *testing.T) {
 			t.Errorf("%s: rows = %v, %v, want %v", tt.order, got, err, tt.want)
 		}
 	}
+	if got, err := order("q-pairs").rows(d, heads{1, 1}); err != nil || !slices.Equal(got.from, permuted(flat(d), 1)) {
+		t.Errorf("one head: rows = %v, %v, want %v", got, err, permuted(flat(d), 1))
+	}
 	at := 0
 	for i, n := range []int{8 * d, 2 * d, 2 * d} { // torch.cat of q, k and v
 		o := order("qkv"[i:i+1] + "-of-qkv")

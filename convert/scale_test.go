@@ -29,6 +29,19 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+// LoraConfig: the scale is lora_alpha/r, and lora_alpha/√r with use_rslora.
+func TestScaleOf(t *testing.T) {
+	for _, c := range []struct {
+		stabilized bool
+		want       float64
+	}{{false, 3}, {true, 12}} {
+		p := &peftConfig{rank: 16, alpha: 48, stabilized: c.stabilized}
+		if rank, scale, err := p.scaleOf("model.layers.0.self_attn.q_proj"); rank != 16 || scale != c.want || err != nil {
+			t.Errorf("use_rslora %v: rank %d, scale %v, %v, want 16, %v", c.stabilized, rank, scale, err, c.want)
+		}
+	}
+}
+
 // A fold that cannot be undone, or of a module that is not there, leaves the others to be.
 func TestUnfold(t *testing.T) {
 	b := of(gguf.TypeF32, 1, 2, 3, 4)

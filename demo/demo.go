@@ -3,6 +3,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -37,8 +38,11 @@ const (
 
 // Options of a demo.
 type Options struct {
-	Dir     string // where its files go; a folder that is there already is left alone, and one with a number is taken
-	Threads int    // 0 = one a physical core
+	Dir     string // where its files go; a folder that exists already is left alone, and one with a number is taken
+	Threads int    // 0 = one per physical core
+
+	steps      int // of the training; 0 = what the demo shows
+	exportRank int // of the exported adapter; 0 = as retention needs it
 }
 
 // Result is what a demo has shown.
@@ -107,7 +111,7 @@ func Run(ctx context.Context, o Options, say func(string), report func(trainer.E
 		return nil, err
 	}
 	c := export.DefaultConfig()
-	c.Run, c.Out, c.Threads = r.Path(RunDir), r.Path(AdapterFile), o.Threads
+	c.Run, c.Out, c.Threads, c.Rank = r.Path(RunDir), r.Path(AdapterFile), o.Threads, o.exportRank
 	if r.Export, err = export.Run(ctx, c, say); err != nil {
 		return nil, err
 	}
@@ -120,13 +124,13 @@ func Run(ctx context.Context, o Options, say func(string), report func(trainer.E
 	return r, nil
 }
 
-// Path is that of a file of the demo.
+// Path returns the path of a file of the demo.
 func (r *Result) Path(name string) string { return filepath.Join(r.Dir, name) }
 
 func (r *Result) config(o Options) run.Config {
 	c := run.DefaultConfig()
 	c.Model, c.Data, c.Out = r.Path(BaseFile), r.Path(TaskFile), r.Path(RunDir)
-	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads = ctxLen, batch, steps, rank, rate, o.Threads
+	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads = ctxLen, batch, cmp.Or(o.steps, steps), rank, rate, o.Threads
 	return c
 }
 

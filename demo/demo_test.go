@@ -11,26 +11,36 @@ import (
 	"finetune/run"
 )
 
-// What the demo is to show: the form in nearly all held-out answers, and in none of the base's.
+// What the demo is to show: the form in nearly all held-out answers, and in none of the base's; some of them right.
 const (
 	leastInForm    = 9
 	leastRetention = 0.95
 )
 
+// What a tenth of the steps teaches: the form in most answers, and nothing right yet. Ten were seen in form. An export of the
+// rank of the training is measured once, where the demo looks for the smallest that keeps enough.
+const (
+	shortSteps  = 30
+	shortInForm = 6
+)
+
 func TestDemoTeachesTheForm(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "demo")
-	r, err := Run(context.Background(), Options{Dir: dir, Threads: 1}, func(string) {}, nil)
+	o, inForm, correct := Options{Dir: filepath.Join(t.TempDir(), "demo"), Threads: 1, steps: steps}, leastInForm, 1
+	if testing.Short() {
+		o.steps, o.exportRank, inForm, correct = shortSteps, rank, shortInForm, 0
+	}
+	r, err := Run(context.Background(), o, func(string) {}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.InForm.Before != 0 || r.InForm.After < leastInForm {
+	if r.InForm.Before != 0 || r.InForm.After < inForm {
 		t.Errorf("%d answers in the taught form before, %d after, want 0 and at least %d of %d: %+v",
-			r.InForm.Before, r.InForm.After, leastInForm, len(r.Answers), r.Answers)
+			r.InForm.Before, r.InForm.After, inForm, len(r.Answers), r.Answers)
 	}
-	if r.Correct.After == 0 || r.Correct.After > r.InForm.After {
-		t.Errorf("%d right answers after, %d in form", r.Correct.After, r.InForm.After)
+	if r.Correct.After < correct || r.Correct.After > r.InForm.After {
+		t.Errorf("%d right answers after, %d in form, want at least %d right", r.Correct.After, r.InForm.After, correct)
 	}
-	if !(r.Export.Retention >= leastRetention) || !(r.Train.ValLoss < r.Train.BaseValLoss) || len(r.Losses) != steps {
+	if !(r.Export.Retention >= leastRetention) || !(r.Train.ValLoss < r.Train.BaseValLoss) || len(r.Losses) != o.steps {
 		t.Errorf("retention %v, validation loss %v → %v, %d losses", r.Export.Retention, r.Train.BaseValLoss, r.Train.ValLoss, len(r.Losses))
 	}
 	for _, name := range []string{BaseFile, TaskFile, AdapterFile, filepath.Join(RunDir, run.AdapterFile)} {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math"
@@ -350,5 +351,57 @@ func TestForget(t *testing.T) {
 	after, err := f.Data("a")
 	if err != nil || !bytes.Equal(before, want) || !bytes.Equal(after, want) {
 		t.Errorf("data is %q before and %q after, %v, want %q", before, after, err, want)
+	}
+}
+
+// Errors of a file that was opened begin with its path, those of bytes with none.
+func TestErrorsNameTheFile(t *testing.T) {
+	b := NewBuilder()
+	b.AddTensor("a", TypeI8, []int64{1}, []byte{7})
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		f            *File
+		path, prefix string
+	}{{opened, path, fmt.Sprintf("gguf: %q: ", path)}, {decoded, "", "gguf: "}} {
+		if got := c.f.Path(); got != c.path {
+			t.Errorf("Path() = %q, want %q", got, c.path)
+		}
+		if _, err := c.f.Data("b"); !errors.Is(err, ErrNoTensor) || !strings.HasPrefix(err.Error(), c.prefix+`tensor "b"`) {
+			t.Errorf("Data of a tensor that is not there = %v, want ErrNoTensor after %q", err, c.prefix)
+		}
+		copied := NewBuilder()
+		copied.CopyTensor(c.f, "b")
+		if _, err := copied.WriteTo(io.Discard); !errors.Is(err, ErrNoTensor) {
+			t.Errorf("CopyTensor of a tensor that is not there: %v, want ErrNoTensor", err)
+		}
+		if err := c.f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestCloseClosesAllParts(t *testing.T) {
+	first, second, closed := errors.New("first"), errors.New("second"), 0
+	closing := func(err error) *part {
+		return &part{head: &header{}, close: func() error { closed++; return err }}
+	}
+	f := newFile([]*part{closing(nil), closing(first), closing(second), closing(nil)})
+	if err := f.Close(); err != first || closed != 4 {
+		t.Errorf("Close = %v after %d parts, want %v after 4", err, closed, first)
 	}
 }

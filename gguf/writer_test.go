@@ -194,3 +194,28 @@ func TestReplaceWhileOpen(t *testing.T) {
 	defer g.Close()
 	sameContents(t, g, f)
 }
+
+// short takes some bytes, then none.
+type short struct {
+	left int
+	err  error
+}
+
+func (s *short) Write(p []byte) (int, error) {
+	if len(p) > s.left {
+		return s.left, s.err
+	}
+	s.left -= len(p)
+	return len(p), nil
+}
+
+func TestWriteToCountsWhatWasWritten(t *testing.T) {
+	cause := errors.New("no room")
+	for _, room := range []int{0, 100} {
+		b := NewBuilder()
+		b.AddTensor("a", TypeI8, []int64{1000}, make([]byte, 1000))
+		if n, err := b.WriteTo(&short{room, cause}); n != int64(room) || !errors.Is(err, cause) {
+			t.Errorf("with room for %d bytes WriteTo = %d, %v, want that many and %v", room, n, err, cause)
+		}
+	}
+}

@@ -27,9 +27,9 @@ func MaskSpans(c *ggml.Context, mask ggml.Tensor) ggml.Tensor {
 	return c.Custom(maskSpans.compute, ggml.I32, [4]int64{C.FT_SPAN, mask.NE()[1], 1, mask.NE()[3]}, mask)
 }
 
-// Attention is softmax(scale·kᵀ·q + mask)·v head by head, in blocks that never leave the cache: the scores
-// exist nowhere as a whole, and those that the mask hides are not computed. q is [w, n, H, S], k [w, m, h, S],
-// v [m, u, h, S], H a multiple of h, with the width of a head contiguous in each; mask is [m, n, 1, S], spans its MaskSpans.
+// Attention computes softmax(scale·kᵀ·q + mask)·v head by head, in blocks that never leave the cache: the scores exist
+// nowhere as a whole, and those that the mask hides are not computed. q is [w, n, H, S], k [w, m, h, S], v [m, u, h, S], H a
+// multiple of h, with the width of a head contiguous in each; mask is [m, n, 1, S], spans its MaskSpans.
 //
 // The node holds what AttentionBack wants to find; AttentionResult is the part that counts.
 func Attention(c *ggml.Context, q, k, v, mask, spans ggml.Tensor, scale float32) ggml.Tensor {
@@ -48,13 +48,14 @@ func CanAttend(q, k, v, mask ggml.Tensor) bool {
 		kn[0] == qn[0] && vn[0] == kn[1] && vn[2] == kn[2] && kn[3] == qn[3] && vn[3] == qn[3] && qn[2]%kn[2] == 0
 }
 
-// AttentionResult is y [u, H, n, S] of an Attention node.
+// AttentionResult returns y [u, H, n, S] of an Attention node.
 func AttentionResult(c *ggml.Context, node ggml.Tensor) ggml.Tensor {
 	q, v := node.Src(0).NE(), node.Src(2).NE()
 	return part(c, node, 0, v[1], q[2], q[1], q[3])
 }
 
-// AttentionBack is the gradient of q, k and v, in their shapes, for an Attention node and dy [u, n, H, S], contiguous in u.
+// AttentionBack computes the gradients of q, k and v, in their shapes, for an Attention node and dy [u, n, H, S],
+// contiguous in u.
 func AttentionBack(c *ggml.Context, node, dy ggml.Tensor) (dq, dk, dv ggml.Tensor) {
 	ofQ, ofK, ofV := node.Src(0), node.Src(1), node.Src(2)
 	q, k, v := ofQ.NE(), ofK.NE(), ofV.NE()

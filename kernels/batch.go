@@ -17,11 +17,12 @@ var (
 
 func batchScratch(C.tensor) uint64 { return uint64(C.ft_batch_scratch()) }
 
-// The three products of attention, in full float32 precision. Operands are F32 and read where they lie: dimension 0 or dimension 1 is contiguous, the other strides are free,
-// so permuted and transposed views need no copy. Results are contiguous. The two higher dimensions of a are broadcast:
-// P is a multiple of p, Q of q, and head h of b meets head h/(P/p) of a.
+// The three products of attention, in full float32 precision. Operands are F32 and read where they lie: dimension 0 or
+// dimension 1 is contiguous, the other strides are free, so permuted and transposed views need no copy. Results are
+// contiguous. The two higher dimensions of a are broadcast: P is a multiple of p, Q of q, and head h of b meets head
+// h/(P/p) of a.
 
-// BatchMul is ggml.Context.MulMat for F32: a [k, n, p, q], b [k, m, P, Q] → y [n, m, P, Q], Σ_k a[k, n]·b[k, m].
+// BatchMul does for F32 what ggml.Context.MulMat does: a [k, n, p, q], b [k, m, P, Q] → y [n, m, P, Q], Σ_k a[k, n]·b[k, m].
 func BatchMul(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor {
 	an, bn := a.NE(), b.NE()
 	mustBeHeads("BatchMul", "a", a)
@@ -31,7 +32,7 @@ func BatchMul(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor {
 	return batchMul.node(c, [4]int64{an[1], bn[1], bn[2], bn[3]}, nil, a, b)
 }
 
-// BatchMulT is the gradient of b in y = BatchMul(a, b): a [k, n, p, q], dy [n, m, P, Q] → [k, m, P, Q],
+// BatchMulT computes the gradient of b in y = BatchMul(a, b): a [k, n, p, q], dy [n, m, P, Q] → [k, m, P, Q],
 // Σ_n a[k, n]·dy[n, m].
 func BatchMulT(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
 	an, yn := a.NE(), dy.NE()
@@ -42,7 +43,7 @@ func BatchMulT(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
 	return batchMulT.node(c, [4]int64{an[0], yn[1], yn[2], yn[3]}, nil, a, dy)
 }
 
-// BatchOuter is the gradient of a [k, n, p, q] in y = BatchMul(a, b): b [k, m, P, Q], dy [n, m, P, Q] → [k, n, p, q],
+// BatchOuter computes the gradient of a [k, n, p, q] in y = BatchMul(a, b): b [k, m, P, Q], dy [n, m, P, Q] → [k, n, p, q],
 // Σ b[k, m]·dy[n, m] over m and over the heads that met one head of a. With b and dy exchanged it is the transpose,
 // [n, k, p, q]: the gradient of what a transposed view shows.
 func BatchOuter(c *ggml.Context, b, dy ggml.Tensor, p, q int64) ggml.Tensor {

@@ -19,7 +19,7 @@ var (
 	dualSum = newKernel("DUAL_SUM", unsafe.Pointer(C.ft_dual_sum), nil)
 )
 
-// DualMul is WeightMul of w + s·ReLU(B·A) ⊙ sign(D·C) with x, for a [n_in, r1], b [r1, n_out], cc [n_in, r2] and
+// DualMul multiplies w + s·ReLU(B·A) ⊙ sign(D·C) with x as WeightMul does, for a [n_in, r1], b [r1, n_out], cc [n_in, r2] and
 // d [r2, n_out], all F32: the sum is formed tile by tile inside the product. Where B·A is 0 it is w to the bit.
 func DualMul(c *ggml.Context, w, x, a, b, cc, d ggml.Tensor, scale float32) ggml.Tensor {
 	mustMultiply("DualMul", w, x, 0)
@@ -27,14 +27,14 @@ func DualMul(c *ggml.Context, w, x, a, b, cc, d ggml.Tensor, scale float32) ggml
 	return dualMul.node(c, productShape(w, x, 1), params{scale}, w, x, a, b, cc, d)
 }
 
-// DualMulT is WeightMulT of the same sum with dy.
+// DualMulT multiplies the same sum with dy as WeightMulT does.
 func DualMulT(c *ggml.Context, w, dy, a, b, cc, d ggml.Tensor, scale float32) ggml.Tensor {
 	mustMultiply("DualMulT", w, dy, 1)
 	mustBeDual("DualMulT", w.NE()[0], w.NE()[1], a, b, cc, d)
 	return dualMulT.node(c, productShape(w, dy, 0), params{scale}, w, dy, a, b, cc, d)
 }
 
-// DualGrads are the gradients of the factors of ΔW = s·ReLU(B·A) ⊙ sign(D·C), for x [n_in, N, …], dy [n_out, N, …] and the
+// DualGrads computes the gradients of the factors of ΔW = s·ReLU(B·A) ⊙ sign(D·C), for x [n_in, N, …], dy [n_out, N, …] and the
 // factors' shapes of DualMul: with M = B·A, N = D·C and G = dy·xᵀ, which exists tile by tile only,
 //
 //	dM = s·G ⊙ sign(N) ⊙ [M ≥ 0]   dA = Bᵀ·dM   dB = dM·Aᵀ

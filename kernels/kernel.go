@@ -25,6 +25,9 @@ type kernel struct {
 var kernels = map[ggml.CustomFunc]*kernel{}
 
 func newKernel(name string, compute ggml.CustomFunc, scratch func(node C.tensor) uint64) *kernel {
+	if other := kernels[compute]; other != nil {
+		panic("internal error: kernels: " + name + " and " + other.name + " are one function")
+	}
 	k := &kernel{name, compute, scratch}
 	kernels[compute] = k
 	return k
@@ -33,12 +36,12 @@ func newKernel(name string, compute ggml.CustomFunc, scratch func(node C.tensor)
 // params are a node's own parameters, which the kernel reads with ft_param.
 type params []float32
 
-// node is a new F32 node.
+// node adds an F32 node.
 func (k *kernel) node(c *ggml.Context, ne [4]int64, p params, operands ...ggml.Tensor) ggml.Tensor {
 	return p.set(c.Custom(k.compute, ggml.F32, ne, operands...))
 }
 
-// inPlace is a node in the memory of a, its first operand.
+// inPlace adds a node in the memory of a, its first operand.
 func (k *kernel) inPlace(c *ggml.Context, p params, a ggml.Tensor, others ...ggml.Tensor) ggml.Tensor {
 	return p.set(c.CustomInPlace(k.compute, a, others...))
 }
@@ -50,10 +53,10 @@ func (p params) set(node ggml.Tensor) ggml.Tensor {
 	return node
 }
 
-// param is a node's i-th own parameter.
+// param returns a node's i-th own parameter.
 func param(node ggml.Tensor, i int) float32 { return node.ParamF(ggml.FirstParam + i) }
 
-// Name is the name of the kernel that computes the node, empty for an operation of ggml's.
+// Name returns the name of the kernel that computes the node, empty for an operation of ggml's.
 func Name(node ggml.Tensor) string {
 	if k := kernels[node.CustomFunc()]; k != nil {
 		return k.name
@@ -61,7 +64,7 @@ func Name(node ggml.Tensor) string {
 	return ""
 }
 
-// native is the tensor as the C side sees it.
+// native returns the tensor as the C side sees it.
 func native(t ggml.Tensor) C.tensor { return C.tensor(t.Pointer()) }
 
 // evenRows reports whether the rows of t, F32, lie at one distance from each other over all higher dimensions.
@@ -75,7 +78,7 @@ func isMatrix(t ggml.Tensor, n0, n1 int64) bool {
 	return t.Type() == ggml.F32 && t.IsContiguous() && t.NE() == [4]int64{n0, n1, 1, 1}
 }
 
-// part is a contiguous view [n0, n1, n2, n3] of an F32 tensor at an offset in bytes.
+// part adds a contiguous view [n0, n1, n2, n3] of an F32 tensor at an offset in bytes.
 func part(c *ggml.Context, t ggml.Tensor, offset, n0, n1, n2, n3 int64) ggml.Tensor {
 	return c.View(t, [4]int64{n0, n1, n2, n3}, [4]int64{4, 4 * n0, 4 * n0 * n1, 4 * n0 * n1 * n2}, offset)
 }

@@ -20,7 +20,7 @@ var (
 		func(node C.tensor) uint64 { return uint64(C.ft_lora_outer_scratch(node)) })
 )
 
-// LoRAMul is WeightMul of w + s·B·A with x, for a [n_in, r] and b [r, n_out], F32: the sum is formed block by block inside
+// LoRAMul multiplies w + s·B·A with x as WeightMul does, for a [n_in, r] and b [r, n_out], F32: the sum is formed block by block inside
 // the product. Where b is 0 it is WeightMul to the bit.
 func LoRAMul(c *ggml.Context, w, x, a, b ggml.Tensor, scale float32) ggml.Tensor {
 	mustMultiply("LoRAMul", w, x, 0)
@@ -28,14 +28,14 @@ func LoRAMul(c *ggml.Context, w, x, a, b ggml.Tensor, scale float32) ggml.Tensor
 	return loraMul.node(c, productShape(w, x, 1), params{scale}, w, x, a, b)
 }
 
-// LoRAMulT is WeightMulT of the same sum with dy.
+// LoRAMulT multiplies the same sum with dy as WeightMulT does.
 func LoRAMulT(c *ggml.Context, w, dy, a, b ggml.Tensor, scale float32) ggml.Tensor {
 	mustMultiply("LoRAMulT", w, dy, 1)
 	mustBeLoRA("LoRAMulT", w.NE()[0], w.NE()[1], a, b)
 	return loraMulT.node(c, productShape(w, dy, 0), params{scale}, w, dy, a, b)
 }
 
-// LoRAGrads are the gradients of the factors of y = W·x + s·B·A·x, for x [n_in, N, …], dy [n_out, N, …], a [n_in, r] and
+// LoRAGrads computes the gradients of the factors of y = W·x + s·B·A·x, for x [n_in, N, …], dy [n_out, N, …], a [n_in, r] and
 // b [r, n_out], all F32:
 //
 //	dA = s·Bᵀ·dy·xᵀ   dB = s·dy·(A·x)ᵀ

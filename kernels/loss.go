@@ -17,7 +17,7 @@ var (
 // CrossEntropy joins the loss of the head and its derivative in one sweep over logits [V, C]: for row i with target
 // targets[i] (I32 [C]) and weight w = weights[i] (F32 [C]) the node is w·(softmax(logits) − onehot(target)), [V, C], and
 // nll[i] (F32 [C], an input leaf that the node writes) is −log softmax(logits)[target]. Rows of weight 0 give 0 for
-// both. It runs on the CPU. In place it takes the memory of the logits, which are gone then.
+// both. In place it takes the memory of the logits, which are gone then.
 func CrossEntropy(c *ggml.Context, logits, targets, weights, nll ggml.Tensor, inPlace bool) ggml.Tensor {
 	return crossEntropy.sweep(c, inPlace, nil, logits, targets, weights, nll)
 }
@@ -33,7 +33,7 @@ func Distill(c *ggml.Context, logits, teacher, targets, weights, loss ggml.Tenso
 	return distill.sweep(c, inPlace, params{share}, logits, teacher, targets, weights, loss)
 }
 
-// sweep is a node over logits [V, C].
+// sweep adds a node over logits [V, C].
 func (k *kernel) sweep(c *ggml.Context, inPlace bool, p params, logits ggml.Tensor, others ...ggml.Tensor) ggml.Tensor {
 	if inPlace {
 		return k.inPlace(c, p, logits, others...)

@@ -18,15 +18,16 @@ var (
 	swigluBackFused = newKernel("SWIGLU_BACK_FUSED", unsafe.Pointer(C.ft_swiglu_back_fused), nil)
 )
 
-// The operations below go by rows. None is computed in the memory of an operand. Operands are F32 of one shape, their rows at one distance from each other.
+// The operations below go by rows. None is computed in the memory of an operand. Operands are F32 of one shape, their rows
+// at one distance from each other.
 
-// RMSNormBack is dx for y = x/√(mean(x²) + eps) by rows of n: (dy − y·mean(dy ⊙ y))/√(mean(x²) + eps).
+// RMSNormBack computes dx for y = x/√(mean(x²) + eps) by rows of n: (dy − y·mean(dy ⊙ y))/√(mean(x²) + eps).
 func RMSNormBack(c *ggml.Context, x, dy ggml.Tensor, eps float32) ggml.Tensor {
 	mustBeRows("RMSNormBack", x, dy)
 	return rmsNormBack.node(c, x.NE(), params{eps}, x, dy)
 }
 
-// RMSNormMul is w ⊙ x/√(mean(x²) + eps) by rows of n, w [n]. RMSNormMulBack is its dx.
+// RMSNormMul computes w ⊙ x/√(mean(x²) + eps) by rows of n, w [n]. RMSNormMulBack computes its dx.
 func RMSNormMul(c *ggml.Context, x, w ggml.Tensor, eps float32) ggml.Tensor {
 	mustBeRows("RMSNormMul", x, x)
 	mustBeNormWeight("RMSNormMul", x, w)
@@ -53,7 +54,7 @@ func CanRotate(node, x, pos ggml.Tensor) bool {
 		(mode == 0 || mode == 2) && dims%2 == 0 && dims <= ne[0]
 }
 
-// Rotate is ROPE of x [n, heads, N] by a RopeTable: pairs of neighbours, or of halves. Back is the transposed rotation,
+// Rotate does ROPE on x [n, heads, N] by a RopeTable: pairs of neighbours, or of halves. Back is the transposed rotation,
 // with the same magnitude: the gradient of x.
 func Rotate(c *ggml.Context, x, table ggml.Tensor, back, halves bool) ggml.Tensor {
 	if ne, tn := x.NE(), table.NE(); x.Type() != ggml.F32 || x.NB()[0] != 4 || ne[3] != 1 || tn[0] > ne[0] || tn[2] != ne[2] {
@@ -62,13 +63,13 @@ func Rotate(c *ggml.Context, x, table ggml.Tensor, back, halves bool) ggml.Tenso
 	return rotate.node(c, x.NE(), params{flag(back), flag(halves)}, x, table)
 }
 
-// SoftMaxBack is dx for y = softmax(scale·x + mask) by rows: scale·y ⊙ (dy − Σ dy ⊙ y).
+// SoftMaxBack computes dx for y = softmax(scale·x + mask) by rows: scale·y ⊙ (dy − Σ dy ⊙ y).
 func SoftMaxBack(c *ggml.Context, y, dy ggml.Tensor, scale float32) ggml.Tensor {
 	mustBeRows("SoftMaxBack", y, dy)
 	return softMaxBack.node(c, y.NE(), params{scale}, y, dy)
 }
 
-// SwigluBack is dg and du for y = silu(g) ⊙ u, two views of one node: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ·(1 + g·(1 − σ))
+// SwigluBack computes dg and du for y = silu(g) ⊙ u, two views of one node: du = dy ⊙ silu(g), dg = dy ⊙ u ⊙ σ·(1 + g·(1 − σ))
 // with σ = 1/(1 + e^−g).
 func SwigluBack(c *ggml.Context, g, u, dy ggml.Tensor) (dg, du ggml.Tensor) {
 	mustBeRows("SwigluBack", g, u)
@@ -78,7 +79,7 @@ func SwigluBack(c *ggml.Context, g, u, dy ggml.Tensor) (dg, du ggml.Tensor) {
 	return part(c, both, 0, ne[0], ne[1], ne[2], ne[3]), part(c, both, 4*g.Elements(), ne[0], ne[1], ne[2], ne[3])
 }
 
-// SwigluBackFused is dx for y = silu(g) ⊙ u of the halves of the rows of x [2n, …], g first, or u first when swapped;
+// SwigluBackFused computes dx for y = silu(g) ⊙ u of the halves of the rows of x [2n, …], g first, or u first when swapped;
 // dy is [n, …].
 func SwigluBackFused(c *ggml.Context, x, dy ggml.Tensor, swapped bool) ggml.Tensor {
 	ne, half := x.NE(), dy.NE()

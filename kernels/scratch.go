@@ -5,7 +5,7 @@ import "C"
 
 import "github.com/go-skynet/go-llama.cpp/ggml"
 
-// Scratch is the memory in bytes that each thread takes from the kernels' pool to compute the node. Neither the node nor
+// Scratch returns the memory in bytes that each thread takes from the kernels' pool to compute the node. Neither the node nor
 // its operands need memory for the answer.
 func Scratch(node ggml.Tensor) int64 {
 	k := kernels[node.CustomFunc()]
@@ -15,7 +15,7 @@ func Scratch(node ggml.Tensor) int64 {
 	return int64(C.ft_piece_bytes(C.size_t(k.scratch(native(node)))))
 }
 
-// Workspace is the memory in bytes that b.Compute takes for g beside that of its tensors, and keeps: scratch memory, a piece
+// Workspace returns the memory in bytes that b.Compute takes for g beside that of its tensors, and keeps: scratch memory, a piece
 // for each thread, and ggml's own, of which there is one at a time. Each is as large as the largest node wants it.
 func Workspace(b *ggml.Backend, g ggml.Graph) int64 {
 	var scratch int64
@@ -25,7 +25,7 @@ func Workspace(b *ggml.Backend, g ggml.Graph) int64 {
 	return int64(b.Threads())*scratch + b.Workspace(g)
 }
 
-// ScratchHeld is the memory in bytes that the pool holds: each piece has grown to the largest that was asked of it.
+// ScratchHeld returns the memory in bytes that the pool holds: each piece has grown to the largest that was asked of it.
 func ScratchHeld() int64 { return int64(C.ft_scratch_held()) }
 
 // Trim gives the pool's memory back to the system, and with it what the C library keeps (ggml.Trim). What is in use is not

@@ -15,7 +15,7 @@ import (
 	"unsafe"
 )
 
-// SIMD is the instruction set that the kernels run with: "avx512", "avx2", "neon" or "portable", the best that the CPU has.
+// SIMD names the instruction set that the kernels run with: "avx512", "avx2", "neon" or "portable", the best that the CPU has.
 func SIMD() string { return C.GoString(C.ft_best_simd().name) }
 
 // useSIMD chooses another set that the CPU has.

@@ -17,9 +17,9 @@ var (
 	addSquares = newKernel("ADD_SQUARES", unsafe.Pointer(C.ft_add_squares), nil)
 )
 
-// Gradients of whole weights and statistics are added to a total, F32 and contiguous, in its own memory: that of a step is formed
-// part by part, and a copy of a weight's size for each part would be as large as the weights. The nodes are views of the
-// total. They run on the CPU, on all threads; no result depends on their number.
+// Gradients of whole weights and statistics are added to a total, F32 and contiguous, in its own memory: that of a step is
+// formed part by part, and a copy of a weight's size for each part would be as large as the weights. The nodes are views of
+// the total.
 
 // AddOuter adds BatchOuter(b, dy) to total [k, n, p, q].
 func AddOuter(c *ggml.Context, total, b, dy ggml.Tensor) ggml.Tensor {

@@ -16,14 +16,14 @@ var (
 
 func weightScratch(node C.tensor) uint64 { return uint64(C.ft_weight_scratch(node)) }
 
-// WeightMul is the product with a matrix w [n_in, n_out] of any type that can be dequantized and x [n_in, N, …] F32, in full
+// WeightMul multiplies a matrix w [n_in, n_out] of any type that can be dequantized with x [n_in, N, …] F32, in full
 // float32 precision: [n_out, N, …]. Each block of w is dequantized once for all N.
 func WeightMul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	mustMultiply("WeightMul", w, x, 0)
 	return weightMul.node(c, productShape(w, x, 1), nil, w, x)
 }
 
-// WeightMulT is the product with the transposed matrix: w [n_in, n_out], dy [n_out, N, …] F32 → [n_in, N, …],
+// WeightMulT multiplies with the transposed matrix: w [n_in, n_out], dy [n_out, N, …] F32 → [n_in, N, …],
 // Σ_o w[:, o]·dy[o, :]. Otherwise as WeightMul.
 func WeightMulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
 	mustMultiply("WeightMulT", w, dy, 1)

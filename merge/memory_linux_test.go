@@ -11,6 +11,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/need"
 )
 
 // memoryAllowed is what a merge may take beside its adapters: three tiles in F32, what
@@ -21,9 +22,7 @@ const memoryAllowed = 64 << 20
 // TestMemory merges into a tensor that has 256 MiB in F32, beside one of 64 MiB that is
 // only copied, and looks at the most that was resident, mapped pages included.
 func TestMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 400 MB")
-	}
+	need.Long(t, "writes 400 MB")
 	const nIn, nOut = 8192, 8192
 	base := filepath.Join(t.TempDir(), "base.gguf")
 	b := gguf.NewBuilder()
@@ -48,7 +47,7 @@ func TestMemory(t *testing.T) {
 	lora := writeLoRA(t, base, nIn, nOut)
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Skip("this system keeps the peak: ", err)
+		need.Skip(t, need.System, "the peak of a process cannot be set back: "+err.Error())
 	}
 	before := status(t, "VmRSS")
 	mustMerge(t, Config{Model: base, Adapters: []Adapter{{lora, 1}}, Out: filepath.Join(t.TempDir(), "out.gguf")})

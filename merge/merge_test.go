@@ -18,6 +18,7 @@ import (
 	"finetune/imatrix"
 	"finetune/internal/hint"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/quant"
 )
@@ -265,9 +266,7 @@ func TestImportanceMovesTheError(t *testing.T) {
 }
 
 func TestTypeThatNeedsImportance(t *testing.T) {
-	if testing.Short() {
-		t.Skip("ggml takes seconds to build the search tables of this type")
-	}
+	need.Long(t, "ggml takes seconds to build the search tables of iq2_xxs")
 	base := testmodel.Path(t, wide)
 	adapters := []Adapter{{random(t, base, adapter.MethodLoRA, "attn_v", 0.3, 9), 1}}
 	to := gguf.TypeIQ2_XXS
@@ -383,7 +382,7 @@ func TestRefuses(t *testing.T) {
 	copy(nan[len(nan)-4:], []byte{0, 0, 0xc0, 0x7f})
 	link, hard := filepath.Join(t.TempDir(), "link.gguf"), filepath.Join(filepath.Dir(base), "hard.gguf")
 	if err := errors.Join(os.Symlink(good, link), os.Link(base, hard)); err != nil {
-		t.Skip("this system has no links: ", err)
+		need.Skip(t, need.System, "no links: "+err.Error())
 	}
 	integer, none := gguf.TypeI32, []Adapter{{good, 1}}
 	half, matrix := gguf.TypeF16, gathered(t, base, all)
@@ -420,9 +419,9 @@ func TestRefuses(t *testing.T) {
 		{"out is the base", Config{Model: base, Adapters: none, Out: base}, "would be replaced by what is made of it"},
 		{"out is a hard link to the base", Config{Model: base, Adapters: none, Out: hard}, "would be replaced by what is made of it"},
 		{"out is a link to the adapter", Config{Model: base, Adapters: none, Out: link}, "would be replaced by what is made of it"},
-		{"out is a folder", Config{Model: base, Adapters: none, Out: dir}, "no regular file"},
-		{"the second part of out is a folder", Config{Model: base, Adapters: none, Out: parts, SplitMaxSize: 1 << 20}, "no regular file"},
-		{"out in a file", Config{Model: base, Adapters: none, Out: filepath.Join(good, "out.gguf")}, "is no folder"},
+		{"out is a folder", Config{Model: base, Adapters: none, Out: dir}, "not a regular file"},
+		{"the second part of out is a folder", Config{Model: base, Adapters: none, Out: parts, SplitMaxSize: 1 << 20}, "not a regular file"},
+		{"out in a file", Config{Model: base, Adapters: none, Out: filepath.Join(good, "out.gguf")}, "is not a folder"},
 		{"out is the matrix", Config{Model: base, Adapters: none, Out: matrix, IMatrix: matrix}, "would be replaced by what is made of it"},
 		{"a base of integers", Config{Model: integers(t, base), Adapters: none, Out: out, Type: &half}, "type i32 cannot be decoded"},
 		{"out in no folder", Config{Model: base, Adapters: none, Out: filepath.Join(dir, "none", "out.gguf")}, "no such file"},

@@ -17,6 +17,7 @@ import (
 	"finetune/chat"
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
@@ -53,14 +54,9 @@ func tokenize(t testing.TB, v *llama.Vocab, text string) []int32 {
 	return ids
 }
 
-// shared reads all texts of a file of the shared data; the test is skipped where it is not there.
-func shared(t testing.TB, name string) []string {
+// textsOf reads all texts of a file.
+func textsOf(t testing.TB, path string) (texts []string) {
 	t.Helper()
-	path := filepath.Join("..", "..", "shared", "data", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s: the shared data folder is not there", path)
-	}
-	var texts []string
 	for text, err := range data.Texts(path) {
 		if err != nil {
 			t.Fatal(err)
@@ -73,35 +69,65 @@ func shared(t testing.TB, name string) []string {
 // sameTokens checks that both make the same tokens of a text, and the text of the tokens.
 func sameTokens(t *testing.T, b *BPE, m *llama.Model, what, text string) {
 	t.Helper()
-	got, want := b.Encode(text), tokenize(t, m.Vocab(), text)
+	got, want := b.encode(text), tokenize(t, m.Vocab(), text)
 	if !slices.Equal(got, want) {
 		at := 0
 		for at < min(len(got), len(want)) && got[at] == want[at] {
 			at++
 		}
-		t.Errorf("%s: from token %d on, behind %q: %q, llama.cpp has %q", what, at, b.Decode(want[max(0, at-5):at]),
-			b.Decode(got[at:min(at+5, len(got))]), b.Decode(want[at:min(at+5, len(want))]))
+		t.Errorf("%s: from token %d on, behind %q: %q, llama.cpp has %q", what, at, b.decode(want[max(0, at-5):at]),
+			b.decode(got[at:min(at+5, len(got))]), b.decode(want[at:min(at+5, len(want))]))
 	}
 	if back := m.Vocab().Detokenize(want, false, true); back != text {
 		t.Errorf("%s: llama.cpp's tokens give back another text", what)
 	}
-	if back := b.Decode(got); back != text {
+	if back := b.decode(got); back != text {
 		t.Errorf("%s: the tokens give back another text", what)
 	}
 }
 
 // TestEncodeIsLlamas learns from one half of real texts and compares the tokens of the other.
 func TestEncodeIsLlamas(t *testing.T) {
+	t.Run("prose, code and records of the repository", func(t *testing.T) {
+		var texts []string
+		for _, pattern := range []string{"README.md", "docs/*.md", "docs/decisions/*.md", "newmodel/*.go", "gguf/*.go", "adapter/*.go", "convert/*.go", "demo/*"} {
+			files, err := filepath.Glob(filepath.Join("..", filepath.FromSlash(pattern)))
+			if err != nil || len(files) == 0 {
+				t.Fatalf("%d files %s, %v", len(files), pattern, err)
+			}
+			for _, file := range files {
+				raw, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if utf8.Valid(raw) { // not the model
+					texts = append(texts, string(raw))
+				}
+			}
+		}
+		checkEncode(t, texts, 300_000)
+	})
+	t.Run("shared", func(t *testing.T) {
+		var texts []string
+		for _, name := range []string{"text/tinyshakespeare.txt", "text/wikitext2-valid.txt"} {
+			texts = append(texts, textsOf(t, need.Shared(t, name))...)
+		}
+		for _, name := range []string{"instruct/alpaca_en_demo.json", "instruct/gsm8k-train.jsonl", "instruct/v1_sft_demo.jsonl"} {
+			records := textsOf(t, need.Shared(t, name))
+			half := len(records) / 2
+			texts = append(texts, strings.Join(records[:half], "\n")+"\n"+strings.Join(records[half:], "\n"))
+		}
+		checkEncode(t, texts, 500_000)
+	})
+}
+
+// checkEncode learns from the first half of each text and compares the tokens of the second, of least bytes in all.
+func checkEncode(t *testing.T, texts []string, least int) {
+	t.Helper()
 	var learned, heldOut []string
-	for _, name := range []string{"text/tinyshakespeare.txt", "text/wikitext2-valid.txt"} {
-		text := shared(t, name)[0]
-		half := strings.LastIndexByte(text[:len(text)/2], '\n')
+	for _, text := range texts {
+		half := strings.LastIndexByte(text[:len(text)/2], '\n') + 1
 		learned, heldOut = append(learned, text[:half]), append(heldOut, text[half:])
-	}
-	for _, name := range []string{"instruct/alpaca_en_demo.json", "instruct/gsm8k-train.jsonl", "instruct/v1_sft_demo.jsonl"} {
-		texts := shared(t, name)
-		learned = append(learned, texts[:len(texts)/2]...)
-		heldOut = append(heldOut, strings.Join(texts[len(texts)/2:], "\n"))
 	}
 	b, err := TrainBPE(slices.Values(learned), 1536)
 	if err != nil {
@@ -113,8 +139,8 @@ func TestEncodeIsLlamas(t *testing.T) {
 		size += len(text)
 		sameTokens(t, b, m, fmt.Sprintf("held-out text %d", i), text)
 	}
-	if size < 500_000 {
-		t.Errorf("%d bytes were compared, want 500,000 or more", size)
+	if size < least {
+		t.Errorf("%d bytes were compared, want %d or more", size, least)
 	}
 }
 
@@ -125,8 +151,8 @@ func TestEncodeIsLlamasOnNastyTexts(t *testing.T) {
 		sameTokens(t, b, m, fmt.Sprintf("%.40q", text), text)
 	}
 	for _, text := range notUTF8 {
-		if got, want := b.Encode(text), tokenize(t, m.Vocab(), text); !slices.Equal(got, want) {
-			t.Errorf("Encode(%q) = %q, llama.cpp has %q", text, b.Decode(got), b.Decode(want))
+		if got, want := b.encode(text), tokenize(t, m.Vocab(), text); !slices.Equal(got, want) {
+			t.Errorf("Encode(%q) = %q, llama.cpp has %q", text, b.decode(got), b.decode(want))
 		}
 	}
 }
@@ -153,8 +179,8 @@ func TestEncodeIsLlamasOnRandomTexts(t *testing.T) {
 			refused++
 			continue
 		}
-		if got := b.Encode(text); !slices.Equal(got, want) {
-			t.Fatalf("Encode(%q) = %q, llama.cpp has %q", text, b.Decode(got), b.Decode(want))
+		if got := b.encode(text); !slices.Equal(got, want) {
+			t.Fatalf("Encode(%q) = %q, llama.cpp has %q", text, b.decode(got), b.decode(want))
 		}
 	}
 	if refused > 200 {
@@ -175,7 +201,7 @@ func TestEveryByteComesBack(t *testing.T) {
 		for k := range ids {
 			ids[k] = int32(random.IntN(b.Len()))
 		}
-		if got, want := v.Detokenize(ids, false, true), b.Decode(ids); got != want {
+		if got, want := v.Detokenize(ids, false, true), b.decode(ids); got != want {
 			t.Fatalf("Detokenize(%v) = %q, want %q", ids, got, want)
 		}
 	}
@@ -349,23 +375,51 @@ func runs(t *testing.T, s Spec) {
 
 // TestVocabularyOfAnotherModel: a tokenizer of any kind goes into any architecture.
 func TestVocabularyOfAnotherModel(t *testing.T) {
-	for _, name := range []string{"ggml-vocab-llama-spm.gguf", "ggml-vocab-gpt-2.gguf"} {
-		path := filepath.Join("..", "..", "shared", "data", "tokenizers", name)
-		if _, err := os.Stat(path); err != nil {
-			t.Skipf("no %s: the shared data folder is not there", path)
-		}
-		vocabulary, err := ReadVocabulary(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := tiny("gpt2")
-		s.Vocabulary = vocabulary
-		made := load(t, written(t, s), llama.ModelParams{})
-		source := load(t, path, llama.ModelParams{VocabOnly: true})
-		for _, text := range nasty {
-			if got, want := tokenize(t, made.Vocab(), text), tokenize(t, source.Vocab(), text); !slices.Equal(got, want) {
-				t.Errorf("%s: Tokenize(%.40q) = %v, want %v", name, text, got, want)
-			}
+	shared := []string{"tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-gpt-2.gguf"}
+	need.Each(t, []string{"demo/base.gguf"}, shared, sameVocabulary)
+	t.Run("SentencePiece", func(t *testing.T) { sameVocabulary(t, sentencePiece(t)) })
+}
+
+// sentencePiece writes a tokenizer like that of Llama 2 and nothing else: a token for each byte, some characters, and
+// pieces of them.
+func sentencePiece(t *testing.T) string {
+	t.Helper()
+	tokens, kinds, scores := []string{"<unk>", "<s>", "</s>"}, []int32{TokenUnknown, TokenControl, TokenControl}, []float32{0, 0, 0}
+	for i := range 256 {
+		tokens, kinds, scores = append(tokens, fmt.Sprintf("<0x%02X>", i)), append(kinds, TokenByte), append(scores, 0)
+	}
+	for i, piece := range strings.Fields("▁ t h e a n d ä 1 ▁t ▁th he ▁the an ▁an ▁and") {
+		tokens, kinds, scores = append(tokens, piece), append(kinds, TokenNormal), append(scores, -float32(i))
+	}
+	b := gguf.NewBuilder()
+	b.Set("general.architecture", "llama")
+	b.Set("tokenizer.ggml.model", "llama")
+	b.Set("tokenizer.ggml.tokens", tokens)
+	b.Set("tokenizer.ggml.token_type", kinds)
+	b.Set("tokenizer.ggml.scores", scores)
+	b.Set("tokenizer.ggml.bos_token_id", uint32(1))
+	b.Set("tokenizer.ggml.eos_token_id", uint32(2))
+	b.Set("tokenizer.ggml.unknown_token_id", uint32(0))
+	path := filepath.Join(t.TempDir(), "vocab.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// sameVocabulary puts a model's vocabulary into another one and compares the tokens.
+func sameVocabulary(t *testing.T, path string) {
+	vocabulary, err := ReadVocabulary(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := tiny("gpt2")
+	s.Vocabulary = vocabulary
+	made := load(t, written(t, s), llama.ModelParams{})
+	source := load(t, path, llama.ModelParams{VocabOnly: true})
+	for _, text := range nasty {
+		if got, want := tokenize(t, made.Vocab(), text), tokenize(t, source.Vocab(), text); !slices.Equal(got, want) {
+			t.Errorf("Tokenize(%.40q) = %v, want %v", text, got, want)
 		}
 	}
 }

@@ -4,6 +4,8 @@
 // Ollama's TEMPLATE is a Go template, that of a GGUF is Jinja. The one is found from the other by rendering conversations
 // and taking the texts apart, and is held against the base's own on further ones: a template that Ollama would render
 // differently is not written.
+//
+// Where Ollama's engine takes no adapters, what was trained is merged into a model instead, see [TakesAdapters].
 package ollama
 
 import (

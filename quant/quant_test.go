@@ -10,6 +10,7 @@ import (
 
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/quant/plain"
 )
 
@@ -50,8 +51,8 @@ func TestRoundTripOfEveryType(t *testing.T) {
 	src := gaussian(1, 16*512)
 	for typ, bound := range relativeBound {
 		t.Run(typ.String(), func(t *testing.T) {
-			if testing.Short() && slowTables(typ) {
-				t.Skip("ggml takes up to ten seconds to build the search tables of this type")
+			if slowTables(typ) {
+				need.Long(t, "ggml takes up to ten seconds to build the search tables of some types")
 			}
 			acc, err := RoundTrip(typ, src, 512, ones(512))
 			if err != nil {

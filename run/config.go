@@ -51,7 +51,7 @@ type Config struct {
 	WeightDecay float64 `yaml:"weight-decay"` // decoupled, AdamW's λ
 	Seed        uint64  `yaml:"seed"`         // of the start values, the shuffling and the split
 
-	Threads   int    `yaml:"threads" resume:"free"`    // CPU threads; 0 = one a physical core
+	Threads   int    `yaml:"threads" resume:"free"`    // CPU threads; 0 = one per physical core
 	Device    string `yaml:"device" resume:"free"`     // auto, cpu, metal, cuda or vulkan
 	MaxMemory string `yaml:"max-memory" resume:"free"` // such as 4GiB; empty = no limit
 

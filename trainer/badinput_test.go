@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/need"
 	"finetune/internal/testrun"
 	"finetune/run"
 	"finetune/trainer/data"
@@ -155,12 +156,16 @@ func copied(t *testing.T, model string, fill func(*gguf.Builder, *gguf.File)) st
 
 func TestTokenizerFilesAreNoModels(t *testing.T) {
 	testrun.NoLeavings(t)
-	for _, name := range []string{"ggml-vocab-llama-spm.gguf", "ggml-vocab-gpt-2.gguf", "ggml-vocab-phi-3.gguf"} {
+	check := func(t *testing.T, path string) {
 		c := testrun.Tiny(t)
-		c.Model = testrun.Shared(t, "tokenizers/"+name)
+		c.Model = path
 		if err := refused(t, c); err == nil || !strings.Contains(err.Error(), "holds no weights") {
-			t.Errorf("%s: Train = %v, want that it holds no weights", name, err)
+			t.Errorf("Train = %v, want that it holds no weights", err)
 		}
+	}
+	check(t, vocabularyOnly(t, need.Own(t, "demo/base.gguf")))
+	for _, name := range []string{"ggml-vocab-llama-spm.gguf", "ggml-vocab-gpt-2.gguf", "ggml-vocab-phi-3.gguf"} {
+		t.Run(name, func(t *testing.T) { check(t, need.Shared(t, "tokenizers/"+name)) })
 	}
 }
 

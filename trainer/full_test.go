@@ -11,6 +11,7 @@ import (
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/model"
@@ -42,14 +43,16 @@ func TestWholeModelThatNothingChangedIsTheBaseByteForByte(t *testing.T) {
 			}
 		}
 	}
-	c := testrun.By(run.MethodFull, testrun.Tiny(t))
-	c.Model, c.LR, c.Steps = testrun.Shared(t, "models/stories260K-f32.gguf"), 0, 1 // written by llama.cpp's tools
-	if _, err := Train(context.Background(), c, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(testrun.Read(t, c.Out, run.ModelFile), testrun.Read(t, c.Model)) {
-		t.Error("stories260K: model.gguf differs from the base")
-	}
+	t.Run("written by llama.cpp's tools", func(t *testing.T) {
+		c := testrun.By(run.MethodFull, testrun.Tiny(t))
+		c.Model, c.LR, c.Steps = need.Shared(t, "models/stories260K-f32.gguf"), 0, 1
+		if _, err := Train(context.Background(), c, false, nil); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(testrun.Read(t, c.Out, run.ModelFile), testrun.Read(t, c.Model)) {
+			t.Error("model.gguf differs from the base")
+		}
+	})
 }
 
 // savedTolerance is what a loss may move when the masters are rounded to the type of the file, and llama.cpp rounds the

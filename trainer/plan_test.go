@@ -19,6 +19,7 @@ import (
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/run"
@@ -79,8 +80,9 @@ func TestPlanOfARun(t *testing.T) {
 
 // Of a base of 16 bits a weight no more stays in memory than of one of 8.
 func TestWideBaseIsNotKeptWhole(t *testing.T) {
-	if testing.Short() || runtime.GOOS != "linux" {
-		t.Skip("writes a model of 90 MB; weights are paged out on Linux only")
+	need.Long(t, "writes a model of 90 MB")
+	if runtime.GOOS != "linux" {
+		need.Skip(t, need.System, "weights are paged out on Linux only")
 	}
 	c := testrun.Tiny(t)
 	c.Model = testmodel.Path(t, testmodel.Spec{Layers: 5, Embd: 1024, FF: 2048, Type: gguf.TypeF16})
@@ -204,7 +206,7 @@ const childRun = "FINETUNE_TEST_RUN"
 func TestChildRun(t *testing.T) {
 	path := os.Getenv(childRun)
 	if path == "" {
-		t.Skip("runs in a child process only")
+		return
 	}
 	c, err := run.LoadConfig(path)
 	if err != nil {
@@ -256,7 +258,7 @@ func ownProcess(t *testing.T, c run.Config) (Plan, int64) {
 
 func TestLimitIsKept(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("resident sizes are compared on Linux only")
+		need.Skip(t, need.System, "resident sizes are compared on Linux only")
 	}
 	for _, method := range []string{"dual-lora", "dora"} { // the latter reads the whole base at its start
 		t.Run(method, func(t *testing.T) { limitIsKept(t, method) })

@@ -71,7 +71,7 @@ func NewStepper(o StepperOptions) *Stepper {
 // Step takes one step over windows. A loss or a gradient that is not healthy is a *DivergedError, and leaves the parameters
 // as they were.
 func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
-	s.setShare(DeltaShare(s.Optimizer.Steps()+1, s.DeltaWarmup))
+	s.setShare(deltaShare(s.Optimizer.Steps()+1, s.DeltaWarmup))
 	r, err := s.gradients(windows)
 	if err != nil {
 		return r, err
@@ -87,8 +87,8 @@ func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
 	return r, nil
 }
 
-// DeltaShare returns the share of ΔW that counts in an optimizer step, from 1, with a warm-up of so many steps.
-func DeltaShare(step, warmup int) float32 {
+// deltaShare returns the share of ΔW that counts in an optimizer step, from 1, with a warm-up of so many steps.
+func deltaShare(step, warmup int) float32 {
 	if step >= warmup {
 		return 1
 	}
@@ -138,8 +138,8 @@ func (s *Stepper) gradients(windows []data.Window) (StepResult, error) {
 	return StepResult{Loss: sum / weight}, nil
 }
 
-// healthy tells whether a step may be taken. Parameters that have grown too large show as losses that are no number, or,
-// where a norm over an overflown state gives zeros, as a loss without any gradient.
+// healthy reports whether a step may be taken. Parameters that have grown too large show as losses that are no number,
+// or, where a norm over an overflown state gives zeros, as a loss without any gradient.
 func healthy(loss, norm float64) bool {
 	return eval.Loss(loss+norm).Measured() && (norm > 0 || loss == 0)
 }

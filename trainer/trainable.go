@@ -30,8 +30,7 @@ type trainable interface {
 	unreached(param string) error
 	// leaner returns a hint for a user with too little memory.
 	leaner() string
-	// start puts the values of the adapter that the run goes on from in the place of fresh ones; it reports whether there
-	// is one.
+	// start replaces the fresh values by those of the adapter that the run goes on from, and reports whether there is one.
 	start() bool
 	// save writes the result of the run, atomically, with its origin where the result has a place for it.
 	save(path string, origin map[string]gguf.Value) error
@@ -134,8 +133,8 @@ func (a *adapterTrainable) start() bool {
 		return false
 	}
 	for i, w := range a.initial.Weights {
-		for k, m := range w.Mats() {
-			copy(a.Weights[i].Mats()[k].Mat.Data, m.Mat.Data)
+		for k, m := range w.Matrices() {
+			copy(a.Weights[i].Matrices()[k].Mat.Data, m.Mat.Data)
 		}
 	}
 	a.initial = nil

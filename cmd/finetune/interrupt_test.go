@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"finetune/internal/need"
 )
 
 // waitVariable makes this test's binary a program that waits for Ctrl-C.
@@ -26,7 +28,7 @@ func waitForInterrupts() {
 
 func TestSecondInterruptStopsAtOnce(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no way to send Ctrl-C to one process")
+		need.Skip(t, need.System, "Windows has no way to send Ctrl-C to one process")
 	}
 	self, err := os.Executable()
 	if err != nil {

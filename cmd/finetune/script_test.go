@@ -2,11 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+
+	"finetune/gguf"
+	"finetune/internal/need"
+	"finetune/internal/testmodel"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -18,36 +23,49 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"finetune": main})
 }
 
-// TestScripts runs the program over testdata/script, a file for each command.
-// $DATA is the folder of real models and texts; a script that needs it begins
-// with "[!data] skip".
+// TestScripts runs the program over testdata/script, a file for each command. $BASE is the demo's model, $TEXT a text of
+// 500 tokens, $ADAPTERS the folder of adapters that PEFT and mlx-lm saved, $SCRIPTS
+// the repository's scripts/.
 func TestScripts(t *testing.T) {
-	data, err := filepath.Abs("../../../shared/data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("DATA", data)
+			for name, file := range map[string]string{"BASE": "demo/base.gguf", "TEXT": "trainer/testdata/reference.txt", "ADAPTERS": "convert/testdata", "SCRIPTS": "scripts"} {
+				env.Setenv(name, need.Own(t, file))
+			}
 			return nil
 		},
-		Condition: func(cond string) (bool, error) {
-			if cond != "data" {
-				return false, os.ErrInvalid
-			}
-			_, err := os.Stat(data)
-			return err == nil, nil
-		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
-			"near":     near,
-			"truncate": truncate,
+			"exits":      exits,
+			"near":       near,
+			"retype":     retype,
+			"truncate":   truncate,
+			"vocabulary": vocabulary,
+			"without":    without,
 		},
 	})
 }
+
+// scriptT is a test in which a script skips as all tests do: because it is long, or because a program is missing, which
+// it says as "no PROGRAM".
+type scriptT struct{ *testing.T }
+
+func (t scriptT) Run(name string, run func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { run(scriptT{t}) })
+}
+
+func (t scriptT) Skip(why ...any) {
+	t.Helper()
+	kind, text := need.Time, fmt.Sprint(why...)
+	if strings.HasPrefix(text, "no ") {
+		kind = need.App
+	}
+	need.Skip(t.T, kind, text)
+}
+
+func (t scriptT) Verbose() bool { return testing.Verbose() }
 
 // exits runs a command and checks its exit code: exits CODE PROGRAM ARGS…
 func exits(ts *testscript.TestScript, neg bool, args []string) {
@@ -93,4 +111,49 @@ func near(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok || !also || !(math.Abs(a-b) <= bound) {
 		ts.Fatalf("%s is %v and %s %v, want numbers within %v", args[1], object[args[1]], args[2], object[args[2]], bound)
 	}
+}
+
+// retype writes a model with its matrices in another type: retype TYPE FROM TO
+func retype(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: retype TYPE FROM TO")
+	}
+	typ, err := gguf.ParseType(args[0])
+	ts.Check(err)
+	ts.Check(testmodel.Retype(ts.MkAbs(args[1]), ts.MkAbs(args[2]), typ))
+}
+
+// vocabulary writes a model without its tensors: vocabulary FROM TO
+func vocabulary(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: vocabulary FROM TO")
+	}
+	rewrite(ts, args[0], args[1], func(b *gguf.Builder, f *gguf.File) { b.SetAll(f.KVs()) })
+}
+
+// without writes a model that lacks a key: without KEY FROM TO
+func without(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: without KEY FROM TO")
+	}
+	rewrite(ts, args[1], args[2], func(b *gguf.Builder, f *gguf.File) {
+		for _, kv := range f.KVs() {
+			if kv.Key != args[0] {
+				b.Set(kv.Key, kv.Value)
+			}
+		}
+		for _, t := range f.Tensors() {
+			b.CopyTensor(f, t.Name)
+		}
+	})
+}
+
+// rewrite writes a model that fill makes of another.
+func rewrite(ts *testscript.TestScript, from, to string, fill func(*gguf.Builder, *gguf.File)) {
+	f, err := gguf.Open(ts.MkAbs(from))
+	ts.Check(err)
+	defer f.Close()
+	b := gguf.NewBuilder()
+	fill(b, f)
+	ts.Check(b.WriteFile(ts.MkAbs(to)))
 }

@@ -43,9 +43,9 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")
 	f.Float64Var(&c.Clip, "clip", c.Clip, "largest global norm of the gradients; 0 is no limit")
 	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "decoupled weight decay; with --method full 0.1 on the matrices if not given")
-	f.Uint64Var(&c.Seed, "seed", c.Seed, "of start values, order and split")
+	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of start values, order and split")
 
-	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one a physical core")
+	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one per physical core")
 	f.StringVar(&c.Device, "device", c.Device, "auto or cpu; this build refuses metal, cuda and vulkan")
 	f.StringVar(&c.MaxMemory, "max-memory", c.MaxMemory, "memory to stay below, such as 4GiB")
 

@@ -10,34 +10,47 @@ import (
 	"finetune/convert"
 	"finetune/convert/safetensors"
 	"finetune/gguf"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/quant/plain"
 )
 
-// realAdapter is one that PEFT trained on GPT-2, with fan_in_fan_out: r 8, alpha 32.
-const realAdapter = "../../../shared/data/adapters/peft-gpt2-r8"
-
 // gpt2Tensors is what transformers' modules are in llama.cpp.
 var gpt2Tensors = map[string]string{"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
 
-// A model in GPT-2's shapes with the real adapter, against one in whose weights
-// W + (32/8)·B·A is.
+// A model in GPT-2's shapes with an adapter that PEFT saved, against one in whose weights W + scale·B·A is.
 func TestEffectOfRealAdapter(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes two models of 340 MB")
+	check := func(t *testing.T, folder string, s testmodel.Spec, a peftLoRA) {
+		f, err := safetensors.Open(filepath.Join(folder, "adapter_model.safetensors"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		a.File = f
+		base := testmodel.Path(t, s)
+		merged := mergeGPT2(t, base, a)
+		checkEffect(t, base, run(t, folder, convert.GGUF, base), merged)
 	}
-	f, err := safetensors.Open(filepath.Join(realAdapter, "adapter_model.safetensors"))
-	if err != nil {
-		t.Skip("no ../shared/data: ", err)
-	}
-	defer f.Close()
-	base := testmodel.Path(t, testmodel.Spec{Arch: "gpt2", Layers: 12, Embd: 768, Heads: 12, HeadsKV: 12, FF: 3072, Ctx: 64})
-	merged := mergeGPT2(t, base, f)
-	checkEffect(t, base, run(t, realAdapter, convert.GGUF, base), merged)
+	t.Run("2 layers", func(t *testing.T) {
+		check(t, need.Own(t, "convert/testdata/peft-gpt2"), savedGPT2, peftLoRA{rank: 2, scale: 4.0 / 2, modules: 8})
+	})
+	t.Run("12 layers", func(t *testing.T) {
+		need.Long(t, "writes two models of 340 MB")
+		check(t, need.Shared(t, "adapters/peft-gpt2-r8"), testmodel.Spec{Arch: "gpt2", Layers: 12, Embd: 768, Heads: 12, HeadsKV: 12, FF: 3072, Ctx: 64},
+			peftLoRA{rank: 8, scale: 32.0 / 8, modules: 36})
+	})
+}
+
+// peftLoRA is an adapter's file, and what its configuration says.
+type peftLoRA struct {
+	*safetensors.File
+	rank    int
+	scale   float32
+	modules int
 }
 
 // mergeGPT2 writes the base with the adapter in its weights.
-func mergeGPT2(t *testing.T, base string, adapter *safetensors.File) string {
+func mergeGPT2(t *testing.T, base string, adapter peftLoRA) string {
 	t.Helper()
 	model, err := gguf.Open(base)
 	if err != nil {
@@ -56,8 +69,8 @@ func mergeGPT2(t *testing.T, base string, adapter *safetensors.File) string {
 		fmt.Sscan(digits, &layer)
 		changed[fmt.Sprintf("blk.%d.%s.weight", layer, gpt2Tensors[rest])] = module
 	}
-	if len(changed) != 36 {
-		t.Fatalf("%d modules in the adapter, want 36", len(changed))
+	if len(changed) != adapter.modules {
+		t.Fatalf("%d modules in the adapter, want %d", len(changed), adapter.modules)
 	}
 	b := gguf.NewBuilder()
 	b.SetAll(model.KVs())
@@ -79,9 +92,9 @@ func mergeGPT2(t *testing.T, base string, adapter *safetensors.File) string {
 	return path
 }
 
-// sum is W + 4·B·A, rows of n_in: what PEFT computes with W as the Conv1D's transpose.
-func sum(t *testing.T, model *gguf.File, tensor gguf.Tensor, adapter *safetensors.File, module string) []float32 {
-	const rank, scale = 8, 32.0 / 8
+// sum is W + scale·B·A, rows of n_in: what PEFT computes with W as the Conv1D's transpose.
+func sum(t *testing.T, model *gguf.File, tensor gguf.Tensor, adapter peftLoRA, module string) []float32 {
+	rank, scale := adapter.rank, adapter.scale
 	in, out := int(tensor.Shape[0]), int(tensor.Shape[1])
 	read := func(data []byte, err error, n int) []float32 {
 		v := make([]float32, n)

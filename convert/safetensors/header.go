@@ -60,6 +60,11 @@ func (p parser) object(what string, member func(key string) error) error {
 	if err != nil {
 		return err
 	}
+	return p.members(open, what, member)
+}
+
+// members is the rest of an object, behind the token that opened it.
+func (p parser) members(open json.Token, what string, member func(key string) error) error {
 	if open != json.Delim('{') {
 		return formatErr("%s: want a JSON object", what)
 	}
@@ -78,7 +83,7 @@ func (p parser) object(what string, member func(key string) error) error {
 			return err
 		}
 	}
-	_, err = p.token() // the closing brace
+	_, err := p.token() // the closing brace
 	return err
 }
 
@@ -95,8 +100,12 @@ func (p parser) string(what string) (string, error) {
 }
 
 func (p parser) metadata() (map[string]string, error) {
+	open, err := p.token()
+	if err != nil || open == nil { // mlx writes null for none
+		return nil, err
+	}
 	m := map[string]string{}
-	err := p.object(metadataKey, func(key string) (err error) {
+	err = p.members(open, metadataKey, func(key string) (err error) {
 		m[key], err = p.string(metadataKey)
 		return err
 	})

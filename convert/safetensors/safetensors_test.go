@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"finetune/internal/need"
 )
 
 // file puts a header text and data together.
@@ -125,24 +128,69 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// Hugging Face's own library wrote this file.
+// Hugging Face's own library wrote these files.
 func TestRealFileIsWrittenAgainByteForByte(t *testing.T) {
-	path := filepath.Join("..", "..", "..", "shared", "data", "adapters", "peft-gpt2-r8", "adapter_model.safetensors")
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Skip("no ../shared/data: ", err)
+	own := []string{"types.safetensors", "names.safetensors", "no-metadata.safetensors"}
+	for i, name := range own {
+		own[i] = "convert/safetensors/testdata/" + name
 	}
-	f, err := Open(path)
+	shared := []string{"adapters/peft-gpt2-r8/adapter_model.safetensors"}
+	need.Each(t, own, shared, func(t *testing.T, path string) {
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		got, err := rewrite(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("written again: %d bytes that differ from the %d of the file", len(got), len(want))
+		}
+	})
+}
+
+// What the library says of its files: names and numbers.
+func TestRealFilesHoldWhatWasPutIn(t *testing.T) {
+	f, err := Open(filepath.Join("testdata", "names.safetensors"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	got, err := rewrite(f)
-	if err != nil {
-		t.Fatal(err)
+	if want := map[string]string{"note": "ünï \"code\"\n\U0001f600"}; !reflect.DeepEqual(f.Metadata(), want) {
+		t.Errorf("metadata %q, want %q", f.Metadata(), want)
 	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("written again: %d bytes that differ from the %d of the file", len(got), len(want))
+	for name, want := range map[string]float32{`a "quoted" name`: 1, `back\slash`: 2, "Gewürz, 香辛料": 3, "tab\tand\x01control": 4} {
+		data, err := f.Data(name)
+		if err != nil || len(data) != 4 || math.Float32frombits(binary.LittleEndian.Uint32(data)) != want {
+			t.Errorf("tensor %q = %x, %v, want %v", name, data, err, want)
+		}
+	}
+}
+
+func TestRealFilesOfOtherTypesAreUnsupported(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("testdata", "refused-*"))
+	if err != nil || len(paths) != 5 {
+		t.Fatalf("%d files, %v, want 5", len(paths), err)
+	}
+	for _, path := range paths {
+		_, err := Open(path)
+		if unsupported := (*UnsupportedError)(nil); !errors.As(err, &unsupported) || !strings.Contains(err.Error(), `"other"`) {
+			t.Errorf("Open(%s) = %v, want an *UnsupportedError that names the tensor", path, err)
+		}
+	}
+}
+
+// mlx writes null where there is no metadata.
+func TestMetadataMayBeNull(t *testing.T) {
+	f, err := decode(file(`{"__metadata__":null,"x":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}`, 2))
+	if err != nil || len(f.Metadata()) != 0 || len(f.Tensors()) != 1 {
+		t.Errorf("decode = %v, want one tensor and no metadata", err)
 	}
 }
 

@@ -40,7 +40,7 @@ var layers = []layer{
 	{"model", 2, false},
 	{"newmodel", 2, false},
 	{"ngram", 2, false},
-	{"adapter/toolbox", 4, false},
+	{"adapter/fileops", 4, false},
 	{cgo, 2, true},
 	{"adapter", 3, true},
 	{"chat", 3, false},
@@ -61,7 +61,7 @@ var layers = []layer{
 }
 
 // forTests are packages that only tests may import, and each other.
-var forTests = []string{"internal/archtest", "internal/near", "internal/testmodel", "internal/testrun", "internal/testrun/trained"}
+var forTests = []string{"internal/archtest", "internal/near", "internal/need", "internal/testmodel", "internal/testrun", "internal/testrun/trained"}
 
 // listed is what `go list -json` says of a package.
 type listed struct {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"finetune/internal/need"
 )
 
 // holding returns a fill for a folder with one file.
@@ -65,7 +67,7 @@ func TestWriteDirKeepsLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("real", link); err != nil {
-		t.Skip("this system has no symbolic links: ", err)
+		need.Skip(t, need.System, "no symbolic links: "+err.Error())
 	}
 	if err := WriteDir(link, holding("a", "x")); err != nil {
 		t.Fatal(err)

@@ -1,8 +1,8 @@
 package inspect
 
 import (
+	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -10,62 +10,77 @@ import (
 	"finetune/convert/safetensors"
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/quant/plain"
 )
-
-// realAdapter is one that PEFT trained on GPT-2: r 8, alpha 32.
-const realAdapter = "../../../shared/data/adapters/peft-gpt2-r8"
 
 // realTolerance is for norms of one adapter computed by its factors and by its ΔW, both in float64 but from factors that
 // were read as float32.
 const realTolerance = 1e-9
 
-// The figures of a real adapter, against those of ΔW = 4·B·A in plain loops over PEFT's file.
+// savedLoRA is an adapter that PEFT saved over GPT-2, and what its figures are.
+type savedLoRA struct {
+	base        testmodel.Spec
+	modules     int
+	rank, alpha int
+	parameters  int64
+}
+
+// The figures of real adapters, against those of ΔW = scale·B·A in plain loops over PEFT's file.
 func TestPathOfRealAdapter(t *testing.T) {
-	if _, err := os.Stat(realAdapter); err != nil {
-		t.Skip("no ../shared/data: ", err)
-	}
-	if testing.Short() {
-		t.Skip("writes a model of 50 MB")
-	}
-	base := testmodel.Path(t, testmodel.Spec{Arch: "gpt2", Layers: 12, Embd: 768, Heads: 12, HeadsKV: 12, FF: 3072, Ctx: 64, Type: gguf.TypeQ4_0})
+	t.Run("2 layers", func(t *testing.T) {
+		checkSaved(t, need.Own(t, "convert/testdata/peft-gpt2"), savedLoRA{
+			testmodel.Spec{Arch: "gpt2", Layers: 2, Embd: 32, Heads: 4, HeadsKV: 4, FF: 64, Ctx: 64, Vocab: 640, Tied: true}, 8, 2, 4, 1536})
+	})
+	t.Run("12 layers", func(t *testing.T) {
+		need.Long(t, "writes a model of 50 MB")
+		checkSaved(t, need.Shared(t, "adapters/peft-gpt2-r8"), savedLoRA{
+			testmodel.Spec{Arch: "gpt2", Layers: 12, Embd: 768, Heads: 12, HeadsKV: 12, FF: 3072, Ctx: 64, Type: gguf.TypeQ4_0}, 36, 8, 32, 811008})
+	})
+}
+
+func checkSaved(t *testing.T, folder string, want savedLoRA) {
 	path := filepath.Join(t.TempDir(), "adapter.gguf")
-	if _, err := convert.Run(convert.Config{From: realAdapter, To: convert.GGUF, Model: base, Out: path}); err != nil {
+	if _, err := convert.Run(convert.Config{From: folder, To: convert.GGUF, Model: testmodel.Path(t, want.base), Out: path}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := describeFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := r.Adapter
-	if a == nil || len(a.Weights) != 36 || a.RankMin != 8 || a.RankMax != 8 || a.Alpha != 32 || a.ScaleMin != 4 || a.ScaleMax != 4 || r.Parameters != 811008 {
-		t.Fatalf("%d parameters, adapter %+v", r.Parameters, a)
+	a, scale := r.Adapter, float64(want.alpha)/float64(want.rank)
+	if a == nil || len(a.Weights) != want.modules || a.RankMin != want.rank || a.RankMax != want.rank || a.Alpha != float64(want.alpha) ||
+		a.ScaleMin != scale || a.ScaleMax != scale || r.Parameters != want.parameters {
+		t.Fatalf("%d parameters, adapter %+v, want %+v", r.Parameters, a, want)
 	}
-	f, err := safetensors.Open(filepath.Join(realAdapter, "adapter_model.safetensors"))
+	f, err := safetensors.Open(filepath.Join(folder, "adapter_model.safetensors"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	found := false
+	last := want.base.Layers - 1
+	name, found := fmt.Sprintf("blk.%d.attn_output.weight", last), false
 	for _, w := range a.Weights {
-		if e, s := *w.EffectiveRank, *w.StableRank; !(e >= 1 && e <= 8 && s >= 1 && s <= 8) || len(w.SingularValues) != shownValues {
+		if e, s, most := *w.EffectiveRank, *w.StableRank, float64(want.rank); !(e >= 1 && e <= most && s >= 1 && s <= most) ||
+			len(w.SingularValues) != min(shownValues, want.rank) {
 			t.Errorf("%s: %v effective, %v stable, values %v", w.Name, *w.EffectiveRank, *w.StableRank, w.SingularValues)
 		}
-		if w.Name == "blk.5.attn_output.weight" {
+		if w.Name == name {
 			found = true
-			if want := peftNorm(t, f, "base_model.model.transformer.h.5.attn.c_proj", 768, 768); !near.Enough(*w.Norm, want, realTolerance*want) {
-				t.Errorf("%s: ‖ΔW‖ %v, want %v", w.Name, *w.Norm, want)
+			module := fmt.Sprintf("base_model.model.transformer.h.%d.attn.c_proj", last)
+			if norm := peftNorm(t, f, module, want.base.Embd, want.rank, scale); !near.Enough(*w.Norm, norm, realTolerance*norm) {
+				t.Errorf("%s: ‖ΔW‖ %v, want %v", w.Name, *w.Norm, norm)
 			}
 		}
 	}
 	if !found {
-		t.Error("blk.5.attn_output.weight is not there")
+		t.Errorf("%s is not there", name)
 	}
 }
 
-// peftNorm is ‖4·B·A‖ with B [out rows of 8] and A [8 rows of in], in plain loops.
-func peftNorm(t *testing.T, f *safetensors.File, module string, in, out int) float64 {
+// peftNorm is ‖scale·B·A‖ with B [n rows of rank] and A [rank rows of n], in plain loops.
+func peftNorm(t *testing.T, f *safetensors.File, module string, n, rank int, scale float64) float64 {
 	t.Helper()
 	read := func(name string, n int) []float32 {
 		v := make([]float32, n)
@@ -78,13 +93,12 @@ func peftNorm(t *testing.T, f *safetensors.File, module string, in, out int) flo
 		}
 		return v
 	}
-	const rank, scale = 8, 32.0 / 8
-	a, b, sum := read(".lora_A.weight", rank*in), read(".lora_B.weight", out*rank), 0.0
-	for o := range out {
-		for i := range in {
+	a, b, sum := read(".lora_A.weight", rank*n), read(".lora_B.weight", n*rank), 0.0
+	for o := range n {
+		for i := range n {
 			v := 0.0
 			for k := range rank {
-				v += scale * float64(b[o*rank+k]) * float64(a[k*in+i])
+				v += scale * float64(b[o*rank+k]) * float64(a[k*n+i])
 			}
 			sum += v * v
 		}

@@ -150,16 +150,6 @@ func NoLeavings(t testing.TB) {
 	})
 }
 
-// Shared returns a file of ../shared/data, beside the repository; the test is skipped where it is missing.
-func Shared(t testing.TB, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "shared", "data", filepath.FromSlash(name))
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s here", path)
-	}
-	return path
-}
-
 // Model returns the base model of a configuration, open until the end of the test.
 func Model(t testing.TB, c run.Config) *llama.Model {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"github.com/go-skynet/go-llama.cpp"
 	. "github.com/go-skynet/go-llama.cpp"
 	. "github.com/go-skynet/go-llama.cpp/internal/dsl"
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
 )
 
 // Programs test themselves with the package imported by its name and with a dot, beside Ginkgo and Gomega, as upstream does.
@@ -20,12 +21,13 @@ func TestPackageIsImportedWithADotBesideGinkgosNames(t *testing.T) {
 
 var _ = Describe("package llama", func() {
 	load := func(opts ...ModelOption) *LLama {
-		model, err := New(data(GinkgoT(), "models/stories260K-f32.gguf"), append(opts, SetContext(128), SetMMap(true), SetNBatch(512))...)
+		model, err := New(llamatest.Model(GinkgoT()), append(opts, SetContext(128), SetMMap(true), SetNBatch(512))...)
 		Expect(err).ToNot(HaveOccurred())
 		Expect(model).ToNot(BeNil())
 		GinkgoT().Cleanup(model.Free)
 		return model
 	}
+	reference := llamatest.ReadReference(GinkgoT())
 	greedily := []PredictOption{SetTemperature(0), SetPenalty(1), SetThreads(testThreads), SetTokens(16)}
 
 	Context("without a model", func() {
@@ -38,17 +40,17 @@ var _ = Describe("package llama", func() {
 
 	Context("with a model", Label("model"), func() {
 		It("predicts", func() {
-			text, err := load(EnableF16Memory, llama.EnableEmbeddings).Predict("Once upon a time", greedily...)
+			text, err := load(EnableF16Memory, llama.EnableEmbeddings).Predict(reference.Prompt, greedily...)
 			Expect(err).ToNot(HaveOccurred(), text)
-			Expect(text).To(ContainSubstring("there was a little"), text)
+			Expect(text).To(ContainSubstring("How many apples"), text)
 		})
 
 		It("predicts with the help of another", func() {
 			model, draft := load(SetPerplexity(true)), load(SetPerplexity(true))
 			By("letting the other one propose")
-			text, err := model.SpeculativeSampling(draft, "Once upon a time", append(greedily, llama.SetNDraft(16))...)
+			text, err := model.SpeculativeSampling(draft, reference.Prompt, append(greedily, llama.SetNDraft(16))...)
 			Expect(err).ToNot(HaveOccurred(), text)
-			Expect(text).To(ContainSubstring("there was a little"), text)
+			Expect(text).To(ContainSubstring("How many apples"), text)
 		})
 
 		It("tokenizes", func() {

@@ -11,14 +11,14 @@ import (
 
 // A program written for go-llama.cpp compiles against this module and generates text with an adapter.
 func TestExampleProgramGeneratesWithAnAdapter(t *testing.T) {
-	model := data(t, "models/stories260K-f32.gguf")
+	model := llamatest.Model(t)
 	bin := filepath.Join(t.TempDir(), "example")
 	if out, err := exec.Command("go", "build", "-o", bin, "./examples").CombinedOutput(); err != nil {
 		t.Fatalf("go build ./examples: %v\n%s", err, out)
 	}
 	run := func(args ...string) string {
 		cmd := exec.Command(bin, append([]string{"-m", model, "-temp", "0", "-n", "40", "-t", "1"}, args...)...)
-		cmd.Stdin = strings.NewReader("Once upon a time\n")
+		cmd.Stdin = strings.NewReader(llamatest.ReadReference(t).Prompt + "\n")
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%v: %v", cmd, err)
@@ -26,7 +26,7 @@ func TestExampleProgramGeneratesWithAnAdapter(t *testing.T) {
 		return string(out)
 	}
 	base := run()
-	if !strings.HasPrefix(base, ", there was a little girl named Lily.") || !strings.Contains(base, "(embedding of 64 numbers)") {
+	if len(base) < 40 || !strings.Contains(base, "(embedding of 256 numbers)") {
 		t.Errorf("without an adapter: %q", base)
 	}
 	if adapted := run("-lora", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 8})); len(adapted) < 40 || adapted == base {

@@ -18,13 +18,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// data is the path of a file of ../shared/data.
-func data(t testing.TB, name string) string { t.Helper(); return llamatest.Data(t, name) }
-
 // vocabulary is that of the model that newLLama loads.
 func vocabulary(t testing.TB) *native.Vocab {
 	t.Helper()
-	m, err := native.LoadModel(data(t, "models/stories260K-f32.gguf"), native.ModelParams{VocabOnly: true})
+	m, err := native.LoadModel(llamatest.Model(t), native.ModelParams{VocabOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

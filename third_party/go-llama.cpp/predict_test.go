@@ -2,6 +2,7 @@ package llama_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +16,18 @@ import (
 
 func newLLama(t testing.TB, opts ...llama.ModelOption) *llama.LLama {
 	t.Helper()
-	l, err := llama.New(data(t, "models/stories260K-f32.gguf"), opts...)
+	l, err := llama.New(llamatest.Model(t), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Free)
+	return l
+}
+
+// newStories loads a model of children's stories, whose texts begin with BOS, in F32.
+func newStories(t *testing.T, opts ...llama.ModelOption) *llama.LLama {
+	t.Helper()
+	l, err := llama.New(llamatest.Shared(t, "models/stories260K-f32.gguf"), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,36 +49,42 @@ func predict(t testing.TB, l *llama.LLama, text string, opts ...llama.PredictOpt
 	return got
 }
 
-// reference is the greedy continuation of "Once upon a time".
-func reference(t testing.TB) string {
-	t.Helper()
-	b, err := os.ReadFile(data(t, "models/stories260K-greedy-reference.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimPrefix(string(b), "Once upon a time")
-}
+// prompt is one that the base continues for long without an end and without a tie: of 90 tokens, each is ahead of the next
+// likeliest by 0.08 in the logits.
+const prompt = "Is it true that"
 
+// A prompt is continued as another program does it: transformers for the demo's base, llama2.c for the stories.
 func TestPredictContinuesAsTheReference(t *testing.T) {
-	l := newLLama(t)
-	want := reference(t)
-	got := predict(t, l, "Once upon a time", greedy(llama.SetTokens(256))...)
-	if !strings.HasPrefix(got, want) {
-		t.Errorf("Predict = %q, want it to begin with %q", got, want)
+	check := func(t *testing.T, l *llama.LLama, prompt, want string) {
+		got := predict(t, l, prompt, greedy(llama.SetTokens(256))...)
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("Predict = %q, want it to begin with %q", got, want)
+		}
+		if again := predict(t, l, prompt, greedy(llama.SetTokens(256))...); again != got {
+			t.Errorf("a second Predict = %q, want the same %q", again, got)
+		}
+		if got := predict(t, l, prompt, greedy(llama.SetTokens(256), llama.SetBatch(2))...); !strings.HasPrefix(got, want) {
+			t.Errorf("with batches of 2: %q, want it to begin with %q", got, want)
+		}
 	}
-	if again := predict(t, l, "Once upon a time", greedy(llama.SetTokens(256))...); again != got {
-		t.Errorf("a second Predict = %q, want the same %q", again, got)
-	}
-	if got := predict(t, l, "Once upon a time", greedy(llama.SetTokens(256), llama.SetBatch(2))...); !strings.HasPrefix(got, want) {
-		t.Errorf("with batches of 2: %q, want it to begin with %q", got, want)
-	}
+	t.Run("base", func(t *testing.T) {
+		r := llamatest.ReadReference(t)
+		check(t, newLLama(t), r.Prompt, r.Continuation)
+	})
+	t.Run("stories260K", func(t *testing.T) {
+		b, err := os.ReadFile(llamatest.Shared(t, "models/stories260K-greedy-reference.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, newStories(t), "Once upon a time", strings.TrimPrefix(string(b), "Once upon a time"))
+	})
 }
 
 func TestPredictHonoursTokens(t *testing.T) {
 	l := newLLama(t)
 	for _, n := range []int{1, 2, 17} {
 		calls := 0
-		predict(t, l, "Once upon a time", greedy(llama.SetTokens(n), llama.SetTokenCallback(func(string) bool { calls++; return true }))...)
+		predict(t, l, prompt, greedy(llama.SetTokens(n), llama.SetTokenCallback(func(string) bool { calls++; return true }))...)
 		if calls != n {
 			t.Errorf("SetTokens(%d) gave %d tokens", n, calls)
 		}
@@ -80,18 +98,15 @@ func TestStopWordsEndThePrediction(t *testing.T) {
 		stops []string
 		want  string
 	}{
-		{"one word", []string{"Lily"}, ", there was a little girl named "},
-		{"over several tokens", []string{"girl named Lily. She"}, ", there was a little "},
-		{"the first of two", []string{"Lily", "there"}, ", "},
-		{"begins with the prediction", []string{", there"}, ""},
-		{"inside a token", []string{"irl"}, ", there was a little g"},
-		{"none that occurs", []string{"", "Moscow", "Once upon a time"}, ", there was a little girl named Lily. She loved to play outside in the park."},
+		{"one word", []string{"apples"}, " has 10 "},
+		{"over several tokens", []string{"10 apples. How"}, " has "},
+		{"the first of two", []string{"many", "has"}, " "},
+		{"begins with the prediction", []string{" has 10"}, ""},
+		{"inside a token", []string{"pple"}, " has 10 a"},
+		{"none that occurs", []string{"", "Moscow", "Tom has 3"}, " has 10 apples. How many apples does he have?"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := predict(t, l, "Once upon a time", greedy(llama.SetStopWords(tt.stops...))...)
-			if tt.name == "none that occurs" {
-				got = got[:min(len(got), len(tt.want))]
-			}
+			got := predict(t, l, llamatest.ReadReference(t).Prompt, greedy(llama.SetStopWords(tt.stops...))...)
 			if got != tt.want {
 				t.Errorf("Predict = %q, want %q", got, tt.want)
 			}
@@ -103,19 +118,19 @@ func TestTokenCallbackSeesEveryTokenAndStops(t *testing.T) {
 	l := newLLama(t)
 	var heard strings.Builder
 	l.SetTokenCallback(func(token string) bool { heard.WriteString(token); return true })
-	if got := predict(t, l, "Once upon a time", greedy()...); got != heard.String() {
+	if got := predict(t, l, prompt, greedy()...); got != heard.String() {
 		t.Errorf("the callback heard %q, Predict = %q", heard.String(), got)
 	}
 	var tokens []string
 	l.SetTokenCallback(func(token string) bool { tokens = append(tokens, token); return len(tokens) < 4 })
-	got := predict(t, l, "Once upon a time", greedy()...)
+	got := predict(t, l, prompt, greedy()...)
 	if len(tokens) != 4 || got != strings.Join(tokens[:3], "") {
 		t.Errorf("stopped at the 4th token: heard %q, Predict = %q", tokens, got)
 	}
 	// the option's callback replaces the other one and is gone afterwards
 	tokens = nil
-	predict(t, l, "Once upon a time", greedy(llama.SetTokenCallback(func(string) bool { return true }))...)
-	predict(t, l, "Once upon a time", greedy()...)
+	predict(t, l, prompt, greedy(llama.SetTokenCallback(func(string) bool { return true }))...)
+	predict(t, l, prompt, greedy()...)
 	if tokens != nil {
 		t.Errorf("the replaced callback heard %q", tokens)
 	}
@@ -142,7 +157,7 @@ func TestSeedDecides(t *testing.T) {
 
 func TestSamplingOptionsReachTheSampler(t *testing.T) {
 	l := newLLama(t)
-	base := predict(t, l, "Once upon a time", greedy()...)
+	base := predict(t, l, prompt, greedy()...)
 	same := map[string]llama.PredictOption{
 		"top-k 1": llama.SetTopK(1), "top-p almost 0": llama.SetTopP(1e-6), "typical": llama.SetTypicalP(1),
 		"no effect": llama.SetTailFreeSamplingZ(0.5), "debug": llama.Debug, "rope": llama.SetRopeFreqBase(77),
@@ -150,10 +165,10 @@ func TestSamplingOptionsReachTheSampler(t *testing.T) {
 	for name, opt := range same {
 		hot := llama.SetTemperature(1.5)
 		if name == "top-k 1" || name == "top-p almost 0" {
-			if got := predict(t, l, "Once upon a time", greedy(hot, opt)...); got != base {
+			if got := predict(t, l, prompt, greedy(hot, opt)...); got != base {
 				t.Errorf("%s at temperature 1.5 = %q, want the greedy %q", name, got, base)
 			}
-		} else if got := predict(t, l, "Once upon a time", greedy(opt)...); got != base {
+		} else if got := predict(t, l, prompt, greedy(opt)...); got != base {
 			t.Errorf("%s = %q, want %q", name, got, base)
 		}
 	}
@@ -164,7 +179,7 @@ func TestSamplingOptionsReachTheSampler(t *testing.T) {
 		"typical":   {llama.SetTemperature(1.5), llama.SetSeed(3), llama.SetTypicalP(0.2)},
 		"guidance":  {llama.SetNegativePrompt("Once upon a time, there was a little girl"), llama.SetNegativePromptScale(3)},
 	} {
-		if got := predict(t, l, "Once upon a time", greedy(opts...)...); got == base {
+		if got := predict(t, l, prompt, greedy(opts...)...); got == base {
 			t.Errorf("%s changes nothing", name)
 		}
 	}
@@ -175,7 +190,7 @@ func TestPenaltySparesTheNewlineUnlessAsked(t *testing.T) {
 	// a penalty that forbids what was said already leaves only the newline to repeat
 	strong := []llama.PredictOption{llama.SetPresencePenalty(1000), llama.SetTokens(200), llama.SetRepeat(-1)}
 	count := func(more ...llama.PredictOption) int {
-		return strings.Count(predict(t, l, "Once\nupon", greedy(append(strong, more...)...)...), "\n")
+		return strings.Count(predict(t, l, "First\nSecond\nThird\n", greedy(append(strong, more...)...)...), "\n")
 	}
 	if spared, penalized := count(), count(llama.SetPenalizeNL(true)); penalized != 0 || spared <= penalized {
 		t.Errorf("newlines = %d, with SetPenalizeNL %d, want some and none", spared, penalized)
@@ -185,7 +200,7 @@ func TestPenaltySparesTheNewlineUnlessAsked(t *testing.T) {
 func TestLogitBias(t *testing.T) {
 	l := newLLama(t)
 	first := func(opts ...llama.PredictOption) string {
-		return predict(t, l, "Once upon a time", greedy(append(opts, llama.SetTokens(1))...)...)
+		return predict(t, l, prompt, greedy(append(opts, llama.SetTokens(1))...)...)
 	}
 	v := vocabulary(t)
 	const id = 403
@@ -205,10 +220,7 @@ func TestLogitBias(t *testing.T) {
 func TestIgnoreEOS(t *testing.T) {
 	l := newLLama(t)
 	v := vocabulary(t)
-	eos := "2+1000" // make the model want to end at once
-	if v.EOS() != 2 {
-		t.Fatalf("EOS = %d, want 2", v.EOS())
-	}
+	eos := fmt.Sprintf("%d+1000", v.EOS()) // make the model want to end at once
 	if got := predict(t, l, "Once", greedy(llama.SetLogitBias(eos))...); got != "" {
 		t.Errorf("Predict after EOS = %q, want none", got)
 	}
@@ -240,14 +252,14 @@ func TestGrammar(t *testing.T) {
 func TestPredictionGoesOnPastTheContext(t *testing.T) {
 	l := newLLama(t, llama.SetContext(256))
 	calls := 0
-	text := predict(t, l, "Once upon a time", greedy(llama.SetTokens(700), llama.IgnoreEOS, llama.SetNKeep(4),
+	text := predict(t, l, prompt, greedy(llama.SetTokens(700), llama.IgnoreEOS, llama.SetNKeep(4),
 		llama.SetTokenCallback(func(string) bool { calls++; return true }))...)
 	if calls != 700 || len(text) < 700 {
 		t.Errorf("%d tokens, %d bytes, want 700 tokens", calls, len(text))
 	}
-	want := reference(t)[:300]
-	if got := predict(t, l, "Once upon a time", greedy(llama.SetTokens(128))...); !strings.HasPrefix(got, want) {
-		t.Errorf("the prediction afterwards = %q, want it to begin with %q", got, want)
+	r := llamatest.ReadReference(t)
+	if got := predict(t, l, r.Prompt, greedy(llama.SetTokens(128))...); got != r.Continuation {
+		t.Errorf("the prediction afterwards = %q, want %q", got, r.Continuation)
 	}
 }
 
@@ -260,29 +272,33 @@ func TestPromptLongerThanTheContextIsAnError(t *testing.T) {
 }
 
 func TestEmptyPromptBeginsWithBOS(t *testing.T) {
-	l := newLLama(t)
-	if got := predict(t, l, "", greedy()...); !strings.HasPrefix(got, "Once upon a time") {
-		t.Errorf("Predict of nothing = %q, want a story from its start", got)
+	if got := predict(t, newLLama(t), "", greedy()...); got == "" {
+		t.Error("Predict of nothing is nothing, want a text from its start")
 	}
+	t.Run("stories260K", func(t *testing.T) {
+		if got := predict(t, newStories(t), "", greedy()...); !strings.HasPrefix(got, "Once upon a time") {
+			t.Errorf("Predict of nothing = %q, want a story from its start", got)
+		}
+	})
 }
 
 func TestPromptCache(t *testing.T) {
 	l := newLLama(t)
 	path := filepath.Join(t.TempDir(), "cache.bin")
-	want := predict(t, l, "Once upon a time", greedy()...)
-	if got := predict(t, l, "Once upon a time", greedy(llama.SetPathPromptCache(path), llama.EnablePromptCacheRO)...); got != want {
+	want := predict(t, l, prompt, greedy()...)
+	if got := predict(t, l, prompt, greedy(llama.SetPathPromptCache(path), llama.EnablePromptCacheRO)...); got != want {
 		t.Errorf("with a cache that does not exist = %q, want %q", got, want)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a read-only cache was written: %v", err)
 	}
 	for range 2 { // written, then read
-		if got := predict(t, l, "Once upon a time", greedy(llama.SetPathPromptCache(path))...); got != want {
+		if got := predict(t, l, prompt, greedy(llama.SetPathPromptCache(path))...); got != want {
 			t.Errorf("with the cache = %q, want %q", got, want)
 		}
 	}
 	other := newLLama(t)
-	if got := predict(t, other, "Once upon a time", greedy(llama.SetPathPromptCache(path))...); got != want {
+	if got := predict(t, other, prompt, greedy(llama.SetPathPromptCache(path))...); got != want {
 		t.Errorf("with the cache of another LLama = %q, want %q", got, want)
 	}
 	if got, want := predict(t, other, "Once upon a hill", greedy(llama.SetPathPromptCache(path))...), predict(t, other, "Once upon a hill", greedy()...); got != want {
@@ -299,8 +315,8 @@ func TestPromptCache(t *testing.T) {
 func TestPromptCacheGoesOn(t *testing.T) {
 	l := newLLama(t)
 	path := filepath.Join(t.TempDir(), "cache.bin")
-	all := predict(t, l, "Once upon a time", greedy(llama.SetTokens(33))...)
-	first := predict(t, l, "Once upon a time", greedy(llama.SetTokens(17), llama.SetPathPromptCache(path), llama.EnablePromptCacheAll)...)
+	all := predict(t, l, prompt, greedy(llama.SetTokens(33))...)
+	first := predict(t, l, prompt, greedy(llama.SetTokens(17), llama.SetPathPromptCache(path), llama.EnablePromptCacheAll)...)
 	// the last predicted token is not evaluated, so not in the cache: it is predicted again
 	second := predict(t, l, "", greedy(llama.SetTokens(17), llama.SetPathPromptCache(path))...)
 	if !strings.HasSuffix(all, second) || !strings.HasPrefix(all, first) {
@@ -311,7 +327,7 @@ func TestPromptCacheGoesOn(t *testing.T) {
 func TestStateRoundTrip(t *testing.T) {
 	l := newLLama(t)
 	path := filepath.Join(t.TempDir(), "state.bin")
-	want := predict(t, l, "Once upon a time", greedy()...)
+	want := predict(t, l, prompt, greedy()...)
 	if err := l.Eval("Once upon a", llama.SetThreads(testThreads)); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +339,7 @@ func TestStateRoundTrip(t *testing.T) {
 		if err := l.LoadState(path); err != nil {
 			t.Fatal(err)
 		}
-		if got := predict(t, l, "Once upon a time", greedy()...); got != want {
+		if got := predict(t, l, prompt, greedy()...); got != want {
 			t.Errorf("Predict after LoadState = %q, want %q", got, want)
 		}
 	}
@@ -345,32 +361,27 @@ func TestStateRoundTrip(t *testing.T) {
 	if err := l.SaveState(filepath.Join(t.TempDir(), "no", "folder")); err == nil {
 		t.Error("SaveState into a missing folder = nil, want an error")
 	}
-	if got := predict(t, l, "Once upon a time", greedy()...); got != want {
+	if got := predict(t, l, prompt, greedy()...); got != want {
 		t.Errorf("Predict after failed loads = %q, want %q", got, want)
 	}
 }
 
 func TestSpeculativeSamplingEqualsGreedy(t *testing.T) {
 	l, small := newLLama(t), newLLama(t)
-	q8, err := llama.New(data(t, "models/stories260K-q8_0.gguf"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q8.Free()
 	adapted := newLLama(t, llama.SetLoraAdapter(llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))) // proposes much that is refused
 	for _, tokens := range []int{1, 2, 100} {
-		want := predict(t, l, "Once upon a time", greedy(llama.SetTokens(tokens))...)
-		for name, draft := range map[string]*llama.LLama{"the same model": small, "its q8_0": q8, "another": adapted} {
+		want := predict(t, l, prompt, greedy(llama.SetTokens(tokens))...)
+		for name, draft := range map[string]*llama.LLama{"the same model": small, "another": adapted} {
 			for _, n := range []int{0, 1, 4, 16} {
-				got, err := l.SpeculativeSampling(draft, "Once upon a time", greedy(llama.SetTokens(tokens), llama.SetNDraft(n))...)
+				got, err := l.SpeculativeSampling(draft, prompt, greedy(llama.SetTokens(tokens), llama.SetNDraft(n))...)
 				if err != nil || got != want {
 					t.Errorf("draft %s, %d proposals, %d tokens = %q, %v, want %q", name, n, tokens, got, err, want)
 				}
 			}
 		}
 	}
-	stop := greedy(llama.SetNDraft(8), llama.SetStopWords("girl named"))
-	if got, err := l.SpeculativeSampling(small, "Once upon a time", stop...); err != nil || got != ", there was a little " {
+	stop := greedy(llama.SetNDraft(8), llama.SetStopWords("used to be used to be"))
+	if got, err := l.SpeculativeSampling(small, prompt, stop...); err != nil || got != " can be " {
 		t.Errorf("with a stop word = %q, %v", got, err)
 	}
 	if _, err := l.SpeculativeSampling(l, "Once", greedy()...); err == nil {
@@ -381,7 +392,7 @@ func TestSpeculativeSamplingEqualsGreedy(t *testing.T) {
 func TestSpeculativeSamplingGoesOnPastTheContext(t *testing.T) {
 	l, draft := newLLama(t, llama.SetContext(256)), newLLama(t, llama.SetContext(256))
 	calls := 0
-	_, err := l.SpeculativeSampling(draft, "Once upon a time", greedy(llama.SetTokens(400), llama.IgnoreEOS, llama.SetNDraft(8),
+	_, err := l.SpeculativeSampling(draft, prompt, greedy(llama.SetTokens(400), llama.IgnoreEOS, llama.SetNDraft(8),
 		llama.SetTokenCallback(func(string) bool { calls++; return true }))...)
 	if err != nil || calls != 400 {
 		t.Errorf("%d tokens, %v, want 400", calls, err)
@@ -390,10 +401,10 @@ func TestSpeculativeSamplingGoesOnPastTheContext(t *testing.T) {
 
 func TestEmbeddings(t *testing.T) {
 	l := newLLama(t, llama.EnableEmbeddings)
-	want := predict(t, l, "Once upon a time", greedy()...)
+	want := predict(t, l, prompt, greedy()...)
 	a, err := l.Embeddings("the cat sat")
-	if err != nil || len(a) != 64 {
-		t.Fatalf("Embeddings = %d numbers, %v, want 64", len(a), err)
+	if err != nil || len(a) != 256 {
+		t.Fatalf("Embeddings = %d numbers, %v, want 256", len(a), err)
 	}
 	b, err := l.Embeddings("a red ball")
 	if err != nil || slices.Equal(a, b) {
@@ -407,12 +418,10 @@ func TestEmbeddings(t *testing.T) {
 	for _, id := range ids {
 		tokens = append(tokens, int(id))
 	}
-	for _, tokens := range [][]int{tokens, tokens[1:]} { // with BOS and without
-		if c, err := l.TokenEmbeddings(tokens); err != nil || !slices.Equal(a, c) {
-			t.Errorf("TokenEmbeddings(%v) differs from Embeddings, or %v", tokens, err)
-		}
+	if c, err := l.TokenEmbeddings(tokens); err != nil || !slices.Equal(a, c) {
+		t.Errorf("TokenEmbeddings(%v) differs from Embeddings, or %v", tokens, err)
 	}
-	if got := predict(t, l, "Once upon a time", greedy()...); got != want {
+	if got := predict(t, l, prompt, greedy()...); got != want {
 		t.Errorf("Predict after Embeddings = %q, want %q", got, want)
 	}
 	if _, err := l.TokenEmbeddings([]int{-1}); err == nil {
@@ -423,11 +432,39 @@ func TestEmbeddings(t *testing.T) {
 	}
 }
 
+// A model whose texts begin with BOS has it in its embeddings, given or not.
+func TestTokenEmbeddingsBeginWithBOS(t *testing.T) {
+	t.Run("stories260K", func(t *testing.T) {
+		l := newStories(t, llama.EnableEmbeddings)
+		want, err := l.Embeddings("the cat sat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ids, err := l.TokenizeString("the cat sat")
+		if err != nil || ids[0] != 1 {
+			t.Fatalf("TokenizeString = %v, %v, want 1, BOS, first", ids, err)
+		}
+		var tokens []int
+		for _, id := range ids {
+			tokens = append(tokens, int(id))
+		}
+		for _, tokens := range [][]int{tokens, tokens[1:]} {
+			if got, err := l.TokenEmbeddings(tokens); err != nil || !slices.Equal(got, want) {
+				t.Errorf("TokenEmbeddings(%v) differs from Embeddings, or %v", tokens, err)
+			}
+		}
+	})
+}
+
 func TestTokenizeString(t *testing.T) {
 	l := newLLama(t)
+	want, err := vocabulary(t).Tokenize("Once upon a time", true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n, tokens, err := l.TokenizeString("Once upon a time")
-	if err != nil || int(n) != len(tokens) || tokens[0] != 1 {
-		t.Errorf("TokenizeString = %d, %v, %v", n, tokens, err)
+	if err != nil || int(n) != len(tokens) || !slices.Equal(tokens, want) {
+		t.Errorf("TokenizeString = %d, %v, %v, want %v", n, tokens, err, want)
 	}
 	n, tokens, err = l.TokenizeString("Once upon a time", llama.SetTokens(2))
 	if err != nil || n <= 2 || len(tokens) != 2 {
@@ -436,16 +473,16 @@ func TestTokenizeString(t *testing.T) {
 }
 
 func TestLoraAdapterChangesThePrediction(t *testing.T) {
-	base := predict(t, newLLama(t), "Once upon a time", greedy()...)
+	base := predict(t, newLLama(t), prompt, greedy()...)
 	path := llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 8})
-	adapted := predict(t, newLLama(t, llama.SetLoraAdapter(path), llama.SetLoraBase("ignored")), "Once upon a time", greedy()...)
+	adapted := predict(t, newLLama(t, llama.SetLoraAdapter(path), llama.SetLoraBase("ignored")), prompt, greedy()...)
 	if base == adapted {
 		t.Error("the adapter changes nothing")
 	}
 }
 
 func TestModelOptionsReachTheModel(t *testing.T) {
-	want := predict(t, newLLama(t), "Once upon a time", greedy()...)
+	want := predict(t, newLLama(t), prompt, greedy()...)
 	for name, opts := range map[string][]llama.ModelOption{
 		"no mmap":   {llama.SetMMap(false)},
 		"mlock":     {llama.EnableMLock},
@@ -454,20 +491,20 @@ func TestModelOptionsReachTheModel(t *testing.T) {
 		"gpu":       {llama.SetGPULayers(2), llama.SetTensorSplit("3,1")},
 		"train ctx": {llama.SetContext(0)},
 	} {
-		if got := predict(t, newLLama(t, opts...), "Once upon a time", greedy()...); got != want {
+		if got := predict(t, newLLama(t, opts...), prompt, greedy()...); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	if got := predict(t, newLLama(t, llama.WithRopeFreqBase(500)), "Once upon a time", greedy()...); got == want {
+	if got := predict(t, newLLama(t, llama.WithRopeFreqBase(500)), prompt, greedy()...); got == want {
 		t.Error("WithRopeFreqBase changes nothing")
 	}
-	if got := predict(t, newLLama(t, llama.WithRopeFreqScale(0.25)), "Once upon a time", greedy()...); got == want {
+	if got := predict(t, newLLama(t, llama.WithRopeFreqScale(0.25)), prompt, greedy()...); got == want {
 		t.Error("WithRopeFreqScale changes nothing")
 	}
 }
 
 func TestWrongModelOptionsAreErrors(t *testing.T) {
-	model := data(t, "models/stories260K-f32.gguf")
+	model := llamatest.Model(t)
 	for name, opts := range map[string][]llama.ModelOption{
 		"main GPU":     {llama.SetMainGPU("x")},
 		"tensor split": {llama.SetTensorSplit("1,x")},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"finetune/chat"
+	"finetune/internal/need"
 )
 
 // think is a template that drops the thoughts of earlier turns and begins an answer itself.
@@ -68,7 +69,7 @@ func TestChatLearnsTheAnswersOnly(t *testing.T) {
 			[]string{"<s>Question: q\nAnswer: «a</s>»"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			set := mustLoad(t, write(t, "a.jsonl", c.record), Options{NCtx: 500, Tokenizer: c.tok, Template: c.template})
+			set := mustLoad(t, write(t, "a.jsonl", c.record), options{NCtx: 500, Tokenizer: c.tok, Template: c.template})
 			checkPacking(t, set.Train)
 			got := map[string]bool{}
 			for _, e := range examples(set.Train) {
@@ -85,7 +86,7 @@ func TestChatLearnsTheAnswersOnly(t *testing.T) {
 
 func TestStatsTellWhatTheTemplateDid(t *testing.T) {
 	load := func(template, record string) Stats {
-		return mustLoad(t, write(t, "a.jsonl", record), Options{NCtx: 500, Tokenizer: byteTokenizer{}, Template: template}).Train.Stats()
+		return mustLoad(t, write(t, "a.jsonl", record), options{NCtx: 500, Tokenizer: byteTokenizer{}, Template: template}).Train.Stats()
 	}
 	const twoTurns = `{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]}`
 	if s := load(bare, twoTurns); s.StopsAdded != 1 || s.StopsMissing != 1 {
@@ -107,7 +108,7 @@ func TestTemplateErrorsNameTheRecord(t *testing.T) {
 	} {
 		path := write(t, "a.jsonl", `{"question": "q", "answer": "a"}
 {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}`)
-		_, err := Load(path, Options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: c.template})
+		_, err := loadFile(path, options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: c.template})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want …%s", c.name, err, c.want)
 		}
@@ -116,7 +117,7 @@ func TestTemplateErrorsNameTheRecord(t *testing.T) {
 	if e, ok := errors.AsType[*chat.Error](err); !ok || !e.Unsupported {
 		t.Errorf("include: got %v, want a *chat.Error, unsupported", err)
 	}
-	_, err = Load(write(t, "a.jsonl", `{"question": "q", "answer": "a"}`), Options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: `{% include "/etc/hosts" %}`})
+	_, err = loadFile(write(t, "a.jsonl", `{"question": "q", "answer": "a"}`), options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: `{% include "/etc/hosts" %}`})
 	if _, ok := errors.AsType[*UnsupportedError](err); !ok {
 		t.Errorf("include: Load = %v, want an *UnsupportedError", err)
 	}
@@ -139,6 +140,24 @@ func TestTheClockIsTheCallers(t *testing.T) {
 }
 
 func TestRealInstructionSetsLoad(t *testing.T) {
+	check := func(t *testing.T, path string, records int, template string) {
+		tok := byteTokenizer{addBOS: true}
+		set := mustLoad(t, path, options{NCtx: 4096, Tokenizer: tok, Template: template, ValFraction: 0.1, Seed: 1})
+		s, v := set.Train.Stats(), set.Val.Stats()
+		if n := s.Records + v.Records; records != 0 && n != records {
+			t.Errorf("%d records, want %d", n, records)
+		}
+		if s.NoLoss+v.NoLoss+s.Skipped+s.StopsAdded+s.StopsMissing+s.Inexact != 0 || !(s.Padding <= 0.1) {
+			t.Errorf("%+v, want every record trained, exact, and tightly packed", s)
+		}
+		for _, e := range examples(set.Train)[:10] {
+			if template != "" && !strings.Contains(marked(e, tok), "<|im_start|>assistant\n«") {
+				t.Errorf("%.200q, want the answer learned", marked(e, tok))
+			}
+		}
+		checkPacking(t, set.Train)
+	}
+	t.Run("the demo's task", func(t *testing.T) { check(t, need.Own(t, "demo/task.jsonl"), 300, chatML) })
 	for _, c := range []struct {
 		file     string
 		records  int
@@ -151,21 +170,6 @@ func TestRealInstructionSetsLoad(t *testing.T) {
 		{"instruct/gsm8k-train.jsonl", 7473, ""},
 		{"tasks/openbookqa-test.json", 500, ""},
 	} {
-		path := shared(t, c.file)
-		tok := byteTokenizer{addBOS: true}
-		set := mustLoad(t, path, Options{NCtx: 4096, Tokenizer: tok, Template: c.template, ValFraction: 0.1, Seed: 1})
-		s, v := set.Train.Stats(), set.Val.Stats()
-		if n := s.Records + v.Records; c.records != 0 && n != c.records {
-			t.Errorf("%s: %d records, want %d", c.file, n, c.records)
-		}
-		if s.NoLoss+v.NoLoss+s.Skipped+s.StopsAdded+s.StopsMissing+s.Inexact != 0 || !(s.Padding <= 0.1) {
-			t.Errorf("%s: %+v, want every record trained, exact, and tightly packed", c.file, s)
-		}
-		for _, e := range examples(set.Train)[:10] {
-			if c.template != "" && !strings.Contains(marked(e, tok), "<|im_start|>assistant\n«") {
-				t.Errorf("%s: %.200q, want the answer learned", c.file, marked(e, tok))
-			}
-		}
-		checkPacking(t, set.Train)
+		t.Run(c.file, func(t *testing.T) { check(t, need.Shared(t, c.file), c.records, c.template) })
 	}
 }

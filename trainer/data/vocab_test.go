@@ -1,6 +1,6 @@
 //go:build cgo
 
-package data_test
+package data
 
 import (
 	"math"
@@ -12,19 +12,16 @@ import (
 	"time"
 
 	"finetune/chat"
-	"finetune/trainer/data"
+	"finetune/internal/need"
+	"finetune/internal/testmodel"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 var _ chat.Tokenizer = (*llama.Vocab)(nil)
 
-func openVocab(t *testing.T, name string) *llama.Model {
+func openVocab(t *testing.T, path string) *llama.Model {
 	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", "data", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s: the shared data folder is not there", name)
-	}
 	m, err := llama.LoadModel(path, llama.ModelParams{VocabOnly: true})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +57,7 @@ var forms = []struct{ name, source string }{
 
 // TestTemplatesAgreeWithLlama: the text of a chat is the one that llama.cpp's own renderer writes.
 func TestTemplatesAgreeWithLlama(t *testing.T) {
-	vocab := openVocab(t, "tokenizers/ggml-vocab-phi-3.gguf").Vocab()
+	vocab := openVocab(t, need.Own(t, "demo/base.gguf")).Vocab()
 	chats := map[string][]chat.Message{
 		"a question":      {{Role: "user", Content: "Wie spät?"}},
 		"two turns":       {{Role: "user", Content: "q1"}, {Role: "assistant", Content: "a1\nb"}, {Role: "user", Content: "q2"}},
@@ -98,7 +95,11 @@ func TestTemplatesAgreeWithLlama(t *testing.T) {
 // example are those of the whole chat as llama.cpp reads it, and learned are the ones behind
 // the prompt that an app sends, up to a token it stops at.
 func TestChatTokensAreWhatAnAppSends(t *testing.T) {
-	m := openVocab(t, "tokenizers/ggml-vocab-phi-3.gguf")
+	need.Each(t, []string{"demo/base.gguf"}, []string{"tokenizers/ggml-vocab-phi-3.gguf"}, chatTokensAreSent)
+}
+
+func chatTokensAreSent(t *testing.T, model string) {
+	m := openVocab(t, model)
 	source, ok := m.ChatTemplate("")
 	if !ok {
 		t.Fatal("the vocabulary has no chat template")
@@ -108,7 +109,7 @@ func TestChatTokensAreWhatAnAppSends(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Over there."}]}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	set, err := data.Load(path, data.Options{NCtx: 64, Tokenizer: v, Template: source})
+	set, err := loadFile(path, options{NCtx: 64, Tokenizer: v, Template: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,13 +134,14 @@ func TestChatTokensAreWhatAnAppSends(t *testing.T) {
 		t.Errorf("tokens %v, want %v", e.Tokens, whole)
 	}
 	sent := len(tokens(messages[:1], true))
+	end := sent + slices.IndexFunc(e.Tokens[sent:], v.IsEOG) // ChatML has a line end behind it, which phi-3's vocabulary strips
 	for i, id := range e.Tokens {
-		if learned := i >= sent; e.LossMask[i] != learned {
+		if learned := i >= sent && i <= end; e.LossMask[i] != learned {
 			t.Errorf("token %d (%q), behind a prompt of %d: learned %v, want %v", i, v.Piece(id, true), sent, e.LossMask[i], learned)
 		}
 	}
-	if last := e.Tokens[len(e.Tokens)-1]; !v.IsEOG(last) { // this vocabulary strips the line end behind <|end|>
-		t.Errorf("last token is %q, want one that an app stops at", v.Piece(last, true))
+	if end < sent {
+		t.Errorf("tokens %v, want one that an app stops at behind the prompt", e.Tokens)
 	}
 }
 
@@ -151,11 +153,11 @@ func TestCompletionsContinueTheirPrompt(t *testing.T) {
 	if err := os.WriteFile(path, []byte(record), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"models/stories260K-f32.gguf", "tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-phi-3.gguf"} {
-		v := openVocab(t, name).Vocab()
-		set, err := data.Load(path, data.Options{NCtx: 32, Tokenizer: v})
+	check := func(t *testing.T, model string) {
+		v := openVocab(t, model).Vocab()
+		set, err := loadFile(path, options{NCtx: 32, Tokenizer: v})
 		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatal(err)
 		}
 		got := map[string]bool{}
 		for i := range set.Train.Len() {
@@ -172,25 +174,39 @@ func TestCompletionsContinueTheirPrompt(t *testing.T) {
 		}
 		for _, want := range []string{"Once upon| a time", "Once upon |été\n 7"} {
 			if !got[want] {
-				t.Errorf("%s: %v, want %q", name, got, want)
+				t.Errorf("%v, want %q", got, want)
 			}
 		}
 	}
+	t.Run("SentencePiece", func(t *testing.T) { check(t, testmodel.Path(t, testmodel.Spec{})) })
+	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-f32.gguf", "tokenizers/ggml-vocab-llama-spm.gguf",
+		"tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-phi-3.gguf"}, check)
 }
 
 // TestTextIsPredictedWholeByARealVocabulary: every token of the text is a target once.
 func TestTextIsPredictedWholeByARealVocabulary(t *testing.T) {
-	v := openVocab(t, "models/stories260K-f32.gguf").Vocab()
-	path := filepath.Join("..", "..", "..", "shared", "data", "text", "tinystory.txt")
+	t.Run("base", func(t *testing.T) {
+		textIsPredictedWhole(t, need.Own(t, "demo/base.gguf"), need.Own(t, "trainer/testdata/reference.txt"))
+	})
+	t.Run("stories260K", func(t *testing.T) {
+		textIsPredictedWhole(t, need.Shared(t, "models/stories260K-f32.gguf"), need.Shared(t, "text/tinystory.txt"))
+	})
+}
+
+func textIsPredictedWhole(t *testing.T, model, path string) {
+	v := openVocab(t, model).Vocab()
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Skip("no tinystory.txt: the shared data folder is not there")
+		t.Fatal(err)
 	}
 	ids, err := v.Tokenize(string(text), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := data.Load(path, data.Options{NCtx: 128, Tokenizer: v})
+	if !v.AddBOS() {
+		ids = ids[1:] // nothing comes before the first
+	}
+	set, err := loadFile(path, options{NCtx: 128, Tokenizer: v})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -16,21 +17,23 @@ const typeF32 = ggml.F32
 const logitsTolerance = 1e-3
 
 func TestLogitsEqualLlamaDecode(t *testing.T) {
-	for _, shape := range []Shape{{Ctx: 48, Seqs: 1}, {Ctx: 40, Seqs: 3}} {
-		m := loadModel(t, shared(t, "models/stories260K-f32.gguf"))
-		ws := windows(shape, 512)
-		e := newEngine(t, m, nil, Options{Shape: shape})
-		got, err := e.Logits(ws)
-		if err != nil {
-			t.Fatal(err)
+	onTrained(t, func(t *testing.T, path string) {
+		for _, shape := range []Shape{{Ctx: 48, Seqs: 1}, {Ctx: 40, Seqs: 3}} {
+			m := loadModel(t, path)
+			ws := windows(shape, m.Vocab().NTokens())
+			e := newEngine(t, m, nil, Options{Shape: shape})
+			got, err := e.logits(ws)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := decode(t, m, shape, ws)
+			if d := near.Share(got, want); d > logitsTolerance {
+				t.Errorf("%v: %d logits differ by %v of the largest of %d, want within %v", shape, len(got), d, len(want), logitsTolerance)
+			} else {
+				t.Logf("%v: logits differ by %v of the largest", shape, d)
+			}
 		}
-		want := decode(t, m, shape, ws)
-		if d := near.Share(got, want); d > logitsTolerance {
-			t.Errorf("%v: %d logits differ by %v of the largest of %d, want within %v", shape, len(got), d, len(want), logitsTolerance)
-		} else {
-			t.Logf("%v: logits differ by %v of the largest", shape, d)
-		}
-	}
+	})
 }
 
 func TestLogitsOfTinyModelsEqualLlamaDecode(t *testing.T) {
@@ -45,7 +48,7 @@ func checkLogits(t *testing.T, arch, path string) {
 	shape := Shape{Ctx: 24, Seqs: 2}
 	m := loadModel(t, path)
 	ws := windows(shape, m.Vocab().NTokens())
-	got, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).Logits(ws)
+	got, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).logits(ws)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,23 +59,24 @@ func checkLogits(t *testing.T, arch, path string) {
 }
 
 func TestFreshAdapterChangesNoLogit(t *testing.T) {
-	for _, file := range []string{"models/stories260K-f32.gguf", "models/stories260K-q8_0.gguf"} {
-		path := shared(t, file)
+	check := func(t *testing.T, path string) {
 		m := loadModel(t, path)
 		shape := Shape{Ctx: 32, Seqs: 2}
-		ws := windows(shape, 512)
-		want, err := newEngine(t, m, nil, Options{Shape: shape}).Logits(ws)
+		ws := windows(shape, m.Vocab().NTokens())
+		want, err := newEngine(t, m, nil, Options{Shape: shape}).logits(ws)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, method := range formulas {
-			got, err := newEngine(t, m, allLinear(t, path, method, 8), Options{Shape: shape}).Logits(ws)
+			got, err := newEngine(t, m, allLinear(t, path, method, 8), Options{Shape: shape}).logits(ws)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if d := near.Farthest(got, want); d != 0 {
-				t.Errorf("%s on %s: a fresh adapter changes a logit by %v", method, file, d)
+				t.Errorf("%s: a fresh adapter changes a logit by %v", method, d)
 			}
 		}
 	}
+	onTrained(t, check)
+	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-q8_0.gguf"}, check)
 }

@@ -2,27 +2,31 @@ package graph
 
 import (
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/need"
+	"finetune/internal/testmodel"
 	"finetune/quant"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// shared is a file of ../shared/data, beside the repository; the test is skipped where it is missing.
-func shared(t *testing.T, name string) string {
+// onTrained runs a test over models that say something, in F32: the demo's base, and the stories where they are.
+func onTrained(t *testing.T, test func(t *testing.T, path string)) {
 	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", "data", filepath.FromSlash(name))
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no %s here", path)
-	}
-	return path
+	t.Run("base", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "base.gguf")
+		if err := testmodel.Retype(need.Own(t, "demo/base.gguf"), path, gguf.TypeF32); err != nil {
+			t.Fatal(err)
+		}
+		test(t, path)
+	})
+	t.Run("stories260K", func(t *testing.T) { test(t, need.Shared(t, "models/stories260K-f32.gguf")) })
 }
 
 func loadModel(t *testing.T, path string) *llama.Model {
@@ -95,7 +99,7 @@ func bind(t *testing.T, w adapter.Weight, values []float32) {
 // disturb adds noise to all factors, to B too, so that no gradient is zero by construction.
 func disturb(weights []adapter.Weight) {
 	for _, w := range weights {
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			for i := range m.Mat.Data {
 				m.Mat.Data[i] += float32(math.Sin(float64(i)*12.9898+float64(len(w.Name)))) * 0.1
 			}
@@ -135,7 +139,7 @@ func newEngine(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options
 	if o.Threads == 0 {
 		o.Threads = 1 // threads of ggml spin, which is slow where the machine is shared
 	}
-	e, err := New(m, weights, o)
+	e, err := newReady(m, weights, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 )
 
@@ -40,7 +41,7 @@ func stepWith(t *testing.T, e *Engine, f func()) (float64, []Gradient) {
 // Weights that were paged out come back as they were, whatever the graph was cut into.
 func TestPagingOutChangesNothingButMemory(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("weights are paged out on Linux only")
+		need.Skip(t, need.System, "weights are paged out on Linux only")
 	}
 	for i, arch := range []string{"llama", "gpt2", "gemma2", "falcon"} {
 		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4, Embd: 512, FF: 1024})

@@ -24,7 +24,7 @@ func loadAdapter(t testing.TB, m *llama.Model, path string) *llama.Adapter {
 }
 
 func TestAdapterChangesLogitsAndClearingRestoresThem(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time")
@@ -50,7 +50,7 @@ func TestAdapterChangesLogitsAndClearingRestoresThem(t *testing.T) {
 }
 
 func TestAdapterAlphaIsDividedByRank(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time")
 	// the same matrices: alpha 0 means no scale, alpha 4 at rank 2 means 2
@@ -68,7 +68,7 @@ func TestAdapterAlphaIsDividedByRank(t *testing.T) {
 }
 
 func TestAdapterMeta(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))
 	if got, ok := a.Meta("adapter.type"); got != "lora" || !ok {
 		t.Errorf(`Meta("adapter.type") = %q, %v, want "lora", true`, got, ok)
@@ -79,7 +79,7 @@ func TestAdapterMeta(t *testing.T) {
 }
 
 func TestWrongAdaptersAreErrors(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	whole, err := os.ReadFile(llamatest.WriteAdapter(t, llamatest.AdapterSpec{}))
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestWrongAdaptersAreErrors(t *testing.T) {
 		{"not an adapter", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Kind: "model"}), "expect general.type to be 'adapter'"},
 		{"other shape", llamatest.WriteAdapter(t, llamatest.AdapterSpec{Embd: 32}), "incorrect shape"},
 		{"truncated", cut, "cut.gguf"},
-		{"a text", data(t, "text/tinystory.txt"), "not a GGUF file"},
+		{"a text", llamatest.Text(t), "not a GGUF file"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := llama.LoadAdapter(m, tt.path)
@@ -109,7 +109,7 @@ func TestWrongAdaptersAreErrors(t *testing.T) {
 }
 
 func TestOpenUsersKeepAdapterAndModelOpen(t *testing.T) {
-	m, err := llama.LoadModel(data(t, "models/stories260K-f32.gguf"), llama.ModelParams{})
+	m, err := llama.LoadModel(llamatest.Model(t), llama.ModelParams{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestOpenUsersKeepAdapterAndModelOpen(t *testing.T) {
 }
 
 func TestAdapterOfAnotherModelIsRefused(t *testing.T) {
-	m, other := stories(t), loadModel(t, "models/stories260K-f16.gguf")
+	m, other := small(t), small(t)
 	a := loadAdapter(t, other, llamatest.WriteAdapter(t, llamatest.AdapterSpec{}))
 	c := newContext(t, m, llama.ContextParams{})
 	if err := c.SetAdapter(a, 1); err == nil || !strings.Contains(err.Error(), "another model") {

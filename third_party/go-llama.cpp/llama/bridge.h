@@ -170,6 +170,7 @@ float *llama_get_embeddings_seq(llama_context *, int32_t seq);
 llama_memory llama_get_memory(const llama_context *);
 void llama_memory_clear(llama_memory, bool data);
 bool llama_memory_seq_rm(llama_memory, int32_t seq, int32_t p0, int32_t p1);
+void llama_memory_seq_cp(llama_memory, int32_t from, int32_t to, int32_t p0, int32_t p1);
 void llama_memory_seq_add(llama_memory, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
 int32_t llama_memory_seq_pos_max(llama_memory, int32_t seq);
 bool llama_memory_can_shift(llama_memory);

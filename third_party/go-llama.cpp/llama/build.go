@@ -19,5 +19,5 @@ func FastBuild() (ok bool, hint string) {
 	return false, `build with CGO_CFLAGS="-O3 -march=` + level + `" CGO_CXXFLAGS="-O3 -march=` + level + `"`
 }
 
-// BuildInfo is llama.cpp's line about the backends in this build and what they were compiled for.
+// BuildInfo returns llama.cpp's line about the backends in this build and what they were compiled for.
 func BuildInfo() string { return C.GoString(C.llama_print_system_info()) }

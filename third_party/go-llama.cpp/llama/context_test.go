@@ -8,17 +8,30 @@ import (
 	"testing"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
+	"github.com/go-skynet/go-llama.cpp/internal/llamatest"
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
+// What other programs continue with: transformers from the demo's base, llama2.c from the stories.
 func TestGreedyContinuationEqualsReference(t *testing.T) {
-	want, err := os.ReadFile(data(t, "models/stories260K-greedy-reference.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := stories(t)
+	t.Run("base", func(t *testing.T) {
+		r := llamatest.ReadReference(t)
+		checkGreedy(t, small(t), r.Prompt, r.Prompt+r.Continuation)
+	})
+	t.Run("stories260K", func(t *testing.T) {
+		want, err := os.ReadFile(llamatest.Shared(t, "models/stories260K-greedy-reference.txt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkGreedy(t, loadModel(t, llamatest.Shared(t, "models/stories260K-f32.gguf")), "Once upon a time", string(want))
+	})
+}
+
+// checkGreedy continues a prompt until it is as long as the wanted text.
+func checkGreedy(t *testing.T, m *llama.Model, prompt, want string) {
+	t.Helper()
 	c := newContext(t, m, llama.ContextParams{NCtx: 512, TypeK: typ(ggml.F32), TypeV: typ(ggml.F32), FlashAttn: llama.FlashAttnOff})
-	tokens := tokenize(t, m, "Once upon a time")
+	tokens := tokenize(t, m, prompt)
 	text := strings.TrimPrefix(m.Vocab().Detokenize(tokens, true, false), " ")
 	for next := tokens; len(text) < len(want); {
 		decode(t, c, llama.Batch{Tokens: next})
@@ -26,25 +39,50 @@ func TestGreedyContinuationEqualsReference(t *testing.T) {
 		text += m.Vocab().Piece(id, false)
 		next = []int32{id}
 	}
-	if got := strings.TrimSpace(text); got != strings.TrimSpace(string(want)) {
+	if got := strings.TrimSpace(text); got != strings.TrimSpace(want) {
 		t.Errorf("greedy continuation:\n%s\nwant:\n%s", got, want)
 	}
 }
 
+// referenceTolerance is for logits of about 10 that transformers computed with dequantized weights, where llama.cpp rounds
+// what it multiplies Q8_0 with to Q8_0 as well.
+const referenceTolerance = 0.1
+
+func TestLogitsAreTransformers(t *testing.T) {
+	m, r := small(t), llamatest.ReadReference(t)
+	c := newContext(t, m, llama.ContextParams{NCtx: 256, TypeK: typ(ggml.F32), TypeV: typ(ggml.F32), FlashAttn: llama.FlashAttnOff})
+	var got []float32
+	for i, logit := range lastLogits(t, c, r.Read) {
+		if i%r.Every == 0 {
+			got = append(got, logit)
+		}
+	}
+	if d := maxDiff(got, r.Logits); !(d <= referenceTolerance) {
+		t.Errorf("logits differ by up to %g, want at most %g", d, referenceTolerance)
+	} else {
+		t.Logf("logits differ by up to %g", d)
+	}
+}
+
 func TestLogitsAreFiniteForAllTypes(t *testing.T) {
-	for _, name := range []string{"f32", "f16", "q8_0"} {
-		m := loadModel(t, "models/stories260K-"+name+".gguf")
+	check := func(t *testing.T, m *llama.Model) {
 		c := newContext(t, m, llama.ContextParams{NCtx: 256})
 		for _, x := range lastLogits(t, c, tokenize(t, m, "Once upon a time")) {
 			if math.IsNaN(float64(x)) || math.IsInf(float64(x), 0) {
-				t.Fatalf("%s: logit %v", name, x)
+				t.Fatalf("logit %v", x)
 			}
 		}
+	}
+	t.Run("q8_0", func(t *testing.T) { check(t, small(t)) })
+	for _, name := range []string{"f32", "f16", "q8_0"} {
+		t.Run("stories260K-"+name, func(t *testing.T) {
+			check(t, loadModel(t, llamatest.Shared(t, "models/stories260K-"+name+".gguf")))
+		})
 	}
 }
 
 func TestOutputsAreThoseAskedFor(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time there was")
 	output := make([]bool, len(tokens))
@@ -66,7 +104,7 @@ func TestOutputsAreThoseAskedFor(t *testing.T) {
 const sameGraphTolerance = 1e-3
 
 func TestSequencesDoNotSeeEachOther(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	a, b := tokenize(t, m, "Once upon a time"), tokenize(t, m, "The little dog ran")
 	for _, unified := range []bool{false, true} {
 		c := newContext(t, m, llama.ContextParams{NCtx: 512, NSeqMax: 2, KVUnified: unified})
@@ -96,7 +134,7 @@ func TestSequencesDoNotSeeEachOther(t *testing.T) {
 const cacheTolerance = 0.02
 
 func TestWrongBatchesAreErrors(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256, NBatch: 64})
 	n := m.Vocab().NTokens()
 	for _, tt := range []struct {
@@ -107,7 +145,7 @@ func TestWrongBatchesAreErrors(t *testing.T) {
 	}{
 		{"empty", llama.Batch{}, llama.CodeInvalidBatch, "without tokens"},
 		{"above NBatch", llama.Batch{Tokens: make([]int32, 65)}, llama.CodeInvalidBatch, "batch of 65 tokens, want at most NBatch = 64"},
-		{"token out of range", llama.Batch{Tokens: []int32{int32(n)}}, llama.CodeInvalidBatch, "invalid token[0] = 512"},
+		{"token out of range", llama.Batch{Tokens: []int32{int32(n)}}, llama.CodeInvalidBatch, "invalid token[0] = 1536"},
 		{"negative token", llama.Batch{Tokens: []int32{-1}}, llama.CodeInvalidBatch, "invalid token"},
 		{"sequence out of range", llama.Batch{Tokens: []int32{1}, Seq: []int32{1}}, llama.CodeInvalidBatch, "invalid seq_id"},
 		{"lengths differ", llama.Batch{Tokens: []int32{1, 2}, Pos: []int32{0}}, llama.CodeInvalidBatch, "2 tokens with 1 positions"},
@@ -124,7 +162,7 @@ func TestWrongBatchesAreErrors(t *testing.T) {
 }
 
 func TestFullMemoryIsAnErrorWithItsOwnCode(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := make([]int32, 200)
 	for i := range tokens {
@@ -143,7 +181,7 @@ func TestFullMemoryIsAnErrorWithItsOwnCode(t *testing.T) {
 }
 
 func TestWrongContextParamsAreErrors(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	for _, tt := range []struct {
 		name string
 		p    llama.ContextParams
@@ -165,8 +203,33 @@ func TestWrongContextParamsAreErrors(t *testing.T) {
 	}
 }
 
+// Two texts that begin alike go on from one copy of their beginning as each does by itself.
+func TestCopyTokens(t *testing.T) {
+	m := small(t)
+	for _, unified := range []bool{true, false} {
+		c := newContext(t, m, llama.ContextParams{NCtx: 512, NSeqMax: 2, KVUnified: unified})
+		shared := tokenize(t, m, "Once upon a time there was")
+		ends := []int32{300, 350}
+		decode(t, c, llama.Batch{Tokens: shared})
+		if !c.CopyTokens(0, 1) || c.Len(1) != len(shared) {
+			t.Fatalf("unified %v: %d tokens after CopyTokens, want %d", unified, c.Len(1), len(shared))
+		}
+		decode(t, c, llama.Batch{Tokens: ends, Seq: []int32{0, 1}, Output: []bool{true, true}})
+		got := [][]float32{append([]float32(nil), c.Logits(0)...), append([]float32(nil), c.Logits(1)...)}
+		for i, end := range ends {
+			want := lastLogits(t, c, append(append([]int32(nil), shared...), end))
+			if d := maxDiff(got[i], want); !(d <= cacheTolerance) {
+				t.Errorf("unified %v: the logits of sequence %d are %v apart from those of the text by itself", unified, i, d)
+			}
+		}
+		if c.CopyTokens(0, 2) || c.CopyTokens(-1, 0) {
+			t.Errorf("unified %v: CopyTokens of a sequence that cannot exist = true, want false", unified)
+		}
+	}
+}
+
 func TestRemoveAndShiftTokens(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time there was a little girl")
 	decode(t, c, llama.Batch{Tokens: tokens})

@@ -21,12 +21,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// data is the path of a file of ../shared/data.
-func data(t testing.TB, name string) string { t.Helper(); return llamatest.Data(t, name) }
-
-func loadModel(t testing.TB, name string) *llama.Model {
+func loadModel(t testing.TB, path string) *llama.Model {
 	t.Helper()
-	m, err := llama.LoadModel(data(t, name), llama.ModelParams{})
+	m, err := llama.LoadModel(path, llama.ModelParams{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +31,7 @@ func loadModel(t testing.TB, name string) *llama.Model {
 	return m
 }
 
-func stories(t testing.TB) *llama.Model { return loadModel(t, "models/stories260K-f32.gguf") }
+func small(t testing.TB) *llama.Model { return loadModel(t, llamatest.Model(t)) }
 
 func closeOrFail(t testing.TB, c interface{ Close() error }) {
 	t.Helper()

@@ -16,12 +16,12 @@ import (
 )
 
 func TestModelDescribesItself(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	got := [...]int{m.NCtxTrain(), m.NEmbd(), m.NLayer(), m.NHead(), m.NHeadKV(), m.NSWA()}
-	if want := [...]int{512, 64, 5, 8, 4, 0}; got != want {
+	if want := [...]int{512, 256, 5, 4, 2, 0}; got != want {
 		t.Errorf("n_ctx_train, n_embd, n_layer, n_head, n_head_kv, n_swa = %v, want %v", got, want)
 	}
-	if m.Arch() != "llama" || m.NParams() != 260032 || m.Bytes() != 4*m.NParams() {
+	if m.Arch() != "llama" || m.NParams() != 4328192 || m.Bytes() != 4606976 {
 		t.Errorf("Arch %q, NParams %d, Bytes %d", m.Arch(), m.NParams(), m.Bytes())
 	}
 	if m.HasEncoder() || !m.HasDecoder() || m.IsRecurrent() || m.IsHybrid() || m.IsDiffusion() {
@@ -42,7 +42,7 @@ func TestModelDescribesItself(t *testing.T) {
 }
 
 func TestWrongFilesAreErrors(t *testing.T) {
-	whole, err := os.ReadFile(data(t, "models/stories260K-q8_0.gguf"))
+	whole, err := os.ReadFile(llamatest.Model(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,12 +59,12 @@ func TestWrongFilesAreErrors(t *testing.T) {
 	copy(other[at:], "lxxxa")
 	for _, tt := range []struct{ name, path, want string }{
 		{"empty", write("empty.gguf", nil), "not a GGUF file: too short"},
-		{"a text", data(t, "text/tinystory.txt"), "not a GGUF file: it starts with"},
+		{"a text", llamatest.Text(t), "not a GGUF file: it starts with"},
 		{"a folder", dir, "it is a folder"},
 		{"unknown version", write("version.gguf", append([]byte("GGUF\x63\x00\x00\x00"), whole[8:]...)), "version"},
 		{"unknown architecture", write("arch.gguf", other), "unknown model architecture: 'lxxxa'"},
-		{"a token twice", write("twice.gguf", []byte(strings.Replace(string(whole), "<0x41>", "<0x42>", 1))), "GGML_ASSERT"},
-		{"tokenizer only", data(t, "tokenizers/ggml-vocab-gpt-2.gguf"), "vocabulary only, no weights"},
+		{"a token twice", write("twice.gguf", []byte(strings.Replace(string(whole), "Ā", "ā", 1))), "GGML_ASSERT"},
+		{"tokenizer only", llamatest.Vocabulary(t), "vocabulary only, no weights"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			checkLoadError(t, tt.path, tt.want)
@@ -97,7 +97,7 @@ func checkLoadError(t *testing.T, path, want string) {
 }
 
 func TestVocabOnlyModelHasNoContext(t *testing.T) {
-	m := vocabOnly(t, "tokenizers/ggml-vocab-llama-spm.gguf")
+	m := vocabOnly(t, llamatest.Vocabulary(t))
 	for _, p := range []llama.ContextParams{{}, {NCtx: 256}, {Trace: true}} {
 		c, err := llama.NewContext(m, p)
 		if err == nil {
@@ -117,7 +117,7 @@ func TestVocabOnlyModelHasNoContext(t *testing.T) {
 
 func TestProgressIsToldAndCanStop(t *testing.T) {
 	var last float32
-	m, err := llama.LoadModel(data(t, "models/stories260K-f32.gguf"), llama.ModelParams{NoMmap: true, Progress: func(done float32) bool {
+	m, err := llama.LoadModel(llamatest.Model(t), llama.ModelParams{NoMmap: true, Progress: func(done float32) bool {
 		last = done
 		return true
 	}})
@@ -125,14 +125,14 @@ func TestProgressIsToldAndCanStop(t *testing.T) {
 		t.Fatalf("LoadModel = %v, progress ended at %v, want 1", err, last)
 	}
 	closeOrFail(t, m)
-	_, err = llama.LoadModel(data(t, "models/stories260K-f32.gguf"), llama.ModelParams{Progress: func(float32) bool { return false }})
+	_, err = llama.LoadModel(llamatest.Model(t), llama.ModelParams{Progress: func(float32) bool { return false }})
 	if err == nil || !strings.Contains(err.Error(), "stopped by the progress callback") {
 		t.Errorf("LoadModel stopped = %v", err)
 	}
 }
 
 func TestForgottenCloseIsReportedWithItsOpener(t *testing.T) {
-	path := data(t, "models/stories260K-f32.gguf")
+	path := llamatest.Model(t)
 	var line int
 	func() {
 		_, _, l, _ := runtime.Caller(0)
@@ -152,7 +152,7 @@ func TestForgottenCloseIsReportedWithItsOpener(t *testing.T) {
 func TestLogIsQuietUntilAskedFor(t *testing.T) {
 	var lines []string
 	llama.SetLog(func(level llama.LogLevel, text string) { lines = append(lines, text) })
-	m := stories(t)
+	m := small(t)
 	llama.SetLog(nil)
 	if !slices.ContainsFunc(lines, func(s string) bool { return strings.Contains(s, "llama_model_loader") }) {
 		t.Errorf("%d log lines, want llama_model_loader's among them", len(lines))

@@ -17,9 +17,9 @@ func newSampler(t testing.TB, v *llama.Vocab, p llama.SamplerParams) *llama.Samp
 	return s
 }
 
-// ramp are logits [512] that rise with the token id.
+// ramp are logits [1536] that rise with the token id.
 func ramp() []float32 {
-	x := make([]float32, 512)
+	x := make([]float32, 1536)
 	for i := range x {
 		x[i] = float32(i) / 100
 	}
@@ -36,21 +36,21 @@ func choose(t testing.TB, s *llama.Sampler, logits []float32) int32 {
 }
 
 func TestSamplerParts(t *testing.T) {
-	v := stories(t).Vocab()
+	v := small(t).Vocab()
 	inf := float32(math.Inf(1))
 	for _, tt := range []struct {
 		name     string
 		p        llama.SamplerParams
 		low, top int32 // the tokens that may come
 	}{
-		{"greedy", llama.SamplerParams{}, 511, 511},
-		{"negative temperature is greedy", llama.SamplerParams{Temp: -1}, 511, 511},
-		{"top-k", llama.SamplerParams{Temp: 5, TopK: 4}, 508, 511},
-		{"top-p", llama.SamplerParams{Temp: 5, TopP: 0.02}, 508, 511},
-		{"min-p", llama.SamplerParams{Temp: 5, MinP: 0.97}, 508, 511},
+		{"greedy", llama.SamplerParams{}, 1535, 1535},
+		{"negative temperature is greedy", llama.SamplerParams{Temp: -1}, 1535, 1535},
+		{"top-k", llama.SamplerParams{Temp: 5, TopK: 4}, 1532, 1535},
+		{"top-p", llama.SamplerParams{Temp: 5, TopP: 0.02}, 1532, 1535},
+		{"min-p", llama.SamplerParams{Temp: 5, MinP: 0.97}, 1532, 1535},
 		{"bias", llama.SamplerParams{LogitBias: map[int32]float32{7: 100}}, 7, 7},
-		{"forbidden", llama.SamplerParams{LogitBias: map[int32]float32{511: -inf, 510: -inf}}, 509, 509},
-		{"grammar", llama.SamplerParams{Temp: 5, Grammar: `root ::= "z"`}, 0, 511},
+		{"forbidden", llama.SamplerParams{LogitBias: map[int32]float32{1535: -inf, 1534: -inf}}, 1533, 1533},
+		{"grammar", llama.SamplerParams{Temp: 5, Grammar: `root ::= "z"`}, 0, 1535},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSampler(t, v, tt.p)
@@ -64,7 +64,7 @@ func TestSamplerParts(t *testing.T) {
 }
 
 func TestSamplerGrammarAllowsOnlyWhatFits(t *testing.T) {
-	v := stories(t).Vocab()
+	v := small(t).Vocab()
 	s := newSampler(t, v, llama.SamplerParams{Temp: 2, Grammar: `root ::= "z"`})
 	id := choose(t, s, ramp())
 	if got := v.Piece(id, false); got != "z" {
@@ -82,12 +82,12 @@ func TestSamplerGrammarAllowsOnlyWhatFits(t *testing.T) {
 }
 
 func TestSamplerPenaltiesRememberWhatWasSeen(t *testing.T) {
-	v := stories(t).Vocab()
+	v := small(t).Vocab()
 	s := newSampler(t, v, llama.SamplerParams{PenaltyLast: 2, PenaltyPresent: 100})
-	if err := s.Seen(511); err != nil {
+	if err := s.Seen(1535); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []int32{510, 509, 511, 510} { // two tokens back are forbidden
+	for _, want := range []int32{1534, 1533, 1535, 1534} { // two tokens back are forbidden
 		id := choose(t, s, ramp())
 		if id != want {
 			t.Fatalf("chose %d, want %d", id, want)
@@ -99,8 +99,8 @@ func TestSamplerPenaltiesRememberWhatWasSeen(t *testing.T) {
 }
 
 func TestSamplerRefusesWhatDoesNotFit(t *testing.T) {
-	v := stories(t).Vocab()
-	if s, err := llama.NewSampler(v, llama.SamplerParams{LogitBias: map[int32]float32{512: 1}}); err == nil {
+	v := small(t).Vocab()
+	if s, err := llama.NewSampler(v, llama.SamplerParams{LogitBias: map[int32]float32{1536: 1}}); err == nil {
 		s.Close()
 		t.Error("a bias outside of the vocabulary was accepted")
 	}
@@ -108,10 +108,10 @@ func TestSamplerRefusesWhatDoesNotFit(t *testing.T) {
 	if _, err := s.Choose(make([]float32, 3)); err == nil {
 		t.Error("Choose among 3 logits = nil, want an error")
 	}
-	if err := s.Accept(512); err == nil {
-		t.Error("Accept(512) = nil, want an error")
+	if err := s.Accept(1536); err == nil {
+		t.Error("Accept(1536) = nil, want an error")
 	}
-	c := newContext(t, stories(t), llama.ContextParams{})
+	c := newContext(t, small(t), llama.ContextParams{})
 	if _, err := s.Sample(c, 0); err == nil {
 		t.Error("Sample before a Decode = nil, want an error")
 	}

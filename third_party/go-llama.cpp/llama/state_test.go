@@ -9,7 +9,7 @@ import (
 )
 
 func TestContextStateRoundTrip(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time there was")
 	decode(t, c, llama.Batch{Tokens: tokens})

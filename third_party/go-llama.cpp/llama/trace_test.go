@@ -25,7 +25,7 @@ func TestTraceListsTheGraphWithoutRunningIt(t *testing.T) {
 	})
 	defer llama.SetLog(nil)
 
-	m := stories(t)
+	m := small(t)
 	c := traceContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time")
 	logged = nil
@@ -47,7 +47,7 @@ func TestTraceListsTheGraphWithoutRunningIt(t *testing.T) {
 	if count["FLASH_ATTN_EXT"] != 0 || count["SOFT_MAX"] != 5 {
 		t.Errorf("FLASH_ATTN_EXT, SOFT_MAX nodes = %d, %d, want 0, 5", count["FLASH_ATTN_EXT"], count["SOFT_MAX"])
 	}
-	if got, want := nodes[len(nodes)-1].NE(), [4]int64{512, 1, 1, 1}; got != want {
+	if got, want := nodes[len(nodes)-1].NE(), [4]int64{1536, 1, 1, 1}; got != want {
 		t.Errorf("shape of the last node = %v, want one row of logits %v", got, want)
 	}
 	seen := map[ggml.Tensor]bool{}
@@ -68,7 +68,7 @@ func TestTraceListsTheGraphWithoutRunningIt(t *testing.T) {
 }
 
 func TestTraceFillsTheInputs(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	c := traceContext(t, m, llama.ContextParams{NCtx: 256})
 	tokens := tokenize(t, m, "Once upon a time there was a little girl")
 	nodes, err := c.Trace(llama.Batch{Tokens: tokens})
@@ -106,7 +106,7 @@ func checkCausal(t *testing.T, mask ggml.Tensor, n int) {
 }
 
 func TestTraceOfSeveralSequences(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	const nSeq, n = 4, 32
 	c := traceContext(t, m, llama.ContextParams{NCtx: nSeq * 256, NSeqMax: nSeq, NUBatch: nSeq * n})
 	var b llama.Batch
@@ -122,7 +122,7 @@ func TestTraceOfSeveralSequences(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := nodes[len(nodes)-1].NE(), [4]int64{512, nSeq * n, 1, 1}; got != want {
+	if got, want := nodes[len(nodes)-1].NE(), [4]int64{1536, nSeq * n, 1, 1}; got != want {
 		t.Errorf("shape of the logits = %v, want %v", got, want)
 	}
 	for _, node := range nodes {
@@ -133,7 +133,7 @@ func TestTraceOfSeveralSequences(t *testing.T) {
 }
 
 func TestTracingLeavesDecodingAsItWas(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	tokens := tokenize(t, m, "Once upon a time")
 	plain := newContext(t, m, llama.ContextParams{NCtx: 256, FlashAttn: llama.FlashAttnOff, TypeK: typ(ggml.F32), TypeV: typ(ggml.F32)})
 	c := traceContext(t, m, llama.ContextParams{NCtx: 256})
@@ -150,7 +150,7 @@ func TestTracingLeavesDecodingAsItWas(t *testing.T) {
 }
 
 func TestTraceSeesAdapters(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	a := loadAdapter(t, m, llamatest.WriteAdapter(t, llamatest.AdapterSpec{Alpha: 4}))
 	c := traceContext(t, m, llama.ContextParams{NCtx: 256})
 	if _, err := c.Trace(llama.Batch{Tokens: tokenize(t, m, "Once")}); err != nil {
@@ -173,7 +173,7 @@ func TestTraceSeesAdapters(t *testing.T) {
 }
 
 func TestTraceRefusesWhatIsNotOneGraph(t *testing.T) {
-	m := stories(t)
+	m := small(t)
 	two := traceContext(t, m, llama.ContextParams{NCtx: 512, NSeqMax: 2, NUBatch: 8})
 	for _, tt := range []struct {
 		name string

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// AdapterSpec is a LoRA adapter for the 260K model's attn_q matrices, [64, 64]: A [64, rank], B [rank, 64], random.
+// AdapterSpec is a LoRA adapter for the attn_q matrices of Model, [256, 256]: A [256, rank], B [rank, 256], random.
 type AdapterSpec struct {
 	Arch  string // "llama"
 	Kind  string // general.type, "adapter"
-	Embd  int    // 64
+	Embd  int    // 256
 	Rank  int    // 2
 	Alpha float32
 }
@@ -28,7 +28,7 @@ func WriteAdapter(t testing.TB, s AdapterSpec) string {
 		s.Kind = "adapter"
 	}
 	if s.Embd == 0 {
-		s.Embd = 64
+		s.Embd = 256
 	}
 	if s.Rank == 0 {
 		s.Rank = 2

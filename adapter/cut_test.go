@@ -265,6 +265,9 @@ func TestDiff(t *testing.T) {
 			}
 		}
 		wantClose(t, "distance of all", Sum(all).Distance, math.Sqrt(squares), gemmTol)
+		if sum := Sum(all); sum.RankA != pair[0].Rank() || sum.RankB != pair[1].Rank() {
+			t.Errorf("ranks of all %d and %d, want %d and %d", sum.RankA, sum.RankB, pair[0].Rank(), pair[1].Rank())
+		}
 		if !slices.IsSortedFunc(names, model.CompareNames) || len(names) != len(slices.Compact(names)) {
 			t.Errorf("names %q", names)
 		}

@@ -402,3 +402,15 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Of several tiles, for what is formed a tile at a time.
+func TestNormIsThatOfTheReference(t *testing.T) {
+	for _, m := range Methods() {
+		f := randomFactors(t, m, 20, 3*tileRows+1, 5, 4, rand.New(rand.NewPCG(9, 9)))
+		got, err := Norm(Weight{"w", f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClose(t, fmt.Sprintf("‖ΔW‖ of %s", m), got, length(referenceOf(f)), gemmTol)
+	}
+}

@@ -18,7 +18,7 @@
 //	err = a.Save("adapter.gguf") // and Load, Decompose, WriteLoRA, WriteExact
 //
 // [Adapter.Scaled], [Rerank] and [Combine] make adapters of adapters, [Diff] and
-// [SpectrumOf] say what is in them; package toolbox does all of that to files.
+// [SpectrumOf] say what is in them; package fileops does all of that to files.
 //
 // A file that is damaged is a [*FormatError], one that is valid but not handled a
 // [*UnsupportedError]; errors of package gguf and of the file system pass through.
@@ -60,19 +60,7 @@ type Weight struct {
 // [Targets.Select] has chosen; its Architecture and the base's identity are for
 // the caller to fill in. It returns the error of [CheckRank].
 func Build(m Method, rank int, alpha float32, tensors []gguf.Tensor) (*Adapter, error) {
-	if err := CheckRank(m, rank, tensors); err != nil {
-		return nil, err
-	}
-	a := &Adapter{Meta: map[string]gguf.Value{KeyMethod: string(m)}}
-	for _, t := range tensors {
-		f, err := New(m, int(t.Shape[0]), int(t.Shape[1]), rank, alpha)
-		if err != nil {
-			return nil, err
-		}
-		a.Weights = append(a.Weights, Weight{t.Name, f})
-	}
-	a.sort()
-	return a, nil
+	return Recipe{Method: m, Rank: rank, Alpha: alpha}.Build(tensors)
 }
 
 // CheckRank reports a rank below the method's smallest, or above the smallest
@@ -100,8 +88,8 @@ func (a *Adapter) Init(seed uint64) {
 	}
 }
 
-// Method is that of the weights' factors, "" if there are none. What an adapter was
-// trained with, if that is known, is its Meta's [KeyMethod].
+// Method returns the method of the weights' factors, "" if there are none. What an
+// adapter was trained with, if that is known, is its Meta's [KeyMethod].
 func (a *Adapter) Method() Method {
 	if len(a.Weights) == 0 {
 		return ""
@@ -109,7 +97,8 @@ func (a *Adapter) Method() Method {
 	return a.Weights[0].Method()
 }
 
-// Rank is the largest rank of a weight. Adapters that [Build] made have one for all.
+// Rank returns the largest rank of a weight. Adapters that [Build] made have one for
+// all.
 func (a *Adapter) Rank() int {
 	rank := 0
 	for _, w := range a.Weights {
@@ -118,8 +107,9 @@ func (a *Adapter) Rank() int {
 	return rank
 }
 
-// Alpha is that of the first weight, and of all in adapters that Build made: what
-// makes llama.cpp's alpha/rank the scale of ΔW. The user's own may be another.
+// Alpha returns the alpha of the first weight, which is that of all in adapters that
+// Build made: what makes llama.cpp's alpha/rank the scale of ΔW. The user's own may be
+// another.
 func (a *Adapter) Alpha() float32 {
 	if len(a.Weights) == 0 {
 		return 0
@@ -142,8 +132,8 @@ func (a *Adapter) Parameters() int {
 func (a *Adapter) Tensors() []Tensor {
 	var all []Tensor
 	for _, w := range a.Weights {
-		for _, m := range w.Mats() {
-			all = append(all, Tensor{w.Name + "." + m.Suffix, m.Mat, m.NoDecay})
+		for _, m := range w.Matrices() {
+			all = append(all, Tensor{w.Name + "." + m.Suffix, m})
 		}
 	}
 	return all
@@ -151,9 +141,8 @@ func (a *Adapter) Tensors() []Tensor {
 
 // Tensor is a factor with its full name.
 type Tensor struct {
-	Name    string
-	Mat     Mat
-	NoDecay bool // see Named
+	Name string
+	NamedFactor
 }
 
 // Weight returns the factors of a tensor of the base, and false if it has none.

@@ -16,8 +16,8 @@ type based interface {
 	bound() bool
 }
 
-// NeedsBase tells whether ΔW depends on the weights of the base, so that [Adapter.Bind]
-// has to be called before it is formed.
+// NeedsBase reports whether ΔW depends on the weights of the base, so that
+// [Adapter.Bind] has to be called before it is formed.
 func (a *Adapter) NeedsBase() bool { return a.Method().kind().needsBase }
 
 // Bind gives factors whose ΔW depends on the weights of the base those weights, which
@@ -33,26 +33,35 @@ func (a *Adapter) Bind(f *gguf.File, decode Decoder) error {
 	return nil
 }
 
-// Bind is [Adapter.Bind] for one weight.
+// Bind does for one weight what [Adapter.Bind] does for all.
 func (w Weight) Bind(f *gguf.File, decode Decoder) error {
 	b, ok := w.Factors.(based)
 	if !ok {
 		return nil
 	}
-	nIn, nOut := w.Shape()
-	t, ok := f.Tensor(w.Name)
-	if !ok {
-		return fmt.Errorf("adapter: tensor %q: not in the model", w.Name)
-	}
-	if len(t.Shape) != 2 || t.Shape[0] != int64(nIn) || t.Shape[1] != int64(nOut) {
-		return fmt.Errorf("adapter: tensor %q: made for shape [%d %d], the model has %v", w.Name, nIn, nOut, t.Shape)
-	}
-	bound := &boundWeight{f, t, decode}
-	if err := bound.try(make([]float32, nIn), 0, 1); err != nil {
-		return fmt.Errorf("adapter: tensor %q: %w", w.Name, err)
+	bound, err := w.in(f, decode)
+	if err != nil {
+		return err
 	}
 	b.bind(bound)
 	return nil
+}
+
+// in finds the weight in the base, in the shape that it was adapted in and in a type that can be decoded.
+func (w Weight) in(f *gguf.File, decode Decoder) (*boundWeight, error) {
+	nIn, nOut := w.Shape()
+	t, ok := f.Tensor(w.Name)
+	if !ok {
+		return nil, fmt.Errorf("adapter: tensor %q: not in the model", w.Name)
+	}
+	if len(t.Shape) != 2 || t.Shape[0] != int64(nIn) || t.Shape[1] != int64(nOut) {
+		return nil, fmt.Errorf("adapter: tensor %q: made for shape [%d %d], the model has %v", w.Name, nIn, nOut, t.Shape)
+	}
+	bound := &boundWeight{f, t, decode}
+	if err := bound.try(make([]float32, nIn), 0, 1); err != nil {
+		return nil, fmt.Errorf("adapter: tensor %q: %w", w.Name, err)
+	}
+	return bound, nil
 }
 
 // boundWeight is W [n_in, n_out] where it lies in the base's file. Goroutines may share
@@ -91,7 +100,7 @@ func checkBound(name string, c change) error {
 	return nil
 }
 
-// checkBound is that for all weights.
+// checkBound does that for all weights.
 func (a *Adapter) checkBound() error {
 	for _, w := range a.Weights {
 		if err := checkBound(w.Name, w.Factors); err != nil {

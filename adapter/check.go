@@ -38,7 +38,7 @@ func (a *Adapter) CheckBase(b model.Identity) error {
 	return nil
 }
 
-// title is the name with the first digits of the hash.
+// title returns the name with the first digits of the hash.
 func title(name, hash string) string {
 	return fmt.Sprintf("%q (%.15s)", name, hash)
 }

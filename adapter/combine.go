@@ -38,8 +38,8 @@ func CombineMethods() []CombineMethod {
 	return []CombineMethod{CombineCat, CombineLinear, CombineTIES, CombineDARE, CombineDARETIES}
 }
 
-// Density is the share of elements that stays where none is asked for: that of the TIES paper's experiments, and half with
-// DARE, whose noise a cut to a low rank would let through. It is 1 for methods that keep all.
+// Density returns the share of elements that stays where none is asked for: that of the TIES paper's experiments, and
+// half with DARE, whose noise a cut to a low rank would let through. It is 1 for methods that keep all.
 func (m CombineMethod) Density() float64 {
 	switch m {
 	case CombineTIES:
@@ -197,7 +197,7 @@ func sameBase(all []*Adapter) error {
 	return nil
 }
 
-// identity is an adapter without weights that stands for all.
+// identity returns an adapter without weights that stands for all.
 func identity(all []Ingredient) *Adapter {
 	first := all[0].Adapter
 	result := &Adapter{Architecture: first.Architecture, BaseName: first.BaseName, BaseHash: first.BaseHash, Meta: derivedMeta(first.Meta)}
@@ -265,8 +265,8 @@ type weighted struct {
 	weight float32
 }
 
-// concat is Σ w·s·B·A as one LoRA. The scale of the first becomes the scale of all, so that only the B of those whose own
-// differs have to be multiplied.
+// concat returns Σ w·s·B·A as one LoRA. The scale of the first becomes the scale of all, so that only the B of those
+// whose own differs have to be multiplied.
 func concat(parts []weighted) (*LoRA, error) {
 	rank := 0
 	for _, p := range parts {
@@ -297,7 +297,7 @@ func concat(parts []weighted) (*LoRA, error) {
 	return joined, nil
 }
 
-// combined is the change that all make together of one weight.
+// combined returns the change that all make together of one weight.
 func (o CombineOptions) combined(name string, all []Ingredient) (change, error) {
 	m := &mixture{elect: o.Method == CombineTIES || o.Method == CombineDARETIES}
 	var plain []weighted

@@ -284,6 +284,15 @@ func TestDAREDropsBySeedAlone(t *testing.T) {
 	}
 }
 
+// The first outputs of SplitMix64 as its authors' program prints them, for the seed 1234567.
+func TestUniformIsSplitMix64(t *testing.T) {
+	for i, want := range []uint64{6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821} {
+		if got := uniform(1234567, i); got != float64(want>>11)/(1<<53) {
+			t.Errorf("uniform(1234567, %d) = %v, want %v", i, got, float64(want>>11)/(1<<53))
+		}
+	}
+}
+
 func TestDAREAndItsElection(t *testing.T) {
 	for _, all := range [][]Ingredient{three(t), withDual(t)} {
 		const density, seed = 0.6, 3

@@ -67,8 +67,8 @@ func distance(w, v change) (difference, whole float64) {
 	return math.Sqrt(p.difference), math.Sqrt(p.ww)
 }
 
-// Norm is ‖ΔW‖, the Frobenius norm: of a LoRA by its factors, of others a tile at a time. A ΔW that is not finite is an
-// error.
+// Norm returns ‖ΔW‖, the Frobenius norm: of a LoRA by its factors, of others a tile at a time. A ΔW that is not finite
+// is an error.
 func Norm(w Weight) (float64, error) {
 	if err := checkBound(w.Name, w.Factors); err != nil {
 		return 0, err
@@ -80,7 +80,7 @@ func Norm(w Weight) (float64, error) {
 	return n, nil
 }
 
-// squaredNorm is ‖ΔW‖².
+// squaredNorm returns ‖ΔW‖².
 func squaredNorm(c change) float64 {
 	if l, ok := c.(*LoRA); ok {
 		return max(l.inner(l), 0)
@@ -164,7 +164,7 @@ func differenceOf(a, b *Adapter, name string) Difference {
 	return d
 }
 
-// Cosine is that of the angle between the two changes, and NaN where one of them is zero.
+// Cosine returns the cosine of the angle between the two changes, and NaN where one of them is zero.
 func (d Difference) Cosine() float64 {
 	if d.NormA == 0 || d.NormB == 0 {
 		return math.NaN()

@@ -80,7 +80,7 @@ func (c Cut) project(ctx context.Context, source *Adapter, weights []named, o Cu
 	return result, reports, nil
 }
 
-// budget is what the decomposition has to be good for.
+// budget returns the parameters that the decomposition has to be good for.
 func (c Cut) budget(weights []named) int {
 	if c.Rank > 0 {
 		return c.Rank * (&Decomposition{weights: weights}).MinBudget()
@@ -88,7 +88,7 @@ func (c Cut) budget(weights []named) int {
 	return c.Budget
 }
 
-// derivedMeta is a copy of the keys that stay true when the factors change.
+// derivedMeta returns a copy of the keys that stay true when the factors change.
 func derivedMeta(meta map[string]gguf.Value) map[string]gguf.Value {
 	kept := map[string]gguf.Value{}
 	maps.Copy(kept, meta)

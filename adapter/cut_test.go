@@ -139,7 +139,7 @@ func TestRerankOfNothingIsNothing(t *testing.T) {
 	a.Init(1)
 	for _, c := range []Cut{{Rank: 2}, {Energy: 0.9}, {Budget: 200}} {
 		p, reports := rerank(t, a, c)
-		if w := p.Weights[0]; w.Rank() != 1 || norm(w.Mats()[0].Mat.Data)+norm(w.Mats()[1].Mat.Data) != 0 || reports[0].Energy != 1 {
+		if w := p.Weights[0]; w.Rank() != 1 || norm(w.Matrices()[0].Mat.Data)+norm(w.Matrices()[1].Mat.Data) != 0 || reports[0].Energy != 1 {
 			t.Errorf("%+v: rank %d, energy %v, want rank 1 of zeros", c, w.Rank(), reports[0].Energy)
 		}
 	}
@@ -165,7 +165,7 @@ func TestRerankRefuses(t *testing.T) {
 	good := loraAdapter(t, 7, 8, [3]int{20, 30, 3})
 	nan, huge := loraAdapter(t, 7, 8, [3]int{20, 30, 3}), loraAdapter(t, 7, 8, [3]int{20, 30, 3})
 	nan.Weights[0].Factors.(*LoRA).A.Data[5] = float32(math.NaN())
-	for _, m := range huge.Weights[0].Mats() {
+	for _, m := range huge.Weights[0].Matrices() {
 		m.Mat.Data[0] = 1e30
 	}
 	for _, c := range []struct {
@@ -265,6 +265,9 @@ func TestDiff(t *testing.T) {
 			}
 		}
 		wantClose(t, "distance of all", Sum(all).Distance, math.Sqrt(squares), gemmTol)
+		if sum := Sum(all); sum.RankA != pair[0].Rank() || sum.RankB != pair[1].Rank() {
+			t.Errorf("ranks of all %d and %d, want %d and %d", sum.RankA, sum.RankB, pair[0].Rank(), pair[1].Rank())
+		}
 		if !slices.IsSortedFunc(names, model.CompareNames) || len(names) != len(slices.Compact(names)) {
 			t.Errorf("names %q", names)
 		}

@@ -47,7 +47,7 @@ type named struct {
 	change
 }
 
-// changes are those of the adapter's weights.
+// changes returns the changes of the adapter's weights.
 func (a *Adapter) changes() []named {
 	var all []named
 	for _, w := range a.Weights {
@@ -118,7 +118,7 @@ func decompose(ctx context.Context, source *Adapter, weights []named, o Decompos
 	return d, nil
 }
 
-// MinBudget is the parameters of rank 1 everywhere.
+// MinBudget returns the number of parameters of rank 1 everywhere.
 func (d *Decomposition) MinBudget() int {
 	sum := 0
 	for _, w := range d.weights {
@@ -215,7 +215,7 @@ func search(delta Mat, most int, wanted float64, seed uint64) (svd, error) {
 	}
 }
 
-// enough is how many of the falling singular values carry an energy, and all if they do not.
+// enough returns how many of the falling singular values carry an energy, and all if they do not.
 func enough(sigma []float64, wanted float64) int {
 	sum := 0.0
 	for k, v := range sigma {

@@ -37,21 +37,21 @@ func newDoRA(nIn, nOut, rank int, alpha float32) Factors {
 	return &DoRA{A: NewMat(nIn, rank), B: NewMat(rank, nOut), M: NewMat(nOut, 1), Alpha: alpha}
 }
 
-// Method is MethodDoRA.
+// Method returns MethodDoRA.
 func (d *DoRA) Method() Method { return MethodDoRA }
 
-// Shape is n_in, n_out of the weight.
+// Shape returns n_in, n_out of the weight.
 func (d *DoRA) Shape() (int, int) { return d.A.NE[0], d.B.NE[1] }
 
-// Rank is that of B·A.
+// Rank returns the rank of B·A.
 func (d *DoRA) Rank() int { return d.A.NE[1] }
 
-// Scale is s: Alpha/rank, or 1 for an Alpha of 0.
+// Scale returns s: Alpha/rank, or 1 for an Alpha of 0.
 func (d *DoRA) Scale() float32 { return scaleOf(d.Alpha, d.Rank()) }
 
-// Mats lists dora_a, dora_b and dora_m.
-func (d *DoRA) Mats() []Named {
-	return []Named{{Suffix: "dora_a", Mat: d.A}, {Suffix: "dora_b", Mat: d.B}, {Suffix: "dora_m", Mat: d.M, NoDecay: true}}
+// Matrices lists dora_a, dora_b and dora_m.
+func (d *DoRA) Matrices() []NamedFactor {
+	return []NamedFactor{{Suffix: "dora_a", Mat: d.A}, {Suffix: "dora_b", Mat: d.B}, {Suffix: "dora_m", Mat: d.M, NoDecay: true}}
 }
 
 // Init draws A, leaves B zero and makes M the lengths of W's rows as they are computed
@@ -68,12 +68,12 @@ func (d *DoRA) Init(seed uint64, weight string) {
 // must not make g a 0/0. It is far below the square of anything that a weight holds.
 const LengthFloor = 1e-30
 
-// rowLength is the length of a row from Σ v².
+// rowLength returns the length of a row from Σ v².
 func rowLength(squares float32) float32 {
 	return float32(math.Sqrt(float64(max(squares, LengthFloor))))
 }
 
-// squaresOf is Σ v² in float64, rounded at the end.
+// squaresOf returns Σ v² in float64, rounded at the end.
 func squaresOf(row []float32) float32 {
 	sum := 0.0
 	for _, v := range row {
@@ -145,7 +145,7 @@ func (d *DoRA) alpha() float32 { return d.Alpha }
 
 func (d *DoRA) scaled(float32) (Factors, error) { return nil, errNoMultiple }
 
-// directions are V [n_in, n_out] and the length of each of its rows.
+// directions returns V [n_in, n_out] and the length of each of its rows.
 func (d *DoRA) directions(w Mat) (v, lengths []float64) {
 	nIn, nOut := d.Shape()
 	w.check("W", nIn, nOut)

@@ -91,7 +91,7 @@ func TestDoRAGradientsAreFiniteDifferencesAtConstantLength(t *testing.T) {
 			return (up - down) / (2 * differenceStep)
 		}
 		dx, grads := Backward(d, w, x, c)
-		for i, named := range d.Mats() {
+		for i, named := range d.Matrices() {
 			for j := range named.Mat.Data {
 				wantClose(t, fmt.Sprintf("d%s[%d]", named.Suffix, j), float64(grads[i].Data[j]), difference(&named.Mat.Data[j]), differenceTol)
 			}
@@ -111,7 +111,7 @@ func TestDoRALearnsFromItsStart(t *testing.T) {
 	_, grads := Backward(f, w, randomMat(rng, 6, 3), randomMat(rng, 5, 3))
 	for i, moves := range []bool{false, true, true} { // A waits for B, as in every LoRA
 		if got := norm(grads[i].Data) > 0; got != moves {
-			t.Errorf("d%s moves: %v, want %v", f.Mats()[i].Suffix, got, moves)
+			t.Errorf("d%s moves: %v, want %v", f.Matrices()[i].Suffix, got, moves)
 		}
 	}
 }

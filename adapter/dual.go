@@ -30,28 +30,32 @@ var dualKind = fileKind{
 
 // newDual gives the odd one of the ranks to the magnitude group: r1 = ⌈rank/2⌉.
 func newDual(nIn, nOut, rank int, alpha float32) Factors {
-	r1 := (rank + 1) / 2
+	return newDualOf(nIn, nOut, (rank+1)/2, rank, alpha)
+}
+
+// newDualOf gives r1 of the ranks to the magnitude group.
+func newDualOf(nIn, nOut, r1, rank int, alpha float32) *Dual {
 	return &Dual{
 		A: NewMat(nIn, r1), B: NewMat(r1, nOut),
 		C: NewMat(nIn, rank-r1), D: NewMat(rank-r1, nOut), Alpha: alpha,
 	}
 }
 
-// Method is MethodDual.
+// Method returns MethodDual.
 func (d *Dual) Method() Method { return MethodDual }
 
-// Shape is n_in, n_out of the weight.
+// Shape returns n_in, n_out of the weight.
 func (d *Dual) Shape() (int, int) { return d.A.NE[0], d.B.NE[1] }
 
-// Rank is r1 + r2.
+// Rank returns r1 + r2.
 func (d *Dual) Rank() int { return d.A.NE[1] + d.C.NE[1] }
 
-// Scale is s: Alpha/r1, or 1 for an Alpha of 0.
+// Scale returns s: Alpha/r1, or 1 for an Alpha of 0.
 func (d *Dual) Scale() float32 { return scaleOf(d.Alpha, d.A.NE[1]) }
 
-// Mats lists dual_a, dual_b, dual_c and dual_d.
-func (d *Dual) Mats() []Named {
-	return []Named{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
+// Matrices lists dual_a, dual_b, dual_c and dual_d.
+func (d *Dual) Matrices() []NamedFactor {
+	return []NamedFactor{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B, Warms: true}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
 }
 
 // Init draws A, C and D and leaves B zero: ΔW = 0, and since ReLU'(0) counts as

@@ -41,7 +41,7 @@ func (a *Adapter) WriteLoRA(path string, o LoRAOptions) error {
 	return w.WriteFile(path)
 }
 
-// commonAlpha is the alpha of all weights, or 0 and true if they have several.
+// commonAlpha returns the alpha of all weights, or 0 and true if they have several.
 func (a *Adapter) commonAlpha() (alpha float32, folded bool) {
 	for _, w := range a.Weights {
 		if w.alpha() != a.Alpha() {
@@ -120,7 +120,7 @@ func exactRank(a *Adapter) int {
 	return rank
 }
 
-// withMeta is a copy of meta with one more key.
+// withMeta returns a copy of meta with one more key.
 func withMeta(meta map[string]gguf.Value, key string, v gguf.Value) map[string]gguf.Value {
 	all := map[string]gguf.Value{}
 	maps.Copy(all, meta)

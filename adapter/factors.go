@@ -15,44 +15,45 @@ import (
 //
 // The methods that only read may be called by several goroutines at once.
 type Factors interface {
-	// Method tells by which formula ΔW is formed: MethodLoRA for an rsLoRA too, which
+	// Method returns the method by whose formula ΔW is formed: MethodLoRA for an rsLoRA too, which
 	// is a LoRA with another alpha.
 	Method() Method
-	// Shape is that of the weight: n_in, n_out.
+	// Shape returns the shape of the weight: n_in, n_out.
 	Shape() (nIn, nOut int)
-	// Rank is the rank as the user gave it: r for LoRA, r1+r2 for Dual LoRA.
+	// Rank returns the rank as the user gave it: r for LoRA, r1+r2 for Dual LoRA.
 	// Equal ranks mean equally many parameters.
 	Rank() int
-	// Scale is the s in ΔW, derived from alpha as llama.cpp does; alpha 0 is s = 1.
+	// Scale returns the s in ΔW, derived from alpha as llama.cpp does; alpha 0 is s = 1.
 	Scale() float32
-	// Mats lists the factors in the order of their letters. The matrices share
+	// Matrices lists the factors in the order of their letters. The matrices share
 	// their memory with the receiver: to write them is to change it.
-	Mats() []Named
-	// Init starts the factors from seed so that ΔW = 0; those that need their base
-	// after Bind. weight is the name of
-	// the base's tensor: each factor draws from a stream of its own, so neither
-	// the order nor the choice of weights changes what one of them gets.
+	Matrices() []NamedFactor
+	// Init starts the factors from seed so that ΔW = 0; factors that need their base
+	// want Bind first. weight is the name of the base's tensor: each factor draws from
+	// a stream of its own, so that neither the order nor the choice of weights changes
+	// what one of them gets.
 	Init(seed uint64, weight string)
 	// DeltaRows writes rows row0 to row1-1 of ΔW into dst, (row1-row0)*n_in
 	// long: a big ΔW can be formed a tile at a time. It panics for factors that
 	// need their base before Bind.
 	DeltaRows(dst []float32, row0, row1 int)
 
-	// alpha is that of the file, from which Scale follows; 0 is none.
+	// alpha returns the alpha of the file, from which Scale follows; 0 is none.
 	alpha() float32
-	// scaled are the factors with ΔW times factor, in memory that both share.
+	// scaled returns the factors with ΔW times factor, in memory that both share.
 	scaled(factor float32) (Factors, error)
-	// reference is ΔW [n_in, n_out] over the weight w, in plain Go and float64.
+	// reference returns ΔW [n_in, n_out] over the weight w, in plain Go and float64.
 	reference(w Mat) []float64
-	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Mats, in its order.
+	// gradients turns g = dL/d(ΔW) [n_in, n_out] into those of Matrices, in its order.
 	gradients(g []float64, w Mat) []Mat
 }
 
-// Named is one factor with the suffix that it has in a file, such as "lora_a".
-type Named struct {
+// NamedFactor is one factor with the suffix that it has in a file, such as "lora_a".
+type NamedFactor struct {
 	Suffix  string
 	Mat     Mat
-	NoDecay bool // no change of the weight is not where it is 0: a weight decay must not draw it there
+	Warms   bool // ΔW grows in proportion to it: a warm-up of ΔW is one of this factor
+	NoDecay bool // the weight is unchanged at a value other than 0: a weight decay must not draw it to 0
 }
 
 // New returns zero factors of a method for a weight [n_in, n_out]; call Init
@@ -72,7 +73,7 @@ func New(m Method, nIn, nOut, rank int, alpha float32) (Factors, error) {
 // Parameters returns the number of trainable parameters of f.
 func Parameters(f Factors) int {
 	n := 0
-	for _, m := range f.Mats() {
+	for _, m := range f.Matrices() {
 		n += len(m.Mat.Data)
 	}
 	return n
@@ -112,7 +113,7 @@ func tiles(n int, do func(row0, row1 int)) {
 	wg.Wait()
 }
 
-// scaleOf is llama.cpp's rule: alpha over the rank, and 1 if there is no alpha.
+// scaleOf returns llama.cpp's rule: alpha over the rank, and 1 if there is no alpha.
 func scaleOf(alpha float32, rank int) float32 {
 	if alpha == 0 {
 		return 1

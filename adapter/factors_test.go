@@ -55,7 +55,7 @@ func unbound(t *testing.T, m Method, nIn, nOut, rank int, alpha float32, rng *ra
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range f.Mats() {
+	for _, x := range f.Matrices() {
 		copy(x.Mat.Data, randomMat(rng, x.Mat.NE[0], x.Mat.NE[1]).Data)
 	}
 	return f
@@ -140,7 +140,7 @@ func TestLoRAGradientsAreFiniteDifferences(t *testing.T) {
 		f := randomFactors(t, MethodLoRA, 7, 5, 3, alpha, rng)
 		w, x, c := randomMat(rng, 7, 5), randomMat(rng, 7, 4), randomMat(rng, 5, 4)
 		dx, grads := Backward(f, w, x, c)
-		for i, named := range f.Mats() {
+		for i, named := range f.Matrices() {
 			for j := range named.Mat.Data {
 				want := difference(f, w, x, c, &named.Mat.Data[j])
 				wantClose(t, fmt.Sprintf("d%s[%d]", named.Suffix, j), float64(grads[i].Data[j]), want, differenceTol)
@@ -178,7 +178,7 @@ func TestDualMagnitudeGradientsAreFiniteDifferences(t *testing.T) {
 		tried++
 		w, x, c := randomMat(rng, 4, 3), randomMat(rng, 4, 4), randomMat(rng, 3, 4)
 		dx, grads := Backward(f, w, x, c)
-		for i, named := range f.Mats()[:2] {
+		for i, named := range f.Matrices()[:2] {
 			for j := range named.Mat.Data {
 				want := difference(f, w, x, c, &named.Mat.Data[j])
 				wantClose(t, fmt.Sprintf("seed %d: d%s[%d]", seed, named.Suffix, j), float64(grads[i].Data[j]), want, differenceTol)
@@ -297,14 +297,14 @@ func TestInitIsANoOpWithPEFTsBounds(t *testing.T) {
 				t.Fatalf("%s: ΔW[%d] = %v after Init, want 0", m, i, v)
 			}
 		}
-		for _, named := range f.Mats() {
+		for _, named := range f.Matrices() {
 			checkUniform(t, named)
 		}
 	}
 }
 
 // checkUniform: inside the bound, reaching near it, and centred.
-func checkUniform(t *testing.T, named Named) {
+func checkUniform(t *testing.T, named NamedFactor) {
 	t.Helper()
 	if strings.HasSuffix(named.Suffix, "_b") || named.NoDecay {
 		return
@@ -400,5 +400,17 @@ func TestNewRefuses(t *testing.T) {
 		if err == nil || err.Error() != c.want {
 			t.Errorf("New(%q, rank %d) = %v, want %s", c.m, c.rank, err, c.want)
 		}
+	}
+}
+
+// Of several tiles, for what is formed a tile at a time.
+func TestNormIsThatOfTheReference(t *testing.T) {
+	for _, m := range Methods() {
+		f := randomFactors(t, m, 20, 3*tileRows+1, 5, 4, rand.New(rand.NewPCG(9, 9)))
+		got, err := Norm(Weight{"w", f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantClose(t, fmt.Sprintf("‖ΔW‖ of %s", m), got, length(referenceOf(f)), gemmTol)
 	}
 }

@@ -266,6 +266,8 @@ func TestNothingUnusableIsWritten(t *testing.T) {
 		{"NaN", nan.Save(path), `gguf: tensor "blk.10.attn_q.weight.lora_b": element 7 is NaN`},
 		{"too large for F16", huge.WriteLoRA(path, LoRAOptions{Type: gguf.TypeF16}), `gguf: tensor "blk.2.attn_q.weight.lora_a": plain: value 1e+06 does not fit f16`},
 		{"dual as LoRA", mixed.WriteLoRA(path, LoRAOptions{}), `adapter: tensor "blk.2.attn_q.weight": dual-lora has no low-rank form, project it first`},
+		{"two methods", (&Adapter{Architecture: "llama", Weights: []Weight{mixed.Weights[0], nan.Weights[0]}}).Save(path),
+			`adapter: tensor "blk.2.attn_q.weight": method lora, the first weight's dual-lora: one file has one method`},
 		{"two alphas", mixed.Save(path), `adapter: tensor "blk.10.attn_q.weight": alpha is 3, the first weight's 12: one file has one alpha`},
 		{"type", nan.WriteLoRA(path, LoRAOptions{Type: gguf.TypeQ4_K}), `adapter: type q4_K: want f32, f16, bf16 or q8_0`},
 		{"empty", (&Adapter{Architecture: "llama"}).Save(path), `adapter: architecture "llama" with 0 weights: want both to write a file`},
@@ -343,7 +345,7 @@ func TestLoadTakesOtherToolsFiles(t *testing.T) {
 		if w.Rank() != want.rank || w.Scale() != want.scale {
 			t.Errorf("%s: rank %d, scale %v, want %d, %v", w.Name, w.Rank(), w.Scale(), want.rank, want.scale)
 		}
-		for _, m := range w.Mats() {
+		for _, m := range w.Matrices() {
 			for _, v := range m.Mat.Data {
 				// Q8_0's scale 0.5/127 is rounded to a half.
 				if !near.Enough(v, 0.5, 5e-4) {
@@ -428,7 +430,7 @@ func FuzzRead(f *testing.F) {
 	for _, m := range []Method{MethodLoRA, MethodDual, MethodDoRA} {
 		a := &Adapter{Architecture: "llama"}
 		factors, _ := New(m, 4, 3, 2, 1)
-		for _, m := range factors.Mats() {
+		for _, m := range factors.Matrices() {
 			for i := range m.Mat.Data {
 				m.Mat.Data[i] = float32(i)
 			}

@@ -27,7 +27,7 @@ func Load(path string) (*Adapter, error) {
 	return Read(f)
 }
 
-// Read is [Load] for a file that is open; it keeps nothing of f.
+// Read does what [Load] does, from a file that is open. It keeps nothing of f.
 func Read(f *gguf.File) (*Adapter, error) {
 	l := newLoader(f)
 	kind, err := l.index()
@@ -124,7 +124,7 @@ func (l *loader) tensor(t gguf.Tensor, kind *fileKind) error {
 	return nil
 }
 
-// outline is a factor without its data. One dimension is a rank of 1 whose last
+// outline returns a factor without its data. One dimension is a rank of 1 whose last
 // dimension ggml has dropped.
 func (l *loader) outline(t gguf.Tensor) (Mat, error) {
 	rows := int64(1)
@@ -186,7 +186,8 @@ func (l *loader) adapter(kind *fileKind) (*Adapter, error) {
 	return a, nil
 }
 
-// typeOf is the type that written again gives every factor the type it has, else F32.
+// typeOf returns the type that written again gives every factor the type it has, else
+// F32.
 func (l *loader) typeOf(kind *fileKind) gguf.Type {
 	suffixes := kind.suffixes()
 	for _, t := range []gguf.Type{gguf.TypeQ8_0, gguf.TypeF16, gguf.TypeBF16} {

@@ -32,21 +32,21 @@ func newRSLoRA(nIn, nOut, rank int, alpha float32) Factors {
 	return newLoRA(nIn, nOut, rank, float32(float64(alpha)*math.Sqrt(float64(rank))))
 }
 
-// Method is MethodLoRA.
+// Method returns MethodLoRA.
 func (l *LoRA) Method() Method { return MethodLoRA }
 
-// Shape is n_in, n_out of the weight.
+// Shape returns n_in, n_out of the weight.
 func (l *LoRA) Shape() (int, int) { return l.A.NE[0], l.B.NE[1] }
 
-// Rank is r.
+// Rank returns r.
 func (l *LoRA) Rank() int { return l.A.NE[1] }
 
-// Scale is s: Alpha/r, or 1 for an Alpha of 0.
+// Scale returns s: Alpha/r, or 1 for an Alpha of 0.
 func (l *LoRA) Scale() float32 { return scaleOf(l.Alpha, l.Rank()) }
 
-// Mats lists lora_a and lora_b.
-func (l *LoRA) Mats() []Named {
-	return []Named{{Suffix: "lora_a", Mat: l.A}, {Suffix: "lora_b", Mat: l.B}}
+// Matrices lists lora_a and lora_b.
+func (l *LoRA) Matrices() []NamedFactor {
+	return []NamedFactor{{Suffix: "lora_a", Mat: l.A}, {Suffix: "lora_b", Mat: l.B}}
 }
 
 // Init draws A and leaves B zero, so that ΔW = 0.

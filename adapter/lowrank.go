@@ -14,7 +14,7 @@ import (
 // few seconds. Beyond it, as in an exact export, ΔW itself is the smaller matrix to search.
 const coreLimit = 512
 
-// weighted is the LoRA whose change is diag(out)·ΔW·diag(in), nil being ones.
+// weighted returns the LoRA whose change is diag(out)·ΔW·diag(in), nil being ones.
 func (l *LoRA) weighted(in, out []float32) *LoRA {
 	if in == nil && out == nil {
 		return l
@@ -45,14 +45,14 @@ func (l *LoRA) svd() (svd, error) {
 	return newSVD(s.Values(nil), &u, &v), nil
 }
 
-// finite tells whether no factor holds a NaN or an infinity.
+// finite reports whether no factor holds a NaN or an infinity.
 func (l *LoRA) finite() bool {
 	_, badA := firstNotFinite(l.A.Data)
 	_, badB := firstNotFinite(l.B.Data)
 	return !badA && !badB && finite(l.Scale())
 }
 
-// inner is ⟨ΔW, ΔV⟩, the sum of the products of their elements, by the small products of the factors:
+// inner returns ⟨ΔW, ΔV⟩, the sum of the products of their elements, by the small products of the factors:
 // tr(ΔWᵀ·ΔV) = s·t·Σ_kl (Bᵀ·D)_kl·(A·Cᵀ)_kl for ΔW = s·B·A and ΔV = t·D·C.
 func (l *LoRA) inner(m *LoRA) float64 {
 	b := gram(blas.Trans, dense(l.B), blas.NoTrans, dense(m.B))
@@ -60,7 +60,7 @@ func (l *LoRA) inner(m *LoRA) float64 {
 	return float64(l.Scale()) * float64(m.Scale()) * blas64.Dot(vector(b), vector(a))
 }
 
-// gram is op(x)·op(y), [rank × rank].
+// gram returns op(x)·op(y), [rank × rank].
 func gram(opX blas.Transpose, x *mat.Dense, opY blas.Transpose, y *mat.Dense) blas64.General {
 	rows, cols := x.RawMatrix().Rows, y.RawMatrix().Cols
 	if opX == blas.Trans {
@@ -74,7 +74,7 @@ func gram(opX blas.Transpose, x *mat.Dense, opY blas.Transpose, y *mat.Dense) bl
 	return g
 }
 
-// vector is all elements of a product.
+// vector returns all elements of a product.
 func vector(g blas64.General) blas64.Vector {
 	return blas64.Vector{N: len(g.Data), Inc: 1, Data: g.Data}
 }

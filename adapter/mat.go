@@ -43,12 +43,12 @@ func (m Mat) check(what string, n, m1 int) {
 	}
 }
 
-// firstRows is a copy of the first k rows: [n, k] of [n, m].
+// firstRows returns a copy of the first k rows: [n, k] of [n, m].
 func (m Mat) firstRows(k int) Mat {
 	return Mat{NE: [2]int{m.NE[0], k}, Data: append([]float32(nil), m.Data[:k*m.NE[0]]...)}
 }
 
-// firstColumns is a copy of the first k columns: [k, m] of [n, m].
+// firstColumns returns a copy of the first k columns: [k, m] of [n, m].
 func (m Mat) firstColumns(k int) Mat {
 	c := NewMat(k, m.NE[1])
 	for i := range m.NE[1] {

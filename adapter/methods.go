@@ -37,7 +37,7 @@ type fileKind struct {
 	name      string // adapter.type, by which llama.cpp refuses what is not "lora"
 	alphaKey  string
 	needsBase bool     // ΔW depends on W: the factors are [based]
-	factors   []stored // in the order of [Factors.Mats]
+	factors   []stored // in the order of [Factors.Matrices]
 	join      func(mats []Mat, alpha float32) Factors
 }
 
@@ -91,8 +91,8 @@ func (m Method) MinRank() int {
 	return row.minRank
 }
 
-// kind is how the method's factors are stored, and nothing for a method that there is
-// not.
+// kind returns how the method's factors are stored, and nothing for a method that there
+// is not.
 func (m Method) kind() *fileKind {
 	row, err := m.row()
 	if err != nil {
@@ -109,7 +109,7 @@ func (m Method) FileType() string { return m.kind().name }
 func (m Method) AlphaKey() string { return m.kind().alphaKey }
 
 // Suffixes returns the ends of the factors' names in the method's files, behind the
-// weight's name and a dot, in the order of [Factors.Mats].
+// weight's name and a dot, in the order of [Factors.Matrices].
 func (m Method) Suffixes() []string { return m.kind().suffixes() }
 
 // MethodOfFile returns the method that files of an adapter.type are read as, and false

@@ -39,7 +39,7 @@ func checkKind(t *testing.T, k *fileKind, f Factors) {
 		t.Errorf("%s is stored as %q, which is read as %s", f.Method(), k.name, k.method)
 	}
 	var mats []Mat
-	for i, m := range f.Mats() {
+	for i, m := range f.Matrices() {
 		if want := k.factors[i].suffix; m.Suffix != want {
 			t.Errorf("%s: factor %d is %q, in the file %q", f.Method(), i, m.Suffix, want)
 		}

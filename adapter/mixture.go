@@ -20,7 +20,7 @@ type thinned struct {
 	thin func(vs []float32, at int) // puts zeros into elements at and after of ΔW; nil keeps all
 }
 
-// Shape is n_in, n_out of the weight.
+// Shape returns n_in, n_out of the weight.
 func (m *mixture) Shape() (int, int) { return m.parts[0].Shape() }
 
 // DeltaRows forms the rows of each part and joins them, element by element.
@@ -39,8 +39,8 @@ func (m *mixture) DeltaRows(dst []float32, row0, row1 int) {
 	}
 }
 
-// element is Σ v_t over the parts t, v_t = w_t·ΔW_t; or with elect the mean of those v_t whose sign is that of the sum,
-// which is 0 where nothing outweighs.
+// element returns Σ v_t over the parts t, v_t = w_t·ΔW_t; or with elect the mean of those v_t whose sign is that of the
+// sum, which is 0 where nothing outweighs.
 func (m *mixture) element(rows [][]float32, i int) float32 {
 	sum := 0.0
 	for t, p := range m.parts {
@@ -78,8 +78,9 @@ func largest(f Factors, density float64) func(vs []float32, at int) {
 	}
 }
 
-// nthMagnitude is the n-th largest |v|, n from 1. The bits of floats that are not negative are ordered as the floats are:
-// so it is found by counting those of each upper half, and then within the half it falls into those of each lower one.
+// nthMagnitude returns the n-th largest |v|, n from 1. The bits of floats that are not negative are ordered as the
+// floats are: so it is found by counting those of each upper half, and then within the half it falls into those of each
+// lower one.
 func nthMagnitude(vs []float32, n int) float32 {
 	const halves = 1 << 16
 	bitsOf := func(v float32) uint32 { return math.Float32bits(v) &^ (1 << 31) }
@@ -127,8 +128,8 @@ func streamKey(seed uint64, ingredient int, weight string) uint64 {
 	return binary.LittleEndian.Uint64(sum[:])
 }
 
-// uniform is number i of the SplitMix64 generator (Steele, Lea and Flood 2014) started at key, in [0, 1). Unlike those of
-// math/rand it can be entered anywhere, so that rows need not be formed in order.
+// uniform returns number i of the SplitMix64 generator (Steele, Lea and Flood 2014) started at key, in [0, 1). Unlike
+// those of math/rand it can be entered anywhere, so that rows need not be formed in order.
 func uniform(key uint64, i int) float64 {
 	z := key + (uint64(i)+1)*0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9

@@ -52,7 +52,7 @@ func (f *File) Names() []string {
 	return names
 }
 
-// CheckBase is [Adapter.CheckBase].
+// CheckBase does what [Adapter.CheckBase] does.
 func (f *File) CheckBase(b model.Identity) error { return f.outline.CheckBase(b) }
 
 // Weight reads the factors of a weight, which share nothing with the file.

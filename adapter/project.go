@@ -77,7 +77,7 @@ func (d *Decomposition) Project(ranks []int) (*Adapter, []Report, error) {
 	return &result, reports, nil
 }
 
-// alphaOfOne is the alpha with which the scale is 1: the rank if all have one, so
+// alphaOfOne returns the alpha with which the scale is 1: the rank if all have one, so
 // that a reader which takes no alpha for no effect sees one, and else 0.
 func alphaOfOne(ranks []int) float32 {
 	for _, r := range ranks {
@@ -113,7 +113,7 @@ func (p part) report(w named, l *LoRA) Report {
 	return r
 }
 
-// Captured is the share of the energy of all weights that a projection kept.
+// Captured returns the share of the energy of all weights that a projection kept.
 func Captured(reports []Report) float64 {
 	kept, total := 0.0, 0.0
 	for _, r := range reports {

@@ -29,7 +29,7 @@ func dualAdapter(t *testing.T, seed uint64, shapes ...[2]int) *Adapter {
 	a := &Adapter{Architecture: "llama", BaseName: "toy", BaseHash: "sha256:00"}
 	for i, s := range shapes {
 		f := randomFactors(t, MethodDual, s[0], s[1], 8, 8, rng)
-		for _, m := range f.Mats() {
+		for _, m := range f.Matrices() {
 			for j := range m.Mat.Data {
 				m.Mat.Data[j] /= float32(1 + i) // weights of unequal energy
 			}
@@ -360,7 +360,7 @@ func TestAnUntrainedAdapterProjectsToNothing(t *testing.T) {
 	a.Init(1)
 	p, reports := project(t, a, DecomposeOptions{}, 3)
 	for i, w := range p.Weights {
-		if w.Rank() != 1 || norm(w.Mats()[0].Mat.Data)+norm(w.Mats()[1].Mat.Data) != 0 {
+		if w.Rank() != 1 || norm(w.Matrices()[0].Mat.Data)+norm(w.Matrices()[1].Mat.Data) != 0 {
 			t.Errorf("%s: rank %d and not all zero", w.Name, w.Rank())
 		}
 		if reports[i].Energy != 1 || reports[i].Error != 0 {

@@ -25,7 +25,7 @@ func Forward(f Factors, w, x Mat) Mat {
 }
 
 // Backward takes dy = dL/dy [n_out, T] and returns dx [n_in, T] and the
-// gradient of every factor, in the order and the shapes of [Factors.Mats].
+// gradient of every factor, in the order and the shapes of [Factors.Matrices].
 func Backward(f Factors, w, x, dy Mat) (dx Mat, grads []Mat) {
 	nIn, nOut := f.Shape()
 	x.check("x", nIn, x.NE[1])
@@ -41,7 +41,7 @@ func Backward(f Factors, w, x, dy Mat) (dx Mat, grads []Mat) {
 	return inputGradient(f, w, dy), f.gradients(g, w)
 }
 
-// inputGradient is dx = (W + ΔW)ᵀ·dy.
+// inputGradient returns dx = (W + ΔW)ᵀ·dy.
 func inputGradient(f Factors, w, dy Mat) Mat {
 	nIn, nOut := f.Shape()
 	sum := plusDelta(f, w)
@@ -58,7 +58,7 @@ func inputGradient(f Factors, w, dy Mat) Mat {
 	return dx
 }
 
-// plusDelta is W + ΔW [n_in, n_out].
+// plusDelta returns W + ΔW [n_in, n_out].
 func plusDelta(f Factors, w Mat) []float64 {
 	sum := f.reference(w)
 	if w.Data == nil {
@@ -72,7 +72,7 @@ func plusDelta(f Factors, w Mat) []float64 {
 	return sum
 }
 
-// product is B·A [n_in, n_out] for A [n_in, r] and B [r, n_out].
+// product returns B·A [n_in, n_out] for A [n_in, r] and B [r, n_out].
 func product(a, b Mat) []float64 {
 	nIn, r, nOut := a.NE[0], a.NE[1], b.NE[1]
 	p := make([]float64, nIn*nOut)

@@ -10,7 +10,7 @@ import (
 	"finetune/quant/plain"
 )
 
-// reserved tells whether a key is written from the fields of an [Adapter].
+// reserved reports whether a key is written from the fields of an [Adapter].
 func reserved(key string) bool {
 	for _, k := range fileKinds {
 		if key == k.alphaKey {
@@ -39,14 +39,14 @@ func (a *Adapter) Save(path string) error {
 		if weight.alpha() != a.Alpha() {
 			return fmt.Errorf("adapter: tensor %q: alpha is %v, the first weight's %v: one file has one alpha", weight.Name, weight.alpha(), a.Alpha())
 		}
-		for _, m := range weight.Mats() {
+		for _, m := range weight.Matrices() {
 			w.mat(weight.Name+"."+m.Suffix, m.Mat, 1)
 		}
 	}
 	return w.WriteFile(path)
 }
 
-// Storable tells whether the factors of a LoRA can be written in a type: F32, F16, BF16 and Q8_0.
+// Storable reports whether the factors of a LoRA can be written in a type: F32, F16, BF16 and Q8_0.
 func Storable(t gguf.Type) bool { return plain.Supports(t) }
 
 // writer adds the keys and the factors of an adapter to a GGUF.
@@ -93,7 +93,7 @@ func (a *Adapter) newWriter(m Method, t gguf.Type, alpha float32, rank int) (wri
 
 func (w writer) typeFor(row int) gguf.Type { return typeFor(w.t, row) }
 
-// typeFor is the file's type t where a row is a whole number of its blocks, else F16.
+// typeFor returns the file's type t where a row is a whole number of its blocks, else F16.
 func typeFor(t gguf.Type, row int) gguf.Type {
 	if row%t.BlockSize() != 0 {
 		return gguf.TypeF16

@@ -31,7 +31,7 @@ func (a *Adapter) Scaled(factor float32) (*Adapter, error) {
 	return &scaled, nil
 }
 
-// alphaFor is the alpha that makes the scale factor times what it is.
+// alphaFor returns the alpha that makes the scale factor times what it is.
 func alphaFor(alpha float32, rank int, factor float32) (float32, error) {
 	if alpha == 0 {
 		alpha = float32(rank)
@@ -48,11 +48,11 @@ func normal(alpha float64) (float32, error) {
 	return float32(alpha), nil
 }
 
-// Holds tells whether a file of type t keeps every factor to the last bit.
+// Holds reports whether a file of type t keeps every factor to the last bit.
 func (a *Adapter) Holds(t gguf.Type) bool {
 	_, folded := a.commonAlpha()
 	for _, w := range a.Weights {
-		for _, m := range w.Mats() {
+		for _, m := range w.Matrices() {
 			scale := float32(1)
 			if folded && m.Suffix == "lora_b" {
 				scale = w.Scale()
@@ -65,7 +65,7 @@ func (a *Adapter) Holds(t gguf.Type) bool {
 	return true
 }
 
-// holds tells whether scale·m comes back from type t, and whether the product itself is exact.
+// holds reports whether scale·m comes back from type t, and whether the product itself is exact.
 func (m Mat) holds(t gguf.Type, scale float32) bool {
 	row, back := make([]float32, m.NE[0]), make([]float32, m.NE[0])
 	var data []byte

@@ -54,8 +54,9 @@ func directSVD(p Mat, k int) (svd, error) {
 	return newSVD(d.Values(nil)[:k], &u, &v), nil
 }
 
-// randomSVD is randomized subspace iteration. The big products are in float32;
-// the bases they yield are made orthonormal in float64 after each one.
+// randomSVD finds the leading singular components by randomized subspace iteration. The
+// big products are in float32; the bases they yield are made orthonormal in float64
+// after each one.
 func randomSVD(p Mat, k int, seed uint64) (svd, error) {
 	n, m, l := p.NE[0], p.NE[1], k+oversampling
 	rng := rand.New(rand.NewPCG(seed, uint64(n)<<32|uint64(m)))
@@ -147,7 +148,7 @@ func orgqr(w blas64.General, tau []float64) {
 	lapack64.Orgqr(w, tau, work, len(work))
 }
 
-// dense is m in float64, rows as rows.
+// dense returns m in float64, rows as rows.
 func dense(m Mat) *mat.Dense {
 	data := make([]float64, len(m.Data))
 	for i, v := range m.Data {
@@ -156,7 +157,7 @@ func dense(m Mat) *mat.Dense {
 	return mat.NewDense(m.NE[1], m.NE[0], data)
 }
 
-// norm is the Frobenius norm.
+// norm returns the Frobenius norm.
 func norm(vs []float32) float64 {
 	sum := 0.0
 	for _, v := range vs {

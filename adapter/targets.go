@@ -71,7 +71,7 @@ func ParseTargets(s string) (*Targets, error) {
 // String returns the text that was parsed.
 func (t *Targets) String() string { return t.text }
 
-// Match tells whether the tensor called name is wanted and is, by its name, a
+// Match reports whether the tensor called name is wanted and is, by its name, a
 // weight that can be adapted.
 func (t *Targets) Match(name string) bool { return adaptable(name) && t.named(name) }
 
@@ -108,18 +108,19 @@ func (t *Targets) named(name string) bool {
 // have two dimensions.
 var notMultiplied = regexp.MustCompile(`norm|rope|conv1d|rel_b`)
 
-// adaptable tells whether name is that of a block's weight which the graph may
+// adaptable reports whether name is that of a block's weight which the graph may
 // multiply with activations.
 func adaptable(name string) bool {
 	return model.Block(name) >= 0 && strings.HasSuffix(name, ".weight") && !notMultiplied.MatchString(shortName(name))
 }
 
-// isMatrix holds for two dimensions, neither of them one.
+// isMatrix reports true for two dimensions, neither of them one.
 func isMatrix(t gguf.Tensor) bool {
 	return len(t.Shape) >= 2 && t.Shape[0] > 1 && t.Shape[1] > 1 && t.Elements() == t.Shape[0]*t.Shape[1]
 }
 
-// shortName is "attn_q" for "blk.0.attn_q.weight" and "output" for "output.weight".
+// shortName returns "attn_q" for "blk.0.attn_q.weight" and "output" for
+// "output.weight".
 func shortName(name string) string {
 	name = strings.TrimSuffix(name, ".weight")
 	if model.Block(name) < 0 {

@@ -148,8 +148,8 @@ func TestBuild(t *testing.T) {
 	if len(names) != 3*7*4 || names[0].Name != "blk.0.attn_k.weight.dual_a" || names[len(names)-1].Name != "blk.10.ffn_up.weight.dual_d" {
 		t.Errorf("%d tensors from %q to %q", len(names), names[0].Name, names[len(names)-1].Name)
 	}
-	if w, ok := a.Weight("blk.1.ffn_down.weight"); !ok || w.Mats()[1].Mat.NE != [2]int{3, 64} {
-		t.Errorf("blk.1.ffn_down.weight: %v, B of %v, want [3 64]", ok, w.Mats()[1].Mat.NE)
+	if w, ok := a.Weight("blk.1.ffn_down.weight"); !ok || w.Matrices()[1].Mat.NE != [2]int{3, 64} {
+		t.Errorf("blk.1.ffn_down.weight: %v, B of %v, want [3 64]", ok, w.Matrices()[1].Mat.NE)
 	}
 }
 

@@ -35,7 +35,7 @@ func (m Message) WithFields(object []byte, omit ...string) (Message, error) {
 // ParseTools reads the JSON array of tools that a template describes to the model, for [Template.Render].
 func ParseTools(array []byte) (any, error) { return jinja.FromJSON(array) }
 
-// value is the message as a template sees it.
+// value returns the message as a template sees it.
 func (m Message) value() any {
 	if m.fields != nil {
 		return m.fields
@@ -43,7 +43,7 @@ func (m Message) value() any {
 	return m.plain()
 }
 
-// plain is role and content alone.
+// plain returns role and content alone.
 func (m Message) plain() *jinja.Dict {
 	d := new(jinja.Dict)
 	d.Set("role", m.Role)

@@ -129,7 +129,7 @@ func (t *Template) answer(messages []Message, tools any) (full string, border in
 	return full, border, true, nil
 }
 
-// commonPrefix is the length of what two texts begin with, in whole characters.
+// commonPrefix returns the length of what two texts begin with, in whole characters.
 func commonPrefix(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {

@@ -67,13 +67,13 @@ func (c *config) fail(key, want string) {
 	}
 }
 
-// has tells whether a key is there and not null.
+// has reports whether a key is there and not null.
 func (c *config) has(key string) bool {
 	v, ok := c.values[key]
 	return ok && string(v) != "null"
 }
 
-// empty tells whether a key is missing, null, false, "" or an empty list or object.
+// empty reports whether a key is missing, null, false, "" or an empty list or object.
 func (c *config) empty(key string) bool {
 	var v any
 	if !c.has(key) || json.Unmarshal(c.values[key], &v) != nil {
@@ -161,7 +161,7 @@ func (c *config) rules(key string) []rule {
 	return list
 }
 
-// section is an object within the configuration.
+// section returns an object within the configuration.
 func (c *config) section(key string) *config {
 	s := &config{path: c.path, err: c.err, values: map[string]json.RawMessage{}}
 	c.as(key, "an object", &s.values)
@@ -171,7 +171,7 @@ func (c *config) section(key string) *config {
 	return s
 }
 
-// jsonText is a configuration as Python writes it: keys sorted, two spaces.
+// jsonText returns a configuration as Python writes it: keys sorted, two spaces.
 func jsonText(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -183,7 +183,7 @@ func jsonText(v any) []byte {
 	return b.Bytes()
 }
 
-// wholeOrNot is a number as JSON has it: 32 rather than 32.0.
+// wholeOrNot returns a number as JSON has it: 32 rather than 32.0.
 func wholeOrNot(v float64) any {
 	if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
 		return int64(v)

@@ -155,7 +155,7 @@ func unwrap(name string) (string, string) {
 	return name, ""
 }
 
-// wrap is the inverse.
+// wrap undoes unwrap: it puts a module's name into the wrapped model.
 func wrap(name, wrapper string) string {
 	rest, inside := strings.CutPrefix(name, "model.")
 	switch {

@@ -110,7 +110,7 @@ func (g *ggufReader) checkKind() error {
 	return nil
 }
 
-// alpha is 0 when it is missing, as in llama.cpp.
+// alpha returns 0 when the key is missing, as llama.cpp does.
 func (g *ggufReader) alpha() (float64, error) {
 	alpha, err := g.f.Float(adapter.KeyAlpha)
 	switch {
@@ -124,7 +124,8 @@ func (g *ggufReader) alpha() (float64, error) {
 	return alpha, nil
 }
 
-// baseName is the model in transformers: as writeGGUF noted it, or llama.cpp's converter.
+// baseName returns the model in transformers: as writeGGUF noted it, or llama.cpp's
+// converter.
 func (g *ggufReader) baseName() string {
 	if name, err := g.f.String(keyHFModel); err == nil {
 		return name

@@ -21,7 +21,7 @@ type matrix struct {
 
 func (m matrix) size() int { return m.typ.BlockBytes() }
 
-// map1 is a matrix that is made of the bytes of m.
+// map1 returns a matrix that is made of the bytes of m.
 func (m matrix) map1(rows, cols int, f func(src []byte) []byte) matrix {
 	read := m.read
 	return matrix{m.typ, rows, cols, func() ([]byte, error) {
@@ -45,7 +45,8 @@ func (m matrix) transposed() matrix {
 	})
 }
 
-// pickRows has row rows[i] of m as row i, zeros for -1. Nil is m itself.
+// pickRows returns a matrix with row rows[i] of m as row i, zeros for -1. Nil is m
+// itself.
 func (m matrix) pickRows(rows []int) matrix {
 	if rows == nil {
 		return m
@@ -62,7 +63,8 @@ func (m matrix) pickRows(rows []int) matrix {
 	})
 }
 
-// pickColumns has column columns[j] of m as column j, zeros for -1. Nil is m itself.
+// pickColumns returns a matrix with column columns[j] of m as column j, zeros for -1.
+// Nil is m itself.
 func (m matrix) pickColumns(columns []int) matrix {
 	if columns == nil {
 		return m
@@ -81,7 +83,7 @@ func (m matrix) pickColumns(columns []int) matrix {
 	})
 }
 
-// stacked has the rows of all, which are of one type and width.
+// stacked returns a matrix with the rows of all, which are of one type and width.
 func stacked(ms []matrix) matrix {
 	if len(ms) == 1 {
 		return ms[0]
@@ -107,7 +109,7 @@ func stacked(ms []matrix) matrix {
 	return all
 }
 
-// zeros is a matrix of nothing else.
+// zeros returns a matrix [rows][cols] of zeros.
 func zeros(typ gguf.Type, rows, cols int) matrix {
 	return matrix{typ, rows, cols, func() ([]byte, error) { return make([]byte, rows*cols*typ.BlockBytes()), nil }}
 }
@@ -122,7 +124,7 @@ func (m matrix) floats() ([]float32, error) {
 	return v, plain.Decode(m.typ, src, v)
 }
 
-// asF32 is m in F32, which holds every number of the other types.
+// asF32 returns m in F32, which holds every number of the other types.
 func (m matrix) asF32() matrix {
 	if m.typ == gguf.TypeF32 {
 		return m
@@ -130,7 +132,7 @@ func (m matrix) asF32() matrix {
 	return m.scaled(1)
 }
 
-// scaled is f·m in F32, each element rounded once: exact for a power of two.
+// scaled returns f·m in F32, each element rounded once: exact for a power of two.
 func (m matrix) scaled(f float64) matrix {
 	return matrix{gguf.TypeF32, m.rows, m.cols, func() ([]byte, error) {
 		v, err := m.floats()
@@ -161,7 +163,7 @@ func sameType(ms []matrix) []matrix {
 	return ms
 }
 
-// equal tells whether both have the same elements, to the bit.
+// equal reports whether both have the same elements, to the bit.
 func (m matrix) equal(o matrix) (bool, error) {
 	if m.typ != o.typ || m.rows != o.rows || m.cols != o.cols {
 		return false, nil

@@ -184,7 +184,7 @@ func (x *mlxReader) module(l *lora, name string) error {
 	return nil
 }
 
-// targeted tells whether mlx-lm would put an adapter on the module: it passes over
+// targeted reports whether mlx-lm would put an adapter on the module: it passes over
 // tensors of others without a word.
 func (c *mlxConfig) targeted(name string, mod module, layers int) bool {
 	if slices.Contains(c.keys, name) {
@@ -284,7 +284,7 @@ func (w *mlxWriter) add(mod module, stack []int) {
 	addMatrices(w.b, name+".lora_b", bs, mod.expert >= 0)
 }
 
-// settings are the keys that mlx-lm's load_adapters needs, and ours.
+// settings returns the keys that mlx-lm's load_adapters needs, and ours.
 func (w *mlxWriter) settings(folded map[string]float64) map[string]any {
 	c := map[string]any{
 		"fine_tune_type": "lora",

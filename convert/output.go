@@ -80,11 +80,11 @@ func (c Config) checkOut(from Format) error {
 	case err != nil:
 		return err
 	case !c.Force:
-		return hint.With(fmt.Errorf("convert: %q: is there already", c.Out), "--force replaces it")
+		return hint.With(fmt.Errorf("convert: %q: exists already", c.Out), "--force replaces it")
 	case c.To == GGUF && !info.Mode().IsRegular():
-		return fmt.Errorf("convert: %q: is there and is no file", c.Out)
+		return fmt.Errorf("convert: %q: exists and is not a file", c.Out)
 	case c.To != GGUF && !info.IsDir():
-		return fmt.Errorf("convert: %q: is there and is no folder", c.Out)
+		return fmt.Errorf("convert: %q: exists and is not a folder", c.Out)
 	}
 	for _, source := range []string{c.From, c.Model} {
 		if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {

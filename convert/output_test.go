@@ -74,10 +74,10 @@ func TestOutIsNotWrittenOver(t *testing.T) {
 		want  string
 		force bool // would do
 	}{
-		{"file", Config{From: peft, To: GGUF, Out: file}, "is there already", true},
-		{"folder", Config{From: lora, To: PEFT, Out: folder}, "is there already", true},
-		{"file for a folder", Config{From: lora, To: MLX, Out: file, Force: true}, "is no folder", false},
-		{"folder for a file", Config{From: peft, To: GGUF, Out: folder, Force: true}, "is no file", false},
+		{"file", Config{From: peft, To: GGUF, Out: file}, "exists already", true},
+		{"folder", Config{From: lora, To: PEFT, Out: folder}, "exists already", true},
+		{"file for a folder", Config{From: lora, To: MLX, Out: file, Force: true}, "is not a folder", false},
+		{"folder for a file", Config{From: peft, To: GGUF, Out: folder, Force: true}, "is not a file", false},
 		{"folder with more in it", Config{From: lora, To: PEFT, Out: full, Force: true}, "thesis.txt", false},
 		{"source", Config{From: peft, To: MLX, Out: peft, Force: true}, "would be replaced by what is made of it", false},
 		{"base", Config{From: peft, To: GGUF, Out: model, Force: true}, "would be replaced", false},

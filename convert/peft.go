@@ -235,7 +235,7 @@ func writePEFT(path string, m *baseModel, l *lora, r *Report) error {
 	return writeFolder(path, peftWeights, b, jsonText(config))
 }
 
-// peftSettings are the keys of LoraConfig that decide what an adapter does; the
+// peftSettings returns the keys of LoraConfig that decide what an adapter does; the
 // others have defaults.
 func peftSettings(m *baseModel, l *lora, modules []module) (map[string]any, float64) {
 	ranks, alphas := map[string]int{}, map[string]float64{}
@@ -301,8 +301,8 @@ func (m *baseModel) shortest(name, wrapper string, good func(module string) bool
 	return wrap(name, wrapper)
 }
 
-// deviations is a rank_pattern or an alpha_pattern: what is not the common value, by
-// names as targetNames has them.
+// deviations returns a rank_pattern or an alpha_pattern: what is not the common value,
+// by names as targetNames has them.
 func deviations[T int | float64](m *baseModel, l *lora, values map[string]T, common T, number func(T) any) map[string]any {
 	rules := map[string]any{}
 	for name, v := range values {

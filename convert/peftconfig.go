@@ -166,7 +166,7 @@ func (c *config) selection(key string) selection {
 	return s
 }
 
-// holds tells whether the module is one of the selection, and if not said, otherwise.
+// holds reports whether the module is one of the selection, and if not said, otherwise.
 func (s selection) holds(module string, otherwise bool) bool {
 	switch {
 	case s.regexp != nil:
@@ -179,7 +179,7 @@ func (s selection) holds(module string, otherwise bool) bool {
 	})
 }
 
-// targeted tells whether PEFT would put an adapter on the module: it passes over
+// targeted reports whether PEFT would put an adapter on the module: it passes over
 // tensors of others without a word.
 func (p *peftConfig) targeted(module string, layer int) bool {
 	if p.layers != nil && !slices.Contains(p.layers, layer) {

@@ -66,7 +66,7 @@ func (o order) rows(n int, h heads) (rowOrder, error) {
 	panic(fmt.Sprintf("convert: internal error: order %q is unknown", o))
 }
 
-// headSize is the rows of one head in a tensor of n rows.
+// headSize returns the number of rows of one head in a tensor of n rows.
 func (o order) headSize(n int, h heads) (int, error) {
 	if h.q < 1 || h.kv < 1 || h.q%h.kv != 0 || h.q > n {
 		return 0, fmt.Errorf("%d heads and %d key heads for %d rows, want the second to divide the first", h.q, h.kv, n)
@@ -85,7 +85,7 @@ func (o order) headSize(n int, h heads) (int, error) {
 // adjacent: head i of the tensor is head i of the module.
 func adjacent(i int) int { return i }
 
-// qOfGroup is where the i-th query head lies among the heads of all groups.
+// qOfGroup returns where the i-th query head lies among the heads of all groups.
 func qOfGroup(h heads) func(int) int {
 	shared := h.q / h.kv
 	return func(i int) int { return i/shared*(shared+2) + i%shared }
@@ -102,7 +102,7 @@ func run(n, d int, at func(int) int) []int {
 	return rows
 }
 
-// pairs is run with the halves of each head interleaved.
+// pairs does what run does, with the halves of each head interleaved.
 func pairs(n, d int, at func(int) int) []int {
 	rows := make([]int, 0, n*d)
 	for i := range n {
@@ -113,7 +113,7 @@ func pairs(n, d int, at func(int) int) []int {
 	return rows
 }
 
-// slab is all of a module of n rows, from the tensor's row at on.
+// slab returns all of a module of n rows, from the tensor's row at on.
 func slab(n, at int) rowOrder {
 	m := rowOrder{from: make([]int, n), place: make([]int, n)}
 	for i := range n {

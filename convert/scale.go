@@ -44,7 +44,7 @@ func choose(candidates []float64, n int, factor func(candidate float64, i int) f
 	return best, factors
 }
 
-// powerOfTwo tells whether multiplying by f rounds nothing.
+// powerOfTwo reports whether multiplying by f rounds nothing.
 func powerOfTwo(f float64) bool {
 	fraction, _ := math.Frexp(f)
 	return math.Abs(fraction) == 0.5
@@ -73,7 +73,7 @@ func tidy(v float64) float64 {
 	return v
 }
 
-// usable tells whether a scale can be written as a float32, and does something.
+// usable reports whether a scale can be written as a float32, and does something.
 func usable(scale float64) bool {
 	const least = 0x1p-126 // the smallest normal float32
 	return math.Abs(scale) >= least && math.Abs(scale) <= math.MaxFloat32

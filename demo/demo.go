@@ -38,8 +38,8 @@ const (
 
 // Options of a demo.
 type Options struct {
-	Dir     string // where its files go; a folder that is there already is left alone, and one with a number is taken
-	Threads int    // 0 = one a physical core
+	Dir     string // where its files go; a folder that exists already is left alone, and one with a number is taken
+	Threads int    // 0 = one per physical core
 
 	steps      int // of the training; 0 = what the demo shows
 	exportRank int // of the exported adapter; 0 = as retention needs it
@@ -124,7 +124,7 @@ func Run(ctx context.Context, o Options, say func(string), report func(trainer.E
 	return r, nil
 }
 
-// Path is that of a file of the demo.
+// Path returns the path of a file of the demo.
 func (r *Result) Path(name string) string { return filepath.Join(r.Dir, name) }
 
 func (r *Result) config(o Options) run.Config {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Comparison is how differently two evaluators, with the adapters that each has attached, predict the same tokens. Means
-// are over the trained tokens, by their weights; figures are of llama.cpp's own logits.
+// Comparison says how differently two evaluators predict the same tokens, each with the adapters that are attached to it.
+// Means are over the trained tokens, weighted by the loss mask, and taken from llama.cpp's own logits.
 type Comparison struct {
 	LossA          Loss    `json:"loss_a"`
 	LossB          Loss    `json:"loss_b"`
@@ -21,8 +21,9 @@ type Comparison struct {
 	Tokens         int64   `json:"tokens"`
 }
 
-// Compare measures b against a, which have to be of one model, with contexts of one size. Every part of a window is decoded
-// by both, so that no more than its logits are held twice. progress, if not nil, is told how many windows are done.
+// Compare measures b against a, which have to be evaluators of one model, with contexts of one size. Both decode a few
+// hundred tokens in turn, so that only the logits of those are held, twice. progress, if not nil, gets the number of
+// windows that are done.
 func Compare(ctx context.Context, a, b *Evaluator, windows []data.Window, progress func(done int)) (*Comparison, error) {
 	if a.model != b.model || a.ctx.NBatch() != b.ctx.NBatch() {
 		return nil, errors.New("eval: internal error: comparing evaluators of two models or contexts")

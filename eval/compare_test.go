@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
-	"finetune/adapter/toolbox"
+	"finetune/adapter/fileops"
 	"finetune/gguf"
 	"finetune/internal/near"
 	"finetune/internal/testmodel"
@@ -92,10 +92,10 @@ func TestCombinedAdapterIsBothAttached(t *testing.T) {
 	x, y := randomLoRA(t, c.Model, 1, 3, 6), randomLoRA(t, c.Model, 7, 5, 0)
 	weights := []float32{0.8, -0.6}
 	file := filepath.Join(t.TempDir(), "both.gguf")
-	sources := []toolbox.Source{{File: x, Weight: float64(weights[0])}, {File: y, Weight: float64(weights[1])}}
+	sources := []fileops.Source{{File: x, Weight: float64(weights[0])}, {File: y, Weight: float64(weights[1])}}
 	both := lossOf(t, withAdapters(t, m, c.Ctx, []string{x, y}, weights), windows)
 	for _, o := range []adapter.CombineOptions{{Method: adapter.CombineCat}, {Method: adapter.CombineLinear, Cut: adapter.Cut{Rank: 8}}} {
-		if _, err := toolbox.Combine(context.Background(), sources, o, toolbox.Output{Out: file, Force: true}); err != nil {
+		if _, err := fileops.Combine(context.Background(), sources, o, fileops.Output{Out: file, Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		if got := lossOf(t, withAdapters(t, m, c.Ctx, []string{file}, []float32{1}), windows); !near.Within(got, both, sameBatchTolerance) {
@@ -106,7 +106,7 @@ func TestCombinedAdapterIsBothAttached(t *testing.T) {
 	if !near.Apart(both, base, 50*sameBatchTolerance) || !near.Apart(both, one, 50*sameBatchTolerance) {
 		t.Fatalf("losses %v of the base, %v with one, %v with both: too little to tell", base, one, both)
 	}
-	if _, err := toolbox.Scale(x, 0.3, toolbox.Output{Out: file, Force: true}); err != nil {
+	if _, err := fileops.Scale(x, 0.3, fileops.Output{Out: file, Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	want := lossOf(t, withAdapters(t, m, c.Ctx, []string{x}, []float32{0.3}), windows)

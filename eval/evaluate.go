@@ -46,7 +46,7 @@ type Evaluator struct {
 	attached []*attached // adapters on the context, in the order of Attach
 }
 
-// NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one a physical core.
+// NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one per physical core.
 func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	if err := native.CheckContext(model, nCtx); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	return &Evaluator{model: model, ctx: ctx, threads: threads, tuner: machine.NewThreadTuner(threads), exact: machine.Memory() / 2}, nil
 }
 
-// decode computes a batch, which is so much work, with as many threads as are worth it.
+// decode computes a batch on as many threads as are worth it for so much work, in tokens.
 func (e *Evaluator) decode(b llama.Batch, work int) error {
 	return e.tuner.Do(work, func(threads int) error {
 		e.ctx.SetThreads(threads)
@@ -76,8 +76,8 @@ func (e *Evaluator) decode(b llama.Batch, work int) error {
 // Close frees the context. It may be called twice.
 func (e *Evaluator) Close() error { return e.ctx.Close() }
 
-// Loss is the mean loss over the windows' trained tokens with the adapters that are attached. progress, if not nil, is
-// told how many windows are done.
+// Loss returns the mean loss over the windows' trained tokens with the adapters that are attached. progress, if not
+// nil, gets the number of windows that are done.
 func (e *Evaluator) Loss(ctx context.Context, windows []data.Window, progress func(done int)) (Loss, error) {
 	var sum float64
 	err := e.groups(ctx, windows, progress, func(g *group) error {
@@ -95,7 +95,7 @@ func (e *Evaluator) Loss(ctx context.Context, windows []data.Window, progress fu
 	return Loss(sum / weight), nil
 }
 
-// trainedWeight is that of all trained tokens, of which there has to be one.
+// trainedWeight returns the sum of the loss masks of all windows, or an error if no token is trained.
 func trainedWeight(windows []data.Window) (float64, error) {
 	weight := data.TotalWeight(windows)
 	if weight == 0 {
@@ -133,7 +133,7 @@ func (e *Evaluator) groups(ctx context.Context, windows []data.Window, progress 
 	return nil
 }
 
-// group is documents that share a batch.
+// group holds documents that share a batch.
 type group struct {
 	documents int
 	batch     llama.Batch // document i is sequence i
@@ -157,7 +157,7 @@ func (e *Evaluator) fits(g *group, doc data.Window) bool {
 	return g.documents < maxSequences && len(g.batch.Tokens)+len(doc.Tokens) <= e.ctx.NBatch()
 }
 
-// parts calls do for one part of a group after the other, so that few logits are held.
+// parts calls do for one part of a group after the other, maxUBatch tokens at most, so that few logits are held.
 func (g *group) parts(do func(part llama.Batch, targets []int32, weights []float32) error) error {
 	all := g.batch
 	for from := 0; from < len(all.Tokens); from += maxUBatch {
@@ -170,7 +170,7 @@ func (g *group) parts(do func(part llama.Batch, targets []int32, weights []float
 	return nil
 }
 
-// evaluate is Σ weight·nll over a group, decoded in an empty cache.
+// evaluate decodes a group of windows in an empty cache and returns Σ weight·nll over it.
 func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
 	e.ctx.ClearMemory()
 	err = g.parts(func(part llama.Batch, targets []int32, weights []float32) error {
@@ -188,8 +188,8 @@ func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
 	return sum, err
 }
 
-// logits are the rows of the last decoded batch of n tokens, nil for those without output. They are asked for one after
-// the other, because llama.cpp may sort its rows when it is first asked.
+// logits returns the rows of the last decoded batch of n tokens, nil for those without output. It asks for them one
+// after the other, because llama.cpp may reorder its rows at the first call.
 func (e *Evaluator) logits(n int) [][]float32 {
 	rows := make([][]float32, n)
 	for i := range rows {
@@ -213,7 +213,7 @@ func (e *Evaluator) eachRow(rows [][]float32, do func(i int)) {
 	wg.Wait()
 }
 
-// negLogLikelihood is log Σ exp(logits) − logits[target], in nats.
+// negLogLikelihood returns log Σ exp(logits) − logits[target], in nats.
 func negLogLikelihood(logits []float32, target int32) float64 {
 	top, z := partition(logits)
 	return math.Log(z) + float64(top-logits[target])

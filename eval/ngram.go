@@ -13,9 +13,9 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// NGramLoss is the mean loss over the windows' trained tokens of a model that has only counted which token of text follows
-// which: an n-gram model of the given order over m's vocabulary. Text is cut and masked as training would by c. Where it is
-// c.Data itself, the part of it that c holds out is not counted.
+// NGramLoss returns the mean loss over the windows' trained tokens of a model that has only counted which token of text
+// follows which: an n-gram model of the given order over m's vocabulary. Text is cut and masked as training would by c.
+// Where it is c.Data itself, the part of it that c holds out is not counted.
 func NGramLoss(m *llama.Model, c run.Config, text string, order int, windows *data.Windows) (Loss, error) {
 	counted, err := loadCounted(m, c, text)
 	if err != nil {

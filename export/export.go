@@ -50,10 +50,10 @@ type Config struct {
 	HealSteps int       // heal: optimizer steps for each projection; 0 = a quarter of the run's, 20 to 200
 	Type      gguf.Type // of the factors: F16, F32 or Q8_0
 	Model     string    // the base, if it is not where config.yaml says; else empty
-	Threads   int       // 0 = one a physical core
+	Threads   int       // 0 = one per physical core
 }
 
-// DefaultConfig is project, in F16, as small as keeps 99 % of the gain.
+// DefaultConfig returns the settings of a projection in F16 to the smallest rank that keeps 99 % of the gain.
 func DefaultConfig() Config {
 	return Config{Mode: ModeProject, Retention: 0.99, Type: gguf.TypeF16}
 }
@@ -265,10 +265,10 @@ func (x *exporter) measureEnds(ctx context.Context) (err error) {
 	return err
 }
 
-// threads is the number to compute with.
+// threads returns the number to compute with.
 func (x *exporter) threads() int { return machine.ThreadCount(x.Threads) }
 
-// lossByEngine is the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
+// lossByEngine returns the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
 func (x *exporter) lossByEngine(ctx context.Context) (loss eval.Loss, err error) {
 	e, err := x.engine(x.adapter, false, func(*graph.Options) {})
 	if err != nil {

@@ -91,7 +91,7 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 	if err != nil {
 		return err
 	}
-	params, values := trainer.AdapterParams(low)
+	params, values := trainer.AdapterParams(low, adapter.Recipe{})
 	stepper := trainer.NewStepper(trainer.StepperOptions{Engine: student, Params: params, Values: values, Schedule: schedule,
 		Clip: healClip, Threads: h.x.threads(), Pass: h.pass(student)})
 	sampler := &trainer.Sampler{Windows: h.x.train, Seed: c.Seed}
@@ -113,7 +113,7 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 	return nil
 }
 
-// pass is the student's loss and gradient toward the teacher's hidden states, for one batch of windows.
+// pass computes the student's loss and gradient toward the teacher's hidden states, for one batch of windows.
 func (h *healer) pass(student *graph.Engine) func([]data.Window, float32, int) (float64, error) {
 	return func(windows []data.Window, scale float32, threads int) (float64, error) {
 		h.teacher.SetThreads(threads)

@@ -63,7 +63,7 @@ func (x *exporter) nowAndThen(format string) func(done, total int) {
 
 const talkPause = 5 * time.Second
 
-// largestBudget is what the decomposition has to be good for, in parameters.
+// largestBudget returns what the decomposition has to be good for, in parameters.
 func (x *exporter) largestBudget() int {
 	if x.Rank == 0 {
 		return int(lastBudget) * x.adapter.Parameters()

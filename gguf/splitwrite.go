@@ -90,14 +90,14 @@ func (b *Builder) partKeys(no, count int) []KV {
 // room is what a file takes: its header without the padding, its padded data.
 type room struct{ header, data, alignment int64 }
 
-// room is that of a file with the given keys and no tensors.
+// room returns the bytes that a file with the given keys and no tensors takes.
 func (b *Builder) room(kvs []KV) room {
 	e := &encoder{w: io.Discard, alignment: 1}
 	e.header(kvs, nil)
 	return room{header: e.n, alignment: b.alignment()}
 }
 
-// with is the room with more tensors.
+// with returns the bytes with more tensors in the file.
 func (r room) with(tensors ...Tensor) room {
 	const fixed = 8 + 4 + 4 + 8 // length of the name, dimensions, type, offset
 	for _, t := range tensors {
@@ -125,7 +125,7 @@ func splitPaths(path string, count int) []string {
 	return paths
 }
 
-// splitPath is the name of part no, from 0 on, of count parts.
+// splitPath returns the name of part no, from 0 on, of count parts.
 func splitPath(prefix string, no, count int) string {
 	return fmt.Sprintf("%s-%05d-of-%05d.gguf", prefix, no+1, count)
 }

@@ -93,7 +93,8 @@ func (a Array) Len() int {
 	return n
 }
 
-// String is for people's eyes: the kind, the count and no elements.
+// String returns a value for people to read: of an array the kind and the count, no
+// elements.
 func (a Array) String() string { return fmt.Sprintf("[%d]%s", a.Len(), a.Kind()) }
 
 // noKind is what sliceOf and KindOf say of a Go value that GGUF cannot hold.

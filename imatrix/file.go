@@ -46,7 +46,7 @@ func oldFormat(err error) error {
 	return hint.With(err, "an imatrix.dat becomes a GGUF by llama-imatrix --in-file imatrix.dat -o imatrix.gguf")
 }
 
-// read is Load for a file that is open; it keeps nothing of f.
+// read does what Load does, from a file that is open. It keeps nothing of f.
 func read(f *gguf.File) (*Matrix, error) {
 	r := &reader{f, &Matrix{Entries: map[string]Entry{}}}
 	if got, _ := f.String(keyType); got != kind {

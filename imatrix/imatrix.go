@@ -101,7 +101,7 @@ func (e Entry) check(weight string) error {
 	return nil
 }
 
-// valid holds for finite numbers of 0 and above.
+// valid reports true for finite numbers of 0 and above.
 func valid(v float32) bool { return v >= 0 && v <= math.MaxFloat32 }
 
 // A FormatError reports a file that is no importance matrix, or a damaged one.

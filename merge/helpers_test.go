@@ -68,7 +68,7 @@ func random(t *testing.T, base string, m adapter.Method, targets string, size fl
 		nIn, nOut := w.Shape()
 		delta := make([]float32, nIn*nOut)
 		adapter.Delta(w, delta)
-		b, factor := w.Mats()[1].Mat.Data, float32(size/(rms(delta)*math.Sqrt(float64(nIn))))
+		b, factor := w.Matrices()[1].Mat.Data, float32(size/(rms(delta)*math.Sqrt(float64(nIn))))
 		for i := range b {
 			b[i] *= factor
 		}
@@ -146,7 +146,7 @@ func addProduct(sum []float64, w adapter.Weight, scale float64, nIn, nOut int) {
 		}
 		return p
 	}
-	mats := w.Mats()
+	mats := w.Matrices()
 	for o := range nOut {
 		for i := range nIn {
 			v := float64(w.Scale()) * product(mats[0].Mat, mats[1].Mat, i, o)

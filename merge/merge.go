@@ -121,7 +121,7 @@ func Merge(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 	return r, nil
 }
 
-// partBytes is the most that a file may have.
+// partBytes returns the most that a file may have.
 func (c Config) partBytes() int64 {
 	if c.SplitMaxSize == 0 {
 		return math.MaxInt64

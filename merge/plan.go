@@ -117,7 +117,7 @@ func (m *merger) addAdapters() error {
 	return nil
 }
 
-// change is that of a tensor of the base, with nothing added yet.
+// change returns the change of a tensor of the base, with nothing added yet.
 func (m *merger) change(name string) *change {
 	if m.changes[name] == nil {
 		t, _ := m.base.Tensor(name) // CheckBase has found it
@@ -210,7 +210,7 @@ func (m *merger) checkOut() error {
 	if info, err := os.Stat(filepath.Dir(m.Out)); err != nil {
 		return err
 	} else if !info.IsDir() {
-		return fmt.Errorf("merge: %q: is no folder", filepath.Dir(m.Out))
+		return fmt.Errorf("merge: %q: is not a folder", filepath.Dir(m.Out))
 	}
 	paths, err := m.builder.SplitPaths(m.Out, m.partBytes())
 	if err != nil {
@@ -224,7 +224,7 @@ func (m *merger) checkOut() error {
 		case err != nil:
 			return err
 		case !info.Mode().IsRegular():
-			return fmt.Errorf("merge: %q: is there and is no regular file", path)
+			return fmt.Errorf("merge: %q: exists and is not a regular file", path)
 		}
 		for _, source := range m.sources() {
 			if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {
@@ -235,7 +235,7 @@ func (m *merger) checkOut() error {
 	return nil
 }
 
-// sources are all files that are read.
+// sources returns all files that are read.
 func (m *merger) sources() []string {
 	all := m.base.Paths()
 	for _, a := range m.Adapters {

@@ -183,7 +183,7 @@ func (f *figures) report(c *change) Tensor {
 	return t
 }
 
-// ratio is √(a/b), and 0 if there is nothing to compare with.
+// ratio returns √(a/b), and 0 if there is nothing to compare with.
 func ratio(a, b float64) float64 {
 	if b == 0 {
 		return 0
@@ -191,8 +191,8 @@ func ratio(a, b float64) float64 {
 	return math.Sqrt(a / b)
 }
 
-// typeError is the relative error of normally distributed numbers in type t, in rows of
-// a block of 256 with all columns alike.
+// typeError returns the relative error of normally distributed numbers in type t, in
+// rows of a block of 256 with all columns alike.
 func (m *merger) typeError(t gguf.Type) (float64, error) {
 	if known, ok := m.typeErrors[t]; ok {
 		return known, nil

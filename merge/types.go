@@ -15,8 +15,8 @@ var smaller = map[gguf.Type]gguf.Type{
 	gguf.TypeQ4_K: gguf.TypeQ5_0, gguf.TypeQ5_K: gguf.TypeQ5_1, gguf.TypeQ6_K: gguf.TypeQ8_0,
 }
 
-// fitting is t if rows of n_in elements are whole blocks of it, else the smaller type,
-// else F16.
+// fitting returns t if rows of n_in elements are whole blocks of it, else the smaller
+// type, else F16.
 func fitting(t gguf.Type, nIn int64) gguf.Type {
 	fits := func(t gguf.Type) bool { return nIn%int64(t.BlockSize()) == 0 }
 	if fits(t) {
@@ -68,7 +68,7 @@ func (m *merger) setFileType() {
 	}
 }
 
-// most is the type with the most elements, of equals the one with the lower id.
+// most returns the type with the most elements, of equals the one with the lower id.
 func most(elements map[gguf.Type]int64) (best gguf.Type) {
 	for _, t := range gguf.Types() {
 		if elements[t] > elements[best] {

@@ -40,7 +40,7 @@ func Open(path string) (*Base, error) {
 	return b, nil
 }
 
-// OpenParts is Open for who works tensor by tensor: the file need not hold a whole model.
+// OpenParts does what Open does, for callers that work tensor by tensor: the file need not hold a whole model.
 func OpenParts(path string) (*Base, error) {
 	f, err := gguf.Open(path)
 	if err != nil {

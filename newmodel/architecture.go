@@ -78,7 +78,7 @@ type Tensor struct {
 	Shape []int64 // fastest first
 }
 
-// Elements is the number of its numbers.
+// Elements returns the number of elements.
 func (t Tensor) Elements() int64 {
 	n := int64(1)
 	for _, d := range t.Shape {
@@ -131,7 +131,7 @@ func (s Spec) tensor(name string, words []string) Tensor {
 	return t
 }
 
-// matrixType is the type of a matrix with rows of n_in elements.
+// matrixType returns the type of a matrix with rows of n_in elements.
 func (s Spec) matrixType(nIn int64) gguf.Type {
 	if nIn%int64(s.Type.BlockSize()) != 0 {
 		return gguf.TypeF16

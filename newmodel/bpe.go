@@ -48,13 +48,13 @@ func newBPE(merges []pair) *BPE {
 	return b
 }
 
-// Len is the number of tokens.
+// Len returns the number of tokens.
 func (b *BPE) Len() int { return len(b.pieces) }
 
-// Encode returns the tokens of a plain text, in which the names of control tokens are text
+// encode returns the tokens of a plain text, in which the names of control tokens are text
 // like any other: those that llama.cpp makes of it. What is not UTF-8 comes back as U+FFFD,
 // as there.
-func (b *BPE) Encode(text string) []int32 {
+func (b *BPE) encode(text string) []int32 {
 	var ids []int32
 	known := map[string][]int32{}
 	for word := range words(sanitize(text)) {
@@ -68,9 +68,9 @@ func (b *BPE) Encode(text string) []int32 {
 	return ids
 }
 
-// Decode returns the bytes that the tokens stand for, control tokens by their names. Ids that
+// decode returns the bytes that the tokens stand for, control tokens by their names. Ids that
 // are not in the vocabulary are left out.
-func (b *BPE) Decode(ids []int32) string {
+func (b *BPE) decode(ids []int32) string {
 	var out strings.Builder
 	for _, id := range ids {
 		if id >= 0 && int(id) < len(b.pieces) {
@@ -80,8 +80,8 @@ func (b *BPE) Decode(ids []int32) string {
 	return out.String()
 }
 
-// Count is the number of bytes of texts, and of the tokens that Encode makes of them. It is
-// faster than that, because it looks at every different word once.
+// Count returns the number of bytes of texts, and of the tokens that encode makes of
+// them. It is faster than encode, because it looks at every different word once.
 func (b *BPE) Count(texts iter.Seq[string]) (bytes, tokens int64) {
 	all := func(yield func(string) bool) {
 		for text := range texts {
@@ -166,7 +166,8 @@ func (b *BPE) word(word string) []int32 {
 	return ids
 }
 
-// Vocabulary is the tokenizer as a GGUF file holds it, with ChatML as its chat template.
+// Vocabulary returns the tokenizer as a GGUF file holds it, with ChatML as its chat
+// template.
 func (b *BPE) Vocabulary() *Vocabulary {
 	tokens, kinds := make([]string, b.Len()), make([]int32, b.Len())
 	for i, piece := range b.pieces {
@@ -182,7 +183,7 @@ func (b *BPE) Vocabulary() *Vocabulary {
 	key := func(name string) string { return tokenizerKeys + "ggml." + name }
 	v, err := NewVocabulary([]gguf.KV{
 		{Key: key("model"), Value: "gpt2"},
-		{Key: key("pre"), Value: Pre},
+		{Key: key("pre"), Value: preTokenizer},
 		{Key: key("tokens"), Value: tokens},
 		{Key: key("token_type"), Value: kinds},
 		{Key: key("merges"), Value: merges},
@@ -209,8 +210,9 @@ func visible(piece string) string {
 	return b.String()
 }
 
-// ByteRune is how GPT-2's tokenizer writes a byte: Latin-1 characters that can be seen stand
-// for themselves, the others are counted off from U+0100 on.
+// ByteRune returns the character as which GPT-2's tokenizer writes a byte: Latin-1
+// characters that can be seen stand for themselves, the others are counted off from
+// U+0100 on.
 func ByteRune(b byte) rune { return byteRunes[b] }
 
 var byteRunes = func() (runes [bytesCount]rune) {

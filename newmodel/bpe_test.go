@@ -41,8 +41,8 @@ func TestTrainBPEByHand(t *testing.T) {
 	if got := b.pieces[LeastTokens:]; !slices.Equal(got, want) {
 		t.Errorf("merged are %q, want %q", got, want)
 	}
-	if got, want := b.Decode(b.Encode("lowest")), "lowest"; got != want || len(b.Encode("lowest")) != 2 {
-		t.Errorf("Encode(%q) = %d, want the tokens of low and est", want, b.Encode("lowest"))
+	if got, want := b.decode(b.encode("lowest")), "lowest"; got != want || len(b.encode("lowest")) != 2 {
+		t.Errorf("Encode(%q) = %d, want the tokens of low and est", want, b.encode("lowest"))
 	}
 }
 
@@ -180,12 +180,12 @@ func TestEncodeIsWhatTrainingSaw(t *testing.T) {
 	}
 	b := newBPE(trainer.merges)
 	for _, w := range trainer.words {
-		if got := b.word(b.Decode(w.tokens)); !slices.Equal(got, w.tokens) {
-			t.Errorf("word(%q) = %v, want %v", b.Decode(w.tokens), got, w.tokens)
+		if got := b.word(b.decode(w.tokens)); !slices.Equal(got, w.tokens) {
+			t.Errorf("word(%q) = %v, want %v", b.decode(w.tokens), got, w.tokens)
 		}
 	}
 	bytes, tokens := b.Count(slices.Values([]string{verse, "x"}))
-	if want := int64(len(b.Encode(verse)) + 1); tokens != want || bytes != int64(len(verse)+1) {
+	if want := int64(len(b.encode(verse)) + 1); tokens != want || bytes != int64(len(verse)+1) {
 		t.Errorf("Count = %d bytes, %d tokens, want %d, %d", bytes, tokens, len(verse)+1, want)
 	}
 }
@@ -196,13 +196,13 @@ func TestLongWordsAreLearnedAndEncoded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids := b.Encode(long); b.Decode(ids) != long || len(ids) != len(long)/512 {
+	if ids := b.encode(long); b.decode(ids) != long || len(ids) != len(long)/512 {
 		t.Errorf("Encode of %d bytes gives %d tokens", len(long), len(ids))
 	}
 }
 
 func TestDecodeLeavesUnknownOut(t *testing.T) {
-	if got := small().Decode([]int32{-1, 'a', 1 << 20, endOfTurn}); got != "a<|im_end|>" {
+	if got := small().decode([]int32{-1, 'a', 1 << 20, endOfTurn}); got != "a<|im_end|>" {
 		t.Errorf("Decode = %q", got)
 	}
 }

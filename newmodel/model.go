@@ -45,7 +45,7 @@ type Spec struct {
 	Draw func(t Tensor) func() float64
 }
 
-// DefaultSpec is a small llama, of which only the Vocabulary is missing.
+// DefaultSpec returns a small llama, of which only the Vocabulary is missing.
 func DefaultSpec() Spec {
 	return Spec{
 		Arch: "llama", Name: "base",
@@ -153,7 +153,7 @@ func (s Spec) checkName() error {
 		return nil
 	}
 	for _, token := range []string{"</s>", "<unk>", "<s>", "<|endoftext|>"} {
-		if !s.Vocabulary.Has(token) {
+		if !s.Vocabulary.has(token) {
 			return hint.With(badSpec("name %q: llama.cpp takes it for a Phi-3, whose tokenizer has a %s", s.Name, token), "give it another name")
 		}
 	}
@@ -163,10 +163,7 @@ func (s Spec) checkName() error {
 // Spec returns the description with its zeros filled in.
 func (m *Model) Spec() Spec { return m.spec }
 
-// Tensors returns the tensors in the order of the file.
-func (m *Model) Tensors() []Tensor { return slices.Clone(m.tensors) }
-
-// Parameters is the number of all numbers.
+// Parameters returns the number of parameters of the model.
 func (m *Model) Parameters() int64 {
 	n := int64(0)
 	for _, t := range m.tensors {

@@ -69,19 +69,19 @@ func textsOf(t testing.TB, path string) (texts []string) {
 // sameTokens checks that both make the same tokens of a text, and the text of the tokens.
 func sameTokens(t *testing.T, b *BPE, m *llama.Model, what, text string) {
 	t.Helper()
-	got, want := b.Encode(text), tokenize(t, m.Vocab(), text)
+	got, want := b.encode(text), tokenize(t, m.Vocab(), text)
 	if !slices.Equal(got, want) {
 		at := 0
 		for at < min(len(got), len(want)) && got[at] == want[at] {
 			at++
 		}
-		t.Errorf("%s: from token %d on, behind %q: %q, llama.cpp has %q", what, at, b.Decode(want[max(0, at-5):at]),
-			b.Decode(got[at:min(at+5, len(got))]), b.Decode(want[at:min(at+5, len(want))]))
+		t.Errorf("%s: from token %d on, behind %q: %q, llama.cpp has %q", what, at, b.decode(want[max(0, at-5):at]),
+			b.decode(got[at:min(at+5, len(got))]), b.decode(want[at:min(at+5, len(want))]))
 	}
 	if back := m.Vocab().Detokenize(want, false, true); back != text {
 		t.Errorf("%s: llama.cpp's tokens give back another text", what)
 	}
-	if back := b.Decode(got); back != text {
+	if back := b.decode(got); back != text {
 		t.Errorf("%s: the tokens give back another text", what)
 	}
 }
@@ -151,8 +151,8 @@ func TestEncodeIsLlamasOnNastyTexts(t *testing.T) {
 		sameTokens(t, b, m, fmt.Sprintf("%.40q", text), text)
 	}
 	for _, text := range notUTF8 {
-		if got, want := b.Encode(text), tokenize(t, m.Vocab(), text); !slices.Equal(got, want) {
-			t.Errorf("Encode(%q) = %q, llama.cpp has %q", text, b.Decode(got), b.Decode(want))
+		if got, want := b.encode(text), tokenize(t, m.Vocab(), text); !slices.Equal(got, want) {
+			t.Errorf("Encode(%q) = %q, llama.cpp has %q", text, b.decode(got), b.decode(want))
 		}
 	}
 }
@@ -179,8 +179,8 @@ func TestEncodeIsLlamasOnRandomTexts(t *testing.T) {
 			refused++
 			continue
 		}
-		if got := b.Encode(text); !slices.Equal(got, want) {
-			t.Fatalf("Encode(%q) = %q, llama.cpp has %q", text, b.Decode(got), b.Decode(want))
+		if got := b.encode(text); !slices.Equal(got, want) {
+			t.Fatalf("Encode(%q) = %q, llama.cpp has %q", text, b.decode(got), b.decode(want))
 		}
 	}
 	if refused > 200 {
@@ -201,7 +201,7 @@ func TestEveryByteComesBack(t *testing.T) {
 		for k := range ids {
 			ids[k] = int32(random.IntN(b.Len()))
 		}
-		if got, want := v.Detokenize(ids, false, true), b.Decode(ids); got != want {
+		if got, want := v.Detokenize(ids, false, true), b.decode(ids); got != want {
 			t.Fatalf("Detokenize(%v) = %q, want %q", ids, got, want)
 		}
 	}

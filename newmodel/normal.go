@@ -42,10 +42,10 @@ func (n *normal) next() float64 {
 	}
 }
 
-// uniform is a multiple of 2⁻⁵² from −1 on, below 1.
+// uniform returns a multiple of 2⁻⁵² from −1 on, below 1.
 func (n *normal) uniform() float64 { return float64(int64(n.bits.Uint64())>>11) * (1.0 / (1 << 52)) }
 
-// logarithm is ln x for x > 0, to a few last bits. math.Log is another one on some machines.
+// logarithm returns ln x for x > 0, to a few last bits. math.Log computes another number on some machines.
 //
 //	x = f·2^e,  √½ ≤ f < √2,  z = (f−1)/(f+1):  ln x = e·ln 2 + 2·(z + z³/3 + z⁵/5 + …),  |z| < 0.172
 func logarithm(x float64) float64 {

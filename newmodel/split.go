@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// Pre is the name of the pre-tokenizer, tokenizer.ggml.pre, that the words here are cut by.
+// preTokenizer is the name of the pre-tokenizer, tokenizer.ggml.pre, that the words here are cut by.
 //
 // It is the one of SmolLM: GPT-2's words, but every digit by itself, which is how a small
 // model learns to reckon. Of llama.cpp's it is the simplest that gives every text back byte
 // for byte: for "gpt-2" and "llama-bpe" its detokenizer drops spaces in front of punctuation.
-const Pre = "smollm"
+const preTokenizer = "smollm"
 
 // class is what the pre-tokenizer tells characters apart by.
 type class uint8
@@ -51,7 +51,7 @@ func first(s string) (class, int) {
 	return classOf(c), n
 }
 
-// run is the length in bytes of the characters of a class that s begins with, and of the last
+// run returns the length in bytes of the characters of a class that s begins with, and of the last
 // of them.
 func run(s string, of class) (all, last int) {
 	for all < len(s) {
@@ -91,7 +91,7 @@ func words(text string) iter.Seq[string] {
 	}
 }
 
-// toNumber is the length in bytes of what stands in front of the first number.
+// toNumber returns the length in bytes of what stands in front of the first number.
 func toNumber(s string) int {
 	at := 0
 	for at < len(s) {
@@ -104,7 +104,7 @@ func toNumber(s string) int {
 	return at
 }
 
-// firstWord is the length of the first word of a part without numbers.
+// firstWord returns the length of the first word of a part without numbers.
 func firstWord(part string) int {
 	if n := contraction(part); n > 0 {
 		return n
@@ -124,7 +124,7 @@ func firstWord(part string) int {
 	return all
 }
 
-// contraction is the length of the English ending that s begins with, 0 if there is none.
+// contraction returns the length of the English ending that s begins with, 0 if there is none.
 func contraction(s string) int {
 	if len(s) < 2 || s[0] != '\'' {
 		return 0

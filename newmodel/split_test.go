@@ -92,7 +92,7 @@ func FuzzWords(f *testing.F) {
 		if utf8.ValidString(text) && clean != text || sanitize(clean) != clean {
 			t.Fatalf("sanitize(%q) = %q, then %q", text, clean, sanitize(clean))
 		}
-		if got := small().Decode(small().Encode(text)); got != clean {
+		if got := small().decode(small().encode(text)); got != clean {
 			t.Fatalf("Decode(Encode(%q)) = %q, want %q", text, got, clean)
 		}
 	})

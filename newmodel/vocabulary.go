@@ -137,7 +137,7 @@ func checkSpecial(kvs []gguf.KV, tokens int) error {
 	return nil
 }
 
-// lengthOf is the length of a list of T, −1 if it is no such list.
+// lengthOf returns the length of a list of T, −1 if it is no such list.
 func lengthOf[T any](list any) int {
 	if l, ok := list.([]T); ok {
 		return len(l)
@@ -145,11 +145,11 @@ func lengthOf[T any](list any) int {
 	return -1
 }
 
-// Len is the number of tokens.
+// Len returns the number of tokens.
 func (v *Vocabulary) Len() int { return len(v.index) }
 
-// Has reports whether there is a token of this text, written as in the file.
-func (v *Vocabulary) Has(token string) bool {
+// has reports whether there is a token of this text, written as in the file.
+func (v *Vocabulary) has(token string) bool {
 	_, ok := v.index[token]
 	return ok
 }

@@ -64,7 +64,7 @@ func TestReadVocabularyIsWhatWasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Len() != want.Len() || got.Len() != 400 || !got.Has("<|im_end|>") || got.Has("<|im_and|>") || len(got.kvs) != len(want.kvs) {
+	if got.Len() != want.Len() || got.Len() != 400 || !got.has("<|im_end|>") || got.has("<|im_and|>") || len(got.kvs) != len(want.kvs) {
 		t.Errorf("ReadVocabulary has %d tokens in %d keys, want %d in %d", got.Len(), len(got.kvs), want.Len(), len(want.kvs))
 	}
 	for i, kv := range got.kvs {

@@ -89,9 +89,6 @@ func Count(order, vocab int, documents iter.Seq[Document]) (*Model, error) {
 	return g, nil
 }
 
-// Order is the n of the n-grams.
-func (g *Model) Order() int { return g.order }
-
 // collect packs the n-gram that ends in each learned token: all of them at the full length,
 // and begun[k-1] those of the length k that a document begins with.
 func (g *Model) collect(documents iter.Seq[Document]) (all []uint64, begun [][]uint64, err error) {
@@ -186,12 +183,12 @@ func (l *level) setDiscounts() {
 	}
 }
 
-// discounted is what is taken off a count.
+// discounted returns what is taken off a count.
 func (l *level) discounted(count uint32) float64 { return l.discount[min(count, 3)-1] }
 
-// Probability is that of a token behind a context, of which the last order−1 tokens count.
+// probability returns the probability of a token behind a context, of which the last order−1 tokens count.
 // All tokens of the vocabulary together have a probability of 1 behind any context.
-func (g *Model) Probability(context []int32, token int32) float64 {
+func (g *Model) probability(context []int32, token int32) float64 {
 	context = context[max(0, len(context)-(g.order-1)):]
 	p := 1 / float64(g.vocab)
 	for k := 1; k <= len(context)+1; k++ {
@@ -212,13 +209,13 @@ func (g *Model) Probability(context []int32, token int32) float64 {
 	return p
 }
 
-// Loss is the mean negative log likelihood of the learned tokens of documents, in nats a
+// Loss returns the mean negative log likelihood of the learned tokens of documents, in nats a
 // token, and the number of these; NaN of none.
 func (g *Model) Loss(documents iter.Seq[Document]) (loss float64, tokens int) {
 	for d := range documents {
 		for i := 1; i < len(d.Tokens); i++ {
 			if d.LossMask[i] {
-				loss -= math.Log(g.Probability(d.Tokens[:i], d.Tokens[i]))
+				loss -= math.Log(g.probability(d.Tokens[:i], d.Tokens[i]))
 				tokens++
 			}
 		}

@@ -147,7 +147,7 @@ func TestModelAreKneserNey(t *testing.T) {
 			}
 			sum := 0.0
 			for token := range int32(tt.vocab) {
-				got, want := g.Probability(context, token), reference.probability(context, token)
+				got, want := g.probability(context, token), reference.probability(context, token)
 				if !near.Enough(got, want, sumTolerance) || got == 0 {
 					t.Fatalf("order %d, %d tokens: p(%d|%v) = %v, want %v", tt.order, tt.vocab, token, context, got, want)
 				}
@@ -170,7 +170,7 @@ func TestModelLoss(t *testing.T) {
 	for _, d := range docs[30:] {
 		for i := 1; i < len(d.Tokens); i++ {
 			if d.LossMask[i] {
-				want -= math.Log(g.Probability(d.Tokens[max(0, i-2):i], d.Tokens[i]))
+				want -= math.Log(g.probability(d.Tokens[max(0, i-2):i], d.Tokens[i]))
 				n++
 			}
 		}

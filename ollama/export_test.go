@@ -64,7 +64,7 @@ func lora(t *testing.T, base, path string, value float32) {
 		t.Fatal(err)
 	}
 	a.Architecture = f.Architecture()
-	for _, m := range a.Weights[0].Mats() {
+	for _, m := range a.Weights[0].Matrices() {
 		for i := range m.Mat.Data {
 			m.Mat.Data[i] = value
 		}

@@ -82,8 +82,8 @@ func takeApart(render renderer) (*form, error) {
 	return f, nil
 }
 
-// withSystemLast is the form where only the last question has the system message, as Mistral's templates do. Otherwise the
-// error stays.
+// withSystemLast returns the form where only the last question has the system message, as Mistral's templates do.
+// Otherwise the error stays.
 func (f *form) withSystemLast(render renderer, err error) (*form, error) {
 	x, y := f.joints[joint{start, system}], f.joints[joint{system, user}]
 	before, ok := strings.CutPrefix(x, f.joints[joint{start, user}])
@@ -106,7 +106,7 @@ func writesSystem(render renderer) bool {
 	return err == nil && strings.Contains(text, messages[0].Content)
 }
 
-// probe is a conversation whose contents can be told apart in the text of it.
+// probe returns a conversation whose contents can be told apart in the text of it.
 func probe(roles []string) []chat.Message {
 	messages := make([]chat.Message, len(roles))
 	for i, role := range roles {

@@ -16,7 +16,7 @@ type Modelfile struct {
 	Stop     []string // texts that end an answer
 }
 
-// String is the file's text.
+// String returns the file's text.
 func (m Modelfile) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "FROM %s\n", quote(m.From))

@@ -15,9 +15,9 @@ type Vocabulary interface {
 	IsControl(id int32) bool
 }
 
-// stops are the texts that end an answer: every token at which llama.cpp ends a generation, and the control tokens with
-// which the template ends an answer or begins the next message. A template without such tokens has its next message begun
-// by words, and the first line of these it is.
+// stops returns the texts that end an answer: every token at which llama.cpp ends a generation, and the control tokens
+// with which the template ends an answer or begins the next message. A template without such tokens has its next
+// message begun by words, and the first line of these it is.
 func stops(v Vocabulary, between string) ([]string, error) {
 	var all []string
 	add := func(text string) {

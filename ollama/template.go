@@ -54,8 +54,8 @@ func (j joints) systemAnywhere() bool {
 	return afterUser && afterAnswer
 }
 
-// template is the form as a Go template over Ollama's .Messages and .System. What has no role of its own in the base's
-// template (a tool's result, a system message where it takes none) is a part of the user's turn.
+// template returns the form as a Go template over Ollama's .Messages and .System. What has no role of its own in the
+// base's template (a tool's result, a system message where it takes none) is a part of the user's turn.
 func (f *form) template() string {
 	var b strings.Builder
 	write := func(parts ...string) { b.WriteString(strings.Join(parts, "")) }
@@ -198,7 +198,7 @@ func cutsThoughts(source string, render renderer) bool {
 	return err != nil || got != want
 }
 
-// conversation is one of so many questions, all but the last answered.
+// conversation returns one of so many questions, all but the last answered.
 func conversation(rounds int, withSystem bool) (messages []chat.Message) {
 	n := rounds
 	say := func(role string) {

@@ -8,8 +8,8 @@ import (
 	"finetune/gguf"
 )
 
-// onGrid holds for the types of one to three bits that store points of a grid. Their
-// encoders (quantize_row_iq… in ggml-quants.c) keep the candidate of the smallest
+// onGrid reports true for the types of one to three bits that store points of a grid.
+// Their encoders (quantize_row_iq… in ggml-quants.c) keep the candidate of the smallest
 // weighted error, and end the process where no candidate is better than none: where
 // products of values and weights overflow, or vanish. What follows keeps them from it.
 func onGrid(t gguf.Type) bool {
@@ -45,8 +45,8 @@ func checkGrid(t gguf.Type, src []float32) error {
 	return nil
 }
 
-// withoutDust is src with 0 for values that are next to nothing for a type on a grid, in
-// a copy if there are any.
+// withoutDust returns src with 0 for values that are next to nothing for a type on a
+// grid, in a copy if there are any.
 func withoutDust(t gguf.Type, src []float32) []float32 {
 	dust := func(v float32) bool { return v != 0 && v < gridSmallest && v > -gridSmallest }
 	if !onGrid(t) || !slices.ContainsFunc(src, dust) {
@@ -61,7 +61,7 @@ func withoutDust(t gguf.Type, src []float32) []float32 {
 	return clean
 }
 
-// levelled is the importance with a mean of about 1, which changes nothing for an
+// levelled returns the importance with a mean of about 1, which changes nothing for an
 // encoder, and with none below the least; nil if all is 0. The factor is a power of
 // two: no other bit changes.
 func levelled(importance []float32) []float32 {

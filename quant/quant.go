@@ -25,16 +25,16 @@ import (
 	"finetune/gguf"
 )
 
-// CanDecode tells whether Decode takes type t.
+// CanDecode reports whether Decode takes type t.
 func CanDecode(t gguf.Type) bool { return ggml.Type(t).CanDequantize() }
 
-// CanEncode tells whether Encode takes type t, if need be with an importance.
+// CanEncode reports whether Encode takes type t, if need be with an importance.
 // What cannot be decoded is not encoded: ggml ends the process for some of it.
 func CanEncode(t gguf.Type) bool {
 	return CanDecode(t) && (NeedsImportance(t) || ggml.Type(t).CanQuantize())
 }
 
-// NeedsImportance holds for the types of one and two bits that ggml encodes only
+// NeedsImportance reports true for the types of one and two bits that ggml encodes only
 // with the importance of each column.
 func NeedsImportance(t gguf.Type) bool {
 	switch t {

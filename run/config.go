@@ -1,6 +1,11 @@
 package run
 
-import "finetune/internal/machine"
+import (
+	"math"
+
+	"finetune/adapter"
+	"finetune/internal/machine"
+)
 
 // Config is every setting of a training run. The YAML keys are the flags of
 // `finetune train`, letter for letter; config.yaml in the run directory holds
@@ -24,6 +29,11 @@ type Config struct {
 	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group; rslora: alpha/√rank); 0 = a scale of 1
 	Targets string  `yaml:"targets"` // all-linear, attention, or a regular expression over whole tensor names
 
+	Start         string  `yaml:"start" was:""`           // of dual-lora: even, thin or gradient; empty = even. Other methods have one way to start
+	MagnitudeRank int     `yaml:"magnitude-rank" was:"0"` // of dual-lora: ranks of the magnitude group; 0 = by the start
+	Rho           float64 `yaml:"rho" was:"0"`            // of a thin start: |ΔW| as a share of rms(W) at the start; 0 = by the number of matrices
+	DeltaWarmup   float64 `yaml:"delta-warmup" was:"0"`   // share of the steps over which a factor on ΔW rises from 0 to 1; 0 = none
+
 	InitFrom string `yaml:"init-from" was:""` // path of an adapter or run directory whose factors the training starts from; empty = fresh ones
 
 	Ctx         int    `yaml:"ctx"`          // tokens a sequence
@@ -41,7 +51,7 @@ type Config struct {
 	WeightDecay float64 `yaml:"weight-decay"` // decoupled, AdamW's λ
 	Seed        uint64  `yaml:"seed"`         // of the start values, the shuffling and the split
 
-	Threads   int    `yaml:"threads" resume:"free"`    // CPU threads; 0 = one a physical core
+	Threads   int    `yaml:"threads" resume:"free"`    // CPU threads; 0 = one per physical core
 	Device    string `yaml:"device" resume:"free"`     // auto, cpu, metal, cuda or vulkan
 	MaxMemory string `yaml:"max-memory" resume:"free"` // such as 4GiB; empty = no limit
 
@@ -99,3 +109,35 @@ func (c Config) TotalSteps(n int) int {
 
 // ThreadCount returns the number of threads to compute with.
 func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
+
+// Recipe returns what factors the settings ask for.
+func (c Config) Recipe() adapter.Recipe {
+	return adapter.Recipe{Method: adapter.Method(c.Method), Rank: c.Rank, Alpha: float32(c.Alpha),
+		Start: adapter.Start(c.Start), MagnitudeRank: c.MagnitudeRank, Rho: c.Rho}
+}
+
+// Settings that a thin start goes with where the user has given no others.
+const (
+	thinScale       = 4    // s; alpha is that times the magnitude's rank
+	thinDeltaWarmup = 0.15 // share of the steps
+)
+
+// FollowStart returns the settings with those that go with the start in the place of the defaults, but for those that the
+// user has set.
+func (c Config) FollowStart(set func(key string) bool) Config {
+	if !adapter.Start(c.Start).Thin() || c.InitFrom != "" {
+		return c
+	}
+	if !set("alpha") && c.Alpha == 0 {
+		c.Alpha = thinScale * float64(max(1, c.MagnitudeRank))
+	}
+	if !set("delta-warmup") && c.DeltaWarmup == 0 {
+		c.DeltaWarmup = thinDeltaWarmup
+	}
+	return c
+}
+
+// DeltaWarmupSteps returns the steps over which the factor on ΔW rises, for a run of total steps: it is 1 in the last one.
+func (c Config) DeltaWarmupSteps(total int) int {
+	return min(int(math.Ceil(c.DeltaWarmup*float64(total))), total)
+}

@@ -155,8 +155,8 @@ func (d *Dir) CheckpointPath(step int) string {
 // Checkpoints returns the steps of which the run has a checkpoint, ascending.
 func (d *Dir) Checkpoints() ([]int, error) { return ListCheckpoints(d.dir) }
 
-// ListCheckpoints is Checkpoints for a directory that this process does not
-// hold: a run that goes on elsewhere may add to the result at any time.
+// ListCheckpoints does what Checkpoints does, for a directory that this process does
+// not hold: a run that goes on elsewhere may add to the result at any time.
 func ListCheckpoints(dir string) ([]int, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -24,8 +24,8 @@ const maxConfigBytes = 1 << 20
 // The values themselves are checked by Validate.
 func LoadConfig(path string) (Config, error) { return LoadConfigFor(path, "") }
 
-// LoadConfigFor is LoadConfig over the defaults of another method than the file's,
-// which will be used in its place; an empty one stands for the file's.
+// LoadConfigFor does what LoadConfig does, over the defaults of another method than the
+// file's, which will be used in its place; an empty one stands for the file's.
 func LoadConfigFor(path, method string) (Config, error) {
 	return load(path, method, func(*Config) {})
 }

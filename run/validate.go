@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"finetune/adapter"
 	"finetune/internal/setting"
@@ -85,6 +87,35 @@ func (c Config) adapterSettings() *setting.Error {
 		setting.Between("rank", c.Rank, adapter.Method(c.Method).MinRank(), MaxRank),
 		setting.AtLeast0("alpha", c.Alpha),
 		targets("targets", c.Targets),
+		c.startSettings(),
+	)
+}
+
+// startSettings checks how the factors start.
+func (c Config) startSettings() *setting.Error {
+	starts := []string{""}
+	for _, s := range adapter.Method(c.Method).Starts() {
+		starts = append(starts, string(s))
+	}
+	if !slices.Contains(starts, c.Start) {
+		want := fmt.Sprintf("none: %s has one way to start", c.Method)
+		if len(starts) > 1 {
+			want = strings.Join(starts[1:], ", ")
+		}
+		return &setting.Error{Key: "start", Want: want, Got: strconv.Quote(c.Start)}
+	}
+	dual := len(starts) > 1
+	switch {
+	case !dual && c.MagnitudeRank != 0:
+		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.Itoa(c.MagnitudeRank)}
+	case dual && (c.MagnitudeRank < 0 || c.MagnitudeRank >= c.Rank):
+		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("1 to %d, or 0 for the start's own", c.Rank-1), Got: strconv.Itoa(c.MagnitudeRank)}
+	case c.Rho != 0 && !adapter.Start(c.Start).Thin():
+		return &setting.Error{Key: "rho", Want: "0 without a thin start", Got: strconv.FormatFloat(c.Rho, 'g', -1, 64)}
+	}
+	return setting.First(
+		setting.Number("rho", c.Rho, c.Rho >= 0 && c.Rho <= 1, "a share of the weights' size from 0 to 1"),
+		setting.Number("delta-warmup", c.DeltaWarmup, c.DeltaWarmup >= 0 && c.DeltaWarmup <= 1, "a share of the steps from 0 to 1"),
 	)
 }
 

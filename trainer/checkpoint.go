@@ -35,25 +35,25 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ErrCheckpointCorrupt is what errors.Is finds in the error of ReadCheckpoint
-// when the bytes are not those of any checkpoint that WriteCheckpoint wrote.
+// ErrCheckpointCorrupt is what errors.Is finds in the error of readCheckpoint
+// when the bytes are not those of any checkpoint that writeCheckpoint wrote.
 var ErrCheckpointCorrupt = errors.New("corrupt checkpoint")
 
-// Checkpoint is all that a run needs to continue as if it had never stopped:
+// checkpoint is all that a run needs to continue as if it had never stopped:
 // together with the Config, the base and the data it decides every later step.
 // There is no generator state, since each random choice of a run is a function
 // of the seed and the cursor.
-type Checkpoint struct {
-	Identity Identity  // of the run
+type checkpoint struct {
+	Identity identity  // of the run
 	Joined   *[32]byte // in its place, read from a file of version 2
 	Step     int       // optimizer steps taken
-	Cursor   Cursor    // the next training window
-	Totals   Totals    // for the summary; no step depends on them
+	Cursor   cursor    // the next training window
+	Totals   totals    // for the summary; no step depends on them
 	Losses   []float64
 	// The training loss of each step so far, Losses[Step-1] the last; only the
 	// newest maxLosses are kept.
 
-	Layout Layout      // of what follows
+	Layout layout      // of what follows
 	Values [][]float32 // the factors, Layout.Params[i].Len elements each
 	M, V   [][]float32 // AdamW's moments, as Values
 
@@ -61,38 +61,38 @@ type Checkpoint struct {
 	Statistics [][]float32 // sums of squares, Layout.Statistics[i].Len channels each
 }
 
-// Layout is the names and lengths of the tensors of a checkpoint.
-type Layout struct {
+// layout is the names and lengths of the tensors of a checkpoint.
+type layout struct {
 	Params     []optim.Param // what is trained; LRScale is not stored
 	Statistics []optim.Param // activation statistics of the adapted weights
 }
 
-// Cursor is a place in the training data.
-type Cursor struct {
+// cursor is a place in the training data.
+type cursor struct {
 	Epoch int // passes finished
 	Index int // windows of the current pass that were used, in the pass's order
 }
 
-// Totals are sums over a run, continued when it is resumed.
-type Totals struct {
+// totals are sums over a run, continued when it is resumed.
+type totals struct {
 	TrainedTokens int64   // tokens that counted in a loss
 	RawTokens     int64   // tokens that went through the model, padding included
 	Seconds       float64 // wall-clock time in training steps
 	BaseValLoss   float64 // validation loss before the first step; NaN = not measured
 }
 
-// WriteCheckpoint writes c to path, atomically.
-func WriteCheckpoint(path string, c *Checkpoint) error {
+// writeCheckpoint writes c to path, atomically.
+func writeCheckpoint(path string, c *checkpoint) error {
 	return atomicfile.Write(path, func(w io.Writer) error { return encodeCheckpoint(w, c) })
 }
 
-// ReadCheckpoint reads the checkpoint at path, which must hold exactly the
+// readCheckpoint reads the checkpoint at path, which must hold exactly the
 // tensors of the layout by name, order and length; the Params of the result carry
 // their LRScale. What it allocates is bounded by the layout, whatever the file
 // says. An error names the file and errors.Is ErrCheckpointCorrupt unless the
 // file could not be read, is of another version, or is a sound checkpoint of
 // other parameters.
-func ReadCheckpoint(path string, layout Layout) (*Checkpoint, error) {
+func readCheckpoint(path string, layout layout) (*checkpoint, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func ReadCheckpoint(path string, layout Layout) (*Checkpoint, error) {
 
 // encodeCheckpoint writes both frames. One encoder goroutine, a fixed window
 // and level: the same checkpoint gives the same bytes.
-func encodeCheckpoint(w io.Writer, c *Checkpoint) error {
+func encodeCheckpoint(w io.Writer, c *checkpoint) error {
 	sum := crc32.New(castagnoli)
 	enc, err := zstd.NewWriter(io.MultiWriter(w, sum),
 		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow), zstd.WithEncoderLevel(zstd.SpeedFastest))
@@ -131,7 +131,7 @@ func encodeCheckpoint(w io.Writer, c *Checkpoint) error {
 }
 
 // decodeCheckpoint checks the footer, then decodes the payload.
-func decodeCheckpoint(r io.ReaderAt, size int64, layout Layout) (*Checkpoint, error) {
+func decodeCheckpoint(r io.ReaderAt, size int64, layout layout) (*checkpoint, error) {
 	body := size - int64(footerBytes)
 	if body < 0 {
 		return nil, corrupt("%d bytes are too few", size)

@@ -20,14 +20,14 @@ import (
 )
 
 // tinyCheckpoint has two parameters of 3 and 5 elements, a statistic of 2 channels, and every field set.
-func tinyCheckpoint() *Checkpoint {
-	c := &Checkpoint{
-		Identity: Identity{Settings: [32]byte{1, 2}, Base: [32]byte{3}, Data: [32]byte{4, 31: 5}},
+func tinyCheckpoint() *checkpoint {
+	c := &checkpoint{
+		Identity: identity{Settings: [32]byte{1, 2}, Base: [32]byte{3}, Data: [32]byte{4, 31: 5}},
 		Step:     3,
-		Cursor:   Cursor{Epoch: 1, Index: 7},
-		Totals:   Totals{TrainedTokens: 1000, RawTokens: 1536, Seconds: 1.25, BaseValLoss: 5.27},
+		Cursor:   cursor{Epoch: 1, Index: 7},
+		Totals:   totals{TrainedTokens: 1000, RawTokens: 1536, Seconds: 1.25, BaseValLoss: 5.27},
 		Losses:   []float64{5.2, math.Inf(1), 4.75},
-		Layout: Layout{
+		Layout: layout{
 			Params:     []optim.Param{{Name: "blk.0.attn_q.weight.dual_a", Len: 3, LRScale: 1}, {Name: "blk.0.attn_q.weight.dual_b", Len: 5, LRScale: 2, NoDecay: true}},
 			Statistics: []optim.Param{{Name: "blk.0.attn_q.weight.in_sum2", Len: 2}},
 		},
@@ -47,7 +47,7 @@ func tinyCheckpoint() *Checkpoint {
 }
 
 // encoded returns the file of c.
-func encoded(t *testing.T, c *Checkpoint) []byte {
+func encoded(t *testing.T, c *checkpoint) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	if err := encodeCheckpoint(&buf, c); err != nil {
@@ -56,17 +56,17 @@ func encoded(t *testing.T, c *Checkpoint) []byte {
 	return buf.Bytes()
 }
 
-func decoded(file []byte, layout Layout) (*Checkpoint, error) {
+func decoded(file []byte, layout layout) (*checkpoint, error) {
 	return decodeCheckpoint(bytes.NewReader(file), int64(len(file)), layout)
 }
 
 func TestCheckpointRoundTrip(t *testing.T) {
 	c := tinyCheckpoint()
 	path := filepath.Join(t.TempDir(), "checkpoint-00000003.zst")
-	if err := WriteCheckpoint(path, c); err != nil {
+	if err := writeCheckpoint(path, c); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadCheckpoint(path, c.Layout)
+	got, err := readCheckpoint(path, c.Layout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 		t.Errorf("ReadCheckpoint = %+v, want %+v", got, c)
 	}
 	again := filepath.Join(t.TempDir(), "again.zst")
-	if err := WriteCheckpoint(again, got); err != nil {
+	if err := writeCheckpoint(again, got); err != nil {
 		t.Fatal(err)
 	}
 	first, _ := os.ReadFile(path)
@@ -209,7 +209,7 @@ func TestCheckpointOfOtherParameters(t *testing.T) {
 		{"renamed", renamed, `tensor "blk.0.attn_q.weight.dual_b": want "other"`},
 		{"resized", resized, `tensor "blk.0.attn_q.weight.dual_b": has 5 elements, want 6`},
 	} {
-		_, err := decoded(file, Layout{Params: tt.params, Statistics: c.Layout.Statistics})
+		_, err := decoded(file, layout{Params: tt.params, Statistics: c.Layout.Statistics})
 		if err == nil || err.Error() != tt.want || errors.Is(err, ErrCheckpointCorrupt) {
 			t.Errorf("%s: error = %v, want %s", tt.name, err, tt.want)
 		}
@@ -253,14 +253,14 @@ func TestCheckpointZipBombStaysSmall(t *testing.T) {
 
 func TestReadCheckpointNamesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "checkpoint-1.zst")
-	if _, err := ReadCheckpoint(path, Layout{}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := readCheckpoint(path, layout{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: error = %v, want fs.ErrNotExist", err)
 	}
 	if err := os.WriteFile(path, []byte("no checkpoint, but long enough"), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	want := `trainer: checkpoint "` + path + `": corrupt checkpoint: no checksum at its end: cut short, or no checkpoint`
-	if _, err := ReadCheckpoint(path, Layout{}); err == nil || err.Error() != want {
+	if _, err := readCheckpoint(path, layout{}); err == nil || err.Error() != want {
 		t.Errorf("error = %v, want %s", err, want)
 	}
 }

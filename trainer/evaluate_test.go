@@ -58,8 +58,8 @@ func TestPackedRecordsHaveTheLossOfEachAlone(t *testing.T) {
 	}
 	s := opened(t, c)
 	for i, w := range s.trainable.(*adapterTrainable).Weights {
-		for j, m := range w.Mats() {
-			copy(m.Mat.Data, trained.Weights[i].Mats()[j].Mat.Data)
+		for j, m := range w.Matrices() {
+			copy(m.Mat.Data, trained.Weights[i].Matrices()[j].Mat.Data)
 		}
 	}
 	s.engine.Upload()

@@ -23,7 +23,7 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	if l.val != nil && !loss.Measured() {
 		return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
 	}
-	if err := l.checkpoint(l.sampler.Cursor); err != nil {
+	if err := l.checkpoint(l.sampler.cursor); err != nil {
 		return nil, err
 	}
 	path, err := l.save()
@@ -72,7 +72,7 @@ func (l *loop) saveStatistics(data string) error {
 	return m.Save(l.dir.Path(run.ImatrixFile))
 }
 
-// recentLoss is the mean training loss of the last tenth of the steps, at least one.
+// recentLoss returns the mean training loss of the last tenth of the steps, at least one.
 func (l *loop) recentLoss() eval.Loss {
 	recent := l.losses[len(l.losses)-max(1, len(l.losses)/10):]
 	var sum float64

@@ -9,21 +9,21 @@ import (
 	"finetune/trainer/data"
 )
 
-// Identity is what decides what a run learns, hashed part by part: a checkpoint goes on only with the same of each.
-type Identity struct {
+// identity is what decides what a run learns, hashed part by part: a checkpoint goes on only with the same of each.
+type identity struct {
 	Settings [sha256.Size]byte // run.Config.Hash
 	Base     [sha256.Size]byte // of model.Identity.Hash
 	Data     [sha256.Size]byte // of the windows, trained and held out
 }
 
 // identify hashes the parts.
-func identify(c run.Config, baseHash string, train, val *data.Windows) Identity {
+func identify(c run.Config, baseHash string, train, val *data.Windows) identity {
 	h := sha256.New()
 	hashWindows(h, train, val)
-	return Identity{c.Hash(), sha256.Sum256([]byte(baseHash)), [sha256.Size]byte(h.Sum(nil))}
+	return identity{c.Hash(), sha256.Sum256([]byte(baseHash)), [sha256.Size]byte(h.Sum(nil))}
 }
 
-// joined is the one hash over all parts that checkpoints of version 2 carry.
+// joined returns the one hash over all parts that checkpoints of version 2 carry.
 func joined(c run.Config, baseHash string, train, val *data.Windows) [sha256.Size]byte {
 	h := sha256.New()
 	settings := c.Hash()

@@ -11,8 +11,8 @@ import (
 	"finetune/internal/version"
 )
 
-// origin is what an adapter's file says of where it comes from, beside the base and the method that package adapter writes:
-// keys that llama.cpp passes over.
+// origin returns what an adapter's file says of where it comes from, beside the base and the method that package
+// adapter writes: keys that llama.cpp passes over.
 func (s *setup) origin() (map[string]gguf.Value, error) {
 	c := s.config
 	hash, err := fileHash(c.Data)
@@ -31,7 +31,7 @@ func (s *setup) origin() (map[string]gguf.Value, error) {
 	return keys, nil
 }
 
-// fileHash is "sha256:" and the 64 digits of a file's hash.
+// fileHash returns "sha256:" and the 64 digits of a file's hash.
 func fileHash(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 //
 //	magic      8    "FTCHKPT\n"
 //	version    4
-//	identity   96   Identity: settings, base, data
+//	identity   96   identity: settings, base, data
 //	step, epoch, index           int each
 //	trained, raw tokens          int each
 //	seconds, base loss           float64 each
@@ -43,7 +43,7 @@ const (
 var order = binary.LittleEndian
 
 // writePayload encodes c. Its slices must agree with its layout.
-func writePayload(w io.Writer, c *Checkpoint) error {
+func writePayload(w io.Writer, c *checkpoint) error {
 	optim.MustMatch(c.Layout.Params, c.Values)
 	optim.MustMatch(c.Layout.Params, c.M)
 	optim.MustMatch(c.Layout.Params, c.V)
@@ -82,12 +82,12 @@ func writePayload(w io.Writer, c *Checkpoint) error {
 
 // readPayload decodes what writePayload wrote. No count of the stream is
 // trusted: names and lengths must equal those of the layout, the losses are few.
-func readPayload(r io.Reader, layout Layout) (*Checkpoint, error) {
+func readPayload(r io.Reader, layout layout) (*checkpoint, error) {
 	d := &decoder{r: r}
 	if string(d.bytes(len(payloadMagic))) != payloadMagic && d.err == nil {
 		return nil, corrupt("payload is not a checkpoint's")
 	}
-	c := &Checkpoint{Layout: layout}
+	c := &checkpoint{Layout: layout}
 	switch version := d.uint32(); {
 	case d.err != nil:
 		return nil, d.err

@@ -120,7 +120,7 @@ func startedAdapter(t *testing.T, method adapter.Method, r referenceRun) *adapte
 	}
 	a.Init(1)
 	for _, w := range a.Weights {
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			if strings.HasSuffix(m.Suffix, "_a") {
 				bound := 1 / math.Sqrt(float64(m.Mat.NE[0]))
 				copy(m.Mat.Data, testmodel.Uniform(w.Name+".lora_a", len(m.Mat.Data), float32(2*bound)))
@@ -133,15 +133,18 @@ func startedAdapter(t *testing.T, method adapter.Method, r referenceRun) *adapte
 // train takes the steps of the reference, and returns the loss and the norm of the gradients, before clipping, of each.
 func (r referenceRun) train(t *testing.T, a *adapter.Adapter) (losses, norms []float64) {
 	t.Helper()
-	e, err := graph.New(openBase(t), a.Weights, graph.Options{Shape: graph.Shape{Ctx: r.Ctx, Seqs: r.Batch}, Threads: 1})
+	e, err := graph.Prepare(openBase(t), a.Weights, graph.Options{Shape: graph.Shape{Ctx: r.Ctx, Seqs: r.Batch}, Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
+	if err := e.Allocate(); err != nil {
+		t.Fatal(err)
+	}
 	var params []optim.Param
 	var values, grads [][]float32
 	for _, w := range a.Weights {
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			params = append(params, optim.Param{Name: w.Name + "." + m.Suffix, Len: len(m.Mat.Data), LRScale: 1})
 			values = append(values, m.Mat.Data)
 		}

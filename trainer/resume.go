@@ -70,7 +70,7 @@ func (l *loop) restore(resume bool) error {
 	if err != nil {
 		return err
 	}
-	c, err := ReadCheckpoint(path, l.layout())
+	c, err := readCheckpoint(path, l.layout())
 	switch {
 	case errors.Is(err, ErrCheckpointCorrupt):
 		return hint.With(err, "without that file, --resume goes on from the checkpoint before it")
@@ -90,13 +90,13 @@ func (l *loop) restore(resume bool) error {
 	}
 	l.opt = optim.NewAdamW(l.params, l.config.WeightDecay)
 	l.opt.Restore(c.Step, c.M, c.V)
-	l.step, l.totals, l.losses, l.sampler.Cursor = c.Step, c.Totals, c.Losses, c.Cursor
+	l.step, l.totals, l.losses, l.sampler.cursor = c.Step, c.Totals, c.Losses, c.Cursor
 	l.statistics, l.earlierTokens = c.Statistics, c.Tokens
 	return l.dir.TruncateLog(c.Step)
 }
 
 // checkIdentity says what of a checkpoint's run is not that of this one.
-func (l *loop) checkIdentity(c *Checkpoint) error {
+func (l *loop) checkIdentity(c *checkpoint) error {
 	switch {
 	case c.Joined != nil:
 		if *c.Joined != joined(l.config, l.id.Hash, l.train, l.val) {

@@ -7,21 +7,21 @@ import "finetune/trainer/data"
 type Sampler struct {
 	Windows *data.Windows
 	Seed    uint64
-	Passes  int    // 0 = no end
-	Cursor  Cursor // of the next window
+	passes  int    // 0 = no end
+	cursor  cursor // of the next window
 
-	order []int // of the pass Cursor.Epoch; nil until it is needed
+	order []int // of the pass cursor.Epoch; nil until it is needed
 }
 
 // Next draws n windows, fewer where the passes end first.
 func (s *Sampler) Next(n int) (drawn []data.Window) {
-	for len(drawn) < n && (s.Passes == 0 || s.Cursor.Epoch < s.Passes) {
+	for len(drawn) < n && (s.passes == 0 || s.cursor.Epoch < s.passes) {
 		if s.order == nil {
-			s.order = data.Order(s.Seed, s.Cursor.Epoch, s.Windows.Len())
+			s.order = data.Order(s.Seed, s.cursor.Epoch, s.Windows.Len())
 		}
-		drawn = append(drawn, s.Windows.At(s.order[s.Cursor.Index]))
-		if s.Cursor.Index++; s.Cursor.Index == s.Windows.Len() {
-			s.Cursor, s.order = Cursor{Epoch: s.Cursor.Epoch + 1}, nil
+		drawn = append(drawn, s.Windows.At(s.order[s.cursor.Index]))
+		if s.cursor.Index++; s.cursor.Index == s.Windows.Len() {
+			s.cursor, s.order = cursor{Epoch: s.cursor.Epoch + 1}, nil
 		}
 	}
 	return drawn

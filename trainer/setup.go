@@ -99,7 +99,7 @@ func (s *setup) checkOpening() error {
 	if limit == 0 || p.Total() <= usable(limit) {
 		return nil
 	}
-	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: limit}, "a base of a type with fewer bits needs less")
+	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: limit}, "a base quantized to fewer bits needs less")
 }
 
 // newEngine builds the training graph and plans the memory of the run. It takes none of it yet.
@@ -120,7 +120,7 @@ func (s *setup) demand() Demand {
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
 }
 
-// dataBytes is what the training and validation data take.
+// dataBytes returns what the training and validation data take.
 func (s *setup) dataBytes() int64 {
 	n := s.train.Bytes()
 	if s.val != nil {
@@ -129,7 +129,7 @@ func (s *setup) dataBytes() int64 {
 	return n
 }
 
-// validate is the mean validation loss with the parameters as they are.
+// validate returns the mean validation loss with the parameters as they are.
 func (s *setup) validate(ctx context.Context) (eval.Loss, error) {
 	return eval.ByEngine(ctx, s.engine, s.valTuner, s.val.Len(), s.val.At)
 }

@@ -17,17 +17,19 @@ type Stepper struct {
 	StepperOptions
 	tuner *machine.ThreadTuner
 	grads [][]float32 // of the parameters, in the engine's memory
+	share float32     // of ΔW that the engine has
 }
 
 // StepperOptions say what is stepped, and how.
 type StepperOptions struct {
-	Engine    *graph.Engine // with its memory allocated
-	Params    []optim.Param // the trainable parameters
-	Values    [][]float32   // their data
-	Schedule  optim.Schedule
-	Optimizer *optim.AdamW // of Params; nil = a new one without weight decay
-	Clip      float64      // largest global norm of the gradients; 0 = no clipping
-	Threads   int
+	Engine      *graph.Engine // with its memory allocated
+	Params      []optim.Param // the trainable parameters
+	Values      [][]float32   // their data
+	Schedule    optim.Schedule
+	Optimizer   *optim.AdamW // of Params; nil = a new one without weight decay
+	DeltaWarmup int          // steps over which a share of ΔW rises from 0 to all of it; 0 = none
+	Clip        float64      // largest global norm of the gradients; 0 = no clipping
+	Threads     int
 	// Pass computes Σ loss over one batch of windows, times scale, and adds its gradient to the engine's; nil = Engine.Step.
 	Pass func(windows []data.Window, scale float32, threads int) (float64, error)
 }
@@ -48,7 +50,7 @@ func (e *DivergedError) Error() string {
 
 // NewStepper finds the gradients of the parameters. Every parameter has to be one of the engine's.
 func NewStepper(o StepperOptions) *Stepper {
-	s := &Stepper{StepperOptions: o, tuner: machine.NewThreadTuner(o.Threads)}
+	s := &Stepper{StepperOptions: o, tuner: machine.NewThreadTuner(o.Threads), share: 1}
 	if s.Optimizer == nil {
 		s.Optimizer = optim.NewAdamW(o.Params, 0)
 	}
@@ -69,10 +71,12 @@ func NewStepper(o StepperOptions) *Stepper {
 // Step takes one step over windows. A loss or a gradient that is not healthy is a *DivergedError, and leaves the parameters
 // as they were.
 func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
+	s.setShare(deltaShare(s.Optimizer.Steps()+1, s.DeltaWarmup))
 	r, err := s.gradients(windows)
 	if err != nil {
 		return r, err
 	}
+	s.scaleWarming()
 	r.GradNorm = optim.ClipGlobalNorm(s.grads, s.Clip)
 	if !healthy(r.Loss, r.GradNorm) {
 		return r, &DivergedError{r}
@@ -81,6 +85,38 @@ func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
 	s.Optimizer.Step(r.LR, s.Values, s.grads)
 	s.Engine.Upload()
 	return r, nil
+}
+
+// deltaShare returns the share of ΔW that counts in an optimizer step, from 1, with a warm-up of so many steps.
+func deltaShare(step, warmup int) float32 {
+	if step >= warmup {
+		return 1
+	}
+	return float32(step) / float32(warmup)
+}
+
+// setShare has the engine count a share of ΔW from now on.
+func (s *Stepper) setShare(share float32) {
+	if share != s.share {
+		s.share = share
+		s.Engine.SetChangeShare(share)
+		s.Engine.Upload()
+	}
+}
+
+// scaleWarming turns the gradients by what the graph reads of the factors that ΔW is proportional to, a share of them, into
+// those by the factors.
+func (s *Stepper) scaleWarming() {
+	if s.share == 1 {
+		return
+	}
+	for i, p := range s.Params {
+		if p.Warms {
+			for k := range s.grads[i] {
+				s.grads[i][k] *= s.share
+			}
+		}
+	}
 }
 
 // gradients finds the mean loss over all the step's trained tokens, however many passes they take, and its gradient.
@@ -102,8 +138,8 @@ func (s *Stepper) gradients(windows []data.Window) (StepResult, error) {
 	return StepResult{Loss: sum / weight}, nil
 }
 
-// healthy tells whether a step may be taken. Parameters that have grown too large show as losses that are no number, or,
-// where a norm over an overflown state gives zeros, as a loss without any gradient.
+// healthy reports whether a step may be taken. Parameters that have grown too large show as losses that are no number,
+// or, where a norm over an overflown state gives zeros, as a loss without any gradient.
 func healthy(loss, norm float64) bool {
 	return eval.Loss(loss+norm).Measured() && (norm > 0 || loss == 0)
 }

@@ -28,7 +28,7 @@ const keptCheckpoints = 2
 type loop struct {
 	*setup
 	dir      *run.Dir
-	learned  Identity // what decides what is learned, for the checkpoints
+	learned  identity // what decides what is learned, for the checkpoints
 	params   []optim.Param
 	values   [][]float32
 	opt      *optim.AdamW
@@ -41,7 +41,7 @@ type loop struct {
 	earlierTokens    int64         // that those of the checkpoint are over
 
 	step, total int // steps taken, and of the whole run
-	totals      Totals
+	totals      totals
 	losses      []float64 // of each step
 	report      func(Event)
 }
@@ -83,6 +83,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.tellPlan(); err != nil {
 		return nil, err
 	}
+	if err := l.startByGradient(ctx); err != nil {
+		return nil, err
+	}
 	if err := l.takeMemory(); err != nil {
 		return nil, err
 	}
@@ -108,7 +111,7 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l.statisticsParams = s.trainable.statistics()
 	l.sampler = &Sampler{Windows: s.train, Seed: s.config.Seed}
 	if s.config.Steps == 0 {
-		l.sampler.Passes = s.config.Epochs
+		l.sampler.passes = s.config.Epochs
 	}
 	c := s.config
 	var err error
@@ -126,7 +129,7 @@ func (l *loop) tellPlan() error {
 		MicroBatch: l.plan.MicroBatch, Step: l.step, Notes: append(l.train.Stats().Notes(l.config.Ctx), l.plan.notes(opening)...)})
 }
 
-// takeMemory is the moment when the memory of the plan is taken. What was read to get here is given back first: the header
+// takeMemory takes the memory of the plan. What was read to get here is given back first: the header
 // of the base, the text of the data, llama.cpp's graph and a checkpoint may together be larger than a part of the plan.
 func (l *loop) takeMemory() error {
 	debug.FreeOSMemory()
@@ -139,7 +142,7 @@ func (l *loop) takeMemory() error {
 		l.opt = optim.NewAdamW(l.params, l.config.WeightDecay)
 	}
 	l.stepper = NewStepper(StepperOptions{Engine: l.engine, Params: l.params, Values: l.values, Optimizer: l.opt,
-		Schedule: l.schedule, Clip: l.config.Clip, Threads: l.config.ThreadCount()})
+		Schedule: l.schedule, DeltaWarmup: l.config.DeltaWarmupSteps(l.total), Clip: l.config.Clip, Threads: l.config.ThreadCount()})
 	return nil
 }
 
@@ -156,8 +159,8 @@ func (l *loop) placeStatistics() {
 	l.engine.AddTokens(l.earlierTokens)
 }
 
-// layout is that of the run's checkpoints.
-func (l *loop) layout() Layout { return Layout{l.params, l.statisticsParams} }
+// layout returns the layout of the run's checkpoints.
+func (l *loop) layout() layout { return layout{l.params, l.statisticsParams} }
 
 // begin measures the validation loss before the first step: of the base, while the factors still change nothing, and of the
 // adapter that the run goes on from.
@@ -165,7 +168,9 @@ func (l *loop) begin(ctx context.Context) error {
 	if l.step > 0 {
 		return nil
 	}
+	l.stepper.setShare(0) // for who does not begin with a ΔW of 0
 	loss, err := l.measure(ctx, Event{Kind: "eval"})
+	l.stepper.setShare(1)
 	if err != nil {
 		return err
 	}
@@ -188,9 +193,9 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 	return loss, l.tell(e)
 }
 
-// next is one optimizer step and what is due after it.
+// next takes one optimizer step and does what is due after it.
 func (l *loop) next(ctx context.Context) error {
-	start, before := time.Now(), l.sampler.Cursor
+	start, before := time.Now(), l.sampler.cursor
 	windows := l.sampler.Next(l.config.Batch * l.config.GradAccum)
 	r, err := l.stepper.Step(windows)
 	if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
@@ -218,15 +223,15 @@ func (l *loop) afterStep(ctx context.Context) error {
 		}
 	}
 	if due(l.config.CheckpointEvery) {
-		return l.checkpoint(l.sampler.Cursor)
+		return l.checkpoint(l.sampler.cursor)
 	}
 	return nil
 }
 
-func (l *loop) checkpoint(at Cursor) error {
+func (l *loop) checkpoint(at cursor) error {
 	m, v := l.opt.Moments()
 	path := l.dir.CheckpointPath(l.step)
-	err := WriteCheckpoint(path, &Checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
+	err := writeCheckpoint(path, &checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
 		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics})
 	if err != nil {
 		return err
@@ -238,7 +243,10 @@ func (l *loop) checkpoint(at Cursor) error {
 }
 
 func (l *loop) interrupt() error {
-	if err := l.checkpoint(l.sampler.Cursor); err != nil {
+	if l.stepper == nil { // while the start was looked for: all of it follows from the settings
+		return hint.With(fmt.Errorf("trainer: %w before its first step", ErrInterrupted), "--resume begins it again")
+	}
+	if err := l.checkpoint(l.sampler.cursor); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: %w after step %d of %d", ErrInterrupted, l.step, l.total),
@@ -246,7 +254,7 @@ func (l *loop) interrupt() error {
 }
 
 // diverged keeps the parameters as they were before the step that is not healthy.
-func (l *loop) diverged(before Cursor, err *DivergedError) error {
+func (l *loop) diverged(before cursor, err *DivergedError) error {
 	if err := l.checkpoint(before); err != nil {
 		return err
 	}

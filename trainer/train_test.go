@@ -175,11 +175,11 @@ func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 		}
 		trained := opened(t, c).trainable
 		params, _ := trained.params()
-		got, err := ReadCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), Layout{params, trained.statistics()})
+		got, err := readCheckpoint(filepath.Join(c.Out, "checkpoint-00000001.zst"), layout{params, trained.statistics()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Step != 1 || got.Cursor != (Cursor{Index: c.Batch}) {
+		if got.Step != 1 || got.Cursor != (cursor{Index: c.Batch}) {
 			t.Errorf("checkpoint of step %d at %+v, want the end of step 1", got.Step, got.Cursor)
 		}
 		for i, values := range got.Values {
@@ -310,7 +310,7 @@ func TestEachPassIsAnOrderOfItsOwn(t *testing.T) {
 		}
 		return drawn
 	}
-	s := &Sampler{Windows: windows, Seed: 1, Passes: 2}
+	s := &Sampler{Windows: windows, Seed: 1, passes: 2}
 	first, second := draw(s), draw(s)
 	if slices.Equal(first, second) {
 		t.Errorf("two passes over %d windows in one order", n)

@@ -30,8 +30,7 @@ type trainable interface {
 	unreached(param string) error
 	// leaner returns a hint for a user with too little memory.
 	leaner() string
-	// start puts the values of the adapter that the run goes on from in the place of fresh ones; it reports whether there
-	// is one.
+	// start replaces the fresh values by those of the adapter that the run goes on from, and reports whether there is one.
 	start() bool
 	// save writes the result of the run, atomically, with its origin where the result has a place for it.
 	save(path string, origin map[string]gguf.Value) error
@@ -56,6 +55,7 @@ func newTrainable(base *model.Base, c run.Config, fromStart bool) (trainable, er
 // adapterTrainable trains an adapter.
 type adapterTrainable struct {
 	*adapter.Adapter
+	recipe  adapter.Recipe
 	targets string           // as the user wrote them
 	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
 }
@@ -75,7 +75,7 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 	if err != nil {
 		return nil, err
 	}
-	a, err := adapter.Build(adapter.Method(c.Method), c.Rank, float32(c.Alpha), selected)
+	a, err := c.Recipe().Build(selected)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +83,10 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 	if err := a.Bind(base.File, quant.Decode); err != nil {
 		return nil, err
 	}
-	a.Init(c.Seed)
-	t := &adapterTrainable{Adapter: a, targets: c.Targets}
+	if err := c.Recipe().Init(a, c.Seed, base.File, quant.Decode); err != nil {
+		return nil, err
+	}
+	t := &adapterTrainable{Adapter: a, recipe: c.Recipe(), targets: c.Targets}
 	if fromStart && c.InitFrom != "" {
 		t.initial, err = loadInitial(a, id, c)
 	}
@@ -92,13 +94,13 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 }
 
 func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
-	return AdapterParams(a.Adapter)
+	return AdapterParams(a.Adapter, a.recipe)
 }
 
 // AdapterParams describes the factors of an adapter to an optimizer; values are their data.
-func AdapterParams(a *adapter.Adapter) (params []optim.Param, values [][]float32) {
+func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, values [][]float32) {
 	for _, t := range a.Tensors() {
-		params = append(params, optim.Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: 1, NoDecay: t.NoDecay})
+		params = append(params, optim.Param{Name: t.Name, Len: len(t.Mat.Data), LRScale: r.RateOf(t.Suffix), NoDecay: t.NoDecay, Warms: t.Warms})
 		values = append(values, t.Mat.Data)
 	}
 	return params, values
@@ -131,8 +133,8 @@ func (a *adapterTrainable) start() bool {
 		return false
 	}
 	for i, w := range a.initial.Weights {
-		for k, m := range w.Mats() {
-			copy(a.Weights[i].Mats()[k].Mat.Data, m.Mat.Data)
+		for k, m := range w.Matrices() {
+			copy(a.Weights[i].Matrices()[k].Mat.Data, m.Mat.Data)
 		}
 	}
 	a.initial = nil

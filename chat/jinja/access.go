@@ -2,7 +2,7 @@ package jinja
 
 import "strconv"
 
-// attribute is x.name where no method of that name is called.
+// attribute returns x.name where no method of that name is called.
 func attribute(v any, name string) (any, error) {
 	switch v := v.(type) {
 	case *Dict:
@@ -74,7 +74,7 @@ func (x *indexExpr) eval(st *state) (any, error) {
 	return st.element(v, i)
 }
 
-// element is v[i]. What is not there is undefined.
+// element returns v[i]. What is not there is undefined.
 func (st *state) element(v, i any) (any, error) {
 	if name, ok := i.(string); ok {
 		return attribute(v, name)

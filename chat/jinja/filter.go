@@ -60,7 +60,7 @@ func titleFilter(s string) string {
 	return titled(s, func(prev rune) bool { return unicode.IsSpace(prev) || strings.ContainsRune("-({[<", prev) })
 }
 
-// titleMethod is Python's str.title, where a word begins behind anything that is no letter.
+// titleMethod returns Python's str.title, where a word begins behind anything that is no letter.
 func titleMethod(s string) string {
 	return titled(s, func(prev rune) bool { return !unicode.IsLetter(prev) })
 }
@@ -178,7 +178,7 @@ func floatFilter(_ *state, v any, a args) (any, error) {
 	return a.get(0, "default", 0.0), nil
 }
 
-// round is Jinja's: "common" rounds a half to the even neighbour, as Python does.
+// round rounds as Jinja does: "common" rounds a half to the even neighbour, as Python does.
 func round(_ *state, v any, a args) (any, error) {
 	f, ok := number(v)
 	if !ok {

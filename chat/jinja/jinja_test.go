@@ -93,14 +93,9 @@ func TestHostileTemplatesEnd(t *testing.T) {
 		{"method that would change a list", "{{ [].append(1) }}", ErrUnsupported},
 		{"raise", "{{ raise_exception('no') }}", ErrRaised},
 	} {
-		start := time.Now()
-		got, err := render(c.source, nil)
+		got, err := render(c.source, nil) // the budget is one of steps: a test that hangs shows at go test's own limit
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: got %.40q, %v, want an error of kind %q", c.name, got, err, c.want)
-		}
-		const soon = 20 * time.Second // a full budget takes about one; slow machines run tests too
-		if d := time.Since(start); d > soon {
-			t.Errorf("%s: took %v", c.name, d)
 		}
 	}
 }

@@ -164,7 +164,7 @@ func replace(st *state, s string, a args) (any, error) {
 	return strings.Replace(s, old, with, int(found)), nil
 }
 
-// split is Python's: without a separator runs of white space divide and the ends are trimmed.
+// split splits as Python does: without a separator runs of white space divide and the ends are trimmed.
 func split(st *state, s string, a args, fromRight bool) (any, error) {
 	limit, err := a.int(1, "maxsplit", -1)
 	if err != nil {

@@ -298,7 +298,7 @@ func (st *state) order(a, b any) (int, error) {
 	return 0, errorf("%s and %s cannot be ordered", typeName(a), typeName(b))
 }
 
-// contains is "item in v".
+// contains returns what "item in v" does.
 func (st *state) contains(v, item any) (bool, error) {
 	switch v := v.(type) {
 	case string:
@@ -325,7 +325,7 @@ func (st *state) contains(v, item any) (bool, error) {
 	return false, nil
 }
 
-// text is Python's str: what {{ v }} prints.
+// text returns what Python's str does: what {{ v }} prints.
 func (st *state) text(v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, st.spend(int64(len(s)))

@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 
 	"finetune/adapter"
-	"finetune/adapter/toolbox"
+	"finetune/adapter/fileops"
 	"finetune/gguf"
 	"finetune/run"
 
@@ -18,8 +18,8 @@ func adapterCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adapter scale|rerank|combine|diff",
 		Short: "scale, shrink, combine and compare adapters",
-		Long: "Adapter works on adapter files, without the model: GGUF LoRAs whoever made them, Dual\n" +
-			"LoRAs and run directories. What a DoRA changes depends on the model: it is refused.",
+		Long: "Adapter works on adapter files without the model: GGUF LoRAs from any program, Dual LoRAs\n" +
+			"and run directories. A DoRA is refused, because its ΔW depends on the model's weights.",
 		Args: cobra.ArbitraryArgs, // so that an unknown command reaches RunE
 		RunE: unknownCommand,
 	}
@@ -35,8 +35,8 @@ func scaleCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scale --in ADAPTER --by FACTOR --out FILE",
 		Short: "multiply the effect of an adapter",
-		Long: "Scale multiplies the alpha of an adapter and leaves its factors as they are, to the\n" +
-			"bit. A negative factor turns the effect around.",
+		Long: "Scale multiplies the alpha of an adapter and leaves its factors unchanged, to the bit.\n" +
+			"A negative factor reverses the effect.",
 		Example: "  finetune adapter scale --in adapter.gguf --by 0.5 --out half.gguf",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,7 +51,7 @@ func scaleCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := toolbox.Scale(path, by, o)
+			r, err := fileops.Scale(path, by, o)
 			return u.showChange(r, err)
 		},
 	}
@@ -72,8 +72,8 @@ func rerankCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rerank --in ADAPTER (--rank N | --energy SHARE | --budget N) --out FILE",
 		Short: "write the nearest LoRA of a lower rank",
-		Long: "Rerank keeps the largest singular components of each ΔW: of one rank for all, as few as\n" +
-			"carry a share of ‖ΔW‖², or spread over the matrices under one budget of parameters.",
+		Long: "Rerank truncates each ΔW to its largest singular components: to one rank for all, to as\n" +
+			"few as carry a share of ‖ΔW‖², or to ranks that share one budget of parameters.",
 		Example: "  finetune adapter rerank --in adapter.gguf --rank 8 --out small.gguf\n  finetune adapter rerank --in adapter.gguf --energy 0.99 --out small.gguf",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -89,7 +89,7 @@ func rerankCommand(u *ui) *cobra.Command {
 				return err
 			}
 			o.Progress = u.matrices
-			r, err := toolbox.Rerank(cmd.Context(), path, cut, o, output)
+			r, err := fileops.Rerank(cmd.Context(), path, cut, o, output)
 			return u.showChange(r, err)
 		},
 	}
@@ -110,15 +110,15 @@ func combineCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "combine ADAPTER[:WEIGHT]... --method cat|linear|ties|dare|dare-ties --out FILE",
 		Short: "make one LoRA of several adapters",
-		Long: "Combine adds the changes of adapters up, each times its weight, 1 if none is given; a\n" +
-			"matrix that one of them does not have counts as zero.\n\n" +
-			"  cat        factors side by side: exact, the ranks add up; LoRAs only\n" +
-			"  linear     the sum, cut\n" +
-			"  ties       of each the largest elements, their signs put to the vote, the mean of those\n" +
-			"             that agree, cut (arXiv 2306.01708)\n" +
-			"  dare       of each a random part of the elements, scaled up, the sum, cut (arXiv 2311.03099)\n" +
-			"  dare-ties  dropped as by dare, put to the vote as by ties, cut\n\n" +
-			"The cut is to --rank, by default the largest rank of the adapters, or as rerank's.",
+		Long: "Combine adds up the ΔW of adapters, each times its weight, 1 if none is given. A matrix\n" +
+			"that one of them does not adapt counts as zero.\n\n" +
+			"  cat        concatenate the factors: exact, the ranks add up; LoRAs only\n" +
+			"  linear     the weighted sum, truncated\n" +
+			"  ties       trim each to its largest elements, elect the sign of each element, average\n" +
+			"             those that agree, truncated (arXiv 2306.01708)\n" +
+			"  dare       drop random elements of each, rescale the others, the sum, truncated (arXiv 2311.03099)\n" +
+			"  dare-ties  drop and rescale as dare does, elect and average as ties does, truncated\n\n" +
+			"Truncated to --rank, by default the largest rank of the adapters, or as by rerank.",
 		Example: "  finetune adapter combine style.gguf facts.gguf:0.5 --method cat --out both.gguf\n" +
 			"  finetune adapter combine a.gguf b.gguf c.gguf --method ties --density 0.3 --rank 16 --out abc.gguf",
 		Args: atLeast(1, "ADAPTER"),
@@ -136,7 +136,7 @@ func combineCommand(u *ui) *cobra.Command {
 				return err
 			}
 			o.Progress = u.matrices
-			r, err := toolbox.Combine(cmd.Context(), from, o, output)
+			r, err := fileops.Combine(cmd.Context(), from, o, output)
 			return u.showChange(r, err)
 		},
 	}
@@ -144,8 +144,8 @@ func combineCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&method, "method", "", "cat, linear, ties, dare or dare-ties")
 	addCut(cmd, &o.Cut)
-	flags.Float64Var(&o.Density, "density", 0, "ties, dare: share of the elements of each adapter that stays; 0 is 0.2 for ties and 0.5 for dare")
-	flags.Uint64Var(&o.Seed, "seed", 1, "dare: seed of what is dropped")
+	flags.Float64Var(&o.Density, "density", 0, "ties, dare: share of the elements of each adapter that is kept; 0 is 0.2 for ties and 0.5 for dare")
+	flags.Uint64Var(&o.Seed, "seed", 1, "dare: seed of the elements that are dropped")
 	out.add(cmd)
 	required(cmd, "method", "out")
 	return cmd
@@ -161,14 +161,14 @@ func atLeast(n int, name string) cobra.PositionalArgs {
 	}
 }
 
-// addCut adds the flags that say how much of a change stays.
+// addCut adds the flags that say how much of each ΔW is kept.
 func addCut(cmd *cobra.Command, c *adapter.Cut) {
 	cmd.Flags().IntVar(&c.Rank, "rank", 0, "rank of every matrix, less where there is no more to keep")
 	cmd.Flags().Float64Var(&c.Energy, "energy", 0, "share of ‖ΔW‖² that every matrix keeps, by the least rank that does")
-	cmd.Flags().IntVar(&c.Budget, "budget", 0, "parameters of the file, spread where they keep most")
+	cmd.Flags().IntVar(&c.Budget, "budget", 0, "parameters of the file, spent on the matrices where they keep most")
 }
 
-// outFlags say where a changed adapter goes.
+// outFlags say where the resulting adapter is written, and as what.
 type outFlags struct {
 	out   string
 	kind  string
@@ -178,13 +178,13 @@ type outFlags struct {
 func (f *outFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.out, "out", "", "GGUF to write")
-	flags.StringVar(&f.kind, "type", "auto", "type of the factors: f32, f16, bf16 or q8_0; auto is that of the input, or f32 where factors would be rounded that need not")
-	flags.BoolVar(&f.force, "force", false, "replace --out, if it is there")
+	flags.StringVar(&f.kind, "type", "auto", "type of the factors: f32, f16, bf16 or q8_0; auto is the type of the input, or f32 where that would round factors")
+	flags.BoolVar(&f.force, "force", false, "replace --out if it exists")
 }
 
 // output turns the flags into what the library takes.
-func (f *outFlags) output(cmd *cobra.Command) (toolbox.Output, error) {
-	o := toolbox.Output{Out: f.out, Force: f.force}
+func (f *outFlags) output(cmd *cobra.Command) (fileops.Output, error) {
+	o := fileops.Output{Out: f.out, Force: f.force}
 	if f.kind == "auto" {
 		return o, nil
 	}
@@ -197,8 +197,8 @@ func (f *outFlags) output(cmd *cobra.Command) (toolbox.Output, error) {
 }
 
 // sources reads the adapters and weights of a command line.
-func sources(cmd *cobra.Command, args []string) ([]toolbox.Source, error) {
-	var all []toolbox.Source
+func sources(cmd *cobra.Command, args []string) ([]fileops.Source, error) {
+	var all []fileops.Source
 	for _, arg := range args {
 		if arg == "" {
 			return nil, wrongUsage(cmd, `want an adapter, got ""`)
@@ -214,22 +214,22 @@ func sources(cmd *cobra.Command, args []string) ([]toolbox.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, toolbox.Source{File: path, Weight: float64(s.scale)})
+		all = append(all, fileops.Source{File: path, Weight: float64(s.scale)})
 	}
 	return all, nil
 }
 
-// isFactor tells whether an effect can be multiplied by v.
+// isFactor reports whether an effect can be multiplied by v.
 func isFactor(v float32) bool {
 	size := math.Abs(float64(v))
 	return size > 0 && size <= math.MaxFloat32
 }
 
-// matrices tells how far a job is that goes matrix by matrix.
+// matrices shows the progress of a job that goes matrix by matrix.
 func (u *ui) matrices(done, total int) { u.progress("matrix %d of %d", done, total) }
 
 // showChange prints what was written, or passes the error on.
-func (u *ui) showChange(r *toolbox.Report, err error) error {
+func (u *ui) showChange(r *fileops.Report, err error) error {
 	if err != nil {
 		return err
 	}
@@ -240,14 +240,14 @@ func (u *ui) showChange(r *toolbox.Report, err error) error {
 	return printChange(u.results(), r)
 }
 
-// warnOtherBase says that adapters do not belong together, if that is so.
+// warnOtherBase warns that adapters were trained on different bases; an empty text says that they were not.
 func (u *ui) warnOtherBase(text string) {
 	if text != "" {
-		u.warn(text, "what adapters of different models do to one of them is anybody's guess")
+		u.warn(text, "an adapter of another model has no defined effect on this one")
 	}
 }
 
-func printChange(w io.Writer, r *toolbox.Report) error {
+func printChange(w io.Writer, r *fileops.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	for i, s := range r.From {

@@ -7,7 +7,7 @@ import (
 	"io"
 	"text/tabwriter"
 
-	"finetune/adapter/toolbox"
+	"finetune/adapter/fileops"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/run"
@@ -18,7 +18,7 @@ import (
 
 // diffReport is what finetune adapter diff prints.
 type diffReport struct {
-	*toolbox.Difference
+	*fileops.Difference
 	Logits *logitsReport `json:"logits,omitempty"` // with --model
 }
 
@@ -60,7 +60,7 @@ func diffCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
 	flags.StringVar(&f.data, "data", "", "text (.txt) or records (.jsonl, .json) to compare predictions on")
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many")
-	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
 	return cmd
 }
 
@@ -73,7 +73,7 @@ func diffAdapters(ctx context.Context, u *ui, a, b string, f evalFlags) (*diffRe
 	if err != nil {
 		return nil, err
 	}
-	d, err := toolbox.Diff(ctx, fileA, fileB)
+	d, err := fileops.Diff(ctx, fileA, fileB)
 	if err != nil || f.model == "" {
 		return &diffReport{Difference: d}, err
 	}
@@ -149,7 +149,7 @@ func printDiff(w io.Writer, r *diffReport) error {
 	return t.Flush()
 }
 
-func diffRow(w io.Writer, name string, d toolbox.TensorDiff) {
+func diffRow(w io.Writer, name string, d fileops.TensorDiff) {
 	cosine := "–"
 	if d.Cosine != nil {
 		cosine = fmt.Sprintf("%.4f", *d.Cosine)
@@ -158,7 +158,7 @@ func diffRow(w io.Writer, name string, d toolbox.TensorDiff) {
 		number(d.NormA), number(d.NormB), number(d.Distance), cosine)
 }
 
-// rankText is a rank, and a dash where there are no factors.
+// rankText returns a rank, and a dash where there are no factors.
 func rankText(rank int) string {
 	if rank == 0 {
 		return "–"

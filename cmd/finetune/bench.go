@@ -75,7 +75,7 @@ func benchCommand(u *ui) *cobra.Command {
 	flags.IntVar(&o.Ctx, "ctx", 512, "tokens in a sequence")
 	flags.IntVar(&o.Seqs, "batch", 1, "sequences in a step")
 	flags.IntVar(&o.Repeat, "repeat", 5, "steps to time")
-	flags.IntVar(&o.Threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.IntVar(&o.Threads, "threads", 0, "threads; 0 is one per physical core")
 	flags.StringVar(&memory, "max-memory", "", "memory to stay below, such as 1GiB")
 	flags.BoolVar(&o.Profile, "profile", false, "also show where the time of a step goes")
 	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "finetune-bench"), "where the models of --shape are kept")

@@ -16,10 +16,10 @@ func convertCommand(u *ui) *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
 		Use:   "convert --from ADAPTER --to gguf|peft|mlx --model base.gguf --out PATH",
-		Short: "turn a LoRA of PEFT, llama.cpp or MLX into one another's files",
+		Short: "convert a LoRA between PEFT, llama.cpp and MLX",
 		Long: "Convert reads a PEFT folder, a GGUF LoRA or an MLX adapter folder and writes one of\n" +
-			"the others. The base says how modules are called and how their rows lie; it may be\n" +
-			"of any quantization. What the wanted format cannot hold is refused. A DoRA of PEFT\n" +
+			"the others. The base decides the names of modules and the order of their rows; any\n" +
+			"quantization of it will do. What the wanted format cannot hold is refused. A DoRA of PEFT\n" +
 			"becomes a file that llama.cpp does not load and finetune merge puts into the model.",
 		Example: "  finetune convert --from peft/ --to gguf --model base.gguf --out adapter.gguf\n" +
 			"  finetune convert --from adapter.gguf --to peft --model base.gguf --out peft/",
@@ -87,7 +87,7 @@ func alphaText(r *convert.Report) string {
 	return ", alpha " + number(r.Alpha)
 }
 
-// scaleSpan is one number, or two with a dash.
+// scaleSpan returns one number, or two with a dash.
 func scaleSpan(from, to float64) string {
 	if from == to {
 		return number(from)
@@ -95,5 +95,5 @@ func scaleSpan(from, to float64) string {
 	return number(from) + "–" + number(to)
 }
 
-// number is a number in six digits, without those that say nothing.
+// number returns a number in six digits, without those that say nothing.
 func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }

@@ -18,7 +18,7 @@ func demoCommand(u *ui) *cobra.Command {
 	o := demo.Options{}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "show the whole job on a small model and task that come with the program",
+		Short: "run the whole workflow on a small model and task that come with the program",
 		Long: "Demo trains a Dual LoRA over an embedded model of some millions of parameters, which\n" +
 			"learns to answer in one JSON form, exports it, loads the file in llama.cpp and shows\n" +
 			"answers before and after. It takes about a minute and needs no network.",
@@ -28,8 +28,8 @@ func demoCommand(u *ui) *cobra.Command {
 			return runDemo(cmd.Context(), u, o)
 		},
 	}
-	cmd.Flags().StringVar(&o.Dir, "out", "finetune-demo", "folder for its files; one with a number is taken if it is there")
-	cmd.Flags().IntVar(&o.Threads, "threads", 0, "threads; 0 is one a physical core")
+	cmd.Flags().StringVar(&o.Dir, "out", "finetune-demo", "folder for its files; if it exists, a number is appended to the name")
+	cmd.Flags().IntVar(&o.Threads, "threads", 0, "threads; 0 is one per physical core")
 	return cmd
 }
 
@@ -73,7 +73,7 @@ func printDemo(w io.Writer, r *demo.Result, took time.Duration) error {
 	return err
 }
 
-// shortened is the beginning of an answer, on one line of that many characters.
+// shortened returns the beginning of an answer, on one line of that many characters.
 func shortened(s string, most int) string {
 	runes := []rune(strings.Join(strings.Fields(s), " "))
 	if len(runes) > most {

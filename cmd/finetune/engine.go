@@ -8,7 +8,7 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// startEngine is the first call of every command that runs a model: it warns
+// startEngine is called first by every command that runs a model: it warns
 // of a slow build, and with --verbose lets llama.cpp's log through.
 func startEngine(u *ui) {
 	ggml.ReturnBlocks()

@@ -28,6 +28,8 @@ type evalFlags struct {
 
 	ngram string // text to count
 	order int
+
+	choice choiceFlags
 }
 
 // evalReport is what finetune eval prints.
@@ -53,13 +55,26 @@ func evalCommand(u *ui) *cobra.Command {
 		Use:   "eval --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] --data FILE",
 		Short: "measure the loss of a model on a text or on records",
 		Long: "Eval measures the mean loss over the tokens that training would learn, computed by\n" +
-			"llama.cpp through its own LoRA path, as an app would. With --ngram it says beside it\n" +
-			"what counting alone reaches on the same tokens.",
+			"llama.cpp through its own LoRA path, as an app would. With --ngram it also reports the\n" +
+			"loss of an n-gram model on the same tokens, which only counts.\n\n" +
+			"With --choices the records are questions with choices, and each choice is scored by\n" +
+			"its log-likelihood behind the prompt, as lm-evaluation-harness does: accuracy goes by\n" +
+			"the sum (acc), accuracy_norm by the sum for each character (acc_norm). Records are\n" +
+			"{question or query or prompt, choices, answer}, PIQA's {goal, sol1, sol2, label}, or\n" +
+			"LLM-Adapters' {instruction, output, answer}. With --adapter, the same questions are\n" +
+			"answered without it and with it.",
 		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json\n" +
-			"  finetune eval --model base.gguf --data val.txt --ngram train.txt",
+			"  finetune eval --model base.gguf --data val.txt --ngram train.txt\n" +
+			"  finetune eval --model base.gguf --adapter adapter.gguf --data ARC-Easy-test.json --choices",
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.choice.check(cmd); err != nil {
+				return err
+			}
 			startEngine(u)
+			if f.choice.choices {
+				return answerChoices(cmd.Context(), u, f)
+			}
 			r, err := evaluate(cmd.Context(), u, f)
 			if err != nil {
 				return err
@@ -81,12 +96,13 @@ func evalCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times")
 	flags.StringVar(&f.data, "data", "", "text (.txt) or records (.jsonl, .json)")
-	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many")
+	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many; with --choices the most a choice may have, 0 is the model's")
 	flags.Float64Var(&f.heldOut, "val-fraction", 0, "measure only the part of --data that train holds out; 0 is all")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the split of records, as in train")
-	flags.StringVar(&f.ngram, "ngram", "", "text or records the model learned, to count for comparison; of --data itself what train does not hold out")
-	flags.IntVar(&f.order, "ngram-order", 3, "tokens of the n-grams that --ngram counts")
-	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.StringVar(&f.ngram, "ngram", "", "text or records to count n-grams in, those that the model was trained on; of --data itself, the part that train does not hold out")
+	flags.IntVar(&f.order, "ngram-order", 3, "length in tokens of the n-grams that --ngram counts")
+	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
+	f.choice.add(cmd)
 	required(cmd, "model", "data")
 	return cmd
 }
@@ -158,7 +174,8 @@ func countNGrams(f evalFlags, m *llama.Model, c run.Config, windows *data.Window
 	return &ngramReport{f.order, loss, loss.Perplexity()}, nil
 }
 
-// contextOf is the context that was asked for, that of the run that is evaluated, or 512 if the model takes so many.
+// contextOf returns the context that was asked for, that of the run that is evaluated, or 512 if the model takes so
+// many.
 func contextOf(f evalFlags, m *llama.Model) int {
 	if f.ctx > 0 {
 		return f.ctx

@@ -73,12 +73,12 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
 	flags.StringVar(&name, "ollama", "", "write a Modelfile beside --out too, for an Ollama model of this name")
 	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
-	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one per physical core")
 	required(cmd, "run", "out")
 	return cmd
 }
 
-// exportRank is 0 for auto.
+// exportRank returns the rank that was asked for, 0 for auto.
 func exportRank(s string) (int, error) {
 	if s == "auto" {
 		return 0, nil
@@ -127,7 +127,7 @@ func printExport(w io.Writer, c export.Config, r *export.Result) error {
 	return t.Flush()
 }
 
-// span is one number, or two with a dash.
+// span returns one number, or two with a dash.
 func span(from, to int) string {
 	if from == to {
 		return strconv.Itoa(from)

@@ -89,7 +89,7 @@ func initModelCommand(u *ui) *cobra.Command {
 func (f *initFlags) define(flags *pflag.FlagSet) {
 	s := &f.spec
 	flags.StringVar(&f.out, "out", "", "model to write, a GGUF `FILE`")
-	flags.BoolVar(&f.force, "force", false, "replace --out if it is there")
+	flags.BoolVar(&f.force, "force", false, "replace --out if it exists")
 	flags.StringArrayVar(&f.texts, "train-bpe", nil, "learn a tokenizer from a .txt, .jsonl or .json `FILE`; may be given several times")
 	flags.IntVar(&f.vocabSize, "vocab-size", f.vocabSize, "tokens that --train-bpe learns, 256 bytes and 3 control tokens included")
 	flags.StringVar(&f.vocabFrom, "vocab-from", "", "take the tokenizer of a GGUF `FILE`")
@@ -138,7 +138,7 @@ func (f *initFlags) checkOut() error {
 	case err != nil:
 		return err
 	case !f.force:
-		return hint.With(fmt.Errorf("%q: is there already", f.out), "--force replaces it")
+		return hint.With(fmt.Errorf("%q: exists already", f.out), "--force replaces it")
 	}
 	for _, input := range append(slices.Clone(f.texts), f.vocabFrom) {
 		if info, err := os.Stat(input); err == nil && os.SameFile(there, info) {

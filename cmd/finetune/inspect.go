@@ -102,7 +102,7 @@ func runState(s *inspect.RunState) string {
 	return "not finished, no checkpoint"
 }
 
-// shapeText is the shape in ggml order, such as "64 × 512".
+// shapeText returns the shape in ggml order, such as "64 × 512".
 func shapeText(shape []int64) string {
 	var parts []string
 	for _, n := range shape {
@@ -114,7 +114,7 @@ func shapeText(shape []int64) string {
 // maxValueRunes is where the text of a value is cut.
 const maxValueRunes = 72
 
-// valueText is a metadata value on one line of bounded length.
+// valueText returns a metadata value on one line of bounded length.
 func valueText(v any) string {
 	if long, ok := v.(inspect.LongArray); ok {
 		return fmt.Sprintf("%s %s: %s", thousands(int64(long.Count)), long.Elements, cut(jsonText(long.First)))
@@ -125,7 +125,7 @@ func valueText(v any) string {
 	return cut(jsonText(v))
 }
 
-// jsonText is a value of inspect's, which JSON can always hold.
+// jsonText returns a value of inspect's, which JSON can always hold.
 func jsonText(v any) string {
 	text, err := jsonLine(v)
 	if err != nil {
@@ -151,7 +151,7 @@ func plain(s string) string {
 	return s
 }
 
-// count is a number with its noun, in the plural unless it is 1.
+// count returns a number with its noun, in the plural unless it is 1.
 func count(n int, noun string) string {
 	if n != 1 {
 		noun += "s"

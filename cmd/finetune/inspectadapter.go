@@ -43,7 +43,7 @@ func weightRows(w io.Writer, a *inspect.Adapter) {
 	}
 }
 
-// normText is a norm, and a dash where it is not known.
+// normText returns a norm, and a dash where it is not known.
 func normText(v *float64) string {
 	if v == nil {
 		return "–"
@@ -51,7 +51,7 @@ func normText(v *float64) string {
 	return number(*v)
 }
 
-// optional is a figure, and a dash where it was not worked out.
+// optional returns a figure, and a dash where it was not worked out.
 func optional(v *float64) string {
 	if v == nil {
 		return "–"

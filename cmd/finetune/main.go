@@ -38,7 +38,7 @@ func main() {
 	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// execute is the whole program but for the process around it.
+// execute runs the whole program but for the process around it.
 func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	u := newUI(stdout, stderr)
 	ctx, stop := untilInterrupted(u)
@@ -56,7 +56,7 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return exitCode(ctx, err)
 }
 
-// exitCode is the process's answer to how a command ended.
+// exitCode returns the process's exit code for the error that a command ended with.
 func exitCode(ctx context.Context, err error) int {
 	var usage *usageError
 	var setting *setting.Error

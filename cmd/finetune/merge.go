@@ -50,10 +50,10 @@ func mergeCommand(u *ui) *cobra.Command {
 	var f mergeFlags
 	cmd := &cobra.Command{
 		Use:   "merge --model base.gguf --adapter FILE|RUNDIR[:SCALE] --out merged.gguf",
-		Short: "write a model with adapters in its weights",
+		Short: "write a model with adapters merged into its weights",
 		Long: "Merge writes the base with W + ΔW in the place of each adapted weight, in that weight's\n" +
-			"own type or in --type. All else stays as it is, byte for byte. It says what rounding\n" +
-			"leaves of each ΔW, and the losses of the base, of the base with the adapters and of the\n" +
+			"own type or in --type. All else is copied byte for byte. It reports how much of each ΔW\n" +
+			"is left after rounding, and the losses of the base, of the base with the adapters and of the\n" +
 			"merged model, measured by llama.cpp on --data or on what the run held out.",
 		Example: "  finetune merge --model base.gguf --adapter run/ --out merged.gguf\n  finetune merge --model base.gguf --adapter a.gguf --adapter b.gguf:0.5 --out merged.gguf --type q8_0\n" +
 			"  finetune merge --model base.gguf --adapter adapter.gguf --out merged.gguf --imatrix imatrix.gguf --split-max-size 2GiB",
@@ -82,7 +82,7 @@ func mergeCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.split, "split-max-size", "", "split what is larger, such as 2GiB, into parts")
 	flags.StringVar(&f.data, "data", "", "text or records to measure losses on; without it what the first run directory held out")
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence of --data; 0 is the run's, or 512 if the model takes that many")
-	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one a physical core, for the merge itself all there are")
+	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core, for the merge itself all there are")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case f.model == "":
@@ -207,7 +207,7 @@ func printMerge(w io.Writer, r *mergeReport) error {
 	return printLosses(w, r.mergeLosses)
 }
 
-// percent is a share with the digits that tell something.
+// percent returns a share with the digits that tell something.
 func percent(share float64) string {
 	switch p := 100 * math.Abs(share); {
 	case p >= 10:

@@ -67,7 +67,7 @@ func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err 
 	return l, nil
 }
 
-// firstRun is the first run directory among the adapters.
+// firstRun returns the first run directory among the adapters.
 func firstRun(adapters []string) (path string, ok bool) {
 	for _, spec := range adapters {
 		if a, err := parseScaled(spec); err == nil && isFile(filepath.Join(a.path, run.ConfigFile)) {

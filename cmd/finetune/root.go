@@ -44,7 +44,7 @@ func wrongUsage(cmd *cobra.Command, format string, args ...any) error {
 	return hint.With(&usageError{fmt.Sprintf(format, args...)}, cmd.CommandPath()+" --help shows the usage")
 }
 
-// unknownCommand is what the root runs: it has no work of its own.
+// unknownCommand is what the root command runs: it has no work of its own.
 func unknownCommand(root *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return wrongUsage(root, "no command given")

@@ -57,13 +57,13 @@ func runCommand(u *ui) *cobra.Command {
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times")
 	flags.StringVar(&f.prompt, "prompt", "", "text to continue")
 	flags.StringVar(&f.system, "system", "", "system message of a chat")
-	flags.IntVar(&f.sampling.Tokens, "n", f.sampling.Tokens, "tokens to generate at most")
+	flags.IntVar(&f.sampling.Tokens, "n", f.sampling.Tokens, "most tokens to generate")
 	flags.Float32Var(&f.sampling.Temp, "temp", 0, "temperature; 0 takes the likeliest token")
-	flags.IntVar(&f.sampling.TopK, "top-k", 0, "choose among so many tokens; 0 is all")
-	flags.Float32Var(&f.sampling.TopP, "top-p", f.sampling.TopP, "choose among the tokens that make up this probability")
-	flags.Uint32Var(&f.sampling.Seed, "seed", f.sampling.Seed, "seed of the choice")
+	flags.IntVar(&f.sampling.TopK, "top-k", 0, "top-k: choose among the k likeliest tokens; 0 is all")
+	flags.Float32Var(&f.sampling.TopP, "top-p", f.sampling.TopP, "top-p: choose among the likeliest tokens that make up this probability")
+	flags.Uint32Var(&f.sampling.Seed, "seed", f.sampling.Seed, "seed of the sampling")
 	flags.IntVar(&f.ctx, "ctx", 0, "context in tokens; 0 is the model's, at most 4096")
-	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one a physical core")
+	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
 	required(cmd, "model")
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"finetune/gguf"
@@ -23,14 +24,15 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the program over testdata/script, a file for each command. $BASE is the demo's model, $TEXT a text of
-// 500 tokens, $ADAPTERS the folder of adapters that PEFT and mlx-lm saved.
+// 500 tokens, $ADAPTERS the folder of adapters that PEFT and mlx-lm saved, $SCRIPTS
+// the repository's scripts/.
 func TestScripts(t *testing.T) {
 	testscript.RunT(scriptT{t}, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			for name, file := range map[string]string{"BASE": "demo/base.gguf", "TEXT": "trainer/testdata/reference.txt", "ADAPTERS": "convert/testdata"} {
+			for name, file := range map[string]string{"BASE": "demo/base.gguf", "TEXT": "trainer/testdata/reference.txt", "ADAPTERS": "convert/testdata", "SCRIPTS": "scripts"} {
 				env.Setenv(name, need.Own(t, file))
 			}
 			return nil
@@ -46,7 +48,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// scriptT is a test in which a script skips as all tests do, for which it has one reason: that it is long.
+// scriptT is a test in which a script skips as all tests do: because it is long, or because a program is missing, which
+// it says as "no PROGRAM".
 type scriptT struct{ *testing.T }
 
 func (t scriptT) Run(name string, run func(testscript.T)) {
@@ -55,7 +58,11 @@ func (t scriptT) Run(name string, run func(testscript.T)) {
 
 func (t scriptT) Skip(why ...any) {
 	t.Helper()
-	need.Skip(t.T, need.Time, fmt.Sprint(why...))
+	kind, text := need.Time, fmt.Sprint(why...)
+	if strings.HasPrefix(text, "no ") {
+		kind = need.App
+	}
+	need.Skip(t.T, kind, text)
 }
 
 func (t scriptT) Verbose() bool { return testing.Verbose() }

@@ -23,6 +23,11 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank; rslora: alpha/√rank); 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
 
+	f.StringVar(&c.Start, "start", c.Start, "of dual-lora: even, thin (one magnitude rank, a constant start) or gradient (thin, directions by the first gradients)")
+	f.IntVar(&c.MagnitudeRank, "magnitude-rank", c.MagnitudeRank, "ranks of dual-lora's magnitude; 0 is the start's own")
+	f.Float64Var(&c.Rho, "rho", c.Rho, "size of a thin start's ΔW as a share of the weights'; 0 is by the number of matrices")
+	f.Float64Var(&c.DeltaWarmup, "delta-warmup", c.DeltaWarmup, "share of the steps over which ΔW is faded in; with a thin start 0.15 if not given")
+
 	f.StringVar(&c.InitFrom, "init-from", c.InitFrom, "adapter, run directory or PEFT `FOLDER` that the training goes on from; method, rank, alpha and targets are its own")
 
 	f.IntVar(&c.Ctx, "ctx", c.Ctx, "tokens a sequence")
@@ -38,9 +43,9 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")
 	f.Float64Var(&c.Clip, "clip", c.Clip, "largest global norm of the gradients; 0 is no limit")
 	f.Float64Var(&c.WeightDecay, "weight-decay", c.WeightDecay, "decoupled weight decay; with --method full 0.1 on the matrices if not given")
-	f.Uint64Var(&c.Seed, "seed", c.Seed, "of start values, order and split")
+	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of start values, order and split")
 
-	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one a physical core")
+	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one per physical core")
 	f.StringVar(&c.Device, "device", c.Device, "auto or cpu; this build refuses metal, cuda and vulkan")
 	f.StringVar(&c.MaxMemory, "max-memory", c.MaxMemory, "memory to stay below, such as 4GiB")
 

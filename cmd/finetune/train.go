@@ -69,7 +69,7 @@ func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool)
 	if err := overlay(given, c, below); err != nil || resume {
 		return err
 	}
-	*c, err = trainer.FollowInitial(*c, given.Changed)
+	*c, err = trainer.FollowInitial(c.FollowStart(given.Changed), given.Changed)
 	return err
 }
 

@@ -58,7 +58,7 @@ func newUI(stdout, stderr io.Writer) *ui {
 	}
 }
 
-// results is the writer for what a command prints as its result. Its errors
+// results returns the writer for what a command prints as its result. Its errors
 // stick and come out of flush.
 func (u *ui) results() io.Writer { return u.stdout }
 
@@ -75,7 +75,7 @@ func (u *ui) printJSON(v any) error {
 	return u.stdout.Flush()
 }
 
-// jsonLine is v as JSON with a newline, and with <, > and & as they are: the
+// jsonLine returns v as JSON with a newline, and with <, > and & as they are: the
 // output goes to scripts and people, not into HTML.
 func jsonLine(v any) ([]byte, error) {
 	var line bytes.Buffer
@@ -161,7 +161,7 @@ func (u *ui) prompt(text string) {
 	}
 }
 
-// width is that of the terminal in columns; 80 where it cannot be told.
+// width returns the width of the terminal in columns; 80 where it cannot be told.
 func (u *ui) width() int {
 	if f, ok := u.stderr.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {

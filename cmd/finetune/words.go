@@ -9,7 +9,7 @@ import (
 	"finetune/internal/hint"
 )
 
-// clock is a duration in seconds as people read it: 42 s, 3 min 5 s, 2 h 10 min.
+// clock returns a duration in seconds as people read it: 42 s, 3 min 5 s, 2 h 10 min.
 func clock(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second)).Round(time.Second)
 	h, m, s := int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60
@@ -22,12 +22,12 @@ func clock(seconds float64) string {
 	return fmt.Sprintf("%d s", s)
 }
 
-// mebibytes is a size in bytes.
+// mebibytes returns a size of n bytes as people read it: 1,234 MiB.
 func mebibytes(n int64) string { return thousands(toMebibytes(n)) + " MiB" }
 
 func toMebibytes(n int64) int64 { return (n + 1<<19) >> 20 }
 
-// counted is a number with its noun, for nouns whose plural is not made with an s.
+// counted returns a number with its noun, for nouns whose plural is not made with an s.
 func counted(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -35,7 +35,7 @@ func counted(n int, one, many string) string {
 	return thousands(int64(n)) + " " + many
 }
 
-// shellWord is s as a shell takes it.
+// shellWord returns s as a shell takes it.
 func shellWord(s string) string {
 	special := func(r rune) bool {
 		return !strings.ContainsRune("+-_./:,@%=", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')

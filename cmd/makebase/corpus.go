@@ -87,8 +87,8 @@ func lines[T any](raw []byte) iter.Seq2[T, error] {
 // calculation is what GSM8K puts behind a sum for a calculator.
 var calculation = regexp.MustCompile(`<<[^>]*>>`)
 
-// sums are stories about numbers: the question for itself, whose words are learned, and with its answer as a chat, of which
-// the answer is.
+// sums returns stories about numbers: the question for itself, whose words are learned, and with its answer as a chat,
+// of which the answer is.
 func sums(raw []byte) (all []record, err error) {
 	type sum struct{ Question, Answer string }
 	for s, err := range lines[sum](raw) {
@@ -101,7 +101,7 @@ func sums(raw []byte) (all []record, err error) {
 	return all, nil
 }
 
-// medicine are questions from abstracts, answered with a reason.
+// medicine returns questions from abstracts, answered with a reason.
 func medicine(raw []byte) (all []record, err error) {
 	type abstract struct{ Text string }
 	for a, err := range lines[abstract](raw) {
@@ -119,7 +119,7 @@ func medicine(raw []byte) (all []record, err error) {
 
 var choice = regexp.MustCompile(`(?s)^Please choose the correct answer to the question: (.*?)\s*\n\nAnswer1: (.*) Answer2: (.*) Answer3: (.*) Answer4: (.*)\n\nAnswer format`)
 
-// facts are sentences, each with the one of four endings that is right.
+// facts returns sentences, each with the one of four endings that is right.
 func facts(raw []byte) (all []record, err error) {
 	var tasks []struct{ Instruction, Answer string }
 	if err := json.Unmarshal(raw, &tasks); err != nil {
@@ -136,7 +136,7 @@ func facts(raw []byte) (all []record, err error) {
 	return all, nil
 }
 
-// plays are cut into pieces of about a page, at empty lines.
+// plays cuts plays into pieces of about a page, at empty lines.
 func plays(raw []byte) (all []record, err error) {
 	const page = 1500
 	var piece strings.Builder

@@ -109,7 +109,7 @@ func (s *summary) endPackage(n name, action string) {
 }
 
 // needs is how internal/need begins, behind the place in the source.
-var needs = regexp.MustCompile(`(?m)^.*?_test\.go:\d+: needs ([^:\n]+): (.*)$`)
+var needs = regexp.MustCompile(`(?m)^.*?\.go:\d+: needs ([^:\n]+): (.*)$`)
 
 // said is any other message.
 var said = regexp.MustCompile(`(?m)^.*?\.go:\d+: (.*)$`)

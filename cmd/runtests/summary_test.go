@@ -77,6 +77,7 @@ func TestReadOfEvents(t *testing.T) {
 	}
 	for output, want := range map[string][2]string{
 		"    a_test.go:1: a note\n    b_test.go:2: needs emulator: no qemu\n--- SKIP: T (0.00s)\n": {"emulator", "no qemu"},
+		"    need.go:101: needs shared data: no ../shared/data\n--- SKIP: T/base (0.00s)\n":        {"shared data", "no ../shared/data"},
 		"    script.go:3: too long\n--- SKIP: T (0.00s)\n":                                         {unknown, "too long"},
 		"--- SKIP: T (0.00s)\n": {unknown, "no reason given"},
 	} {

@@ -149,7 +149,7 @@ func (f *File) Data(name string) ([]byte, error) {
 	return f.Part(name, 0, f.tensors[i].bytes)
 }
 
-// Part is Data for the bytes from start to end alone.
+// Part returns bytes start to end-1 of what Data returns.
 func (f *File) Part(name string, start, end int64) ([]byte, error) {
 	i, ok := f.index[name]
 	switch {

@@ -100,7 +100,8 @@ func (b *Builder) WriteTo(w io.Writer) (int64, error) {
 	return total, err
 }
 
-// order is that of the data: larger elements first, which keeps all of them aligned.
+// order returns the order of the data: larger elements first, which keeps all of them
+// aligned.
 func order(d DType) int { return slices.Index([]DType{F32, BF16, F16}, d) }
 
 // header returns the length and the padded JSON text.
@@ -141,7 +142,7 @@ func comma(text *bytes.Buffer, i int) {
 	}
 }
 
-// quote is s as JSON, with <, > and & as they are.
+// quote returns s as JSON, with <, > and & as they are.
 func quote(s string) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -40,7 +40,7 @@ var layers = []layer{
 	{"model", 2, false},
 	{"newmodel", 2, false},
 	{"ngram", 2, false},
-	{"adapter/toolbox", 4, false},
+	{"adapter/fileops", 4, false},
 	{cgo, 2, true},
 	{"adapter", 3, true},
 	{"chat", 3, false},

@@ -24,12 +24,12 @@ func Write(path string, write func(w io.Writer) error) error {
 	return WriteAll([]string{path}, func(_ int, w io.Writer) error { return write(w) })
 }
 
-// WriteAll is [Write] for files that belong together: write is called for each of the
-// paths in turn, with its index, and all are complete on the disk before the first gets
-// its name. They get their names from the last to the first, so that who finds the
-// first finds them all. No file system renames several files at once: where one of them
-// cannot get its name, those that have it are removed again, and what they replaced is
-// lost.
+// WriteAll writes files that belong together, each as [Write] does: write is called for
+// each of the paths in turn, with its index, and all are complete on the disk before
+// the first gets its name. They get their names from the last to the first, so that who
+// finds the first finds them all. No file system renames several files at once: where
+// one of them cannot get its name, those that have it are removed again, and what they
+// replaced is lost.
 func WriteAll(paths []string, write func(i int, w io.Writer) error) error {
 	var files []*pending
 	defer func() { // also when write panics
@@ -117,7 +117,7 @@ func target(path string) (string, fs.FileInfo, error) {
 	case err != nil:
 		return "", nil, err
 	case !info.Mode().IsRegular():
-		return "", nil, fmt.Errorf("%q: is there and is no regular file", path)
+		return "", nil, fmt.Errorf("%q: exists and is not a regular file", path)
 	}
 	return path, info, nil
 }

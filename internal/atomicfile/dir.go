@@ -55,7 +55,7 @@ func targetDir(path string) (string, fs.FileInfo, error) {
 	case err != nil:
 		return "", nil, err
 	case !info.IsDir():
-		return "", nil, fmt.Errorf("%q: is there and is no folder", path)
+		return "", nil, fmt.Errorf("%q: exists and is not a folder", path)
 	}
 	return path, info, nil
 }
@@ -69,7 +69,7 @@ func createTempDir(parent string) (string, error) {
 	}
 }
 
-// tempName is a hidden name in dir that most likely is free.
+// tempName returns a hidden name in dir that most likely is free.
 func tempName(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf(".finetune-%08x.tmp", rand.Uint32()))
 }

@@ -9,24 +9,24 @@ package hint
 
 import "slices"
 
-// Error is an error with hint lines. Its text is the wrapped error's alone.
-type Error struct {
+// hinted is an error with hint lines. Its text is the wrapped error's alone.
+type hinted struct {
 	Err   error
 	Hints []string // lower case, no full stop, one line each
 }
 
 // Error returns the text of the wrapped error, without the hints.
-func (e *Error) Error() string { return e.Err.Error() }
+func (e *hinted) Error() string { return e.Err.Error() }
 
 // Unwrap returns the wrapped error.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *hinted) Unwrap() error { return e.Err }
 
 // With returns err carrying the given hints, or nil when err is nil.
 func With(err error, hints ...string) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Err: err, Hints: slices.Clone(hints)}
+	return &hinted{Err: err, Hints: slices.Clone(hints)}
 }
 
 // Of collects the hints of err and of every error it wraps, the outermost
@@ -43,7 +43,7 @@ func Of(err error) []string {
 
 // collect walks the tree of wrapped errors in the order of errors.As.
 func collect(err error, add func(string)) {
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*hinted); ok {
 		for _, line := range e.Hints {
 			add(line)
 		}

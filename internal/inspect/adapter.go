@@ -90,7 +90,7 @@ func (d *Adapter) add(w Weight) {
 	d.Weights = append(d.Weights, w)
 }
 
-// value is 0 for none.
+// value returns 0 for none.
 func value(v *float64) float64 {
 	if v == nil {
 		return 0

@@ -129,8 +129,8 @@ func dual(t *testing.T, nIn, nOut int) string {
 		t.Fatal(err)
 	}
 	f.Init(1, "w")
-	for i := range f.Mats()[1].Mat.Data {
-		f.Mats()[1].Mat.Data[i] = float32(i%7) - 3
+	for i := range f.Matrices()[1].Mat.Data {
+		f.Matrices()[1].Mat.Data[i] = float32(i%7) - 3
 	}
 	a := &adapter.Adapter{Architecture: "llama", Weights: []adapter.Weight{{Name: "blk.0.attn_q.weight", Factors: f}}}
 	path := filepath.Join(t.TempDir(), "dual.gguf")

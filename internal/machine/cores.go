@@ -8,9 +8,9 @@ import (
 	"runtime"
 )
 
-// PhysicalCores is the number of cores that this process may use, two threads of one core counted once: ggml's threads
-// wait for each other after every operation, and more of them than cores make a step several times slower. Where the
-// system does not tell, it is the number of logical CPUs.
+// PhysicalCores returns the number of cores that this process may use, two threads of one core counted once: ggml's
+// threads wait for each other after every operation, and more of them than cores make a step several times slower.
+// Where the system does not tell, it is the number of logical CPUs.
 func PhysicalCores() int {
 	siblings, _ := filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list")
 	cores := map[string]bool{}
@@ -25,7 +25,7 @@ func PhysicalCores() int {
 	return runtime.NumCPU()
 }
 
-// ThreadCount returns the number of threads that a setting stands for: 0 is one a physical core.
+// ThreadCount returns the number of threads that a setting stands for: 0 is one per physical core.
 func ThreadCount(setting int) int {
 	if setting > 0 {
 		return setting

@@ -4,5 +4,5 @@ package machine
 
 import "time"
 
-// processorTime is not known here.
+// processorTime returns a time below 0: it is not known on this system.
 func processorTime() time.Duration { return -1 }

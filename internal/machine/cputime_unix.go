@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// processorTime is what all threads of the process have computed so far; below 0 where the system does not tell.
+// processorTime returns what all threads of the process have computed so far; below 0 where the system does not tell.
 func processorTime() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// ErrLocked is AcquireLock's error when the lock file is there already.
+// ErrLocked is AcquireLock's error when the lock file exists already.
 var ErrLocked = errors.New("locked")
 
 // AcquireLock creates the file path, which must not exist, with the number of

@@ -2,7 +2,7 @@ package machine
 
 import "syscall"
 
-// Memory is the memory of the machine in bytes, 0 where it is not known.
+// Memory returns the memory of the machine in bytes, 0 where it is not known.
 func Memory() int64 {
 	var info syscall.Sysinfo_t
 	if syscall.Sysinfo(&info) != nil {

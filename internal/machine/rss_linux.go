@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// PeakMemory is the largest resident size of the process so far, in bytes; 0 where the system does not tell. getrusage is
-// no help here: its figure is that of the process that started this one, where that was larger.
+// PeakMemory returns the largest resident size of the process so far, in bytes; 0 where the system does not tell.
+// getrusage is no help here: its figure is that of the process that started this one, where that was larger.
 func PeakMemory() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

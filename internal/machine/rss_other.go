@@ -2,5 +2,5 @@
 
 package machine
 
-// PeakMemory is not known on this system.
+// PeakMemory returns 0: the peak is not known on this system.
 func PeakMemory() int64 { return 0 }

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// PeakMemory is the largest resident size of the process so far, in bytes; 0 where the system does not tell.
+// PeakMemory returns the largest resident size of the process so far, in bytes; 0 where the system does not tell.
 func PeakMemory() int64 {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

@@ -35,6 +35,7 @@ func scale(t newmodel.Tensor, s Spec) (mean, std float64) {
 	return 1, 0.1 // a norm
 }
 
-// embdStd is the scale of token_embd: as a tied output matrix it turns a normed state,
-// of order one, into logits of order one. Gemma multiplies the embedding by √n_embd.
+// embdStd returns the scale of token_embd: as a tied output matrix it turns a normed
+// state, of order one, into logits of order one. Gemma multiplies the embedding by
+// √n_embd.
 func embdStd(embd int) float64 { return 1 / math.Sqrt(float64(embd)) }

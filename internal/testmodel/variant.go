@@ -29,7 +29,7 @@ type Variant struct {
 	Unconverted bool     // package convert has no names for its matrices
 }
 
-// Variants are architectures beside those of [Architectures], in a size of 64 wide,
+// Variants returns architectures beside those of [Architectures], in a size of 64 wide,
 // with 4 heads that share 2 keys where the architecture can.
 func Variants() []Variant { return slices.Clone(variants) }
 

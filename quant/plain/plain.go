@@ -16,7 +16,7 @@ import (
 	"finetune/gguf"
 )
 
-// Supports tells whether the package converts type t.
+// Supports reports whether the package converts type t.
 func Supports(t gguf.Type) bool {
 	switch t {
 	case gguf.TypeF32, gguf.TypeF16, gguf.TypeBF16, gguf.TypeQ8_0:

@@ -1,7 +1,7 @@
 package llama
 
-// Embeddings is the embedding, [n_embd], of text: that of its last token, or the pooled one where the model pools. The
-// model has to be loaded with EnableEmbeddings.
+// Embeddings returns the embedding, [n_embd], of text: that of its last token, or the pooled one where the model pools.
+// The model has to be loaded with EnableEmbeddings.
 func (l *LLama) Embeddings(text string, opts ...PredictOption) ([]float32, error) {
 	if l.ctx == nil {
 		return []float32{}, errFreed
@@ -13,8 +13,8 @@ func (l *LLama) Embeddings(text string, opts ...PredictOption) ([]float32, error
 	return l.embed(tokens, NewPredictOptions(opts...))
 }
 
-// TokenEmbeddings is Embeddings for a text that is already tokenized. BOS is put in front where the model wants it and it
-// is not there.
+// TokenEmbeddings does what Embeddings does, for a text that is already tokenized. BOS is put in front where the model
+// wants it and it is not there.
 func (l *LLama) TokenEmbeddings(tokens []int, opts ...PredictOption) ([]float32, error) {
 	if l.ctx == nil {
 		return []float32{}, errFreed

@@ -29,7 +29,7 @@ type LLama struct {
 
 var errFreed = errors.New("llama: the model was freed")
 
-// errorf is an error of the form that those of the package below have.
+// errorf returns an error of the form that those of the package below have.
 func errorf(op, format string, args ...any) error {
 	return &llama.Error{Op: op, Msg: fmt.Sprintf(format, args...)}
 }
@@ -143,11 +143,11 @@ func (l *LLama) begin(po PredictOptions) error {
 	return nil
 }
 
-// threads is how many a prediction computes with.
+// threads returns how many threads a prediction computes with.
 func (po PredictOptions) threads() int { return min(max(po.Threads, 1), runtime.NumCPU()) }
 
-// tokenize is the form in which a text goes to the model: with BOS if the model wants it, and with the names of special
-// tokens read as those tokens, since prompts carry the marks of a chat.
+// tokenize returns the form in which a text goes to the model: with BOS if the model wants it, and with the names of
+// special tokens read as those tokens, since prompts carry the marks of a chat.
 func (l *LLama) tokenize(text string) ([]int32, error) {
 	return l.model.Vocab().Tokenize(text, true, true)
 }

@@ -100,7 +100,7 @@ var DefaultOptions = PredictOptions{
 	RopeFreqScale:     defaultRopeFreqScale,
 }
 
-// NewModelOptions is DefaultModelOptions with opts applied.
+// NewModelOptions returns DefaultModelOptions with opts applied.
 func NewModelOptions(opts ...ModelOption) ModelOptions {
 	p := DefaultModelOptions
 	for _, opt := range opts {
@@ -109,7 +109,7 @@ func NewModelOptions(opts ...ModelOption) ModelOptions {
 	return p
 }
 
-// NewPredictOptions is DefaultOptions with opts applied.
+// NewPredictOptions returns DefaultOptions with opts applied.
 func NewPredictOptions(opts ...PredictOption) PredictOptions {
 	p := DefaultOptions
 	for _, opt := range opts {

@@ -37,7 +37,7 @@ func (l *LLama) callbackFor(po PredictOptions) func() {
 	return func() { l.SetTokenCallback(nil) }
 }
 
-// stream is the sequence in l's context, as it is.
+// stream returns the sequence in l's context, as it is.
 func (l *LLama) stream(po PredictOptions) *stream {
 	batch := l.ctx.NBatch()
 	if po.Batch > 0 {
@@ -122,7 +122,8 @@ func (g *generation) restore() error {
 	return nil
 }
 
-// prompt is what comes before the prediction: text, or what was restored if there is no text. It is never empty.
+// prompt returns the tokens that come before the prediction: text, or what was restored if there is no text. It is
+// never empty.
 func (g *generation) prompt(text string) ([]int32, error) {
 	if text == "" && len(g.s.past) > 0 {
 		return append([]int32(nil), g.s.past...), nil
@@ -254,7 +255,7 @@ func (g *generation) emit(id int32) (more bool, err error) {
 	return !g.l.model.Vocab().IsEOG(id) && g.left != 0, nil
 }
 
-// stopAt is where the first of the stop words begins that ends within the last n bytes of text; -1: there is none.
+// stopAt returns where the first of the stop words begins that ends within the last n bytes of text; -1: there is none.
 func stopAt(text []byte, n int, stops []string) int {
 	at := -1
 	for _, stop := range stops {

@@ -84,7 +84,7 @@ func (d *draft) propose(text []int32, n int) ([]int32, error) {
 	}
 }
 
-// likeliest is the token with the largest logit; sure tells whether it is at least twice as likely as any other.
+// likeliest returns the token with the largest logit; sure tells whether it is at least twice as likely as any other.
 func likeliest(logits []float32) (id int32, sure bool) {
 	first, second := float32(math.Inf(-1)), float32(math.Inf(-1))
 	for i, x := range logits {
@@ -98,8 +98,8 @@ func likeliest(logits []float32) (id int32, sure bool) {
 	return id, first-second >= math.Ln2
 }
 
-// runWith is run with proposals: every round evaluates the last token and the proposal behind it, and keeps as much of it
-// as the sampler chooses too.
+// runWith does what run does, with proposals: every round evaluates the last token and the proposal behind it, and
+// keeps as much of it as the sampler chooses too.
 func (g *generation) runWith(d *draft) error {
 	if g.l.model.IsRecurrent() || g.l.model.IsHybrid() || g.guidance != nil {
 		return g.run()

@@ -54,7 +54,7 @@ func (s *stream) decode(b llama.Batch) error {
 	return nil
 }
 
-// logits is the row after the last token of the last batch of eval.
+// logits returns the row after the last token of the last batch of eval.
 func (s *stream) logits() []float32 { return s.ctx.Logits(s.last) }
 
 // makeRoom drops the older half of what may be dropped until n more tokens fit.

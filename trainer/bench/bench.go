@@ -37,7 +37,7 @@ type Options struct {
 	Rank      int
 	Ctx       int   // tokens a sequence
 	Seqs      int   // sequences a step
-	Threads   int   // 0 = one a physical core
+	Threads   int   // 0 = one per physical core
 	Repeat    int   // steps that are timed; the median counts
 	MaxMemory int64 // as train's: the most memory, in bytes; 0 = no limit
 	Profile   bool  // also say where the time goes
@@ -177,7 +177,8 @@ func step(e *graph.Engine, windows []data.Window) error {
 	return nil
 }
 
-// demand is that of train without an optimizer: over fresh factors on the selected weights, or over all weights.
+// demand returns the demand of train without an optimizer: over fresh factors on the selected weights, or over all
+// weights.
 func demand(o Options, f *model.Base, m *llama.Model, method string, selected []gguf.Tensor) (trainer.Demand, error) {
 	d := trainer.Demand{Model: m, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
@@ -202,7 +203,7 @@ func demand(o Options, f *model.Base, m *llama.Model, method string, selected []
 	return d, nil
 }
 
-// forward is llama.cpp's own speed on the same tokens, with logits for all of them.
+// forward measures llama.cpp's own speed on the same tokens, with logits for all of them.
 func forward(ctx context.Context, o Options) (_ float64, err error) {
 	m, err := native.Open(o.Model)
 	if err != nil {
@@ -237,10 +238,10 @@ func forward(ctx context.Context, o Options) (_ float64, err error) {
 	return float64(o.Ctx) / median(times), nil
 }
 
-// usefulFlops is what the arithmetic of a step needs for one trained token: of each product with a weight the forward, the
-// gradient of its input and, for Dual LoRA and where it is trained itself, that of the weight; of the head the first two,
-// and the third where it is trained; of attention's two products forward and backward over the causal half. Recomputation
-// and the adapter's own products do not count.
+// usefulFlops returns what the arithmetic of a step needs for one trained token: of each product with a weight the
+// forward, the gradient of its input and, for Dual LoRA and where it is trained itself, that of the weight; of the head
+// the first two, and the third where it is trained; of attention's two products forward and backward over the causal
+// half. Recomputation and the adapter's own products do not count.
 func usefulFlops(f *model.Base, adapted []gguf.Tensor, method string, ctx int) float64 {
 	var matrices, head float64
 	for _, t := range adapted {
@@ -261,7 +262,7 @@ func usefulFlops(f *model.Base, adapted []gguf.Tensor, method string, ctx int) f
 	return perWeight*matrices + perHead*head + 6*float64(ctx)*attentionWidth(f)
 }
 
-// attentionWidth is the width of the heads together, summed over the layers.
+// attentionWidth returns the width of the heads together, summed over the layers.
 func attentionWidth(f *model.Base) float64 {
 	arch := f.Architecture()
 	layers, _ := f.Uint(arch + ".block_count")
@@ -292,7 +293,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// name is the shape's, or the file's.
+// name returns the name of the shape, or of the file.
 func name(o Options) string {
 	if o.Shape != "" {
 		return o.Shape
@@ -300,7 +301,7 @@ func name(o Options) string {
 	return strings.TrimSuffix(filepath.Base(o.Model), ".gguf")
 }
 
-// typeName is the mix that was asked for, or the type of most parameters.
+// typeName returns the mix that was asked for, or the type of most parameters.
 func typeName(o Options, f *model.Base) string {
 	if o.Type != "" && o.Shape != "" {
 		return o.Type

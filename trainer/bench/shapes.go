@@ -41,8 +41,8 @@ func (s shape) write(path string, t gguf.Type) (err error) {
 	return m.WriteFile(path)
 }
 
-// byteVocabulary is a byte-level tokenizer of so many tokens: the bytes, one pair of them, an end of text, and for the rest
-// unused ones.
+// byteVocabulary returns a byte-level tokenizer of so many tokens: the bytes, one pair of them, an end of text, and for
+// the rest unused ones.
 func byteVocabulary(size int) (*newmodel.Vocabulary, error) {
 	space := string(newmodel.ByteRune(' '))
 	var tokens []string

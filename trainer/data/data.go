@@ -3,16 +3,16 @@
 //
 // Files are plain text (UTF-8), JSON lines, or a JSON array of records. A record is
 // {text}, {prompt, completion}, {messages} (also as ShareGPT's {conversations}),
-// {instruction, input, output} or {question, answer}; see [Record]. Chats are written by
+// {instruction, input, output} or {question, answer}; see record.go. Chats are written by
 // the model's own template. Everything is a function of the file, the options and the
 // seed: two loads give the same windows.
 //
 // Refused: files that are not UTF-8, tables and archives (CSV, Parquet, gzip), message
 // parts that are not text, loss weights other than 0 and 1.
 //
-//	set, err := data.Load("train.jsonl", data.Options{NCtx: 512, Tokenizer: model.Vocab(), Seed: 1, ValFraction: 0.05})
-//	for _, i := range data.Order(1, epoch, set.Train.Len()) {
-//		w := set.Train.At(i) // w.Tokens, w.Targets, w.LossMask …
+//	train, val, err := data.LoadRun(config, model.Vocab(), template)
+//	for _, i := range data.Order(config.Seed, epoch, train.Len()) {
+//		w := train.At(i) // w.Tokens, w.Targets, w.LossMask …
 //	}
 package data
 
@@ -23,17 +23,17 @@ import (
 	"finetune/chat"
 )
 
-// LongRecords says what happens to a record of more tokens than the context.
-type LongRecords uint8
+// longRecords says what happens to a record of more tokens than the context.
+type longRecords uint8
 
 const (
-	Cut  LongRecords = iota // keep its first n_ctx targets
-	Skip                    // leave it out
+	cutLong  longRecords = iota // keep its first n_ctx targets
+	skipLong                    // leave it out
 )
 
-// Options say how a file is read. The zero value of a field is its default; NCtx and
+// options say how a file is read. The zero value of a field is its default; NCtx and
 // Tokenizer have none.
-type Options struct {
+type options struct {
 	NCtx      int // tokens a window
 	Tokenizer chat.Tokenizer
 
@@ -43,19 +43,19 @@ type Options struct {
 	// clock from them, and they fall back to the date they were written with.
 	Now time.Time
 
-	Format      Format      // default: by the file's name
-	LongRecords LongRecords // records only; a plain text is cut into windows
+	Format      fileFormat  // default: by the file's name
+	LongRecords longRecords // records only; a plain text is cut into windows
 	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
 	Seed        uint64      // picks the records held out
 }
 
-// Dataset is a loaded file.
-type Dataset struct {
+// dataset is a loaded file.
+type dataset struct {
 	Train *Windows
-	Val   *Windows // the part held out; nil without Options.ValFraction
+	Val   *Windows // the part held out; nil without options.ValFraction
 }
 
-// Load reads a file into windows. Of a plain text the last ValFraction is held out, of
+// loadFile reads a file into windows. Of a plain text the last ValFraction is held out, of
 // records a choice by Seed in which equal records stay on one side.
 //
 // Errors: *fs.PathError from the file system, *FormatError for what is wrong in the file
@@ -63,7 +63,7 @@ type Dataset struct {
 // *UnsupportedError for what is not read.
 //
 // Some errors carry advice, see internal/hint.
-func Load(path string, o Options) (*Dataset, error) {
+func loadFile(path string, o options) (*dataset, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -71,18 +71,18 @@ func Load(path string, o Options) (*Dataset, error) {
 	return set, advise(err)
 }
 
-func load(path string, o Options) (*Dataset, error) {
+func load(path string, o options) (*dataset, error) {
 	format, err := formatOf(path, o.Format)
 	if err != nil {
 		return nil, err
 	}
-	if format == Text {
+	if format == formatText {
 		return loadText(path, o)
 	}
 	return loadRecords(path, o)
 }
 
-func (o Options) check() error {
+func (o options) check() error {
 	switch {
 	case o.Tokenizer == nil:
 		return fmt.Errorf("data: no tokenizer given")
@@ -94,13 +94,13 @@ func (o Options) check() error {
 	return nil
 }
 
-func loadText(path string, o Options) (*Dataset, error) {
+func loadText(path string, o options) (*dataset, error) {
 	text, err := readText(path)
 	if err != nil {
 		return nil, err
 	}
 	train, val := splitText(text, o.ValFraction)
-	set := new(Dataset)
+	set := new(dataset)
 	if set.Train, err = textWindows(path, train, o); err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func loadText(path string, o Options) (*Dataset, error) {
 	return set, nil
 }
 
-func loadRecords(path string, o Options) (*Dataset, error) {
+func loadRecords(path string, o options) (*dataset, error) {
 	records, err := encodeFile(path, o)
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func loadRecords(path string, o Options) (*Dataset, error) {
 	if err != nil {
 		return nil, &FormatError{Path: path, Msg: err.Error()}
 	}
-	set := new(Dataset)
+	set := new(dataset)
 	if set.Train, err = recordWindows(path, train, o); err != nil {
 		return nil, err
 	}
@@ -134,9 +134,9 @@ func loadRecords(path string, o Options) (*Dataset, error) {
 }
 
 // recordWindows makes the records fit the context and packs them.
-func recordWindows(path string, records []encoded, o Options) (*Windows, error) {
+func recordWindows(path string, records []encoded, o options) (*Windows, error) {
 	var stats Stats
-	var examples []Example
+	var examples []example
 	for _, r := range records {
 		examples = append(examples, stats.fit(r, o)...)
 	}
@@ -147,7 +147,7 @@ func recordWindows(path string, records []encoded, o Options) (*Windows, error) 
 	return w, nil
 }
 
-// noTrained tells where the records went.
+// noTrained says where the records went.
 func noTrained(s Stats) string {
 	return fmt.Sprintf("no trained token in %d records: %d without an answer to learn or cut before it, %d skipped as too long", s.Records, s.NoLoss, s.Skipped)
 }

@@ -15,6 +15,7 @@ var (
 	ErrNoTrained = errors.New("no trained token")
 
 	errNotText = errors.New("not text")
+	errLong    = errors.New("longer than the context")
 )
 
 // FormatError says what is wrong in a file, and where.
@@ -74,6 +75,8 @@ func advise(err error) error {
 		return hint.With(err, "write the records with the roles and the order that the model's chat template accepts")
 	case errors.Is(err, errNotText):
 		return hint.With(err, `write one JSON object a line: {"text": …}, {"prompt": …, "completion": …} or {"messages": […]}`)
+	case errors.Is(err, errLong):
+		return hint.With(err, "a longer --ctx, or a model that was trained on more tokens")
 	}
 	return err
 }

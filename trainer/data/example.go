@@ -6,15 +6,15 @@ import (
 	"finetune/chat"
 )
 
-// Example is one document as tokens: a record, a turn of a chat with all before it, or a
+// example is one document as tokens: a record, a turn of a chat with all before it, or a
 // piece of a plain text.
-type Example struct {
+type example struct {
 	Tokens   []int32
 	LossMask []bool // LossMask[i]: token i is learned, as the target behind token i-1
 }
 
 // add appends tokens that are all learned or all not.
-func (e *Example) add(train bool, tokens ...int32) {
+func (e *example) add(train bool, tokens ...int32) {
 	for _, t := range tokens {
 		e.Tokens = append(e.Tokens, t)
 		e.LossMask = append(e.LossMask, train)
@@ -22,7 +22,7 @@ func (e *Example) add(train bool, tokens ...int32) {
 }
 
 // targets counts the tokens that are learned. The first token is never a target.
-func (e Example) targets() int {
+func (e example) targets() int {
 	n := 0
 	for i := 1; i < len(e.LossMask); i++ {
 		if e.LossMask[i] {
@@ -34,7 +34,7 @@ func (e Example) targets() int {
 
 // encoded is a record as examples.
 type encoded struct {
-	examples     []Example
+	examples     []example
 	stopsAdded   int // answers that got an EOS because their template prints no end of turn
 	stopsMissing int // answers inside a chat that end without a token to stop at
 	inexact      int // answers that follow other tokens here than in an app
@@ -47,7 +47,7 @@ type encoder struct {
 	prefixes bool           // whether the vocabulary puts a space in front of a text
 }
 
-func encodeFile(path string, o Options) ([]encoded, error) {
+func encodeFile(path string, o options) ([]encoded, error) {
 	enc := encoder{tok: o.Tokenizer, prefixes: addsSpace(o.Tokenizer)}
 	if o.Template != "" {
 		var err error
@@ -56,7 +56,7 @@ func encodeFile(path string, o Options) ([]encoded, error) {
 		}
 	}
 	var all []encoded
-	for rec, err := range ReadRecords(path) {
+	for rec, err := range readRecords(path) {
 		if err != nil {
 			return nil, err
 		}
@@ -76,11 +76,11 @@ func addsSpace(tok chat.Tokenizer) bool {
 	return err == nil && len(ids) > 0 && len(tok.Piece(ids[0], false)) > 0 && tok.Piece(ids[0], false)[0] == ' '
 }
 
-func (e *encoder) record(r Record) (encoded, error) {
+func (e *encoder) record(r record) (encoded, error) {
 	switch {
-	case r.Kind == KindText:
+	case r.Kind == kindText:
 		return e.text(r.Text)
-	case r.Kind == KindCompletion, r.Kind == KindInstruction && e.template == nil:
+	case r.Kind == kindCompletion, r.Kind == kindInstruction && e.template == nil:
 		return e.completion(r.Prompt, r.Completion)
 	}
 	return e.chat(r)
@@ -90,19 +90,19 @@ func (e *encoder) record(r Record) (encoded, error) {
 // such a text ends. Names of special tokens in it count as those tokens, because records
 // are often chats that were written out beforehand.
 func (e *encoder) text(text string) (encoded, error) {
-	var x Example
+	var x example
 	if err := e.begin(&x, text, true); err != nil {
 		return encoded{}, err
 	}
 	if len(x.Tokens) > 0 && !e.tok.IsEOG(x.Tokens[len(x.Tokens)-1]) {
 		e.end(&x)
 	}
-	return encoded{examples: []Example{x}}, nil
+	return encoded{examples: []example{x}}, nil
 }
 
 // completion encodes [BOS] prompt completion EOS; the completion and its EOS are learned.
 func (e *encoder) completion(prompt, completion string) (encoded, error) {
-	var x Example
+	var x example
 	if err := e.begin(&x, prompt, false); err != nil {
 		return encoded{}, err
 	}
@@ -112,12 +112,12 @@ func (e *encoder) completion(prompt, completion string) (encoded, error) {
 	if n := len(x.Tokens); n == 0 || !x.LossMask[n-1] || !e.tok.IsEOG(x.Tokens[n-1]) {
 		e.end(&x)
 	}
-	return encoded{examples: []Example{x}}, nil
+	return encoded{examples: []example{x}}, nil
 }
 
 // begin encodes the first text of a document. It begins with one BOS if the vocabulary
 // wants one, also when the text, a rendered template for instance, brings its own.
-func (e *encoder) begin(x *Example, text string, train bool) error {
+func (e *encoder) begin(x *example, text string, train bool) error {
 	ids, err := e.tok.Tokenize(text, false, true)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func (e *encoder) begin(x *Example, text string, train bool) error {
 }
 
 // end appends a learned EOS, if the vocabulary has one.
-func (e *encoder) end(x *Example) {
+func (e *encoder) end(x *example) {
 	if eos := e.tok.EOS(); eos >= 0 {
 		x.add(true, eos)
 	}
@@ -139,7 +139,7 @@ func (e *encoder) end(x *Example) {
 
 // follow encodes text that continues a document. The border between two pieces is a border
 // between tokens, as it is in an app, where one piece is the prompt and the next is generated.
-func (e *encoder) follow(x *Example, text string, train bool) error {
+func (e *encoder) follow(x *example, text string, train bool) error {
 	ids, err := e.continuation(x.Tokens, text)
 	x.add(train, ids...)
 	return err
@@ -179,7 +179,7 @@ func (e *encoder) isSpecial(id int32) bool {
 // and with the last token that ends a turn; what the template prints behind it (a line end)
 // is not learned. An answer without such a token, from a template that prints none, gets
 // the vocabulary's EOS where the document ends with it.
-func (e *encoder) chat(r Record) (encoded, error) {
+func (e *encoder) chat(r record) (encoded, error) {
 	if e.template == nil {
 		return encoded{}, &FormatError{Msg: "chat record, but the model has no chat template", Err: chat.ErrNoTemplate}
 	}
@@ -198,8 +198,8 @@ func (e *encoder) chat(r Record) (encoded, error) {
 	return out, nil
 }
 
-func (e *encoder) sequence(pieces []chat.Piece, out *encoded) (Example, error) {
-	var x Example
+func (e *encoder) sequence(pieces []chat.Piece, out *encoded) (example, error) {
+	var x example
 	for i, p := range pieces {
 		from := len(x.Tokens)
 		err := error(nil)

@@ -85,10 +85,10 @@ func write(t testing.TB, name, text string) string {
 }
 
 // marked writes an example with its learned parts in «».
-func marked(e Example, tok chat.Tokenizer) string {
+func marked(e example, tok chat.Tokenizer) string {
 	var b strings.Builder
 	in := false
-	for _, v := range Describe(e, tok) {
+	for _, v := range describe(e, tok) {
 		if v.InLoss != in {
 			b.WriteString(map[bool]string{true: "«", false: "»"}[v.InLoss])
 			in = v.InLoss
@@ -101,9 +101,9 @@ func marked(e Example, tok chat.Tokenizer) string {
 	return b.String()
 }
 
-func mustLoad(t testing.TB, path string, o Options) *Dataset {
+func mustLoad(t testing.TB, path string, o options) *dataset {
 	t.Helper()
-	set, err := Load(path, o)
+	set, err := loadFile(path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +111,8 @@ func mustLoad(t testing.TB, path string, o Options) *Dataset {
 }
 
 // examples returns all documents of the windows.
-func examples(w *Windows) []Example {
-	var all []Example
+func examples(w *Windows) []example {
+	var all []example
 	for i := range w.Len() {
 		all = append(all, w.Examples(i)...)
 	}

@@ -8,10 +8,10 @@ import (
 )
 
 // Windows are a dataset packed to the context. They are built on demand from the tokens:
-// a token takes five bytes. Nothing is changed after Load: goroutines may share it.
+// a token takes five bytes. Nothing is changed after loadFile: goroutines may share it.
 type Windows struct {
 	nCtx     int
-	examples []Example
+	examples []example
 	windows  [][]int32 // numbers of the examples in each window
 	stats    Stats
 }
@@ -24,13 +24,13 @@ func (w *Windows) Len() int {
 	return len(w.windows)
 }
 
-// NCtx is the length of a window in tokens.
+// NCtx returns the length of a window in tokens.
 func (w *Windows) NCtx() int { return w.nCtx }
 
-// Stats are the counts of this part of the dataset.
+// Stats returns the counts of this part of the dataset.
 func (w *Windows) Stats() Stats { return w.stats }
 
-// Bytes is the memory that the dataset takes: its tokens, which windows are built from on demand.
+// Bytes returns the memory that the dataset takes: its tokens, which windows are built from on demand.
 func (w *Windows) Bytes() int64 {
 	const list = 24 // bytes of a slice's header
 	n := int64(len(w.windows)) * list
@@ -55,8 +55,8 @@ func (w *Windows) All() []Window {
 }
 
 // Examples returns the documents of window i, in order. The caller must not change them.
-func (w *Windows) Examples(i int) []Example {
-	out := make([]Example, len(w.windows[i]))
+func (w *Windows) Examples(i int) []example {
+	out := make([]example, len(w.windows[i]))
 	for j, e := range w.windows[i] {
 		out[j] = w.examples[e]
 	}
@@ -86,7 +86,7 @@ func (w *Windows) At(i int) Window {
 // pack puts examples into windows: longest first, each into the fullest window that still
 // holds it (best fit, decreasing), the earlier one of two as full. An example of k tokens takes
 // k-1 places, one for each pair of a token and its target. Every example has 2 to nCtx+1 tokens.
-func pack(examples []Example, nCtx int, stats Stats) *Windows {
+func pack(examples []example, nCtx int, stats Stats) *Windows {
 	order := make([]int32, len(examples))
 	for i := range order {
 		order[i] = int32(i)

@@ -50,9 +50,9 @@ func TestPackingLosesNothing(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		nCtx := 1 + r.IntN(150)
-		var in []Example
+		var in []example
 		for id := range int32(r.IntN(200)) {
-			e := Example{Tokens: make([]int32, 2+r.IntN(nCtx))}
+			e := example{Tokens: make([]int32, 2+r.IntN(nCtx))}
 			for j := range e.Tokens {
 				e.Tokens[j] = id
 				e.LossMask = append(e.LossMask, r.IntN(2) == 0)
@@ -81,9 +81,9 @@ func TestPackingLosesNothing(t *testing.T) {
 }
 
 func TestPackingIsTight(t *testing.T) {
-	var in []Example
+	var in []example
 	for _, places := range []int{3, 7, 5, 5, 10, 2, 8} {
-		in = append(in, Example{make([]int32, places+1), make([]bool, places+1)})
+		in = append(in, example{make([]int32, places+1), make([]bool, places+1)})
 	}
 	w := pack(in, 10, Stats{})
 	if w.Len() != 4 || w.Stats().Padding != 0 {
@@ -100,14 +100,14 @@ func TestLongRecordsAreCutOrSkipped(t *testing.T) {
 {"prompt": "a", "completion": "b"}`)
 	tok := byteTokenizer{}
 	for _, c := range []struct {
-		long LongRecords
+		long longRecords
 		want string
 		s    Stats
 	}{
-		{Cut, "[abc«def» ab«xyz</s>» ab«vwxy» a«b</s>»]", Stats{Records: 5, Cut: 3, NoLoss: 1, Examples: 4, Tokens: 17, TrainedTokens: 13, Windows: 4, Padding: 0.15}},
-		{Skip, "[ab«xyz</s>» a«b</s>»]", Stats{Records: 5, Skipped: 3, Examples: 2, Tokens: 7, TrainedTokens: 6, Windows: 2, Padding: 0.3}},
+		{cutLong, "[abc«def» ab«xyz</s>» ab«vwxy» a«b</s>»]", Stats{Records: 5, Cut: 3, NoLoss: 1, Examples: 4, Tokens: 17, TrainedTokens: 13, Windows: 4, Padding: 0.15}},
+		{skipLong, "[ab«xyz</s>» a«b</s>»]", Stats{Records: 5, Skipped: 3, Examples: 2, Tokens: 7, TrainedTokens: 6, Windows: 2, Padding: 0.3}},
 	} {
-		set := mustLoad(t, path, Options{NCtx: 5, Tokenizer: tok, LongRecords: c.long})
+		set := mustLoad(t, path, options{NCtx: 5, Tokenizer: tok, LongRecords: c.long})
 		var got []string
 		for _, e := range examples(set.Train) {
 			got = append(got, marked(e, tok))

@@ -11,35 +11,35 @@ import (
 	"finetune/chat"
 )
 
-// Kind is what a record is, which decides what of it is learned.
-type Kind uint8
+// recordKind is what a record is, which decides what of it is learned.
+type recordKind uint8
 
 const (
-	KindText       Kind = iota // {text}: one document, all of it learned
-	KindCompletion             // {prompt, completion}: the completion is learned
-	KindChat                   // {messages}: the assistant's messages are learned
-	// KindInstruction is a question and its answer, {instruction, input, output} or
+	kindText       recordKind = iota // {text}: one document, all of it learned
+	kindCompletion                   // {prompt, completion}: the completion is learned
+	kindChat                         // {messages}: the assistant's messages are learned
+	// kindInstruction is a question and its answer, {instruction, input, output} or
 	// {question, answer}: a chat of two messages where the model has a template, a prompt
 	// and a completion where it has none. The prompt is then
 	// "### Instruction:\n…\n\n### Input:\n…\n\n### Response:\n" (without an empty input) or "Question: …\nAnswer: ".
-	KindInstruction
+	kindInstruction
 )
 
-func (k Kind) String() string {
+func (k recordKind) String() string {
 	return [...]string{"text", "prompt and completion", "chat", "instruction"}[k]
 }
 
-// Record is one record of a file. Which fields are set goes by Kind; when an object fits
+// record is one record of a file. Which fields are set goes by Kind; when an object fits
 // several kinds, the first of chat, completion, instruction, text counts, and fields that
 // are not named here are ignored.
-type Record struct {
+type record struct {
 	Line       int // where it begins in the file, from 1
-	Kind       Kind
-	Text       string         // KindText
-	Prompt     string         // KindCompletion, and KindInstruction for a model without a template
+	Kind       recordKind
+	Text       string         // kindText
+	Prompt     string         // kindCompletion, and kindInstruction for a model without a template
 	Completion string         // likewise
-	Messages   []chat.Message // KindChat, and KindInstruction for a model with a template
-	Tools      any            // KindChat: the "tools" field, for the template
+	Messages   []chat.Message // kindChat, and kindInstruction for a model with a template
+	Tools      any            // kindChat: the "tools" field, for the template
 }
 
 const wantedFields = `want "text", "prompt" and "completion", "messages", "instruction" and "output", or "question" and "answer"`
@@ -56,15 +56,23 @@ func (o object) has(names ...string) bool {
 	return true
 }
 
-// parseRecord reads one JSON object. Its errors have no path and line yet.
-func parseRecord(b []byte) (Record, error) {
+// parseObject reads one JSON object. Its errors have no path and line yet.
+func parseObject(b []byte) (object, error) {
 	var o object
 	if err := json.Unmarshal(b, &o); err != nil {
 		if _, wrongKind := err.(*json.UnmarshalTypeError); wrongKind {
-			return Record{}, badf("record is %s, want a JSON object", jsonKind(b))
+			return nil, badf("record is %s, want a JSON object", jsonKind(b))
 		}
-		return Record{}, badf("%s; want one JSON object a line", jsonProblem(err))
+		return nil, badf("%s; want one JSON object a line", jsonProblem(err))
 	}
+	if o == nil {
+		return nil, badf("record is null, want a JSON object")
+	}
+	return o, nil
+}
+
+// parseRecord tells what an object is. Its errors have no path and line yet.
+func parseRecord(o object) (record, error) {
 	switch {
 	case o.has("messages"):
 		return chatRecord(o, "messages", "role", "content")
@@ -78,11 +86,9 @@ func parseRecord(b []byte) (Record, error) {
 		return questionRecord(o)
 	case o.has("text"):
 		text, err := o.text("text")
-		return Record{Kind: KindText, Text: text}, err
-	case o == nil:
-		return Record{}, badf("record is null, want a JSON object")
+		return record{Kind: kindText, Text: text}, err
 	}
-	return Record{}, badf("record has the fields %s; %s", fieldNames(o), wantedFields)
+	return record{}, badf("record has the fields %s; %s", fieldNames(o), wantedFields)
 }
 
 // fieldNames lists what a record has, cut after eight.
@@ -142,37 +148,37 @@ func jsonKind(raw []byte) string {
 }
 
 // completionRecord reads a prompt and completion, which are strings or, both, lists of messages.
-func completionRecord(o object) (Record, error) {
+func completionRecord(o object) (record, error) {
 	if jsonKind(o["prompt"]) == "an array" {
 		return completionOfMessages(o)
 	}
 	s, err := o.texts("prompt", "completion")
 	if err != nil {
-		return Record{}, err
+		return record{}, err
 	}
-	return Record{Kind: KindCompletion, Prompt: s[0], Completion: s[1]}, nil
+	return record{Kind: kindCompletion, Prompt: s[0], Completion: s[1]}, nil
 }
 
-func completionOfMessages(o object) (Record, error) {
+func completionOfMessages(o object) (record, error) {
 	prompt, err := parseMessages(o["prompt"], "role", "content")
 	if err != nil {
-		return Record{}, err
+		return record{}, err
 	}
 	for i := range prompt {
 		prompt[i].NoLoss = true
 	}
 	completion, err := parseMessages(o["completion"], "role", "content")
 	if err != nil {
-		return Record{}, err
+		return record{}, err
 	}
 	tools, err := o.tools()
-	return Record{Kind: KindChat, Messages: append(prompt, completion...), Tools: tools}, err
+	return record{Kind: kindChat, Messages: append(prompt, completion...), Tools: tools}, err
 }
 
-func instructionRecord(o object) (Record, error) {
+func instructionRecord(o object) (record, error) {
 	s, err := o.texts("instruction", "input", "output")
 	if err != nil {
-		return Record{}, err
+		return record{}, err
 	}
 	question := s[0]
 	prompt := "### Instruction:\n" + s[0] + "\n\n"
@@ -183,28 +189,28 @@ func instructionRecord(o object) (Record, error) {
 	return instruction(question, prompt+"### Response:\n", s[2]), nil
 }
 
-func questionRecord(o object) (Record, error) {
+func questionRecord(o object) (record, error) {
 	s, err := o.texts("question", "answer")
 	if err != nil {
-		return Record{}, err
+		return record{}, err
 	}
 	return instruction(s[0], "Question: "+s[0]+"\nAnswer: ", s[1]), nil
 }
 
-func instruction(question, prompt, answer string) Record {
-	return Record{
-		Kind: KindInstruction, Prompt: prompt, Completion: answer,
+func instruction(question, prompt, answer string) record {
+	return record{
+		Kind: kindInstruction, Prompt: prompt, Completion: answer,
 		Messages: []chat.Message{{Role: "user", Content: question}, {Role: "assistant", Content: answer}},
 	}
 }
 
-func chatRecord(o object, list, role, content string) (Record, error) {
+func chatRecord(o object, list, role, content string) (record, error) {
 	messages, err := parseMessages(o[list], role, content)
 	if err != nil {
-		return Record{}, err
+		return record{}, err
 	}
 	tools, err := o.tools()
-	return Record{Kind: KindChat, Messages: messages, Tools: tools}, err
+	return record{Kind: kindChat, Messages: messages, Tools: tools}, err
 }
 
 func (o object) tools() (any, error) {

@@ -26,7 +26,11 @@ func TestRecordKinds(t *testing.T) {
 			`{"Kind":3,"Prompt":"Question: q\nAnswer: ","Completion":"a","Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"a"}]}`},
 		{`{"text": "t", "question": "not alone"}`, `{"Kind":0,"Text":"t"}`},
 	} {
-		got, err := parseRecord([]byte(c.json))
+		o, err := parseObject([]byte(c.json))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := parseRecord(o)
 		if err != nil {
 			t.Errorf("parseRecord(%s) = %v, want %s", c.json, err, c.want)
 			continue
@@ -38,7 +42,7 @@ func TestRecordKinds(t *testing.T) {
 }
 
 // compact writes a record as JSON without its empty fields.
-func compact(t *testing.T, r Record) string {
+func compact(t *testing.T, r record) string {
 	type message struct {
 		Role, Content string
 		NoLoss        bool `json:",omitempty"`
@@ -48,7 +52,7 @@ func compact(t *testing.T, r Record) string {
 		m = append(m, message{x.Role, x.Content, x.NoLoss})
 	}
 	b, err := json.Marshal(struct {
-		Kind       Kind
+		Kind       recordKind
 		Text       string    `json:",omitempty"`
 		Prompt     string    `json:",omitempty"`
 		Completion string    `json:",omitempty"`
@@ -91,7 +95,7 @@ func TestBadFilesGetOneClearLine(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := write(t, c.file, c.text)
-			set, err := Load(path, Options{NCtx: 8, Tokenizer: byteTokenizer{}})
+			set, err := loadFile(path, options{NCtx: 8, Tokenizer: byteTokenizer{}})
 			if err == nil {
 				t.Fatalf("Load(%q) gave %d windows, want the error %s", c.text, set.Train.Len(), c.want)
 			}
@@ -104,7 +108,7 @@ func TestBadFilesGetOneClearLine(t *testing.T) {
 
 func TestErrorsAreToldApart(t *testing.T) {
 	load := func(name, text string) error {
-		_, err := Load(write(t, name, text), Options{NCtx: 8, Tokenizer: byteTokenizer{addBOS: true}})
+		_, err := loadFile(write(t, name, text), options{NCtx: 8, Tokenizer: byteTokenizer{addBOS: true}})
 		return err
 	}
 	ofChat := load("a.jsonl", `{"messages": [{"role": "user", "content": "x"}]}`)
@@ -120,7 +124,7 @@ func TestErrorsAreToldApart(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", c.name, c.err, c.want)
 		}
 	}
-	if _, err := Load("nowhere.txt", Options{NCtx: 8, Tokenizer: byteTokenizer{}}); !strings.Contains(err.Error(), "nowhere.txt") {
+	if _, err := loadFile("nowhere.txt", options{NCtx: 8, Tokenizer: byteTokenizer{}}); !strings.Contains(err.Error(), "nowhere.txt") {
 		t.Errorf("missing file: got %v, want the file system's error with the path", err)
 	}
 	if len(hint.Of(ofChat)) == 0 {
@@ -130,7 +134,7 @@ func TestErrorsAreToldApart(t *testing.T) {
 
 func TestLongLinesAreRefused(t *testing.T) {
 	path := write(t, "a.jsonl", `{"text": "`+strings.Repeat("x", maxRecord)+`"}`)
-	_, err := Load(path, Options{NCtx: 8, Tokenizer: byteTokenizer{}})
+	_, err := loadFile(path, options{NCtx: 8, Tokenizer: byteTokenizer{}})
 	if err == nil || !strings.Contains(err.Error(), "line 1: more than 16 MiB without a line end") {
 		t.Errorf("Load of a line over the limit = %v, want an error that says so", err)
 	}
@@ -139,7 +143,7 @@ func TestLongLinesAreRefused(t *testing.T) {
 func TestByteOrderMarkAndLineEnds(t *testing.T) {
 	for _, text := range []string{"\ufeff{\"text\": \"a\"}\r\n\r\n{\"text\": \"b\"}", "\ufeff[{\"text\": \"a\"},\r\n {\"text\": \"b\"}]"} {
 		var got []string
-		for r, err := range ReadRecords(write(t, "a.jsonl", text)) {
+		for r, err := range readRecords(write(t, "a.jsonl", text)) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +168,7 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := write(t, "a.jsonl", string(b))
 		for _, tok := range []byteTokenizer{{addBOS: true}, {space: true}} {
-			set, err := Load(path, Options{NCtx: 5, Tokenizer: tok, Template: chatML, ValFraction: 0.3})
+			set, err := loadFile(path, options{NCtx: 5, Tokenizer: tok, Template: chatML, ValFraction: 0.3})
 			if err != nil {
 				if !strings.HasPrefix(err.Error(), "data: ") || strings.Contains(err.Error(), "\n") {
 					t.Fatalf("error %q, want one line that begins with data:", err)

@@ -6,23 +6,25 @@ import (
 )
 
 // LoadRun reads the data of a run: what it trains on, and what it holds out, a file of its own or a fraction; val is nil
-// for neither. template is the source of the model's chat template, "" if it has none. Errors are as Load's.
+// for neither. template is the source of the model's chat template, "" if it has none. Errors are
+// *fs.PathError, *FormatError (ErrEmpty, ErrNoTrained and chat.ErrNoTemplate are told apart by errors.Is) and
+// *UnsupportedError, some with a hint.
 func LoadRun(c run.Config, tok chat.Tokenizer, template string) (train, val *Windows, err error) {
-	o := Options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed}
+	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed}
 	if c.LongRecords == "skip" {
-		o.LongRecords = Skip
+		o.LongRecords = skipLong
 	}
 	if c.Val == "" {
 		o.ValFraction = c.ValFraction
 	}
-	set, err := Load(c.Data, o)
+	set, err := loadFile(c.Data, o)
 	if err != nil {
 		return nil, nil, err
 	}
 	if c.Val == "" {
 		return set.Train, set.Val, nil
 	}
-	held, err := Load(c.Val, o)
+	held, err := loadFile(c.Val, o)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,13 +15,13 @@ import (
 	"unicode/utf8"
 )
 
-// Format is how a file holds its text.
-type Format uint8
+// fileFormat is how a file holds its text.
+type fileFormat uint8
 
 const (
-	Auto    Format = iota // by the name: .jsonl, .ndjson and .json are Records, others Text
-	Text                  // one plain text
-	Records               // one JSON object a line, or one JSON array of objects
+	formatAuto    fileFormat = iota // by the name: .jsonl, .ndjson and .json are records, others text
+	formatText                      // one plain text
+	formatRecords                   // one JSON object a line, or one JSON array of objects
 )
 
 const (
@@ -32,18 +32,18 @@ const (
 // notText are names of files that would read as nonsense.
 var notText = []string{".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".pdf", ".docx", ".gguf"}
 
-func formatOf(path string, f Format) (Format, error) {
-	if f != Auto {
+func formatOf(path string, f fileFormat) (fileFormat, error) {
+	if f != formatAuto {
 		return f, nil
 	}
 	ext := strings.ToLower(filepath.Ext(path))
 	switch {
 	case ext == ".jsonl" || ext == ".ndjson" || ext == ".json":
-		return Records, nil
+		return formatRecords, nil
 	case slices.Contains(notText, ext):
-		return Auto, &UnsupportedError{Path: path, Msg: ext + " is not read, want plain text, .jsonl or .json", Err: errNotText}
+		return formatAuto, &UnsupportedError{Path: path, Msg: ext + " is not read, want plain text, .jsonl or .json", Err: errNotText}
 	}
-	return Text, nil
+	return formatText, nil
 }
 
 var byteOrderMark = []byte("\ufeff")
@@ -92,21 +92,31 @@ func badUTF8(b []byte) int {
 	}
 }
 
-// ReadRecords yields the records of a file in order, and stops behind the first error, which
+// readRecords yields the records of a file in order, and stops behind the first error, which
 // names path and line. Lines of JSON are streamed, at most 16 MiB each; blank ones are
 // skipped. A JSON array is read whole.
-func ReadRecords(path string) iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
+func readRecords(path string) iter.Seq2[record, error] {
+	return readObjects(path, func(o object, line int) (record, error) {
+		rec, err := parseRecord(o)
+		rec.Line = line
+		return rec, err
+	})
+}
+
+// readObjects yields what parse makes of each JSON object of a file, as readRecords.
+func readObjects[T any](path string, parse func(o object, line int) (T, error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
 		f, err := os.Open(path)
 		if err != nil {
-			yield(Record{}, err)
+			yield(none, err)
 			return
 		}
 		defer f.Close()
 		r := bufio.NewReaderSize(f, 1<<16)
 		isArray, err := beginsArray(r)
 		if err != nil {
-			yield(Record{}, err)
+			yield(none, err)
 			return
 		}
 		next := lines(path, r)
@@ -115,21 +125,24 @@ func ReadRecords(path string) iter.Seq2[Record, error] {
 		}
 		n := 0
 		for raw, err := range next {
-			var rec Record
+			var o object
+			var x T
 			if err == nil {
-				rec, err = parseRecord(raw.json)
-				rec.Line = raw.line
+				o, err = parseObject(raw.json)
+			}
+			if err == nil {
+				x, err = parse(o, raw.line)
 			}
 			if err != nil {
-				yield(Record{}, locate(err, path, raw.line))
+				yield(none, locate(err, path, raw.line))
 				return
 			}
-			if n++; !yield(rec, nil) {
+			if n++; !yield(x, nil) {
 				return
 			}
 		}
 		if n == 0 {
-			yield(Record{}, &FormatError{Path: path, Msg: "no record in the file", Err: ErrEmpty})
+			yield(none, &FormatError{Path: path, Msg: "no record in the file", Err: ErrEmpty})
 		}
 	}
 }
@@ -261,7 +274,8 @@ func elements(path string) iter.Seq2[rawRecord, error] {
 	}
 }
 
-// jsonProblem is encoding/json's message in words for someone who looks at the file.
+// jsonProblem returns encoding/json's message in words for someone who looks at the
+// file.
 func jsonProblem(err error) string {
 	if err == io.EOF || err == io.ErrUnexpectedEOF || strings.Contains(err.Error(), "unexpected end") {
 		return "JSON ends too early"

@@ -23,7 +23,7 @@ func TestHeldOutRecordsAreNeverTrained(t *testing.T) {
 	path := write(t, "a.jsonl", letters(200))
 	tok := byteTokenizer{addBOS: true}
 	for seed := range uint64(20) {
-		set := mustLoad(t, path, Options{NCtx: 64, Tokenizer: tok, ValFraction: 0.2, Seed: seed})
+		set := mustLoad(t, path, options{NCtx: 64, Tokenizer: tok, ValFraction: 0.2, Seed: seed})
 		trained := map[string]bool{}
 		for _, e := range examples(set.Train) {
 			trained[marked(e, tok)] = true
@@ -44,7 +44,7 @@ func TestSplitFollowsTheSeed(t *testing.T) {
 	path := write(t, "a.jsonl", letters(60))
 	tok := byteTokenizer{}
 	held := func(seed uint64) string {
-		set := mustLoad(t, path, Options{NCtx: 64, Tokenizer: tok, ValFraction: 0.1, Seed: seed})
+		set := mustLoad(t, path, options{NCtx: 64, Tokenizer: tok, ValFraction: 0.1, Seed: seed})
 		var s []string
 		for _, e := range examples(set.Val) {
 			s = append(s, marked(e, tok))
@@ -61,7 +61,7 @@ func TestSplitFollowsTheSeed(t *testing.T) {
 
 func TestOneRecordCannotBeSplit(t *testing.T) {
 	path := write(t, "a.jsonl", `{"text": "same"}`+"\n"+`{"text": "same"}`)
-	_, err := Load(path, Options{NCtx: 8, Tokenizer: byteTokenizer{}, ValFraction: 0.5})
+	_, err := loadFile(path, options{NCtx: 8, Tokenizer: byteTokenizer{}, ValFraction: 0.5})
 	if err == nil || !strings.Contains(err.Error(), "1 distinct record, want at least 2 to hold one out") {
 		t.Errorf("Load = %v, want a refusal", err)
 	}

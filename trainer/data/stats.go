@@ -6,7 +6,7 @@ import "fmt"
 type Stats struct {
 	Records int // read from the file; a plain text is one
 	Cut     int // records of which the end did not fit the context
-	Skipped int // records left out because they did not fit (Options.LongRecords)
+	Skipped int // records left out because they did not fit (options.LongRecords)
 	NoLoss  int // records left out because nothing in them is learned, or nothing that is left after the cut
 
 	StopsAdded   int // answers that got an EOS, because the chat template prints no end of turn
@@ -22,18 +22,18 @@ type Stats struct {
 
 // fit counts a record and returns those of its examples that are trained on, none longer
 // than the context.
-func (s *Stats) fit(r encoded, o Options) []Example {
+func (s *Stats) fit(r encoded, o options) []example {
 	s.Records++
-	var kept []Example
+	var kept []example
 	cut, skipped := false, false
 	for _, e := range r.examples {
 		if len(e.Tokens)-1 > o.NCtx {
-			if o.LongRecords == Skip {
+			if o.LongRecords == skipLong {
 				skipped = true
 				continue
 			}
 			cut = true
-			e = Example{e.Tokens[:o.NCtx+1], e.LossMask[:o.NCtx+1]}
+			e = example{e.Tokens[:o.NCtx+1], e.LossMask[:o.NCtx+1]}
 		}
 		if e.targets() > 0 {
 			kept = append(kept, e)

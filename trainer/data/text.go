@@ -12,7 +12,7 @@ import (
 //
 // and one without inputs t0 … t(n-1), targets t1 … tn, the next window beginning at tn. Either
 // way every token is a target once (but for t0 without a BOS). The last window is padded.
-func textWindows(path, text string, o Options) (*Windows, error) {
+func textWindows(path, text string, o options) (*Windows, error) {
 	if text == "" {
 		return nil, &FormatError{Path: path, Msg: "no text", Err: ErrEmpty}
 	}
@@ -27,22 +27,22 @@ func textWindows(path, text string, o Options) (*Windows, error) {
 	return w, nil
 }
 
-func cutText(ids []int32, o Options) []Example {
+func cutText(ids []int32, o options) []example {
 	learned := make([]bool, o.NCtx+1) // shared by all pieces
 	for i := range learned {
 		learned[i] = true
 	}
-	var pieces []Example
+	var pieces []example
 	if bos := o.Tokenizer.BOS(); o.Tokenizer.AddBOS() && bos >= 0 {
 		for at := 0; at < len(ids); at += o.NCtx {
 			tokens := append([]int32{bos}, ids[at:min(at+o.NCtx, len(ids))]...)
-			pieces = append(pieces, Example{tokens, learned[:len(tokens)]})
+			pieces = append(pieces, example{tokens, learned[:len(tokens)]})
 		}
 		return pieces
 	}
 	for at := 0; at+1 < len(ids); at += o.NCtx {
 		tokens := ids[at:min(at+o.NCtx+1, len(ids))]
-		pieces = append(pieces, Example{tokens, learned[:len(tokens)]})
+		pieces = append(pieces, example{tokens, learned[:len(tokens)]})
 	}
 	return pieces
 }
@@ -70,7 +70,7 @@ func splitText(text string, fraction float64) (train, val string) {
 	return text[:at], text[at:]
 }
 
-// byteOffset is where character n of s begins.
+// byteOffset returns where character n of s begins.
 func byteOffset(s string, n int) int {
 	for i := range s {
 		if n == 0 {

@@ -12,7 +12,7 @@ func TestEveryTokenOfATextIsPredictedOnce(t *testing.T) {
 	text := strings.Repeat("a long way to go, é\n", 13)
 	for _, tok := range []byteTokenizer{{addBOS: true}, {}} {
 		for _, nCtx := range []int{1, 7, 64, 1000} {
-			w := mustLoad(t, write(t, "a.txt", text), Options{NCtx: nCtx, Tokenizer: tok}).Train
+			w := mustLoad(t, write(t, "a.txt", text), options{NCtx: nCtx, Tokenizer: tok}).Train
 			checkPacking(t, w)
 			var predicted []byte
 			for i := range w.Len() {
@@ -38,7 +38,7 @@ func TestEveryTokenOfATextIsPredictedOnce(t *testing.T) {
 }
 
 func TestNamesOfSpecialTokensInATextAreText(t *testing.T) {
-	w := mustLoad(t, write(t, "a.txt", "x<|im_end|>"), Options{NCtx: 20, Tokenizer: byteTokenizer{addBOS: true}}).Train
+	w := mustLoad(t, write(t, "a.txt", "x<|im_end|>"), options{NCtx: 20, Tokenizer: byteTokenizer{addBOS: true}}).Train
 	if s := w.Stats(); s.TrainedTokens != len("x<|im_end|>") {
 		t.Errorf("%d trained tokens, want one a byte", s.TrainedTokens)
 	}
@@ -71,7 +71,7 @@ func TestLastTenthOfARealTextIsHeldOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		set := mustLoad(t, path, Options{NCtx: 128, Tokenizer: byteTokenizer{addBOS: true}, ValFraction: 0.1})
+		set := mustLoad(t, path, options{NCtx: 128, Tokenizer: byteTokenizer{addBOS: true}, ValFraction: 0.1})
 		size, longest := int(info.Size()), 700 // bytes, of the text and of its longest line
 		train, val := set.Train.Stats().TrainedTokens, set.Val.Stats().TrainedTokens
 		if train+val != size || val < size/10 || val > size/10+longest {

@@ -1,6 +1,6 @@
 //go:build cgo
 
-package data_test
+package data
 
 import (
 	"math"
@@ -14,7 +14,6 @@ import (
 	"finetune/chat"
 	"finetune/internal/need"
 	"finetune/internal/testmodel"
-	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
@@ -110,7 +109,7 @@ func chatTokensAreSent(t *testing.T, model string) {
 	if err := os.WriteFile(path, []byte(`{"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Over there."}]}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	set, err := data.Load(path, data.Options{NCtx: 64, Tokenizer: v, Template: source})
+	set, err := loadFile(path, options{NCtx: 64, Tokenizer: v, Template: source})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +155,7 @@ func TestCompletionsContinueTheirPrompt(t *testing.T) {
 	}
 	check := func(t *testing.T, model string) {
 		v := openVocab(t, model).Vocab()
-		set, err := data.Load(path, data.Options{NCtx: 32, Tokenizer: v})
+		set, err := loadFile(path, options{NCtx: 32, Tokenizer: v})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -207,7 +206,7 @@ func textIsPredictedWhole(t *testing.T, model, path string) {
 	if !v.AddBOS() {
 		ids = ids[1:] // nothing comes before the first
 	}
-	set, err := data.Load(path, data.Options{NCtx: 128, Tokenizer: v})
+	set, err := loadFile(path, options{NCtx: 128, Tokenizer: v})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ type Window struct {
 	LossMask []float32 // 1 where the target is learned, else 0
 }
 
-// Blank is a window of padding only, to fill a batch.
+// Blank returns a window of padding only, to fill a batch.
 func Blank(nCtx int) Window {
 	w := newWindow(nCtx)
 	w.pad(0, 0)

@@ -12,7 +12,7 @@ type body struct {
 	hidden     ggml.Tensor          // [n_embd, N]
 	seed       ggml.Tensor          // [n_embd, N], dL/d(hidden)
 	reached    map[ggml.Tensor]bool // trainable leaves that a gradient reaches
-	recompute  Recompute            // that it was made with
+	recompute  recomputeLevel       // that it was made with
 	segments   int                  // of the forward pass, see segment
 
 	statistics *statistics // nil where none are gathered
@@ -26,7 +26,7 @@ type bodySpec struct {
 	trained     trainedSet
 	nodes       []ggml.Tensor // traced, up to the head
 	hidden      ggml.Tensor   // the traced hidden state
-	recompute   Recompute
+	recompute   recomputeLevel
 	statistics  map[string]ggml.Tensor // leaves of the activation statistics, by name
 	forwardOnly bool                   // no backward pass
 }
@@ -73,7 +73,7 @@ func newBody(spec bodySpec) (_ *body, err error) {
 
 // sweep adds the derivatives to the graph. Each gradient of a trainable leaf is appended as soon as it is known, so that
 // the memory of what only it needs is free for the nodes after it.
-func (b *body) sweep(r *rewriter, recompute Recompute) error {
+func (b *body) sweep(r *rewriter, recompute recomputeLevel) error {
 	ne := b.hidden.NE()
 	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}, statistics: b.statistics}

@@ -31,6 +31,7 @@ type Engine struct {
 	leaves           *ggml.Context // tensors of the trainable parameters and of their gradients
 	leafMemory       *ggml.Buffer  // theirs
 	params           []param
+	lessChange       float32 // 1 − the share of ΔW that counts
 	constants        []constant
 	statisticsLeaves map[string]ggml.Tensor // activation statistics by name, see Statistics
 	tokens           int64                  // that the statistics are over
@@ -39,7 +40,7 @@ type Engine struct {
 	head  *head
 
 	trace    *trace // until Allocate
-	make     func(Recompute) (*body, error)
+	make     func(recomputeLevel) (*body, error)
 	keepAll  bool  // no node may share memory: the body stays as it is
 	canPage  bool  // the weights are mapped from their file and can be paged out
 	resident int64 // most bytes of weights in memory at once; 0 = all of them
@@ -56,6 +57,7 @@ type Engine struct {
 type param struct {
 	name  string
 	ne    []int64
+	warms bool        // a warm-up of the change is one of this factor
 	data  []float32   // the caller's
 	leaf  ggml.Tensor // F32 [ne]
 	total ggml.Tensor // F32 [ne], the gradient, summed over the calls of Step since Reset
@@ -78,14 +80,12 @@ type Master struct {
 type Options struct {
 	Shape   Shape
 	Threads int
-	// Recompute says how much the backward pass computes again instead of finding it in memory, at least.
-	Recompute Recompute
-	// Limit is the most work memory in bytes, as for FitMemory; 0 = no limit.
-	Limit int64
-	// KeepAll gives every node memory of its own, never reused or written in place: for tests, which compare both.
-	KeepAll bool
-	// Reference builds the graph of ggml's own operations instead of our kernels: the kernels' oracle.
-	Reference bool
+	// recompute says how much the backward pass computes again instead of finding it in memory, at least.
+	recompute recomputeLevel
+	// keepAll gives every node memory of its own, never reused or written in place: for tests, which compare both.
+	keepAll bool
+	// reference builds the graph of ggml's own operations instead of our kernels: the kernels' oracle.
+	reference bool
 	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
 	// ForwardOnly leaves out the backward pass: only Hidden may be called, and only its memory is taken.
@@ -94,35 +94,6 @@ type Options struct {
 	// a teacher's probabilities. HardLabelWeight, 0 to 1, is the part of the loss that the windows' own targets get.
 	Teacher         bool
 	HardLabelWeight float32
-}
-
-// New makes an Engine that is ready to compute: Prepare, FitMemory if there is a limit, Allocate.
-func New(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, error) {
-	e, err := Prepare(model, weights, o)
-	return e.ready(o, err)
-}
-
-// NewFull does what New does, with PrepareFull.
-func NewFull(model *llama.Model, masters []Master, o Options) (*Engine, error) {
-	e, err := PrepareFull(model, masters, o)
-	return e.ready(o, err)
-}
-
-// ready fits a prepared engine to the limit and allocates it; on an error it closes it.
-func (e *Engine) ready(o Options, err error) (*Engine, error) {
-	if err != nil {
-		return nil, err
-	}
-	if o.Limit > 0 {
-		err = e.FitMemory(o.Limit)
-	}
-	if err == nil {
-		err = e.Allocate()
-	}
-	if err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return e, nil
 }
 
 // Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
@@ -135,9 +106,9 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 	for _, w := range weights {
 		nIn, nOut := w.Factors.Shape()
 		targets = append(targets, target{w.Name, nIn, nOut})
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
-			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data})
+			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data, warms: m.Warms})
 		}
 		for _, data := range constantsOf(w.Factors) {
 			fixed = append(fixed, constant{data: data})
@@ -162,7 +133,7 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.Reference}, params: params, constants: fixed}
+	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference}, params: params, constants: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -215,7 +186,7 @@ func (e *Engine) linears(weights []adapter.Weight) map[string]linear {
 	linears, params, fixed := map[string]linear{}, e.params, e.constants
 	for _, w := range weights {
 		var mats, vectors []ggml.Tensor
-		for range w.Factors.Mats() {
+		for range w.Factors.Matrices() {
 			mats, params = append(mats, params[0].leaf), params[1:]
 		}
 		for range constantsOf(w.Factors) {
@@ -247,18 +218,18 @@ func (e *Engine) build(set trainedSet, o Options) (err error) {
 		return err
 	}
 	hidden := nodes[split].Src(1)
-	e.head, err = newHead(e.backend, headSpec{arch: arch, ops: e.ops, trained: set, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.Tokens(), options: o})
+	e.head, err = newHead(e.backend, headSpec{arch: arch, ops: e.ops, trained: set, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.tokens(), options: o})
 	if err != nil {
 		return err
 	}
-	e.make = func(r Recompute) (*body, error) {
+	e.make = func(r recomputeLevel) (*body, error) {
 		return newBody(bodySpec{arch: arch, shape: e.shape, ops: e.ops, trained: set, nodes: nodes[:split], hidden: hidden,
 			recompute: r, statistics: e.statisticsLeaves, forwardOnly: o.ForwardOnly})
 	}
-	if e.body, err = e.make(o.Recompute); err != nil {
+	if e.body, err = e.make(o.recompute); err != nil {
 		return err
 	}
-	if e.keepAll = o.KeepAll; e.keepAll {
+	if e.keepAll = o.keepAll; e.keepAll {
 		e.keepEveryNode()
 	}
 	e.canPage = e.model.DropFiles(e.allWeights())
@@ -276,7 +247,7 @@ func (e *Engine) Allocate() (err error) {
 	if err := e.head.allocate(e.backend); err != nil {
 		return err
 	}
-	e.targets, e.weights = make([]int32, e.shape.Tokens()), make([]float32, e.shape.Tokens())
+	e.targets, e.weights = make([]int32, e.shape.tokens()), make([]float32, e.shape.tokens())
 	e.Upload()
 	e.Reset()
 	for _, c := range e.constants {
@@ -336,8 +307,20 @@ func (e *Engine) SetThreads(n int) { e.backend.SetThreads(n) }
 func (e *Engine) Upload() {
 	for _, p := range e.params {
 		p.leaf.SetFloats(p.data)
+		if p.warms && e.lessChange > 0 {
+			share := 1 - e.lessChange
+			values := p.leaf.Floats()
+			for i := range values {
+				values[i] *= share
+			}
+		}
 	}
 }
+
+// SetChangeShare multiplies every ΔW by a share from 0 to 1 from the next Upload on, by way of a factor that ΔW is
+// proportional to: ReLU(f·M) = f·ReLU(M) for f ≥ 0. The gradient of that factor becomes the one by what the graph reads:
+// with y = f·x it is dL/dy, and f times that by x.
+func (e *Engine) SetChangeShare(share float32) { e.lessChange = 1 - share }
 
 // Gradient is the gradient of one trainable tensor, summed over the calls of Step since the last Reset.
 type Gradient struct {
@@ -466,27 +449,4 @@ func (e *Engine) load(windows []data.Window) error {
 		}
 	}
 	return nil
-}
-
-// Logits computes the logits [V, N] of every position of the windows: for tests.
-func (e *Engine) Logits(windows []data.Window) ([]float32, error) {
-	hidden, err := e.Hidden(windows)
-	if err != nil {
-		return nil, err
-	}
-	var logits []float32
-	in := headInput{hidden: hidden, targets: make([]int32, e.shape.Tokens()), weights: make([]float32, e.shape.Tokens())}
-	for row := 0; row < e.shape.Tokens(); row += e.head.rows {
-		var chunk []int
-		for i := row; i < min(row+e.head.rows, e.shape.Tokens()); i++ {
-			chunk = append(chunk, i)
-		}
-		e.head.load(in, chunk)
-		if err := e.backend.Compute(e.head.scores); err != nil {
-			return nil, err
-		}
-		vocab := int(e.head.logits.NE()[0])
-		logits = append(logits, e.head.logits.Floats()[:vocab*len(chunk)]...)
-	}
-	return logits, nil
 }

@@ -22,7 +22,7 @@ func TestLogitsEqualLlamaDecode(t *testing.T) {
 			m := loadModel(t, path)
 			ws := windows(shape, m.Vocab().NTokens())
 			e := newEngine(t, m, nil, Options{Shape: shape})
-			got, err := e.Logits(ws)
+			got, err := e.logits(ws)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -48,7 +48,7 @@ func checkLogits(t *testing.T, arch, path string) {
 	shape := Shape{Ctx: 24, Seqs: 2}
 	m := loadModel(t, path)
 	ws := windows(shape, m.Vocab().NTokens())
-	got, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).Logits(ws)
+	got, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).logits(ws)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,12 +63,12 @@ func TestFreshAdapterChangesNoLogit(t *testing.T) {
 		m := loadModel(t, path)
 		shape := Shape{Ctx: 32, Seqs: 2}
 		ws := windows(shape, m.Vocab().NTokens())
-		want, err := newEngine(t, m, nil, Options{Shape: shape}).Logits(ws)
+		want, err := newEngine(t, m, nil, Options{Shape: shape}).logits(ws)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, method := range formulas {
-			got, err := newEngine(t, m, allLinear(t, path, method, 8), Options{Shape: shape}).Logits(ws)
+			got, err := newEngine(t, m, allLinear(t, path, method, 8), Options{Shape: shape}).logits(ws)
 			if err != nil {
 				t.Fatal(err)
 			}

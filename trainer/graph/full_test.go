@@ -36,7 +36,7 @@ func readMasters(t *testing.T, path string) (masters []Master) {
 
 func newFull(t *testing.T, m *llama.Model, masters []Master, o Options) *Engine {
 	t.Helper()
-	e, err := NewFull(m, masters, o)
+	e, err := newFullReady(m, masters, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func checkWhole(t *testing.T, path string, keepAll, reference bool) {
 	t.Helper()
 	m := loadModel(t, path)
 	shape := Shape{Ctx: 16, Seqs: 2}
-	e := newFull(t, m, readMasters(t, path), Options{Shape: shape, Threads: 1, KeepAll: keepAll, Reference: reference})
+	e := newFull(t, m, readMasters(t, path), Options{Shape: shape, Threads: 1, keepAll: keepAll, reference: reference})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}
@@ -97,11 +97,11 @@ func TestFreshMastersChangeNoLogit(t *testing.T) {
 			path := testmodel.Path(t, testmodel.Spec{Arch: arch, Ctx: 32, Type: typ})
 			m := loadModel(t, path)
 			ws := windows(shape, m.Vocab().NTokens())
-			want, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).Logits(ws)
+			want, err := newEngine(t, m, nil, Options{Shape: shape, Threads: 1}).logits(ws)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := newFull(t, m, readMasters(t, path), Options{Shape: shape, Threads: 1}).Logits(ws)
+			got, err := newFull(t, m, readMasters(t, path), Options{Shape: shape, Threads: 1}).logits(ws)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -133,8 +133,8 @@ func wholeByKernelsEqualsReference(t *testing.T, path string) {
 		}
 		return loss, e.Gradients()
 	}
-	wantLoss, want := run(Options{Reference: true})
-	for _, o := range []Options{{}, {Threads: 2}, {Recompute: RecomputeNothing}, {Recompute: 3}, {Recompute: RecomputeAll}} {
+	wantLoss, want := run(Options{reference: true})
+	for _, o := range []Options{{}, {Threads: 2}, {recompute: recomputeNothing}, {recompute: 3}, {recompute: recomputeAll}} {
 		loss, got := run(o)
 		if !near.Enough(loss, wantLoss, kernelTolerance*wantLoss) {
 			t.Errorf("%+v: loss %v, reference %v", o, loss, wantLoss)

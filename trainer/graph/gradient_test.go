@@ -24,7 +24,7 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
 	// One thread: the graphs are small and computed hundreds of times, waiting for another thread takes longer.
-	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, KeepAll: keepAll})
+	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, keepAll: keepAll})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}
@@ -113,7 +113,7 @@ func termEqualsPlainGo(t *testing.T, method adapter.Method, native bool) {
 	wantDX, wantGrads := adapter.Backward(f, mat(nIn, nOut, w), mat(nIn, tokens, x), mat(nOut, tokens, dy))
 	compare(t, what+" dx", dx, wantDX.Data)
 	for i, g := range wantGrads {
-		compare(t, what+" d"+f.Mats()[i].Suffix, grads[i], g.Data)
+		compare(t, what+" d"+f.Matrices()[i].Suffix, grads[i], g.Data)
 	}
 }
 
@@ -147,7 +147,7 @@ func runTerm(t *testing.T, with opSet, f adapter.Factors, w, x, dy []float32, to
 	lw, lx, ldy := leaf(w, int64(nIn), int64(nOut)), leaf(x, int64(nIn), int64(tokens)), leaf(dy, int64(nOut), int64(tokens))
 	var mats, vectors, out []ggml.Tensor
 	what := trainedSet{totals: map[ggml.Tensor]ggml.Tensor{}}
-	for _, m := range f.Mats() {
+	for _, m := range f.Matrices() {
 		ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
 		mats = append(mats, leaf(m.Mat.Data, ne...))
 		what.totals[mats[len(mats)-1]] = leaf(make([]float32, len(m.Mat.Data)), ne...)

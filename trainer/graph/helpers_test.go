@@ -99,7 +99,7 @@ func bind(t *testing.T, w adapter.Weight, values []float32) {
 // disturb adds noise to all factors, to B too, so that no gradient is zero by construction.
 func disturb(weights []adapter.Weight) {
 	for _, w := range weights {
-		for _, m := range w.Factors.Mats() {
+		for _, m := range w.Factors.Matrices() {
 			for i := range m.Mat.Data {
 				m.Mat.Data[i] += float32(math.Sin(float64(i)*12.9898+float64(len(w.Name)))) * 0.1
 			}
@@ -139,7 +139,7 @@ func newEngine(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options
 	if o.Threads == 0 {
 		o.Threads = 1 // threads of ggml spin, which is slow where the machine is shared
 	}
-	e, err := New(m, weights, o)
+	e, err := newReady(m, weights, o)
 	if err != nil {
 		t.Fatal(err)
 	}

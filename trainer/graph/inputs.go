@@ -47,7 +47,7 @@ func (in *input) fill(shape Shape, windows []data.Window) {
 // fillPositions writes the positions of the windows into the leaf [N·k], one block of N for each axis of the rotation. A
 // block that was all zero in the trace (the last axis of M-RoPE on text) stays zero.
 func (in *input) fillPositions(shape Shape, windows []data.Window) {
-	ints, n := in.leaf.Ints(), shape.Tokens()
+	ints, n := in.leaf.Ints(), shape.tokens()
 	for block := 0; block < len(ints); block += n {
 		moves := shape.Ctx == 1 || in.ints[block+1] != 0
 		for s, w := range windows {

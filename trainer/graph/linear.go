@@ -12,7 +12,7 @@ import (
 type linear interface {
 	// forward returns y = (W + ΔW)·x, [n_out, N], for x [n_in, N].
 	forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor
-	// backward returns, for dy [n_out, N], the gradient of each factor in the order of adapter.Factors.Mats, and
+	// backward returns, for dy [n_out, N], the gradient of each factor in the order of adapter.Factors.Matrices, and
 	// dx [n_in, N] = (W + ΔW)ᵀ·dy unless it is not wanted. That of W itself is the sweep's.
 	backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor)
 	// leaves returns the factors' tensors, in that order.
@@ -31,7 +31,7 @@ func constantsOf(f adapter.Factors) [][]float32 {
 	return nil
 }
 
-// newLinear makes the linear of f over the tensors of its factors, in the order of f.Mats, and those of its constants.
+// newLinear makes the linear of f over the tensors of its factors, in the order of f.Matrices, and those of its constants.
 func (p opSet) newLinear(f adapter.Factors, mats, constants []ggml.Tensor) linear {
 	switch f.Method() {
 	case adapter.MethodLoRA:

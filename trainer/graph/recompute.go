@@ -8,18 +8,18 @@ import (
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// Recompute says which results of the forward pass do not stay in memory until the backward pass reads them, but are
+// recomputeLevel says which results of the forward pass do not stay in memory until the backward pass reads them, but are
 // computed again just before, from what does stay: activation checkpointing (arXiv 1604.06174).
 //
 // At 0 those are the cheap ones: norms, activations, rotations, attention scores; the products with weights and the sums
 // of the residual stream stay. It costs a few per cent of a step. At n they are also everything within n segments of the
 // forward pass, see segment: each costs its own forward pass once more.
-type Recompute int
+type recomputeLevel int
 
 const (
-	RecomputeNothing Recompute = -1
-	RecomputeCheap   Recompute = 0
-	RecomputeAll     Recompute = math.MaxInt32
+	recomputeNothing recomputeLevel = -1
+	recomputeCheap   recomputeLevel = 0
+	recomputeAll     recomputeLevel = math.MaxInt32
 )
 
 // value returns the result of forward node t for use in the backward pass: t itself if it is kept, else a repetition of it.
@@ -63,7 +63,7 @@ func (s *sweep) repeat(t ggml.Tensor) ggml.Tensor {
 
 // chooseRecomputed decides which forward nodes are recomputed, and returns the number of segments that there are. Where it
 // recomputes n of them it takes those that free the most memory for the work: attention before feed-forward networks.
-func (s *sweep) chooseRecomputed(r Recompute) (segments int) {
+func (s *sweep) chooseRecomputed(r recomputeLevel) (segments int) {
 	s.recomputed, s.repeated = map[ggml.Tensor]bool{}, map[ggml.Tensor]ggml.Tensor{}
 	all := s.segments()
 	slices.SortStableFunc(all, func(a, b segment) int { return cmp.Compare(b.bytes*a.work, a.bytes*b.work) })

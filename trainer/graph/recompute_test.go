@@ -35,9 +35,9 @@ func TestRecomputationChangesNothingButMemory(t *testing.T) {
 		for _, method := range formulas {
 			weights := allLinear(t, path, method, 4)
 			disturb(weights)
-			wantLoss, want, most := stepOf(t, m, weights, Options{Recompute: RecomputeNothing})
-			for _, r := range []Recompute{RecomputeCheap, 3, RecomputeAll} {
-				loss, got, bytes := stepOf(t, m, weights, Options{Recompute: r})
+			wantLoss, want, most := stepOf(t, m, weights, Options{recompute: recomputeNothing})
+			for _, r := range []recomputeLevel{recomputeCheap, 3, recomputeAll} {
+				loss, got, bytes := stepOf(t, m, weights, Options{recompute: r})
 				what := fmt.Sprintf("%s %s recompute=%d", arch, method, r)
 				if loss != wantLoss {
 					t.Errorf("%s: loss %v, want %v", what, loss, wantLoss)
@@ -67,7 +67,7 @@ func kernelsEqualReference(t *testing.T, path string) {
 	for _, method := range formulas {
 		weights := allLinear(t, path, method, 6)
 		disturb(weights)
-		wantLoss, want, _ := stepOf(t, m, weights, Options{Reference: true})
+		wantLoss, want, _ := stepOf(t, m, weights, Options{reference: true})
 		loss, got, _ := stepOf(t, m, weights, Options{})
 		if !near.Enough(loss, wantLoss, kernelTolerance*wantLoss) {
 			t.Errorf("%s: loss %v, reference %v", method, loss, wantLoss)
@@ -85,12 +85,27 @@ func TestLimitIsKeptByRecomputing(t *testing.T) {
 	m := loadModel(t, path)
 	weights := allLinear(t, path, adapter.MethodLoRA, 4)
 	_, _, most := stepOf(t, m, weights, Options{})
-	_, _, least := stepOf(t, m, weights, Options{Recompute: RecomputeAll})
+	_, _, least := stepOf(t, m, weights, Options{recompute: recomputeAll})
 	limit := (most + least) / 2
-	if _, _, bytes := stepOf(t, m, weights, Options{Limit: limit}); bytes > limit || bytes < least {
+	if bytes := workWithin(t, m, weights, limit); bytes > limit || bytes < least {
 		t.Errorf("%d bytes of work memory, want %d to %d", bytes, least, limit)
 	}
-	if _, _, bytes := stepOf(t, m, weights, Options{Limit: 1}); bytes != least {
+	if bytes := workWithin(t, m, weights, 1); bytes != least {
 		t.Errorf("with a limit that cannot be kept %d bytes, want the least there is, %d", bytes, least)
 	}
+}
+
+// workWithin is the work memory of an engine that was fitted to a limit and has taken a step.
+func workWithin(t *testing.T, m *llama.Model, weights []adapter.Weight, limit int64) int64 {
+	t.Helper()
+	shape := Shape{Ctx: 32, Seqs: 2}
+	e, err := Prepare(m, weights, Options{Shape: shape, Threads: 1})
+	if e, err = ready(e, limit, err); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, err := e.Step(windows(shape, m.Vocab().NTokens()), 1); err != nil {
+		t.Fatal(err)
+	}
+	return e.WorkBytes()
 }

@@ -247,7 +247,7 @@ func (r *rewriter) getRows(o ggml.Tensor) (ggml.Tensor, error) {
 	if table.IsWeight() {
 		return r.same(o)
 	}
-	if ids.IsLeaf() && ids.Type() == ggml.I32 && ids.NE() == [4]int64{int64(r.shape.Tokens()), 1, 1, 1} && o.NE() == table.NE() {
+	if ids.IsLeaf() && ids.Type() == ggml.I32 && ids.NE() == [4]int64{int64(r.shape.tokens()), 1, 1, 1} && o.NE() == table.NE() {
 		return r.operand(o, 0)
 	}
 	return table, r.unsupported(o, "rows are chosen by the data")

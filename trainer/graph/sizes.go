@@ -95,7 +95,7 @@ func (e *Engine) Segments() (recomputed, all int) {
 }
 
 // FitMemory rebuilds the body so that it recomputes as little as a limit on work memory allows, in bytes; where even
-// RecomputeAll needs more, it recomputes all. Call it before Allocate.
+// recomputeAll needs more, it recomputes all. Call it before Allocate.
 func (e *Engine) FitMemory(limit int64) error {
 	if e.keepAll || e.workOf(e.body) <= limit {
 		return nil
@@ -103,7 +103,7 @@ func (e *Engine) FitMemory(limit int64) error {
 	all := e.segments
 	for low, high := int(e.recompute)+1, all; low <= high; {
 		n := (low + high) / 2
-		b, err := e.make(Recompute(n))
+		b, err := e.make(recomputeLevel(n))
 		if err != nil {
 			return err
 		}

@@ -31,7 +31,7 @@ func (r *rewriter) newStatistics(leaves map[string]ggml.Tensor) *statistics {
 	if len(leaves) == 0 {
 		return nil
 	}
-	leaf := r.ctx.NewTensor(ggml.F32, int64(r.shape.Tokens())).SetName("tokens that count").SetInput()
+	leaf := r.ctx.NewTensor(ggml.F32, int64(r.shape.tokens())).SetName("tokens that count").SetInput()
 	r.inputs[leaf] = &input{role: roleCounted, leaf: leaf}
 	return &statistics{tokens: leaf, leaves: leaves, byInput: map[ggml.Tensor]ggml.Tensor{}, gathered: map[string]ggml.Tensor{}}
 }

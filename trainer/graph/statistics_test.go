@@ -30,7 +30,7 @@ func TestSquaresOfInputs(t *testing.T) {
 		const counted = 16 + 8
 
 		native := newEngine(t, m, weights, Options{Shape: shape, Statistics: true})
-		reference := newEngine(t, m, weights, Options{Shape: shape, Statistics: true, Reference: true})
+		reference := newEngine(t, m, weights, Options{Shape: shape, Statistics: true, reference: true})
 		for _, e := range []*Engine{native, reference} {
 			if _, err := e.Loss(ws); err != nil {
 				t.Fatal(err)

@@ -69,11 +69,11 @@ func TestLossTowardATeacherIsTheDivergence(t *testing.T) {
 		dual := allLinear(t, path, adapter.MethodDual, 4)
 		disturb(dual)
 		whole := newEngine(t, m, dual, Options{Shape: e.Shape()})
-		p, err := e.Logits(ws)
+		p, err := e.logits(ws)
 		if err != nil {
 			t.Fatal(err)
 		}
-		q, err := whole.Logits(ws)
+		q, err := whole.logits(ws)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,8 +19,8 @@ type Shape struct {
 	Seqs int // S
 }
 
-// Tokens returns N = T·S.
-func (s Shape) Tokens() int { return s.Ctx * s.Seqs }
+// tokens returns N = T·S.
+func (s Shape) tokens() int { return s.Ctx * s.Seqs }
 
 // trace is llama.cpp's forward graph for one batch shape. Its nodes live in the context and are read until close.
 type trace struct {
@@ -35,7 +35,7 @@ type trace struct {
 func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err error) {
 	f16 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
-		NCtx: shape.Tokens(), NBatch: shape.Tokens(), NUBatch: shape.Tokens(), NSeqMax: shape.Seqs, Threads: 1,
+		NCtx: shape.tokens(), NBatch: shape.tokens(), NUBatch: shape.tokens(), NSeqMax: shape.Seqs, Threads: 1,
 		TypeK: &f16, TypeV: &f16, Trace: true,
 	})
 	if err != nil {
@@ -71,7 +71,7 @@ func (t *trace) close() error {
 
 // traceBatch returns S sequences of T zero tokens at positions 0 to T-1: the graph does not depend on the values.
 func traceBatch(model *llama.Model, shape Shape) llama.Batch {
-	n := shape.Tokens()
+	n := shape.tokens()
 	b := llama.Batch{Tokens: make([]int32, n), Pos: make([]int32, n), Seq: make([]int32, n), Output: make([]bool, n)}
 	for i := range n {
 		b.Pos[i], b.Seq[i], b.Output[i] = int32(i%shape.Ctx), int32(i/shape.Ctx), true

@@ -57,14 +57,14 @@ func TestVariantsOfTinyModels(t *testing.T) {
 func TestMixtureOfExpertsIsUnsupported(t *testing.T) {
 	path := variantNamed(t, "mixtral")
 	weights := allLinear(t, path, adapter.MethodLoRA, 4)
-	_, err := New(loadModel(t, path), weights, Options{Shape: Shape{Ctx: 8, Seqs: 1}, Threads: 1})
+	_, err := newReady(loadModel(t, path), weights, Options{Shape: Shape{Ctx: 8, Seqs: 1}, Threads: 1})
 	var unsupported *UnsupportedError
 	if !errors.As(err, &unsupported) {
-		t.Fatalf("New = %v, want an *UnsupportedError", err)
+		t.Fatalf("newReady = %v, want an *UnsupportedError", err)
 	}
 	t.Log(err)
 	if unsupported.Arch != "llama" || unsupported.Op != "GET_ROWS" || unsupported.Node != "ffn_moe_weights-0" {
-		t.Errorf("New = %v, want one that names llama, GET_ROWS and ffn_moe_weights-0", err)
+		t.Errorf("newReady = %v, want one that names llama, GET_ROWS and ffn_moe_weights-0", err)
 	}
 }
 

@@ -276,7 +276,7 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 	return nil
 }
 
-// vjpBatchMul is vjpMulMat with kernels, which take a and b as they lie.
+// vjpBatchMul does what vjpMulMat does, by kernels, which take a and b as they lie in memory.
 func vjpBatchMul(s *sweep, t, dy ggml.Tensor) error {
 	a, b := t.Src(0), t.Src(1)
 	if s.needs[b] {

@@ -13,6 +13,7 @@ type Param struct {
 	Len     int     // elements
 	LRScale float64 // multiplies the learning rate of this tensor; 1 is neutral
 	NoDecay bool    // weight decay leaves this tensor alone
+	Warms   bool    // a warm-up of an adapter's ΔW is one of this tensor
 }
 
 // AdamW is the optimizer of Loshchilov and Hutter, "Decoupled Weight Decay
@@ -28,9 +29,9 @@ type Param struct {
 // goroutines as can run: the result depends on nothing but the inputs.
 // Callers must not share an AdamW between goroutines.
 type AdamW struct {
-	Beta1, Beta2 float64 // decay of the first and of the second moment
-	Eps          float64 // ε, added to the root of the second moment
-	WeightDecay  float64 // λ, decoupled: never enters the moments
+	beta1, beta2 float64 // decay of the first and of the second moment
+	eps          float64 // ε, added to the root of the second moment
+	weightDecay  float64 // λ, decoupled: never enters the moments
 
 	params []Param
 	step   int
@@ -40,7 +41,7 @@ type AdamW struct {
 // NewAdamW returns an optimizer for the given parameters at step 0 with zero
 // moments, betas 0.9 and 0.999 and eps 1e-8. It allocates 8 bytes an element.
 func NewAdamW(params []Param, weightDecay float64) *AdamW {
-	o := &AdamW{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: weightDecay, params: params}
+	o := &AdamW{beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: weightDecay, params: params}
 	for _, p := range params {
 		o.m = append(o.m, make([]float32, p.Len))
 		o.v = append(o.v, make([]float32, p.Len))
@@ -55,12 +56,12 @@ func (o *AdamW) Step(lr float64, values, grads [][]float32) {
 	MustMatch(o.params, grads)
 	o.step++
 	t := float64(o.step)
-	c1 := 1 - math.Pow(o.Beta1, t)
-	c2 := math.Sqrt(1 - math.Pow(o.Beta2, t))
+	c1 := 1 - math.Pow(o.beta1, t)
+	c2 := math.Sqrt(1 - math.Pow(o.beta2, t))
 	inPieces(values, func(p piece) {
 		i, rate, keep := p.tensor, lr*o.params[p.tensor].LRScale, 1.0
 		if !o.params[i].NoDecay {
-			keep = 1 - rate*o.WeightDecay
+			keep = 1 - rate*o.weightDecay
 		}
 		o.update(p.of(values), p.of(grads), p.of(o.m), p.of(o.v), keep, rate/c1, c2)
 	})
@@ -68,8 +69,8 @@ func (o *AdamW) Step(lr float64, values, grads [][]float32) {
 
 // update applies the rule to a piece of a tensor. All four slices have the same length.
 func (o *AdamW) update(theta, grad, m, v []float32, keep, rate, c2 float64) {
-	b1, b2, eps := float32(o.Beta1), float32(o.Beta2), float32(o.Eps)
-	new1, new2 := float32(1-o.Beta1), float32(1-o.Beta2)
+	b1, b2, eps := float32(o.beta1), float32(o.beta2), float32(o.eps)
+	new1, new2 := float32(1-o.beta1), float32(1-o.beta2)
 	k, r, inverse := float32(keep), float32(rate), float32(1/c2)
 	grad, m, v = grad[:len(theta)], m[:len(theta)], v[:len(theta)]
 	for i, x := range theta {
@@ -83,9 +84,6 @@ func (o *AdamW) update(theta, grad, m, v []float32, keep, rate, c2 float64) {
 
 // Steps returns how many steps were taken.
 func (o *AdamW) Steps() int { return o.step }
-
-// Params returns the parameters in the order of NewAdamW. Read-only.
-func (o *AdamW) Params() []Param { return o.params }
 
 // Moments returns the first and second moments, one slice a parameter. They
 // are the optimizer's own memory: read them, or save them, between steps.

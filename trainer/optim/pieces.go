@@ -13,7 +13,7 @@ const pieceElements = 1 << 15
 // piece is elements [from, to) of one of several tensors.
 type piece struct{ index, tensor, from, to int }
 
-// of is the piece of its tensor's data.
+// of returns the piece of its tensor's data.
 func (p piece) of(data [][]float32) []float32 { return data[p.tensor][p.from:p.to] }
 
 // piecesOf cuts tensors of these lengths, in order.

@@ -9,20 +9,20 @@ import (
 	"finetune/run"
 )
 
-// Schedule is the learning rate over a run: a linear warm-up to Peak, then a
-// decay towards Min. It is a value; goroutines may share it.
+// Schedule is the learning rate over a run: a linear warm-up to peak, then a
+// decay towards min. It is a value; goroutines may share it.
 type Schedule struct {
-	Kind   string  // cosine, linear or constant
-	Peak   float64 // the highest learning rate
-	Min    float64 // what cosine and linear decay to
-	Total  int     // optimizer steps of the whole run
-	Warmup int     // steps of warm-up, at most Total
+	kind   string  // cosine, linear or constant
+	peak   float64 // the highest learning rate
+	min    float64 // what cosine and linear decay to
+	total  int     // optimizer steps of the whole run
+	warmup int     // steps of warm-up, at most total
 }
 
 // NewSchedule checks its arguments and returns the schedule. The error says
 // which of them is out of range.
 func NewSchedule(kind string, peak, minLR float64, total, warmup int) (Schedule, error) {
-	s := Schedule{Kind: kind, Peak: peak, Min: minLR, Total: total, Warmup: warmup}
+	s := Schedule{kind: kind, peak: peak, min: minLR, total: total, warmup: warmup}
 	switch {
 	case !slices.Contains(run.Schedules, kind):
 		return s, fmt.Errorf("optim: schedule %q: want one of %s", kind, strings.Join(run.Schedules, ", "))
@@ -35,27 +35,27 @@ func NewSchedule(kind string, peak, minLR float64, total, warmup int) (Schedule,
 }
 
 // LR returns the learning rate of an optimizer step, counted from 1. Step
-// Warmup is the first at Peak; the decay would reach Min at step Total+1, so
+// warmup is the first at peak; the decay would reach min at step total+1, so
 // that no step of the run is spent at a rate of zero.
 func (s Schedule) LR(step int) float64 {
-	if step <= s.Warmup {
-		return s.Peak * float64(step) / float64(s.Warmup)
+	if step <= s.warmup {
+		return s.peak * float64(step) / float64(s.warmup)
 	}
 	left := 1.0 // of the decay, from 1 down to 0
-	switch s.Kind {
+	switch s.kind {
 	case "cosine":
 		left = 0.5 * (1 + math.Cos(math.Pi*s.progress(step)))
 	case "linear":
 		left = 1 - s.progress(step)
 	}
-	return s.Min + (s.Peak-s.Min)*left
+	return s.min + (s.peak-s.min)*left
 }
 
-// progress is how far the decay has come, from 0 at the first step after the
+// progress returns how far the decay has come, from 0 at the first step after the
 // warm-up to 1 behind the last step.
 func (s Schedule) progress(step int) float64 {
-	if step > s.Total {
+	if step > s.total {
 		return 1
 	}
-	return float64(step-1-s.Warmup) / float64(s.Total-s.Warmup)
+	return float64(step-1-s.warmup) / float64(s.total-s.warmup)
 }

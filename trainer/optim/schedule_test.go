@@ -22,7 +22,7 @@ func TestScheduleLR(t *testing.T) {
 		{"constant with warm-up", Schedule{"constant", 3, 0, 5, 3}, map[int]float64{1: 1, 2: 2, 3: 3, 5: 3}},
 		{"all warm-up", Schedule{"cosine", 4, 0, 4, 4}, map[int]float64{1: 1, 4: 4, 5: 0}},
 	} {
-		s, err := NewSchedule(tt.s.Kind, tt.s.Peak, tt.s.Min, tt.s.Total, tt.s.Warmup)
+		s, err := NewSchedule(tt.s.kind, tt.s.peak, tt.s.min, tt.s.total, tt.s.warmup)
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 		}

@@ -51,17 +51,14 @@ func (b *Backend) Compute(g Graph) error {
 	return nil
 }
 
-// Threads is the number of threads that NewCPU was given.
+// Threads returns the number of threads that NewCPU was given.
 func (b *Backend) Threads() int { return b.threads }
 
-// Workspace is the memory in bytes that Compute takes for the operations of g beside that of its tensors, and keeps. What
-// custom operations take for themselves is not part of it.
+// Workspace returns the memory in bytes that Compute takes for the operations of g beside that of its tensors, and
+// keeps. What custom operations take for themselves is not part of it.
 func (b *Backend) Workspace(g Graph) int64 {
 	return int64(C.ggml_graph_plan(g.p, C.int(b.threads), nil).work_size)
 }
-
-// Supports reports whether the backend has a kernel for the node.
-func (b *Backend) Supports(t Tensor) bool { return bool(C.ggml_backend_supports_op(b.p, t.p)) }
 
 // Buffer is memory of a backend that holds tensors for as long as it is open.
 type Buffer struct{ p C.ggml_backend_buffer_t }
@@ -75,7 +72,7 @@ func (b *Backend) AllocateAll(c *Context) (*Buffer, error) {
 	return &Buffer{p}, nil
 }
 
-// Bytes is the size of the buffer.
+// Bytes returns the size of the buffer.
 func (b *Buffer) Bytes() int64 { return int64(C.ggml_backend_buffer_get_size(b.p)) }
 
 // Close frees the buffer. It may be called twice.

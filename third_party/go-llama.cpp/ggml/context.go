@@ -33,7 +33,7 @@ func (c *Context) Close() error {
 	return nil
 }
 
-// Used is the size in bytes of the descriptors made so far. The room for the others is not touched.
+// Used returns the size in bytes of the descriptors made so far. The room for the others is not touched.
 func (c *Context) Used() int64 { return int64(C.ggml_used_mem(c.p)) }
 
 // NewTensor makes a leaf of the given type and shape (1 to 4 dimensions) without memory.

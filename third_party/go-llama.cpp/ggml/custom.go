@@ -33,13 +33,13 @@ type CustomFunc = unsafe.Pointer
 // FirstParam is the first word of the parameters that is a custom operation's own. There are eight.
 const FirstParam = C.FT_PARAM
 
-// Custom is a node of type t and shape ne that f computes from its operands, nine at most.
+// Custom returns a node of type t and shape ne that f computes from its operands, nine at most.
 func (c *Context) Custom(f CustomFunc, t Type, ne [4]int64, operands ...Tensor) Tensor {
 	args := handles(operands)
 	return Tensor{C.ft_new_custom(c.p, f, C.enum_ggml_type(t), (*C.int64_t)(&ne[0]), unsafe.SliceData(args), C.int(len(args)))}
 }
 
-// CustomInPlace is a view of a that f computes in a's memory, from a, its first operand, and the others.
+// CustomInPlace returns a view of a that f computes in a's memory, from a, its first operand, and the others.
 func (c *Context) CustomInPlace(f CustomFunc, a Tensor, others ...Tensor) Tensor {
 	args := handles(others)
 	return Tensor{C.ft_new_custom_inplace(c.p, f, a.p, unsafe.SliceData(args), C.int(len(args)))}
@@ -53,7 +53,7 @@ func handles(tensors []Tensor) []C.tensor {
 	return all
 }
 
-// CustomFunc is what computes a node of Custom or CustomInPlace, nil for every other tensor.
+// CustomFunc returns what computes a node of Custom or CustomInPlace, nil for every other tensor.
 func (t Tensor) CustomFunc() CustomFunc {
 	if t.IsLeaf() || t.Op() != "CUSTOM" {
 		return nil

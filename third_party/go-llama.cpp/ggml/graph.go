@@ -18,13 +18,13 @@ func (c *Context) NewGraph(size int) Graph {
 // Expand appends t and everything it needs that the graph does not hold yet.
 func (g Graph) Expand(t Tensor) { C.ggml_build_forward_expand(g.p, t.p) }
 
-// Len is the number of nodes.
+// Len returns the number of nodes.
 func (g Graph) Len() int { return int(C.ggml_graph_n_nodes(g.p)) }
 
-// Node is the i-th node.
+// Node returns the i-th node.
 func (g Graph) Node(i int) Tensor { return Tensor{C.ggml_graph_node(g.p, C.int(i))} }
 
-// Part is a graph of nodes [from, to) of g, for computing a graph in pieces: memory is planned over all of g.
+// Part returns a graph of nodes [from, to) of g, for computing a graph in pieces: memory is planned over all of g.
 func (c *Context) Part(g Graph, from, to int) Graph {
 	part := c.NewGraph(max(1, to-from))
 	for i := from; i < to; i++ {
@@ -49,7 +49,7 @@ func (b *Backend) Allocate(g Graph) (*Allocator, error) {
 	return a, nil
 }
 
-// Measure is how much memory Allocate would take for g, without taking it.
+// Measure returns how much memory Allocate would take for g, without taking it.
 func (b *Backend) Measure(g Graph) int64 {
 	a := C.ggml_gallocr_new(C.ggml_backend_get_default_buffer_type(b.p))
 	defer C.ggml_gallocr_free(a)
@@ -58,7 +58,7 @@ func (b *Backend) Measure(g Graph) int64 {
 	return int64(size)
 }
 
-// Bytes is the memory taken.
+// Bytes returns the memory taken.
 func (a *Allocator) Bytes() int64 { return int64(C.ggml_gallocr_get_buffer_size(a.p, 0)) }
 
 // Close frees the memory. It may be called twice.

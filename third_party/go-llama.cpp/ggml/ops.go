@@ -25,35 +25,32 @@ func (c *Context) Gelu(a Tensor) Tensor    { return Tensor{C.ggml_gelu(c.p, a.p)
 func (c *Context) Silu(a Tensor) Tensor    { return Tensor{C.ggml_silu(c.p, a.p)} }
 func (c *Context) Sigmoid(a Tensor) Tensor { return Tensor{C.ggml_sigmoid(c.p, a.p)} }
 
-// AddTo is sum + a, in the memory of sum.
-func (c *Context) AddTo(sum, a Tensor) Tensor { return Tensor{C.ggml_add_inplace(c.p, sum.p, a.p)} }
-
-// GeluErf is x·Φ(x), Gelu its approximation by tanh, GeluQuick that by a sigmoid. The CPU reads the latter two from a
-// table of half-precision numbers.
+// GeluErf returns x·Φ(x), Gelu its approximation by tanh, GeluQuick that by a sigmoid. The CPU reads the latter two
+// from a table of half-precision numbers.
 func (c *Context) GeluErf(a Tensor) Tensor   { return Tensor{C.ggml_gelu_erf(c.p, a.p)} }
 func (c *Context) GeluQuick(a Tensor) Tensor { return Tensor{C.ggml_gelu_quick(c.p, a.p)} }
 
-// Softplus is log(1 + eˣ).
+// Softplus returns log(1 + eˣ).
 func (c *Context) Softplus(a Tensor) Tensor { return Tensor{C.ggml_softplus(c.p, a.p)} }
 
-// Xielu is p·x² + beta·x where x > 0 and n·(exp(min(x, eps)) − 1 − x) + beta·x elsewhere, with p = softplus(alphaP) and
-// n = beta + softplus(alphaN).
+// Xielu returns p·x² + beta·x where x > 0 and n·(exp(min(x, eps)) − 1 − x) + beta·x elsewhere, with
+// p = softplus(alphaP) and n = beta + softplus(alphaN).
 func (c *Context) Xielu(a Tensor, alphaN, alphaP, beta, eps float32) Tensor {
 	return Tensor{C.ggml_xielu(c.p, a.p, C.float(alphaN), C.float(alphaP), C.float(beta), C.float(eps))}
 }
 
-// AddInPlace is Add in the memory of a, which has the shape of b.
+// AddInPlace returns a + b, in the memory of a, which has the shape of b.
 func (c *Context) AddInPlace(a, b Tensor) Tensor { return Tensor{C.ggml_add_inplace(c.p, a.p, b.p)} }
 
-// Step is 1 where a > 0 and 0 elsewhere.
+// Step returns 1 where a > 0 and 0 elsewhere.
 func (c *Context) Step(a Tensor) Tensor { return Tensor{C.ggml_step(c.p, a.p)} }
 
-// Scale is s·a.
+// Scale returns s·a.
 func (c *Context) Scale(a Tensor, s float32) Tensor {
 	return Tensor{C.ggml_scale(c.p, a.p, C.float(s))}
 }
 
-// ScaleBias is s·a + b.
+// ScaleBias returns s·a + b.
 func (c *Context) ScaleBias(a Tensor, s, b float32) Tensor {
 	return Tensor{C.ggml_scale_bias(c.p, a.p, C.float(s), C.float(b))}
 }
@@ -63,13 +60,13 @@ func (c *Context) Clamp(a Tensor, lo, hi float32) Tensor {
 	return Tensor{C.ggml_clamp(c.p, a.p, C.float(lo), C.float(hi))}
 }
 
-// Fill is v in the shape of a.
+// Fill returns v in the shape of a.
 func (c *Context) Fill(a Tensor, v float32) Tensor { return Tensor{C.ggml_fill(c.p, a.p, C.float(v))} }
 
-// SwigluSplit is silu(a)·b.
+// SwigluSplit returns silu(a)·b.
 func (c *Context) SwigluSplit(a, b Tensor) Tensor { return Tensor{C.ggml_swiglu_split(c.p, a.p, b.p)} }
 
-// Swiglu is silu(g)·u of the two halves of a's rows: g first, or u first when swapped.
+// Swiglu returns silu(g)·u of the two halves of a's rows: g first, or u first when swapped.
 func (c *Context) Swiglu(a Tensor, swapped bool) Tensor { return c.Glu(a, GateSwiglu, swapped) }
 
 // Gate is a function f of the gated linear units f(g)·u, by ggml's ids (enum ggml_glu_op).
@@ -83,7 +80,8 @@ const (
 	GateGegluQuick Gate = C.GGML_GLU_OP_GEGLU_QUICK
 )
 
-// Glu is f(g)·u of the two halves of a's rows: g first, or u first when swapped. GluSplit is f(g)·u of two tensors.
+// Glu returns f(g)·u of the two halves of a's rows: g first, or u first when swapped. GluSplit is f(g)·u of two
+// tensors.
 func (c *Context) Glu(a Tensor, f Gate, swapped bool) Tensor {
 	return Tensor{C.ggml_glu(c.p, a.p, C.enum_ggml_glu_op(f), C.bool(swapped))}
 }
@@ -91,7 +89,7 @@ func (c *Context) GluSplit(g, u Tensor, f Gate) Tensor {
 	return Tensor{C.ggml_glu_split(c.p, g.p, u.p, C.enum_ggml_glu_op(f))}
 }
 
-// SwigluOAI is x·σ(alpha·x)·(y + 1) with x = min(g, limit) and y = u limited to ±limit.
+// SwigluOAI returns x·σ(alpha·x)·(y + 1) with x = min(g, limit) and y = u limited to ±limit.
 func (c *Context) SwigluOAI(g, u Tensor, alpha, limit float32) Tensor {
 	return Tensor{C.ggml_swiglu_oai(c.p, g.p, u.p, C.float(alpha), C.float(limit))}
 }
@@ -101,7 +99,7 @@ func (c *Context) SwigluOAI(g, u Tensor, alpha, limit float32) Tensor {
 // SumRows sums dimension 0: [n0, n1, n2, n3] → [1, n1, n2, n3].
 func (c *Context) SumRows(a Tensor) Tensor { return Tensor{C.ggml_sum_rows(c.p, a.p)} }
 
-// Mean is SumRows divided by n0.
+// Mean returns SumRows divided by n0.
 func (c *Context) Mean(a Tensor) Tensor { return Tensor{C.ggml_mean(c.p, a.p)} }
 
 // Repeat tiles a to the shape of b.
@@ -115,7 +113,7 @@ func (c *Context) Concat(a, b Tensor, dim int) Tensor {
 	return Tensor{C.ggml_concat(c.p, a.p, b.p, C.int(dim))}
 }
 
-// Acc is a with b added to the view of it that the strides nb1..nb3 and the offset, all in bytes, describe.
+// Acc returns a with b added to the view of it that the strides nb1..nb3 and the offset, all in bytes, describe.
 func (c *Context) Acc(a, b Tensor, nb1, nb2, nb3, offset int64) Tensor {
 	return Tensor{C.ggml_acc(c.p, a.p, b.p, C.size_t(nb1), C.size_t(nb2), C.size_t(nb3), C.size_t(offset))}
 }
@@ -133,30 +131,21 @@ func (c *Context) L2Norm(a Tensor, eps float32) Tensor {
 	return Tensor{C.ggml_l2_norm(c.p, a.p, C.float(eps))}
 }
 
-// GetRows picks the rows ids (I32) of a: a [n, m], ids [k] → [n, k]. SetRows is a with its rows ids replaced by b.
+// GetRows picks the rows ids (I32) of a: a [n, m], ids [k] → [n, k].
 func (c *Context) GetRows(a, ids Tensor) Tensor { return Tensor{C.ggml_get_rows(c.p, a.p, ids.p)} }
-func (c *Context) SetRows(a, b, ids Tensor) Tensor {
-	return Tensor{C.ggml_set_rows(c.p, a.p, b.p, ids.p)}
-}
 
-// GetRowsBack is zeros in the shape of like, [n, m], with row i of dy [n, k] added to its row ids[i] (I32).
+// GetRowsBack returns zeros in the shape of like, [n, m], with row i of dy [n, k] added to its row ids[i] (I32).
 func (c *Context) GetRowsBack(dy, ids, like Tensor) Tensor {
 	return Tensor{C.ggml_get_rows_back(c.p, dy.p, ids.p, like.p)}
 }
 
 // Matrices and attention.
 
-// MulMat is aᵀ·b over dimension 0, the two higher dimensions of a broadcast: a [k, n, p, q], b [k, m, P, Q] → [n, m, P, Q].
+// MulMat returns aᵀ·b over dimension 0, the two higher dimensions of a broadcast:
+// a [k, n, p, q], b [k, m, P, Q] → [n, m, P, Q].
 func (c *Context) MulMat(a, b Tensor) Tensor { return Tensor{C.ggml_mul_mat(c.p, a.p, b.p)} }
 
-// MulMatF32 is MulMat with the precision of float32 asked for, which backends that have a faster, rounded path honour.
-func (c *Context) MulMatF32(a, b Tensor) Tensor {
-	t := C.ggml_mul_mat(c.p, a.p, b.p)
-	C.ggml_prec_set_acc(t, C.GGML_PREC_F32)
-	return Tensor{t}
-}
-
-// SoftMaxExt is softmax(scale·a + slope·mask) by row; mask may be none; the slope is ALiBi's, 1 when maxBias is 0.
+// SoftMaxExt returns softmax(scale·a + slope·mask) by row; mask may be none; the slope is ALiBi's, 1 when maxBias is 0.
 func (c *Context) SoftMaxExt(a, mask Tensor, scale, maxBias float32) Tensor {
 	return Tensor{C.ggml_soft_max_ext(c.p, a.p, mask.p, C.float(scale), C.float(maxBias))}
 }
@@ -181,7 +170,7 @@ func (c *Context) Cast(a Tensor, t Type) Tensor {
 	return Tensor{C.ggml_cast(c.p, a.p, C.enum_ggml_type(t))}
 }
 
-// Reshape is a contiguous tensor seen in another shape.
+// Reshape returns a contiguous tensor seen in another shape.
 func (c *Context) Reshape(a Tensor, ne ...int64) Tensor {
 	s := [4]C.int64_t{1, 1, 1, 1}
 	for i, n := range ne {
@@ -190,7 +179,7 @@ func (c *Context) Reshape(a Tensor, ne ...int64) Tensor {
 	return Tensor{C.ggml_reshape_4d(c.p, a.p, s[0], s[1], s[2], s[3])}
 }
 
-// View is a window on a: shape ne, strides nb[1..3] and the offset in bytes.
+// View returns a window on a: shape ne, strides nb[1..3] and the offset in bytes.
 func (c *Context) View(a Tensor, ne, nb [4]int64, offset int64) Tensor {
 	return Tensor{C.ggml_view_4d(c.p, a.p, C.int64_t(ne[0]), C.int64_t(ne[1]), C.int64_t(ne[2]), C.int64_t(ne[3]),
 		C.size_t(nb[1]), C.size_t(nb[2]), C.size_t(nb[3]), C.size_t(offset))}

@@ -19,13 +19,13 @@ type Tensor struct{ p C.tensor }
 // FromPointer wraps a struct ggml_tensor that other native code made, such as the nodes of a traced graph.
 func FromPointer(p unsafe.Pointer) Tensor { return Tensor{C.tensor(p)} }
 
-// Pointer is the address of the struct ggml_tensor.
+// Pointer returns the address of the struct ggml_tensor.
 func (t Tensor) Pointer() unsafe.Pointer { return unsafe.Pointer(t.p) }
 
 // IsNil reports whether t is no tensor.
 func (t Tensor) IsNil() bool { return t.p == nil }
 
-// Name is the tensor's name, for a weight its GGUF name.
+// Name returns the tensor's name, for a weight its GGUF name.
 func (t Tensor) Name() string { return C.GoString(&t.p.name[0]) }
 
 // SetName names the tensor and returns it. ggml keeps the first 63 bytes.
@@ -36,48 +36,48 @@ func (t Tensor) SetName(name string) Tensor {
 	return t
 }
 
-// Type is the element type.
+// Type returns the element type.
 func (t Tensor) Type() Type { return Type(t.p._type) }
 
-// NE is the shape, fastest dimension first.
+// NE returns the shape, fastest dimension first.
 func (t Tensor) NE() [4]int64 {
 	return [4]int64{int64(t.p.ne[0]), int64(t.p.ne[1]), int64(t.p.ne[2]), int64(t.p.ne[3])}
 }
 
-// NB are the strides in bytes.
+// NB returns the strides in bytes.
 func (t Tensor) NB() [4]int64 {
 	return [4]int64{int64(t.p.nb[0]), int64(t.p.nb[1]), int64(t.p.nb[2]), int64(t.p.nb[3])}
 }
 
-// Elements is the number of elements.
+// Elements returns the number of elements.
 func (t Tensor) Elements() int64 { return int64(C.ggml_nelements(t.p)) }
 
-// Bytes is ggml_nbytes, the extent of the tensor's data.
+// Bytes returns ggml_nbytes, the extent of the tensor's data.
 func (t Tensor) Bytes() int64 { return int64(C.ggml_nbytes(t.p)) }
 
-// Op is ggml_op_desc: the operation's name, for the unary and gated families the function's own ("SILU", "SWIGLU"), and
-// "NONE" for a leaf. Names, unlike ids, mean the same in every version of ggml.
+// Op returns ggml_op_desc: the operation's name, for the unary and gated families the function's own ("SILU",
+// "SWIGLU"), and "NONE" for a leaf. Names, unlike ids, mean the same in every version of ggml.
 func (t Tensor) Op() string { return C.GoString(C.ggml_op_desc(t.p)) }
 
 // IsLeaf reports whether nothing computes the tensor.
 func (t Tensor) IsLeaf() bool { return t.p.op == 0 }
 
-// Src is the i-th operand, none if there is none. i is 0 to 9.
+// Src returns the i-th operand, none if there is none. i is 0 to 9.
 func (t Tensor) Src(i int) Tensor { return Tensor{t.p.src[i]} }
 
 // MaxSrc is the number of operand slots of a tensor.
 const MaxSrc = C.GGML_MAX_SRC
 
-// ViewSrc is the tensor whose memory a view shares: always the root, never another view. None if t is no view.
+// ViewSrc returns the tensor whose memory a view shares: always the root, never another view. None if t is no view.
 func (t Tensor) ViewSrc() Tensor { return Tensor{t.p.view_src} }
 
-// ViewOffset is the byte offset of a view in its root.
+// ViewOffset returns the byte offset of a view in its root.
 func (t Tensor) ViewOffset() int64 { return int64(t.p.view_offs) }
 
-// Param is the i-th 32-bit word of the operation's parameters as an integer.
+// Param returns the i-th 32-bit word of the operation's parameters as an integer.
 func (t Tensor) Param(i int) int32 { return int32(t.p.op_params[i]) }
 
-// ParamF is the i-th word of the operation's parameters as a float.
+// ParamF returns the i-th word of the operation's parameters as a float.
 func (t Tensor) ParamF(i int) float32 { return math.Float32frombits(uint32(t.p.op_params[i])) }
 
 // IsContiguous reports whether the elements lie in order without gaps.
@@ -101,19 +101,19 @@ func (t Tensor) CopyParams(o Tensor) { t.p.op_params = o.p.op_params }
 // HasData reports whether memory was given to the tensor.
 func (t Tensor) HasData() bool { return t.p.data != nil }
 
-// Floats is a view of a contiguous F32 tensor in host memory, valid as long as its buffer. It panics on any other.
+// Floats returns a view of a contiguous F32 tensor in host memory, valid as long as its buffer. It panics on any other.
 func (t Tensor) Floats() []float32 {
 	t.mustHost(F32)
 	return unsafe.Slice((*float32)(t.p.data), t.Elements())
 }
 
-// Ints is Floats for an I32 tensor.
+// Ints does what Floats does, for an I32 tensor.
 func (t Tensor) Ints() []int32 {
 	t.mustHost(I32)
 	return unsafe.Slice((*int32)(t.p.data), t.Elements())
 }
 
-// Raw is a view of the bytes of a contiguous tensor in host memory, as Floats.
+// Raw returns a view of the bytes of a contiguous tensor in host memory, as Floats.
 func (t Tensor) Raw() []byte {
 	t.mustHost(t.Type())
 	return unsafe.Slice((*byte)(t.p.data), t.Bytes())
@@ -140,19 +140,11 @@ func (t Tensor) SetFloats(v []float32) {
 	}
 }
 
-// SetInts is SetFloats for an I32 tensor.
+// SetInts does what SetFloats does, for an I32 tensor.
 func (t Tensor) SetInts(v []int32) {
 	t.mustFit(I32, len(v))
 	if len(v) > 0 {
 		C.ggml_backend_tensor_set(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
-	}
-}
-
-// GetFloats copies the tensor's elements into v.
-func (t Tensor) GetFloats(v []float32) {
-	t.mustFit(F32, len(v))
-	if len(v) > 0 {
-		C.ggml_backend_tensor_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
 	}
 }
 

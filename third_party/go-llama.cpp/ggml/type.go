@@ -32,7 +32,7 @@ const (
 // typeCount bounds the ids that may be passed to ggml, which indexes a table with them unchecked.
 const typeCount = C.GGML_TYPE_COUNT
 
-// String is ggml_type_name: "f32", "q4_K".
+// String returns ggml_type_name: "f32", "q4_K".
 func (t Type) String() string {
 	if t < 0 || t >= typeCount {
 		return fmt.Sprintf("type %d", int32(t))
@@ -40,7 +40,7 @@ func (t Type) String() string {
 	return C.GoString(C.ggml_type_name(C.enum_ggml_type(t)))
 }
 
-// BlockSize is the number of elements in a block, 0 for an id that ggml does not know.
+// BlockSize returns the number of elements in a block, 0 for an id that ggml does not know.
 func (t Type) BlockSize() int64 {
 	if t < 0 || t >= typeCount {
 		return 0
@@ -48,7 +48,7 @@ func (t Type) BlockSize() int64 {
 	return int64(C.ggml_blck_size(C.enum_ggml_type(t)))
 }
 
-// BlockBytes is the number of bytes in a block, 0 for an id that ggml does not know.
+// BlockBytes returns the number of bytes in a block, 0 for an id that ggml does not know.
 func (t Type) BlockBytes() int64 {
 	if t < 0 || t >= typeCount {
 		return 0

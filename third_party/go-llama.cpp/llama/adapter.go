@@ -64,10 +64,10 @@ func (a *Adapter) Close() error {
 	return nil
 }
 
-// Path is the path the adapter was loaded from.
+// Path returns the path the adapter was loaded from.
 func (a *Adapter) Path() string { return a.path }
 
-// Meta is the adapter file's metadata value of key as text.
+// Meta returns the adapter file's metadata value of key as text.
 func (a *Adapter) Meta(key string) (string, bool) {
 	k := C.CString(key)
 	defer C.free(unsafe.Pointer(k))

@@ -15,8 +15,8 @@ func FastBuild() (ok bool, hint string) {
 	return false, "make llama builds a llama.cpp for this processor"
 }
 
-// Release is the release of the linked llama.cpp and the version and commit of its ggml: "0.5.0, ggml 0.25.3 0c1e57098".
+// Release returns the release of the linked llama.cpp and the version and commit of its ggml: "0.5.0, ggml 0.25.3 0c1e57098".
 func Release() string { return C.GoString(C.llama_version()) + ", ggml " + ggml.Version() }
 
-// BuildInfo is llama.cpp's line about the backends in this build and what they were compiled for.
+// BuildInfo returns llama.cpp's line about the backends in this build and what they were compiled for.
 func BuildInfo() string { return C.GoString(C.llama_print_system_info()) }

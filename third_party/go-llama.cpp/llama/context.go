@@ -180,11 +180,11 @@ func (c *Context) Close() error {
 	return nil
 }
 
-// Model is the model the context was made for.
+// Model returns the model the context was made for.
 func (c *Context) Model() *Model { return c.m }
 
-// NCtx is the room in tokens for all sequences together, NCtxSeq for each; NBatch, NUBatch and NSeqMax are the limits
-// that llama.cpp settled on.
+// NCtx returns the room in tokens for all sequences together, NCtxSeq for each; NBatch, NUBatch and NSeqMax are the
+// limits that llama.cpp settled on.
 func (c *Context) NCtx() int    { return int(C.llama_n_ctx(c.p)) }
 func (c *Context) NCtxSeq() int { return int(C.llama_n_ctx_seq(c.p)) }
 func (c *Context) NBatch() int  { return int(C.llama_n_batch(c.p)) }
@@ -204,8 +204,9 @@ func (c *Context) SetEmbeddings(on bool) {
 	c.embeddings = on
 }
 
-// Logits is the row of logits, [n_vocab], that follows token i of the last decoded batch. It is a view of llama.cpp's
-// memory, writable and valid until the next Decode or Close. It is nil when token i was not an output of that batch.
+// Logits returns the row of logits, [n_vocab], that follows token i of the last decoded batch. It is a view of
+// llama.cpp's memory, writable and valid until the next Decode or Close. It is nil when token i was not an output of
+// that batch.
 func (c *Context) Logits(i int) []float32 {
 	if !c.isOutput(i) {
 		return nil
@@ -213,8 +214,8 @@ func (c *Context) Logits(i int) []float32 {
 	return view(C.llama_get_logits_ith(c.p, C.int32_t(i)), c.m.vocab.n)
 }
 
-// Embedding is the embedding, [n_embd], of token i of the last decoded batch: the last hidden state after the final
-// norm. It is a view as Logits is, and nil when there is none.
+// Embedding returns the embedding, [n_embd], of token i of the last decoded batch: the last hidden state after the
+// final norm. It is a view as Logits is, and nil when there is none.
 func (c *Context) Embedding(i int) []float32 {
 	if !c.embeddings || !c.isOutput(i) {
 		return nil
@@ -222,7 +223,8 @@ func (c *Context) Embedding(i int) []float32 {
 	return view(C.llama_get_embeddings_ith(c.p, C.int32_t(i)), c.m.NEmbd())
 }
 
-// EmbeddingSeq is the pooled embedding, [n_embd], of a sequence, for models that pool (BERT and the like); else nil.
+// EmbeddingSeq returns the pooled embedding, [n_embd], of a sequence, for models that pool (BERT and the like); else
+// nil.
 func (c *Context) EmbeddingSeq(seq int32) []float32 {
 	if !c.embeddings || !c.Pools() {
 		return nil

@@ -203,6 +203,31 @@ func TestWrongContextParamsAreErrors(t *testing.T) {
 	}
 }
 
+// Two texts that begin alike go on from one copy of their beginning as each does by itself.
+func TestCopyTokens(t *testing.T) {
+	m := small(t)
+	for _, unified := range []bool{true, false} {
+		c := newContext(t, m, llama.ContextParams{NCtx: 512, NSeqMax: 2, KVUnified: unified})
+		shared := tokenize(t, m, "Once upon a time there was")
+		ends := []int32{300, 350}
+		decode(t, c, llama.Batch{Tokens: shared})
+		if !c.CopyTokens(0, 1) || c.Len(1) != len(shared) {
+			t.Fatalf("unified %v: %d tokens after CopyTokens, want %d", unified, c.Len(1), len(shared))
+		}
+		decode(t, c, llama.Batch{Tokens: ends, Seq: []int32{0, 1}, Output: []bool{true, true}})
+		got := [][]float32{append([]float32(nil), c.Logits(0)...), append([]float32(nil), c.Logits(1)...)}
+		for i, end := range ends {
+			want := lastLogits(t, c, append(append([]int32(nil), shared...), end))
+			if d := maxDiff(got[i], want); !(d <= cacheTolerance) {
+				t.Errorf("unified %v: the logits of sequence %d are %v apart from those of the text by itself", unified, i, d)
+			}
+		}
+		if c.CopyTokens(0, 2) || c.CopyTokens(-1, 0) {
+			t.Errorf("unified %v: CopyTokens of a sequence that cannot exist = true, want false", unified)
+		}
+	}
+}
+
 func TestRemoveAndShiftTokens(t *testing.T) {
 	m := small(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 256})

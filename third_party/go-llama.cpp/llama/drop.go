@@ -37,22 +37,22 @@ func (m *Model) drop(weights []ggml.Tensor, whole bool) bool {
 	return all
 }
 
-// WeightWindows are the windows of WindowBytes that reading a mapped weight may bring into memory, by their number in the
-// address space: first up to but not including end.
+// WeightWindows returns the windows of WindowBytes that reading a mapped weight may bring into memory, by their number
+// in the address space: first up to but not including end.
 func WeightWindows(w ggml.Tensor) (first, end uintptr) {
 	s := around(w.Raw(), WindowBytes)
 	return s.start / WindowBytes, s.end / WindowBytes
 }
 
-// around is the span of whole units that data lies in.
+// around returns the span of whole units that data lies in.
 func around(data []byte, unit uintptr) span {
 	from := uintptr(unsafe.Pointer(unsafe.SliceData(data)))
 	to := from + uintptr(len(data))
 	return span{from / unit * unit, (to + unit - 1) / unit * unit}
 }
 
-// pagesOf is the span that data is mapped with, cut to the mapping that holds it, or the whole of that mapping; false if
-// none holds it.
+// pagesOf returns the span that data is mapped with, cut to the mapping that holds it, or the whole of that mapping;
+// false if none holds it.
 func pagesOf(data []byte, mappings []span, whole bool) (span, bool) {
 	s, from := around(data, faultAround), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
 	for _, m := range mappings {

@@ -32,7 +32,7 @@ func errorf(op, format string, args ...any) error {
 	return &Error{Op: op, Msg: fmt.Sprintf(format, args...)}
 }
 
-// nativeError is the Error of a failed call; or says what to tell when llama.cpp said nothing.
+// nativeError returns the Error of a failed call; or says what to tell when llama.cpp said nothing.
 func nativeError(op string, code int, e *C.fl_error, or string) error {
 	msg := cleanLog(C.GoString(&e.text[0]))
 	if msg == "" {

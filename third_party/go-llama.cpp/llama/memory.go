@@ -23,6 +23,18 @@ func (c *Context) RemoveTokens(seq int32, p0, p1 int) bool {
 	return bool(C.llama_memory_seq_rm(mem, C.int32_t(seq), C.int32_t(p0), C.int32_t(p1)))
 }
 
+// CopyTokens makes the tokens of a sequence those of another as well, which should be empty: both can then go on, each in
+// its own way. With ContextParams.KVUnified they share the memory. It reports false where there is no such sequence, or no
+// memory.
+func (c *Context) CopyTokens(from, to int32) bool {
+	mem := c.memory()
+	if mem == nil || !c.validSeq(from) || !c.validSeq(to) {
+		return false
+	}
+	C.llama_memory_seq_cp(mem, C.int32_t(from), C.int32_t(to), -1, -1)
+	return true
+}
+
 // ShiftTokens moves the tokens of seq at positions p0 up to but not including p1 by delta positions. It reports false where
 // the model's memory cannot.
 func (c *Context) ShiftTokens(seq int32, p0, p1, delta int) bool {
@@ -47,7 +59,7 @@ func (c *Context) CanShift() bool {
 	return true
 }
 
-// Len is the number of positions that seq takes up in memory: one more than its last position.
+// Len returns the number of positions that seq takes up in memory: one more than its last position.
 func (c *Context) Len(seq int32) int {
 	mem := c.memory()
 	if mem == nil || !c.validSeq(seq) {
@@ -60,7 +72,7 @@ func (c *Context) Len(seq int32) int {
 // that attend in both directions (BERT and the like) remember nothing.
 func (c *Context) HasMemory() bool { return c.memory() != nil }
 
-// memory is nil where HasMemory is false.
+// memory returns nil where HasMemory is false.
 func (c *Context) memory() C.llama_memory_t { return C.llama_get_memory(c.p) }
 
 func (c *Context) validSeq(seq int32) bool { return seq >= 0 && int(seq) < c.NSeqMax() }

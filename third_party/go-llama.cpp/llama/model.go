@@ -186,41 +186,41 @@ func (m *Model) release() {
 	m.users--
 }
 
-// Path is the path the model was loaded from.
+// Path returns the path the model was loaded from.
 func (m *Model) Path() string { return m.path }
 
-// Vocab is the model's vocabulary. It lives as long as the model.
+// Vocab returns the model's vocabulary. It lives as long as the model.
 func (m *Model) Vocab() *Vocab { return m.vocab }
 
-// Arch is the metadata value general.architecture: "llama", "qwen2".
+// Arch returns the metadata value general.architecture: "llama", "qwen2".
 func (m *Model) Arch() string { s, _ := m.Meta("general.architecture"); return s }
 
-// Desc is llama.cpp's description of the model: architecture, size class, type of most weights.
+// Desc returns llama.cpp's description of the model: architecture, size class, type of most weights.
 func (m *Model) Desc() string {
 	s, _ := readString(func(buf *C.char, size C.size_t) C.int32_t { return C.llama_model_desc(m.p, buf, size) })
 	return s
 }
 
-// NParams is the number of weights.
+// NParams returns the number of weights.
 func (m *Model) NParams() uint64 { return uint64(C.llama_model_n_params(m.p)) }
 
-// Bytes is the size of all tensors in bytes.
+// Bytes returns the size of all tensors in bytes.
 func (m *Model) Bytes() uint64 { return uint64(C.llama_model_size(m.p)) }
 
-// NCtxTrain is the context length the model was trained with, in tokens; 0 for a model loaded with VocabOnly, as are the
-// other dimensions.
+// NCtxTrain returns the context length the model was trained with, in tokens; 0 for a model loaded with VocabOnly, as
+// are the other dimensions.
 func (m *Model) NCtxTrain() int { return int(C.llama_model_n_ctx_train(m.p)) }
 
-// NEmbd is the width of the residual stream.
+// NEmbd returns the width of the residual stream.
 func (m *Model) NEmbd() int { return int(C.llama_model_n_embd(m.p)) }
 
-// NLayer is the number of blocks.
+// NLayer returns the number of blocks.
 func (m *Model) NLayer() int { return int(C.llama_model_n_layer(m.p)) }
 
-// NHead is the number of query heads of the first layer.
+// NHead returns the number of query heads of the first layer.
 func (m *Model) NHead() int { return m.ifLoaded(func() C.int32_t { return C.llama_model_n_head(m.p) }) }
 
-// NHeadKV is the number of key and value heads of the first layer.
+// NHeadKV returns the number of key and value heads of the first layer.
 func (m *Model) NHeadKV() int {
 	return m.ifLoaded(func() C.int32_t { return C.llama_model_n_head_kv(m.p) })
 }
@@ -233,7 +233,7 @@ func (m *Model) ifLoaded(f func() C.int32_t) int {
 	return int(f())
 }
 
-// NSWA is the length of the sliding attention window in tokens, 0 if the model has none.
+// NSWA returns the length of the sliding attention window in tokens, 0 if the model has none.
 func (m *Model) NSWA() int { return int(C.llama_model_n_swa(m.p)) }
 
 // HasEncoder reports whether the model has an encoder, HasDecoder whether it has a decoder.
@@ -246,14 +246,14 @@ func (m *Model) IsRecurrent() bool { return bool(C.llama_model_is_recurrent(m.p)
 func (m *Model) IsHybrid() bool    { return bool(C.llama_model_is_hybrid(m.p)) }
 func (m *Model) IsDiffusion() bool { return bool(C.llama_model_is_diffusion(m.p)) }
 
-// Meta is the metadata value of key as text. Arrays are not available here.
+// Meta returns the metadata value of key as text. Arrays are not available here.
 func (m *Model) Meta(key string) (string, bool) {
 	k := C.CString(key)
 	defer C.free(unsafe.Pointer(k))
 	return readString(func(buf *C.char, size C.size_t) C.int32_t { return C.llama_model_meta_val_str(m.p, k, buf, size) })
 }
 
-// MetaAll is every metadata value as text, arrays left out.
+// MetaAll returns every metadata value as text, arrays left out.
 func (m *Model) MetaAll() map[string]string {
 	n := int(C.llama_model_meta_count(m.p))
 	all := make(map[string]string, n)
@@ -271,7 +271,7 @@ func (m *Model) MetaAll() map[string]string {
 	return all
 }
 
-// ChatTemplate is the model's chat template (Jinja), the default one for the name "".
+// ChatTemplate returns the model's chat template (Jinja), the default one for the name "".
 func (m *Model) ChatTemplate(name string) (string, bool) {
 	var cname *C.char
 	if name != "" {

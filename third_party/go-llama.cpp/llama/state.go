@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// State is a copy of everything the context remembers, to be given to SetState of a context made with the same model and
-// parameters.
+// State returns a copy of everything the context remembers, to be given to SetState of a context made with the same
+// model and parameters.
 func (c *Context) State() ([]byte, error) {
 	const op = "get state"
 	var e C.fl_error

@@ -24,7 +24,7 @@ func newVocab(m *Model) *Vocab {
 	return &Vocab{p: p, m: m, n: int(C.llama_vocab_n_tokens(p)), none: C.llama_vocab_type(p) == C.LLAMA_VOCAB_TYPE_NONE}
 }
 
-// NTokens is n_vocab, the number of tokens.
+// NTokens returns n_vocab, the number of tokens.
 func (v *Vocab) NTokens() int { return v.n }
 
 // BOS, EOS, EOT, PAD and NL are the tokens that begin a text, end it, end a turn of a chat, fill, and break a line; -1
@@ -95,8 +95,8 @@ func (v *Vocab) checkTokenize(op, text string, addSpecial bool) error {
 	return nil
 }
 
-// Piece is the text of one token, with its leading space if it has one. Control tokens are empty unless special is set.
-// A piece need not be whole UTF-8: a character may be spread over several tokens. An unknown id has no text.
+// Piece returns the text of one token, with its leading space if it has one. Control tokens are empty unless special is
+// set. A piece need not be whole UTF-8: a character may be spread over several tokens. An unknown id has no text.
 func (v *Vocab) Piece(id int32, special bool) string {
 	if !v.has(id) {
 		return ""
@@ -106,10 +106,10 @@ func (v *Vocab) Piece(id int32, special bool) string {
 	})
 }
 
-// Detokenize is the text of ids as llama_detokenize writes it: without the space that some tokenizers put in front, unless
-// a BOS stood before it, and for some vocabularies without spaces before punctuation. removeSpecial drops BOS and EOS at the
-// ends, unparseSpecial writes control tokens by their names. Unknown ids are left out. The pieces of ids, one after the
-// other, are the exact text.
+// Detokenize returns the text of ids as llama_detokenize writes it: without the space that some tokenizers put in
+// front, unless a BOS stood before it, and for some vocabularies without spaces before punctuation. removeSpecial drops
+// BOS and EOS at the ends, unparseSpecial writes control tokens by their names. Unknown ids are left out. The pieces of
+// ids, one after the other, are the exact text.
 func (v *Vocab) Detokenize(ids []int32, removeSpecial, unparseSpecial bool) string {
 	known := make([]int32, 0, len(ids))
 	for _, id := range ids {

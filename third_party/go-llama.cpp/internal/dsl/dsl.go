@@ -31,7 +31,7 @@ func Describe(text string, args ...any) bool {
 func Context(text string, args ...any) bool { return Describe(text, args...) }
 func When(text string, args ...any) bool    { return Describe(text, args...) }
 
-// It is one test.
+// It describes one test.
 func It(text string, args ...any) bool { return Describe(text, args...) }
 
 // subtest runs the function among args.
@@ -69,7 +69,7 @@ func By(text string, callback ...func()) {
 // Label marks tests; here it does nothing.
 func Label(labels ...string) []string { return labels }
 
-// GinkgoT is the running test.
+// GinkgoT returns the running test.
 func GinkgoT() testing.TB { return suite.t }
 
 // Skip ends the running test as one that is not for here, Fail as failed.

@@ -1,4 +1,4 @@
-package toolbox
+package fileops
 
 import (
 	"context"
@@ -61,7 +61,7 @@ func Combine(ctx context.Context, from []Source, o adapter.CombineOptions, out O
 			return nil, err
 		}
 		if o.Method == adapter.CombineCat && a.Method() != adapter.MethodLoRA {
-			return nil, hint.With(fmt.Errorf("toolbox: %q: %s has no factors to put beside others", s.File, a.Method()),
+			return nil, hint.With(fmt.Errorf("adapter: %q: %s has no factors to put beside others", s.File, a.Method()),
 				"--method linear adds its ΔW to the others and cuts the sum to a rank")
 		}
 		inputs = append(inputs, a)
@@ -82,7 +82,7 @@ func Combine(ctx context.Context, from []Source, o adapter.CombineOptions, out O
 
 func source(path string, weight float64) Source { return Source{path, weight} }
 
-// cutText is a cut in words.
+// cutText returns a cut in words.
 func cutText(c adapter.Cut) string {
 	switch {
 	case c.Rank > 0:

@@ -1,11 +1,11 @@
-// Package toolbox changes and compares adapter files: it scales, reranks, combines and diffs them. What is done to the
+// Package fileops changes and compares adapter files: it scales, reranks, combines and diffs them. What is done to the
 // numbers is package adapter's; here files are read, the type of the factors is chosen, what was done is noted, and the
 // result is written, whole or not at all.
 //
 // An input is a GGUF LoRA or the container of a Dual LoRA; a DoRA is refused, whose change
 // depends on the model. Errors of adapter, gguf and the file system pass through; a
 // wrong setting is an error of Check alone.
-package toolbox
+package fileops
 
 import (
 	"errors"
@@ -68,7 +68,7 @@ func read(path string) (*adapter.Adapter, error) {
 		return nil, err
 	}
 	if a.NeedsBase() {
-		return nil, hint.With(fmt.Errorf("toolbox: %q: %s: %w", path, a.Method(), adapter.ErrNeedsBase),
+		return nil, hint.With(fmt.Errorf("adapter: %q: %s: %w", path, a.Method(), adapter.ErrNeedsBase),
 			"finetune export makes a GGUF LoRA of its run, finetune merge puts it into the model")
 	}
 	return a, nil
@@ -83,9 +83,9 @@ func (o Output) check() error {
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("toolbox: %q: is there and is no file", o.Out)
+		return fmt.Errorf("adapter: %q: exists and is not a file", o.Out)
 	case !o.Force:
-		return hint.With(fmt.Errorf("toolbox: %q: is there already", o.Out), "--force replaces it")
+		return hint.With(fmt.Errorf("adapter: %q: exists already", o.Out), "--force replaces it")
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func (o Output) write(a *adapter.Adapter, t gguf.Type, r *Report) error {
 	case a.Method() == adapter.MethodLoRA:
 		err = a.WriteLoRA(o.Out, adapter.LoRAOptions{Type: t})
 	case o.Type != nil && t != gguf.TypeF32:
-		err = fmt.Errorf("toolbox: type %s: %s is kept in f32", t, a.Method())
+		err = fmt.Errorf("adapter: type %s: %s is kept in f32", t, a.Method())
 	default:
 		t, err = gguf.TypeF32, a.Save(o.Out)
 	}

@@ -1,4 +1,4 @@
-package toolbox
+package fileops
 
 import (
 	"context"
@@ -30,7 +30,7 @@ func random(t *testing.T, m adapter.Method, seed uint64, rank int, alpha float32
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, mat := range f.Mats() {
+		for _, mat := range f.Matrices() {
 			for j := range mat.Mat.Data {
 				mat.Mat.Data[j] = float32(rng.NormFloat64())
 			}
@@ -111,7 +111,7 @@ func TestScaleOfMixedRanks(t *testing.T) {
 	a := random(t, adapter.MethodLoRA, 2, 4, 0)
 	f, _ := adapter.New(adapter.MethodLoRA, 64, 32, 7, 0)
 	f.Init(1, "w")
-	copy(f.Mats()[1].Mat.Data, a.Weights[0].Mats()[1].Mat.Data)
+	copy(f.Matrices()[1].Mat.Data, a.Weights[0].Matrices()[1].Mat.Data)
 	a.Weights[0].Factors = f
 	in := file(t, a, gguf.TypeF16)
 	for factor, want := range map[float32]string{0.5: "f16", 0.3: "f32"} {
@@ -141,7 +141,7 @@ func TestScaleOfDual(t *testing.T) {
 	}
 	half := gguf.TypeF16
 	o = Output{Out: filepath.Join(t.TempDir(), "half.gguf"), Type: &half}
-	if _, err := Scale(in, 2, o); err == nil || err.Error() != "toolbox: type f16: dual-lora is kept in f32" {
+	if _, err := Scale(in, 2, o); err == nil || err.Error() != "adapter: type f16: dual-lora is kept in f32" {
 		t.Errorf("in f16: %v", err)
 	}
 }
@@ -268,7 +268,7 @@ func TestDoRAIsRefused(t *testing.T) {
 		"combine": second(Combine(ctx, []Source{{lora, 1}, {in, 1}}, adapter.CombineOptions{Method: adapter.CombineCat}, o)),
 		"diff":    diff,
 	} {
-		want := fmt.Sprintf("toolbox: %q: dora: its change depends on the weights of the base, which is not given", in)
+		want := fmt.Sprintf("adapter: %q: dora: its change depends on the weights of the base, which is not given", in)
 		if err == nil || err.Error() != want || len(hint.Of(err)) != 1 {
 			t.Errorf("%s: %v, hints %q, want %s", what, err, hint.Of(err), want)
 		}
@@ -282,14 +282,14 @@ func TestNothingIsReplacedUnasked(t *testing.T) {
 	in := file(t, random(t, adapter.MethodLoRA, 10, 2, 8), gguf.TypeF32)
 	before, _ := os.ReadFile(in)
 	_, err := Scale(in, 2, Output{Out: in})
-	if err == nil || err.Error() != fmt.Sprintf("toolbox: %q: is there already", in) || !slices.Equal(hint.Of(err), []string{"--force replaces it"}) {
+	if err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists already", in) || !slices.Equal(hint.Of(err), []string{"--force replaces it"}) {
 		t.Errorf("over itself: %v, hints %q", err, hint.Of(err))
 	}
 	if after, _ := os.ReadFile(in); !slices.Equal(before, after) {
 		t.Error("the file was changed")
 	}
 	dir := t.TempDir()
-	if _, err := Scale(in, 2, Output{Out: dir, Force: true}); err == nil || err.Error() != fmt.Sprintf("toolbox: %q: is there and is no file", dir) {
+	if _, err := Scale(in, 2, Output{Out: dir, Force: true}); err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists and is not a file", dir) {
 		t.Errorf("over a folder: %v", err)
 	}
 	if _, err := Scale(in, 2, Output{Out: in, Force: true}); err != nil {

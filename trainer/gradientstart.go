@@ -1,0 +1,108 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"finetune/adapter"
+	"finetune/trainer/data"
+	"finetune/trainer/graph"
+)
+
+// The start by gradients looks for the directions of C among the right singular vectors of G = dL/dW, summed over the first
+// batches. G [n_in, n_out] is never formed: the gradient of A of a LoRA with A = 0 and B = Ω, which changes nothing, is
+// Ωᵀ·G, a sketch of G's rows (Halko, Martinsson and Tropp, arXiv 0909.4061). So it takes the passes and the memory of a LoRA
+// of a small rank.
+const (
+	startBatches       = 3  // batches that G is summed over: those of the first steps
+	sketchOversampling = 10 // directions more than are wanted
+)
+
+// startByGradient gives C its directions, before the memory of the run is taken.
+func (l *loop) startByGradient(ctx context.Context) error {
+	a, ok := l.trainable.(*adapterTrainable)
+	if !ok || a.recipe.Start != adapter.StartGradient || a.initial != nil || l.step > 0 {
+		return nil
+	}
+	begin := time.Now()
+	sketch, err := a.sketch(l.config.Seed)
+	if err != nil {
+		return err
+	}
+	if err := l.sketchGradients(ctx, sketch); err != nil {
+		return err
+	}
+	for i, w := range sketch.Weights {
+		basis, err := adapter.RowSpace(w.Factors.(*adapter.LoRA).A)
+		if err != nil {
+			return fmt.Errorf("trainer: tensor %q: %w", w.Name, err)
+		}
+		a.Weights[i].Factors.(*adapter.Dual).SetDirections(basis)
+	}
+	l.totals.Seconds += time.Since(begin).Seconds()
+	return nil
+}
+
+// sketch returns a LoRA over the same weights, of a rank that is enough for C's, with B drawn and A zero.
+func (a *adapterTrainable) sketch(seed uint64) (*adapter.Adapter, error) {
+	low := &adapter.Adapter{Architecture: a.Architecture}
+	rng := rand.New(rand.NewPCG(seed, math.MaxUint64))
+	for _, w := range a.Weights {
+		nIn, nOut := w.Shape()
+		rank := min(w.Factors.(*adapter.Dual).C.NE[1]+sketchOversampling, nIn, nOut)
+		f, err := adapter.New(adapter.MethodLoRA, nIn, nOut, rank, 0)
+		if err != nil {
+			return nil, err
+		}
+		b := f.(*adapter.LoRA).B
+		for i := range b.Data {
+			b.Data[i] = float32(rng.NormFloat64())
+		}
+		low.Weights = append(low.Weights, adapter.Weight{Name: w.Name, Factors: f})
+	}
+	return low, nil
+}
+
+// sketchGradients puts the gradient of each A over the first batches in its place.
+func (l *loop) sketchGradients(ctx context.Context, sketch *adapter.Adapter) (err error) {
+	d := l.demand()
+	d.Parameters, d.Optimizer = sketch.Parameters(), false
+	d.Prepare = func(o graph.Options) (*graph.Engine, error) {
+		o.Statistics = false
+		return graph.Prepare(l.model, sketch.Weights, o)
+	}
+	e, _, err := d.Engine()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	if err := e.Allocate(); err != nil {
+		return err
+	}
+	e.Reset()
+	sampler, seqs := *l.sampler, e.Shape().Seqs
+	for range startBatches {
+		windows := sampler.Next(l.config.Batch * l.config.GradAccum)
+		scale := float32(1 / data.TotalWeight(windows))
+		for ; len(windows) > 0; windows = windows[min(seqs, len(windows)):] {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if _, err := e.Step(data.Fill(windows[:min(seqs, len(windows))], seqs), scale); err != nil {
+				return err
+			}
+		}
+	}
+	grads := map[string][]float32{}
+	for _, g := range e.Gradients() {
+		grads[g.Name] = g.Data
+	}
+	for _, w := range sketch.Weights {
+		copy(w.Factors.(*adapter.LoRA).A.Data, grads[w.Name+".lora_a"])
+	}
+	return nil
+}

@@ -143,23 +143,23 @@ int main(void) {
 }
 END
   # shellcheck disable=SC2086
-  if ! { $cc $cflags "$into/probe.c" -o "$into/probe" $libs && "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
+  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs && "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
     die "the llama.cpp at $(echo "$libs" | cut -d' ' -f1) cannot be used: $(grep -m1 -E 'error|undefined|cannot' "$into/probe.log" || tail -n 1 "$into/probe.log")"
   fi
   rm "$into"/probe*
-  cflags=${cflags//$into/$where} libs=${libs//$into/$where}
+  cflags="-I$where/include $cflags" libs=${libs//$into/$where}
   cat >"$into/lib/pkgconfig/llama.pc" <<END
 Name: llama
 Description: llama.cpp as finetune links it
 Version: $(sed -n 's/^#define LLAMA_RELEASE "\(.*\)"/\1/p' "$into/include/llama-release.h")
-Cflags: -I$where/include $cflags
+Cflags: $cflags
 Libs: $libs
 END
   # For machines without pkg-config: the two questions that go asks, answered for this one package.
   cat >"$into/bin/pkg-config" <<END
 #!/bin/sh
 case "\$1" in
---cflags) echo "-I$where/include $cflags" ;;
+--cflags) echo "$cflags" ;;
 --libs) echo "$libs" ;;
 *) echo "pkg-config: only --cflags and --libs are known here" >&2; exit 1 ;;
 esac
@@ -192,7 +192,7 @@ build() {
       bring "$temp"
       compile "$temp/source" "$into" "${pinned[@]}"
     fi
-    describe "$into" "-I$into/include" "$(libs "$into/lib")"
+    describe "$into" "" "$(libs "$into/lib")"
   fi
   mv "$into" "$where" 2>/dev/null || true
   rm -rf "${where:?}/installed" # where another one had been faster

@@ -23,12 +23,13 @@ from lm_eval.models.huggingface import HFLM
 
 def main(base, records, *ours):
     docs = [document(r) for r in read(records)]
+    ours = [(name, read(name), json.loads(pathlib.Path(report).read_text())) for name, report in zip(ours[::2], ours[1::2], strict=True)]
     result = harness(pathlib.Path(base), docs)
     theirs = [[float(resp[0][0]) for resp in s["resps"]] for s in sorted(result["samples"]["records"], key=lambda s: s["doc_id"])]
-    for samples, report in zip(ours[::2], ours[1::2], strict=True):
-        print(samples)
-        compare([json.loads(line) for line in open(samples)], theirs)
-        accuracies(json.load(open(report)), result["results"]["records"])
+    for name, samples, report in ours:
+        print(name)
+        compare(samples, theirs)
+        accuracies(report, result["results"]["records"])
 
 
 def read(path):

@@ -103,7 +103,7 @@ func (m *merger) addAdapters() error {
 			return err
 		}
 		m.open = append(m.open, f)
-		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) {
+		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) && !errors.Is(err, adapter.ErrOtherWeights) {
 			return fmt.Errorf("merge: %q: %w", named.Path, err)
 		}
 		for _, name := range f.Names() {

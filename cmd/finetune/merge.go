@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"text/tabwriter"
 
-	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/setting"
@@ -165,10 +164,7 @@ func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
 		if gathered := filepath.Join(a.path, imatrix.FileName); c.IMatrix == "" && isFile(gathered) {
 			c.IMatrix = gathered
 		}
-		switch err := run.CheckAdapter(path, base); {
-		case errors.Is(err, adapter.ErrOtherBase):
-			u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
-		case err != nil:
+		if err := checkAdapter(u, path, base); err != nil {
 			return c, err
 		}
 	}

@@ -45,6 +45,7 @@ type Recipe struct {
 	Start         Start   // "" is StartEven, and for other methods the only way there is
 	MagnitudeRank int     // of a Dual LoRA, r1; 0 is what the start gives
 	Rho           float64 // of StartThin and StartGradient: |ΔW| as a share of rms(W); 0 is by [AutoRho]
+	MagnitudeRate float64 // of a Dual LoRA: learning rate of A and B as a share of that of C and D; 0 is the start's own
 }
 
 // check reports a start or a magnitude rank that the method does not have.
@@ -198,7 +199,12 @@ const thinMagnitudeRate = 0.3
 
 // RateOf returns what the learning rate of a factor, by its suffix, is multiplied by.
 func (r Recipe) RateOf(suffix string) float64 {
-	if r.Start.Thin() && (suffix == "dual_a" || suffix == "dual_b") {
+	switch {
+	case suffix != "dual_a" && suffix != "dual_b":
+		return 1
+	case r.MagnitudeRate != 0:
+		return r.MagnitudeRate
+	case r.Start.Thin():
 		return thinMagnitudeRate
 	}
 	return 1

@@ -32,6 +32,7 @@ type Config struct {
 	Start         string  `yaml:"start" was:""`           // of dual-lora: even, thin or gradient; empty = even. Other methods have one way to start
 	MagnitudeRank int     `yaml:"magnitude-rank" was:"0"` // of dual-lora: ranks of the magnitude group; 0 = by the start
 	Rho           float64 `yaml:"rho" was:"0"`            // of a thin start: |ΔW| as a share of rms(W) at the start; 0 = by the number of matrices
+	MagnitudeLR   float64 `yaml:"magnitude-lr" was:"0"`   // of dual-lora: learning rate of A and B as a share of that of C and D; 0 = by the start
 	DeltaWarmup   float64 `yaml:"delta-warmup" was:"0"`   // share of the steps over which a factor on ΔW rises from 0 to 1; 0 = none
 
 	InitFrom string `yaml:"init-from" was:""` // path of an adapter or run directory whose factors the training starts from; empty = fresh ones
@@ -113,7 +114,7 @@ func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
 // Recipe returns what factors the settings ask for.
 func (c Config) Recipe() adapter.Recipe {
 	return adapter.Recipe{Method: adapter.Method(c.Method), Rank: c.Rank, Alpha: float32(c.Alpha),
-		Start: adapter.Start(c.Start), MagnitudeRank: c.MagnitudeRank, Rho: c.Rho}
+		Start: adapter.Start(c.Start), MagnitudeRank: c.MagnitudeRank, Rho: c.Rho, MagnitudeRate: c.MagnitudeLR}
 }
 
 // Settings that a thin start goes with where the user has given no others.

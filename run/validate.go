@@ -110,11 +110,14 @@ func (c Config) startSettings() *setting.Error {
 		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.Itoa(c.MagnitudeRank)}
 	case dual && (c.MagnitudeRank < 0 || c.MagnitudeRank >= c.Rank):
 		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("1 to %d, or 0 for the start's own", c.Rank-1), Got: strconv.Itoa(c.MagnitudeRank)}
+	case !dual && c.MagnitudeLR != 0:
+		return &setting.Error{Key: "magnitude-lr", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.FormatFloat(c.MagnitudeLR, 'g', -1, 64)}
 	case c.Rho != 0 && !adapter.Start(c.Start).Thin():
 		return &setting.Error{Key: "rho", Want: "0 without a thin start", Got: strconv.FormatFloat(c.Rho, 'g', -1, 64)}
 	}
 	return setting.First(
 		setting.Number("rho", c.Rho, c.Rho >= 0 && c.Rho <= 1, "a share of the weights' size from 0 to 1"),
+		setting.AtLeast0("magnitude-lr", c.MagnitudeLR),
 		setting.Number("delta-warmup", c.DeltaWarmup, c.DeltaWarmup >= 0 && c.DeltaWarmup <= 1, "a share of the steps from 0 to 1"),
 	)
 }

@@ -206,20 +206,31 @@ func TestStartsAreTheAdapters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rates(t, trained, 0.3)
+	c.MagnitudeLR = 2
+	if trained, err = newTrainable(base, c, true); err != nil {
+		t.Fatal(err)
+	}
+	rates(t, trained, 2)
+	for step, want := range map[int]float32{1: 0.25, 3: 0.75, 4: 1, 9: 1} {
+		if got := deltaShare(step, 4); got != want {
+			t.Errorf("deltaShare(%d, 4) = %v, want %v", step, got, want)
+		}
+	}
+}
+
+// rates checks that A and B have a share of the learning rate of C and D, and that B alone warms.
+func rates(t *testing.T, trained trainable, magnitude float64) {
+	t.Helper()
 	params, _ := trained.params()
 	for _, p := range params {
 		suffix := p.Name[len(p.Name)-7:]
 		want := 1.0
 		if suffix == ".dual_a" || suffix == ".dual_b" {
-			want = 0.3
+			want = magnitude
 		}
 		if p.LRScale != want || p.Warms != (suffix == ".dual_b") {
 			t.Errorf("%s: rate %v, warms %v", p.Name, p.LRScale, p.Warms)
-		}
-	}
-	for step, want := range map[int]float32{1: 0.25, 3: 0.75, 4: 1, 9: 1} {
-		if got := deltaShare(step, 4); got != want {
-			t.Errorf("deltaShare(%d, 4) = %v, want %v", step, got, want)
 		}
 	}
 }

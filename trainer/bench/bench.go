@@ -34,6 +34,7 @@ type Options struct {
 	Type      string   // "q8_0", "q4_k_m", …
 	Dir       string   // where models of a Shape are kept
 	Methods   []string // of adapters, and run.MethodFull
+	Starts    []string // of the methods that have more than one; none: their first
 	Rank      int
 	Ctx       int   // tokens a sequence
 	Seqs      int   // sequences a step
@@ -55,6 +56,7 @@ type Case struct {
 	Model            string         `json:"model"`
 	Type             string         `json:"type"`
 	Method           string         `json:"method"`
+	Start            string         `json:"start,omitempty"` // of a method that has more than one
 	Rank             int            `json:"rank"`
 	Ctx              int            `json:"ctx"`
 	Seqs             int            `json:"seqs"`
@@ -91,9 +93,9 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 	}
 	defer f.Close()
 	r := &Report{PeakFlops: peak(o.Threads), Threads: o.Threads}
-	for _, method := range o.Methods {
-		say("measuring " + method)
-		c, err := measure(ctx, o, f, method)
+	for _, recipe := range o.recipes() {
+		say("measuring " + strings.TrimSpace(string(recipe.Method)+" "+string(recipe.Start)))
+		c, err := measure(ctx, o, f, recipe)
 		if err != nil {
 			return nil, err
 		}
@@ -109,8 +111,25 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 	return r, nil
 }
 
+// recipes are the methods, and each start of those that have more than one. What run.MethodFull trains has no recipe, but
+// its name.
+func (o Options) recipes() (all []adapter.Recipe) {
+	for _, name := range o.Methods {
+		r := adapter.Recipe{Method: adapter.Method(name), Rank: o.Rank}
+		if len(r.Method.Starts()) == 0 || len(o.Starts) == 0 {
+			all = append(all, r)
+			continue
+		}
+		for _, start := range o.Starts {
+			r.Start = adapter.Start(start)
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // measure times whole optimizer-less steps: forward, loss, backward.
-func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *Case, err error) {
+func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_ *Case, err error) {
 	resetPeak()
 	m, err := native.Load(f)
 	if err != nil {
@@ -125,7 +144,7 @@ func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *C
 	if err != nil {
 		return nil, err
 	}
-	d, err := demand(o, f, m, method, selected)
+	d, err := demand(o, f, m, r, selected)
 	if err != nil {
 		return nil, err
 	}
@@ -153,8 +172,8 @@ func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *C
 		}
 	}
 	seconds := median(times)
-	c := &Case{Model: name(o), Type: typeName(o, f), Method: method, Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
-		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
+	c := &Case{Model: name(o), Type: typeName(o, f), Method: string(r.Method), Start: string(r.Start), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
+		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, UsefulFlopsToken: usefulFlops(f, selected, string(r.Method), o.Ctx),
 		PeakRSS: machine.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
 	if o.Profile {
 		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
@@ -179,10 +198,10 @@ func step(e *graph.Engine, windows []data.Window) error {
 
 // demand returns the demand of train without an optimizer: over fresh factors on the selected weights, or over all
 // weights.
-func demand(o Options, f *model.Base, m *llama.Model, method string, selected []gguf.Tensor) (trainer.Demand, error) {
+func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected []gguf.Tensor) (trainer.Demand, error) {
 	d := trainer.Demand{Model: m, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
-	if method == run.MethodFull {
+	if r.Method == run.MethodFull {
 		masters, err := trainer.Masters(f)
 		for _, master := range masters {
 			d.Parameters += len(master.Data)
@@ -190,14 +209,16 @@ func demand(o Options, f *model.Base, m *llama.Model, method string, selected []
 		d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.PrepareFull(m, masters, g) }
 		return d, err
 	}
-	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
+	a, err := r.Build(selected)
 	if err != nil {
 		return d, err
 	}
 	if err := a.Bind(f.File, quant.Decode); err != nil {
 		return d, err
 	}
-	a.Init(1)
+	if err := r.Init(a, 1, f.File, quant.Decode); err != nil {
+		return d, err
+	}
 	d.Parameters = a.Parameters()
 	d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.Prepare(m, a.Weights, g) }
 	return d, nil

@@ -14,7 +14,10 @@ import (
 	"finetune/run"
 )
 
-// thin is a run of a thin start.
+// starts are those that begin with a ΔW other than 0.
+var starts = []adapter.Start{adapter.StartThin, adapter.StartGradient, adapter.StartPaper}
+
+// thin is a run of such a start.
 func thin(t *testing.T, start adapter.Start) run.Config {
 	c := testrun.Tiny(t)
 	c.Start, c.Steps = string(start), 20
@@ -22,7 +25,7 @@ func thin(t *testing.T, start adapter.Start) run.Config {
 }
 
 func TestThinStartsLearn(t *testing.T) {
-	for _, start := range []adapter.Start{adapter.StartThin, adapter.StartGradient} {
+	for _, start := range starts {
 		c := thin(t, start)
 		s, _ := mustTrain(t, c, false)
 		even := testrun.Elsewhere(t, c)
@@ -39,7 +42,7 @@ func TestThinStartsLearn(t *testing.T) {
 
 // In the middle of the warm-up too a run resumes to the same bytes; before its first step it begins again.
 func TestThinStartsResume(t *testing.T) {
-	for _, start := range []adapter.Start{adapter.StartThin, adapter.StartGradient} {
+	for _, start := range starts {
 		c := thin(t, start)
 		c.DeltaWarmup = 0.5
 		mustTrain(t, c, false)

@@ -130,7 +130,7 @@ const (
 func (c Config) FollowStart(set func(key string) bool) Config {
 	start := adapter.Start(c.Start)
 	paper := start == adapter.StartPaper
-	if !start.Thin() && !paper || c.InitFrom != "" {
+	if c.Method != string(adapter.MethodDual) || !start.Thin() && !paper || c.InitFrom != "" {
 		return c
 	}
 	switch {

@@ -117,8 +117,9 @@ func TestTermOverSomeTokens(t *testing.T) {
 	_, _, exact := runTerm(t, opSet{native: true}, f, w, x, dy, tokens)
 	for i, m := range f.Matrices() {
 		compare(t, "d"+m.Suffix, native[i], composed[i])
-		if estimated := i < 2; slices.Equal(native[i], exact[i]) == estimated {
-			t.Errorf("d%s: over some tokens %v", m.Suffix, !estimated)
+		estimated, apart := i < 2, near.Share(native[i], exact[i])
+		if estimated && !(apart > 1000*termTolerance) || !estimated && !(apart <= termTolerance) {
+			t.Errorf("d%s: %v of the largest from that of all tokens, an estimate: %v", m.Suffix, apart, estimated)
 		}
 	}
 }

@@ -121,8 +121,9 @@ type dual struct {
 	limit      float32 // of |N| for the gradient through the sign; 0: none
 }
 
-// thin reports whether the gradients are those of a magnitude of one rank, which has kernels of its own.
-func (d *dual) thin() bool { return d.a.NE()[1] == 1 && d.limit == 0 }
+// estimates reports whether the gradients of a magnitude of one rank are over some of the tokens. Then the others need no
+// product of the size of W; over all of them one kernel for all four is as fast.
+func (d *dual) estimates() bool { return d.a.NE()[1] == 1 && d.limit == 0 && d.magnitudeEvery > 1 }
 
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
@@ -149,7 +150,7 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 			dx = kernels.DualMulT(c, w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}
 		x := contiguous(c, x)
-		if d.thin() {
+		if d.estimates() {
 			_, da, db, dc, dd := kernels.ThinGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale, d.magnitudeEvery)
 			return []ggml.Tensor{da, db, dc, dd}, dx
 		}
@@ -168,7 +169,7 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
 		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
 	}
-	if d.thin() && d.magnitudeEvery > 1 {
+	if d.estimates() {
 		part, weight := kernels.EveryNth(c, contiguous(c, x), contiguous(c, dy), d.magnitudeEvery)
 		g = c.Scale(c.MulMat(transposed(c, part[0]), transposed(c, part[1])), weight)
 	}

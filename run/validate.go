@@ -120,6 +120,8 @@ func (c Config) startSettings() *setting.Error {
 		return &setting.Error{Key: "magnitude-lr", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.FormatFloat(c.MagnitudeLR, 'g', -1, 64)}
 	case !dual && c.MagnitudeEvery != 0:
 		return &setting.Error{Key: "magnitude-every", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.Itoa(c.MagnitudeEvery)}
+	case c.MagnitudeEvery > 1 && (c.Recipe().MagnitudeRanks() != 1 || c.Start == string(adapter.StartPaper)):
+		return &setting.Error{Key: "magnitude-every", Want: "0 without a magnitude of one rank, as --start thin has", Got: strconv.Itoa(c.MagnitudeEvery)}
 	case c.Rho != 0 && !adapter.Start(c.Start).Thin():
 		return &setting.Error{Key: "rho", Want: "0 without a thin start", Got: strconv.FormatFloat(c.Rho, 'g', -1, 64)}
 	}

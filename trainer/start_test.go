@@ -48,6 +48,9 @@ func TestThinStartsResume(t *testing.T) {
 	for _, start := range starts {
 		c := thin(t, start)
 		c.DeltaWarmup = 0.5
+		if start == adapter.StartThin {
+			c.MagnitudeEvery = 2
+		}
 		mustTrain(t, c, false)
 		for _, step := range []int{2, 15} {
 			r := testrun.Elsewhere(t, c)

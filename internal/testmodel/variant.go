@@ -117,8 +117,8 @@ var variants = []Variant{
 			"attn_v.weight": {64, 32}, "attn_output.weight": {64, 64}, "attn_q_norm.weight": {16}, "attn_k_norm.weight": {16}}},
 			map[string][]int64{"blk.*.post_attention_norm.weight": {64}}),
 		Keys: map[string]any{"qwen35.full_attention_interval": uint32(2), "qwen35.rope.dimension_count": uint32(8),
-			"qwen35.rope.dimension_sections": []int32{2, 1, 1, 0}, "qwen35.ssm.conv_kernel": uint32(4), "qwen35.ssm.inner_size": uint32(64),
-			"qwen35.ssm.state_size": uint32(16), "qwen35.ssm.time_step_rank": uint32(4), "qwen35.ssm.group_count": uint32(2)}},
+			"qwen35.rope.dimension_sections": []int32{2, 1, 1, 0}, "qwen35.ssm.conv_kernel": uint32(4), "qwen35.ssm.inner_size": uint32(96),
+			"qwen35.ssm.state_size": uint32(16), "qwen35.ssm.time_step_rank": uint32(6), "qwen35.ssm.group_count": uint32(2)}},
 	{Name: "lfm2", Arch: "lfm2", Of: Spec{Arch: "qwen3", Layers: 3}, Unconverted: true, // short convolutions beside attention
 		Drop: []string{"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight", "blk.0.attn_q_norm.weight",
 			"blk.0.attn_k_norm.weight", "blk.2.attn_q.weight", "blk.2.attn_k.weight", "blk.2.attn_v.weight", "blk.2.attn_output.weight",
@@ -127,10 +127,10 @@ var variants = []Variant{
 		Keys: map[string]any{"lfm2.shortconv.l_cache": uint32(3), "lfm2.attention.head_count_kv": []int32{0, 2, 0}}},
 }
 
-// The layers that carry a state: 2 heads of keys and 4 of values, 16 wide; three parts of a convolution.
+// The layers that carry a state: 2 heads of keys and 6 of values, 16 wide; a short convolution.
 var (
-	deltaNet = map[string][]int64{"attn_qkv.weight": {64, 128}, "attn_gate.weight": {64, 64}, "ssm_conv1d.weight": {4, 128}, "ssm_dt.bias": {4},
-		"ssm_a": {4}, "ssm_beta.weight": {64, 4}, "ssm_alpha.weight": {64, 4}, "ssm_norm.weight": {16}, "ssm_out.weight": {64, 64}}
+	deltaNet = map[string][]int64{"attn_qkv.weight": {64, 160}, "attn_gate.weight": {64, 96}, "ssm_conv1d.weight": {4, 160}, "ssm_dt.bias": {6},
+		"ssm_a": {6}, "ssm_beta.weight": {64, 6}, "ssm_alpha.weight": {64, 6}, "ssm_norm.weight": {16}, "ssm_out.weight": {96, 64}}
 	shortConv = map[string][]int64{"shortconv.conv.weight": {3, 64}, "shortconv.in_proj.weight": {64, 192}, "shortconv.out_proj.weight": {64, 64}}
 )
 

@@ -111,7 +111,7 @@ var variants = []Variant{
 		Keys: map[string]any{"minicpm3.attention.q_lora_rank": uint32(24), "minicpm3.attention.kv_lora_rank": uint32(16),
 			"minicpm3.rope.dimension_count": uint32(8)},
 		Unadapted: []string{"attn_q_", "attn_kv_"}},
-	{Name: "qwen35", Arch: "qwen35", Of: Spec{Arch: "qwen3", Layers: 3}, Unconverted: true, // every second layer: gated delta rule
+	{Name: "qwen35", Arch: "qwen35", Of: Spec{Arch: "qwen3", Layers: 3}, // every second layer: gated delta rule
 		Drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q_norm.weight", "attn_k_norm.weight", "ffn_norm.weight"},
 		Add: inBlocks(map[int]map[string][]int64{0: deltaNet, 2: deltaNet, 1: {"attn_q.weight": {64, 128}, "attn_k.weight": {64, 32},
 			"attn_v.weight": {64, 32}, "attn_output.weight": {64, 64}, "attn_q_norm.weight": {16}, "attn_k_norm.weight": {16}}},
@@ -119,7 +119,7 @@ var variants = []Variant{
 		Keys: map[string]any{"qwen35.full_attention_interval": uint32(2), "qwen35.rope.dimension_count": uint32(8),
 			"qwen35.rope.dimension_sections": []int32{2, 1, 1, 0}, "qwen35.ssm.conv_kernel": uint32(4), "qwen35.ssm.inner_size": uint32(96),
 			"qwen35.ssm.state_size": uint32(16), "qwen35.ssm.time_step_rank": uint32(6), "qwen35.ssm.group_count": uint32(2)}},
-	{Name: "lfm2", Arch: "lfm2", Of: Spec{Arch: "qwen3", Layers: 3}, Unconverted: true, // short convolutions beside attention
+	{Name: "lfm2", Arch: "lfm2", Of: Spec{Arch: "qwen3", Layers: 3}, // short convolutions beside attention
 		Drop: []string{"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight", "blk.0.attn_q_norm.weight",
 			"blk.0.attn_k_norm.weight", "blk.2.attn_q.weight", "blk.2.attn_k.weight", "blk.2.attn_v.weight", "blk.2.attn_output.weight",
 			"blk.2.attn_q_norm.weight", "blk.2.attn_k_norm.weight", "output_norm.weight"},

@@ -26,7 +26,8 @@ func stepOf(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) (
 
 // What is recomputed comes from the same operations over the same numbers.
 func TestRecomputationChangesNothingButMemory(t *testing.T) {
-	paths := map[string]string{"mpt": variantNamed(t, "mpt"), "olmo": variantNamed(t, "olmo")} // which clamp
+	paths := map[string]string{"mpt": variantNamed(t, "mpt"), "olmo": variantNamed(t, "olmo"), // which clamp
+		"qwen35": variantNamed(t, "qwen35"), "lfm2": variantNamed(t, "lfm2")}
 	for _, arch := range []string{"llama", "phi3", "gemma2", "gpt2", "falcon"} {
 		paths[arch] = testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4})
 	}

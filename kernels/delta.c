@@ -20,7 +20,7 @@
 enum { ROWS = 16 }; // of the state that go through the tokens together
 
 struct delta {
-	const struct ft_simd *v;
+	const struct ft_batch_simd *v;
 	const struct ggml_tensor *q, *k, *values, *gate, *beta;
 	const int32_t *pos;
 	int64_t width, n; // of a head; that in whole vectors
@@ -39,7 +39,7 @@ static const float *head(const struct ggml_tensor *t, int64_t head, int64_t toke
 }
 
 static struct delta prepare(const struct ggml_tensor *dst) {
-	struct delta d = { .v = ft_best_simd(), .q = dst->src[0], .k = dst->src[1], .values = dst->src[2], .gate = dst->src[3],
+	struct delta d = { .v = ft_best_batch_simd(), .q = dst->src[0], .k = dst->src[1], .values = dst->src[2], .gate = dst->src[3],
 		.beta = dst->src[4], .pos = dst->src[5]->data };
 	d.width = d.values->ne[0], d.n = ft_up(d.width, FT_LANES_MAX);
 	d.heads_k = d.q->ne[1], d.heads = d.values->ne[1], d.tokens = d.values->ne[2], d.seqs = d.values->ne[3];
@@ -94,18 +94,18 @@ static struct ft_delta_token load(struct delta *d, struct work w, int64_t t) {
 	memcpy(d->row_q, head(d->q, from, t, w.seq), (size_t)d->width * 4);
 	memcpy(d->row_k, head(d->k, from, t, w.seq), (size_t)d->width * 4);
 	memcpy(d->row_v, head(d->values, w.head, t, w.seq) + w.first, (size_t)w.count * 4);
-	const float all = d->by_column ? 0 : expf(g[0]);
-	for (int64_t i = 0; i < d->width; i++) d->decay[i] = d->by_column ? expf(g[i]) : all;
-	return (struct ft_delta_token){ d->row_q, d->row_k, d->decay, head(d->beta, w.head, t, w.seq)[0], d->scale };
+	for (int64_t i = 0; i < d->width && d->by_column; i++) d->decay[i] = expf(g[i]);
+	return (struct ft_delta_token){ d->row_q, d->row_k, d->by_column ? d->decay : NULL, d->by_column ? 0 : expf(g[0]),
+		head(d->beta, w.head, t, w.seq)[0], d->scale };
 }
 
 static bool begins(const struct delta *d, struct work w, int64_t t) { return t == 0 || d->pos[w.seq * d->tokens + t] == 0; }
 
-// One token forwards, from the state before it, which is emptied where a document begins, to the next.
-static void step(struct delta *d, struct work w, int64_t t, float *prev, float *next, float *u) {
+// One token forwards, from the state before it, which is emptied where a document begins, to the next. y may be NULL.
+static void step(struct delta *d, struct work w, int64_t t, float *prev, float *next, float *u, float *y) {
 	const struct ft_delta_token token = load(d, w, t);
 	if (begins(d, w, t)) memset(prev, 0, (size_t)(ROWS * d->n) * 4);
-	d->v->delta_step(d->n, ft_up(w.count, 4), &token, d->row_v, prev, next, u, d->y);
+	d->v->delta_step(d->n, ft_up(w.count, 4), &token, d->row_v, prev, next, u, y);
 }
 
 static struct work rows_of(const struct delta *d, int64_t head, int64_t seq, int64_t block) {
@@ -125,7 +125,7 @@ void ft_delta_net(tensor dst, int ith, int nth, void *userdata) {
 		const struct work w = rows_of(&d, i / d.blocks % d.heads, i / d.blocks / d.heads, i % d.blocks);
 		clear_rest(&d, w);
 		for (int64_t t = 0; t < d.tokens; t++) {
-			step(&d, w, t, d.state, d.state, d.u);
+			step(&d, w, t, d.state, d.state, d.u, d.y);
 			memcpy((float *)dst->data + ((w.seq * d.tokens + t) * d.heads + w.head) * d.width + w.first, d.y, (size_t)w.count * 4);
 		}
 	}
@@ -154,11 +154,10 @@ static void step_back(struct delta *d, struct grads *g, struct work w, int64_t t
 	add(g->k + of_k, d->dk, d->width);
 	float sum = 0;
 	for (int64_t i = 0; i < d->width; i++) {
-		const float dg = d->ddecay[i] * d->decay[i];
-		if (d->by_column) g->g[of_v * d->width + i] += dg;
-		else sum += dg;
+		if (d->by_column) g->g[of_v * d->width + i] += d->ddecay[i] * d->decay[i];
+		else sum += d->ddecay[i];
 	}
-	if (!d->by_column) g->g[of_v] += sum;
+	if (!d->by_column) g->g[of_v] += sum * token.fade;
 	if (begins(d, w, t)) memset(d->slope, 0, (size_t)(ROWS * d->n) * 4);
 }
 
@@ -168,14 +167,14 @@ static void rows_back(struct delta *d, struct grads *g, struct work w) {
 	memset(d->state, 0, (size_t)size * 4), memset(d->slope, 0, (size_t)size * 4);
 	for (int64_t t = 0; t < (chunks - 1) * d->chunk; t++) {
 		if (t % d->chunk == 0) memcpy(d->starts + t / d->chunk * size, d->state, (size_t)size * 4);
-		step(d, w, t, d->state, d->state, d->u);
+		step(d, w, t, d->state, d->state, d->u, NULL);
 	}
 	memcpy(d->starts + (chunks - 1) * size, d->state, (size_t)size * 4);
 	for (int64_t c = chunks - 1; c >= 0; c--) {
 		const int64_t first = c * d->chunk, count = ft_min(d->chunk, d->tokens - first);
 		memcpy(d->states, d->starts + c * size, (size_t)size * 4);
 		for (int64_t i = 0; i < count; i++)
-			step(d, w, first + i, d->states + i * size, i + 1 < count ? d->states + (i + 1) * size : d->state, d->u + i * ROWS);
+			step(d, w, first + i, d->states + i * size, i + 1 < count ? d->states + (i + 1) * size : d->state, d->u + i * ROWS, NULL);
 		for (int64_t i = count - 1; i >= 0; i--) step_back(d, g, w, first + i, d->states + i * size, d->u + i * ROWS);
 	}
 }

@@ -1,34 +1,32 @@
-// The gated delta rule's steps of struct ft_simd, included by gemm_simd.h: one token, rows of the state by fours. What n
-// numbers are read or written is padded to whole vectors.
+// The gated delta rule's steps of struct ft_batch_simd, included by batch_simd.h: one token, rows of the state by fours. What n
+// numbers are read or written is padded to whole vectors. No product is stored that is as cheap to form again.
 
-// next = prev ⊙ decay + d·kᵀ with u = v − (prev ⊙ decay)·k, d = beta·u, and y = scale·next·q. next may be prev.
+FT_INLINE vec decay_at(const struct ft_delta_token *t, int64_t i) {
+	if (t->decay) return LOAD(t->decay + i);
+	return (vec){ 0 } + t->fade;
+}
+
+// next = prev ⊙ decay + d·kᵀ with u = v − (prev ⊙ decay)·k, d = beta·u, and, unless y is NULL, y = scale·next·q. next may be prev.
 FT_FUNC void delta_step(int64_t n, int64_t rows, const struct ft_delta_token *t, const float *v, const float *prev, float *next,
 	float *u, float *y) {
 	for (int64_t j = 0; j < rows; j += 4, prev += 4 * n, next += 4 * n) {
 		vec sums[4], read[4];
-		float d[4];
 		FT_UNROLL for (int r = 0; r < 4; r++) sums[r] = read[r] = (vec){ 0 };
 		for (int64_t i = 0; i < n; i += FT_LANES) {
-			const vec k = LOAD(t->k + i), decay = LOAD(t->decay + i);
-			FT_UNROLL for (int r = 0; r < 4; r++) {
-				const vec m = LOAD(prev + r * n + i) * decay;
-				STORE(next + r * n + i, m);
-				sums[r] += m * k;
-			}
+			const vec k = LOAD(t->k + i) * decay_at(t, i);
+			FT_UNROLL for (int r = 0; r < 4; r++) sums[r] += LOAD(prev + r * n + i) * k;
 		}
-		FT_UNROLL for (int r = 0; r < 4; r++) {
-			u[j + r] = v[j + r] - lane_sum(sums[r]);
-			d[r] = t->beta * u[j + r];
-		}
+		const vec4 left = *(const uvec4 *)(v + j) - lane_sums(sums), d = t->beta * left;
+		*(uvec4 *)(u + j) = left;
 		for (int64_t i = 0; i < n; i += FT_LANES) {
-			const vec k = LOAD(t->k + i), q = LOAD(t->q + i);
+			const vec k = LOAD(t->k + i), q = LOAD(t->q + i), decay = decay_at(t, i);
 			FT_UNROLL for (int r = 0; r < 4; r++) {
-				const vec m = LOAD(next + r * n + i) + d[r] * k;
+				const vec m = LOAD(prev + r * n + i) * decay + d[r] * k;
 				STORE(next + r * n + i, m);
-				read[r] += m * q;
+				if (y) read[r] += m * q;
 			}
 		}
-		FT_UNROLL for (int r = 0; r < 4; r++) y[j + r] = t->scale * lane_sum(read[r]);
+		if (y) *(uvec4 *)(y + j) = t->scale * lane_sums(read);
 	}
 }
 
@@ -39,36 +37,34 @@ FT_FUNC float delta_step_back(int64_t n, int64_t rows, const struct ft_delta_tok
 	double dbeta = 0;
 	for (int64_t j = 0; j < rows; j += 4, prev += 4 * n, a += 4 * n) {
 		vec sums[4];
-		float y[4], d[4], c[4];
-		FT_UNROLL for (int r = 0; r < 4; r++) sums[r] = (vec){ 0 }, y[r] = t->scale * dy[j + r], d[r] = t->beta * u[j + r];
+		const vec4 y = t->scale * *(const uvec4 *)(dy + j), left = *(const uvec4 *)(u + j), d = t->beta * left, products = y * d;
+		const float along = (products[0] + products[1]) + (products[2] + products[3]);
+		FT_UNROLL for (int r = 0; r < 4; r++) sums[r] = (vec){ 0 };
 		for (int64_t i = 0; i < n; i += FT_LANES) {
-			const vec k = LOAD(t->k + i), q = LOAD(t->q + i), decay = LOAD(t->decay + i);
-			vec to_q = LOAD(dq + i), to_k = LOAD(dk + i);
+			const vec k = LOAD(t->k + i), q = LOAD(t->q + i);
+			vec to_q = (vec){ 0 }, to_k = LOAD(dk + i);
 			FT_UNROLL for (int r = 0; r < 4; r++) {
 				const vec x = LOAD(a + r * n + i) + y[r] * q;
-				STORE(a + r * n + i, x);
 				sums[r] += x * k;
-				to_q += y[r] * (LOAD(prev + r * n + i) * decay + d[r] * k);
 				to_k += d[r] * x;
+				to_q += y[r] * LOAD(prev + r * n + i);
 			}
-			STORE(dq + i, to_q);
+			STORE(dq + i, LOAD(dq + i) + to_q * decay_at(t, i) + along * k);
 			STORE(dk + i, to_k);
 		}
-		FT_UNROLL for (int r = 0; r < 4; r++) {
-			const float sum = lane_sum(sums[r]);
-			dbeta += (double)sum * u[j + r];
-			dv[j + r] = c[r] = t->beta * sum;
-		}
+		const vec4 sum = lane_sums(sums), c = t->beta * sum, of_beta = sum * left;
+		dbeta += (double)((of_beta[0] + of_beta[1]) + (of_beta[2] + of_beta[3]));
+		*(uvec4 *)(dv + j) = c;
 		for (int64_t i = 0; i < n; i += FT_LANES) {
-			const vec k = LOAD(t->k + i), decay = LOAD(t->decay + i);
-			vec to_k = LOAD(dk + i), to_decay = LOAD(ddecay + i);
+			const vec k = LOAD(t->k + i), q = LOAD(t->q + i), decay = decay_at(t, i);
+			vec to_k = (vec){ 0 }, to_decay = LOAD(ddecay + i);
 			FT_UNROLL for (int r = 0; r < 4; r++) {
-				const vec x = LOAD(a + r * n + i) - c[r] * k, p = LOAD(prev + r * n + i);
-				to_k -= c[r] * (p * decay);
+				const vec x = LOAD(a + r * n + i) + y[r] * q - c[r] * k, p = LOAD(prev + r * n + i);
+				to_k += c[r] * p;
 				to_decay += x * p;
 				STORE(a + r * n + i, x * decay);
 			}
-			STORE(dk + i, to_k);
+			STORE(dk + i, LOAD(dk + i) - to_k * decay);
 			STORE(ddecay + i, to_decay);
 		}
 	}

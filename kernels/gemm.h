@@ -20,12 +20,6 @@ enum {
 	FT_LANES_MAX = 16,
 };
 
-// A token as the gated delta rule sees it: n numbers each, padded with 0; scale is of q.
-struct ft_delta_token {
-	const float *q, *k, *decay;
-	float beta, scale;
-};
-
 // What one instruction set offers. Vectors have `lanes` floats; lengths marked "padded" are rounded up to whole vectors by
 // the callee, which the buffers must have room for.
 struct ft_simd {
@@ -67,12 +61,6 @@ struct ft_simd {
 	float (*soft_row)(float *x, const float *mask, int64_t n, float *lse);
 	// x = p = e^(x + mask − lse), dp = p ⊙ (dp − dot).
 	void (*soft_row_back)(float *x, float *dp, const float *mask, int64_t n, float lse, float dot);
-
-	// The gated delta rule, one token forwards and backwards for some rows (a multiple of four) of a head's state; delta_simd.h.
-	void (*delta_step)(int64_t n, int64_t rows, const struct ft_delta_token *t, const float *v, const float *prev, float *next,
-		float *u, float *y);
-	float (*delta_step_back)(int64_t n, int64_t rows, const struct ft_delta_token *t, const float *prev, const float *u,
-		const float *dy, float *a, float *dv, float *dq, float *dk, float *ddecay);
 
 	// Runs `rounds` rounds of independent multiply-adds in registers and returns how many floating-point operations it did.
 	double (*peak)(int64_t rounds);

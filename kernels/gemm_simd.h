@@ -122,7 +122,6 @@ FT_FUNC double peak(int64_t rounds) {
 
 #include "dual_simd.h"
 #include "rows_simd.h"
-#include "delta_simd.h"
 
 const struct ft_simd FT_NAME = {
 	.name = FT_TEXT, .lanes = FT_LANES, .mr = FT_MR, .nr = FT_NR, .nc = FT_BLOCK,
@@ -133,5 +132,5 @@ const struct ft_simd FT_NAME = {
 	.add_delta = add_delta, .dual_grads = dual_grads,
 	.exp_sum = exp_sum, .exp_scale = exp_scale, .rms_norm_mul = rms_norm_mul, .rms_norm_back = rms_norm_back,
 	.rotate_pairs = rotate_pairs, .rotate_halves = rotate_halves, .soft_max_back = soft_max_back, .swiglu_back = swiglu_back,
-	.soft_row = soft_row, .soft_row_back = soft_row_back, .delta_step = delta_step, .delta_step_back = delta_step_back, .peak = peak,
+	.soft_row = soft_row, .soft_row_back = soft_row_back, .peak = peak,
 };

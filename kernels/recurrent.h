@@ -3,7 +3,7 @@
 #ifndef FINETUNE_KERNELS_RECURRENT_H
 #define FINETUNE_KERNELS_RECURRENT_H
 
-#include "gemm.h"
+#include "batch.h"
 
 // The scratch memory that a thread takes for a node, in floats.
 size_t ft_short_conv_scratch(const struct ggml_tensor *dst);

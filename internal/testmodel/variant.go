@@ -151,7 +151,7 @@ var variants = []Variant{
 			"granite_swa.embedding_scale": float32(3), "granite_swa.attention.scale": float32(0.2),
 			"granite_swa.attention.sliding_window": uint32(8), "granite_swa.attention.sliding_window_pattern": []bool{true, false}}},
 	{Name: "maincoder", Arch: "maincoder", Of: Spec{Arch: "qwen3"}},
-	{Name: "plamo3", Arch: "plamo3", Of: Spec{Arch: "phi3", Layers: 4}, // norms before and after the blocks, windows
+	{Name: "plamo3", Arch: "plamo3", Of: Spec{Arch: "phi3", Layers: 4}, Unconverted: true, // norms before and after the blocks, windows
 		Add: map[string][]int64{"blk.*.attn_q_norm.weight": {16}, "blk.*.attn_k_norm.weight": {16},
 			"blk.*.post_attention_norm": {64}, "blk.*.post_ffw_norm": {64}},
 		Keys: map[string]any{"plamo3.attention.sliding_window": uint32(8), "plamo3.attention.sliding_window_pattern": uint32(2),
@@ -159,16 +159,16 @@ var variants = []Variant{
 	{Name: "jais2", Arch: "jais2", Of: Spec{Arch: "starcoder2", HeadsKV: 4}}, // ReLU² with LayerNorm
 	{Name: "nanbeige", Arch: "nanbeige", Of: likeLlama, // all layers twice, a norm between
 		Keys: map[string]any{"nanbeige.num_loops": uint32(2)}},
-	{Name: "talkie", Arch: "talkie", Of: Spec{Arch: "llama", HeadsKV: 4}, // norms without weights, the embeddings added to each layer
+	{Name: "talkie", Arch: "talkie", Of: Spec{Arch: "llama", HeadsKV: 4}, Unconverted: true, // norms without weights, the embeddings added to each layer
 		Drop: []string{"attn_norm.weight", "ffn_norm.weight", "output_norm.weight"},
 		Add:  map[string][]int64{"blk.*.attn_q_norm.weight": {1, 4}, "blk.*.layer_output_scale.weight": {1}},
 		Keys: map[string]any{"talkie.logit_scale": float32(0.5)}},
-	{Name: "hrm_text", Arch: "hrm_text", Of: likeLlama, // two stacks of one layer each, in turns; gated attention
+	{Name: "hrm_text", Arch: "hrm_text", Of: likeLlama, Unconverted: true, // two stacks of one layer each, in turns; gated attention
 		Drop: []string{"attn_norm.weight", "ffn_norm.weight", "output_norm.weight"},
 		Add:  map[string][]int64{"hrm.z_l_init": {64}, "blk.*.attn_gate.weight": {64, 64}},
 		Keys: map[string]any{"hrm_text.block_count": uint32(6), "hrm_text.hrm.layers_per_stack": uint32(1),
 			"hrm_text.hrm.h_cycles": uint32(2), "hrm_text.hrm.l_cycles": uint32(2), "hrm_text.embedding_scale": float32(3)}},
-	{Name: "spark2_5", Arch: "spark2_5", Of: likeLlama, // a gate for each head
+	{Name: "spark2_5", Arch: "spark2_5", Of: likeLlama, Unconverted: true, // a gate for each head
 		Add: map[string][]int64{"blk.*.attn_gate.weight": {64, 4}},
 		Keys: map[string]any{"spark2_5.attention.sliding_window": uint32(8), "spark2_5.attention.sliding_window_pattern": []bool{true, false},
 			"spark2_5.rope.freq_base_swa": float32(1000)}},

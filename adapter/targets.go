@@ -14,10 +14,10 @@ import (
 
 // Modules of the two named targets, by the short name between "blk.N." and
 // ".weight". Architectures with fused weights have attn_qkv, or a gate inside
-// ffn_up.
+// ffn_up; those of Gemma 4's embeddings by layer are inp_gate and proj.
 var (
-	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"}
-	linearModules    = append([]string{"ffn_gate", "ffn_up", "ffn_down"}, attentionModules...)
+	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_gate", "attn_output"}
+	linearModules    = append([]string{"ffn_gate", "ffn_up", "ffn_down", "inp_gate", "proj"}, attentionModules...)
 )
 
 // The names of the two targets that need no pattern.

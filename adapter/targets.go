@@ -14,12 +14,13 @@ import (
 
 // Modules of the two named targets, by the short name between "blk.N." and
 // ".weight". Architectures with fused weights have attn_qkv, or a gate inside
-// ffn_up; those with recurrent layers have the matrices around the state, of
-// which ssm_alpha and ssm_beta, a number a head, are too small for most ranks.
+// ffn_up; those of Gemma 4's embeddings by layer are inp_gate and proj; those with
+// recurrent layers have the matrices around the state, of which ssm_alpha and
+// ssm_beta, a number a head, are too small for most ranks.
 var (
-	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"}
-	recurrentModules = []string{"attn_gate", "ssm_out", "shortconv.in_proj", "shortconv.out_proj"}
-	linearModules    = slices.Concat([]string{"ffn_gate", "ffn_up", "ffn_down"}, attentionModules, recurrentModules)
+	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_gate", "attn_output"}
+	recurrentModules = []string{"ssm_out", "shortconv.in_proj", "shortconv.out_proj"}
+	linearModules    = slices.Concat([]string{"ffn_gate", "ffn_up", "ffn_down", "inp_gate", "proj"}, attentionModules, recurrentModules)
 )
 
 // The names of the two targets that need no pattern.

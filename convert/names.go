@@ -105,6 +105,18 @@ var architectures = map[string]architecture{
 	"arcee":     {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // ArceeForCausalLM, without a gate
 	"nemotron":  {names: embeddings + attention + gatedFFN},                   // NemotronForCausalLM, without a gate
 	"apertus":   {names: embeddings + attention + gatedFFN},                   // ApertusForCausalLM, without a gate
+	// Gemma4ForCausalLM, and within the one with images and sound. llama.cpp takes no adapter on per_layer_model_projection.
+	"gemma4": {names: embeddings + attention + gatedFFN + `
+		blk.*.inp_gate        model.layers.*.per_layer_input_gate
+		blk.*.proj            model.layers.*.per_layer_projection`},
+	"granite_swa":   {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // GraniteSWAForCausalLM
+	"hunyuan-dense": {names: embeddings + attention + gatedFFN},                   // HunYuanDenseV1ForCausalLM
+	"hunyuan_vl":    {names: embeddings + attention + gatedFFN, mlx: noMLX},       // within HunYuanVLForConditionalGeneration
+	"jais2":         {names: embeddings + attention + gatedFFN, mlx: noMLX},       // Jais2ForCausalLM, without a gate
+	"maincoder":     {names: embeddings + attention + gatedFFN, mlx: noMLX},       // MaincoderForCausalLM, in the model's own code
+	"nanbeige":      {names: embeddings + pairedAttention + gatedFFN},             // NanbeigeForCausalLM, in the model's own code
+	"muse-glimmer": {names: embeddings + pairedAttention + gatedFFN + `
+		blk.*.attn_gate       model.layers.*.self_attn.gate_proj`}, // within MuseGlimmerForConditionalGeneration
 	"starcoder2": {names: embeddings + attention + `
 		blk.*.ffn_up          model.layers.*.mlp.c_fc
 		blk.*.ffn_down        model.layers.*.mlp.c_proj`}, // Starcoder2ForCausalLM

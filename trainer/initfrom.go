@@ -38,7 +38,7 @@ func FollowInitial(c run.Config, set func(key string) bool) (run.Config, error) 
 		c.Alpha = float64(a.Alpha())
 	}
 	if !set("targets") {
-		c.Targets = a.Targets(base.Tensors())
+		c.Targets = a.Targets(base.Used())
 	}
 	return c, nil
 }

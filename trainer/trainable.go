@@ -71,7 +71,7 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 	if err != nil {
 		return nil, err
 	}
-	selected, err := targets.Select(base.Tensors())
+	selected, err := targets.Select(base.Used())
 	if err != nil {
 		return nil, err
 	}

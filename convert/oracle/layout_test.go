@@ -139,6 +139,9 @@ var gatedDelta = []piece{
 // the permutation.
 var families = map[string][]piece{
 	"llama": permuted, "granite": permuted, "smollm3": permuted, "olmo": permuted, "xverse": permuted, "arcee": permuted,
+	"granite_swa": permuted, "nanbeige": permuted,
+	"muse-glimmer": slices.Concat(permuted, []piece{one("attn_gate", "model.layers.*.self_attn.gate_proj")}),
+	"gemma4":       slices.Concat(like, []piece{one("inp_gate", "model.layers.*.per_layer_input_gate"), one("proj", "model.layers.*.per_layer_projection")}),
 	"mixtral": slices.Concat(permuted, []piece{
 		one("ffn_gate_inp", "model.layers.*.block_sparse_moe.gate"),
 		one("ffn_gate_exps", "model.layers.*.block_sparse_moe.experts.#.w1"),

@@ -121,7 +121,7 @@ func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *C
 	if err != nil {
 		return nil, err
 	}
-	selected, err := targets.Select(f.Tensors())
+	selected, err := targets.Select(f.Used())
 	if err != nil {
 		return nil, err
 	}

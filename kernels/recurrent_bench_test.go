@@ -13,7 +13,7 @@ import (
 // The layers of a Qwen3.5 of 0.8B, 512 tokens: 16 heads of 128, 6144 channels of a convolution over 4.
 func BenchmarkRecurrent(b *testing.B) {
 	const n, heads, tokens = 128, 16, 512
-	for _, name := range []string{"conv", "conv back", "delta", "delta back", "ggml's delta"} {
+	for _, name := range []string{"conv", "conv back", "delta", "delta back"} {
 		for _, threads := range []int{1, 2} {
 			b.Run(fmt.Sprintf("%s/threads=%d", name, threads), func(b *testing.B) {
 				k := newBench(b, 64, threads)
@@ -35,8 +35,6 @@ func BenchmarkRecurrent(b *testing.B) {
 					out = kernels.DeltaNet(k.ctx, q, key2, v, g, beta, pos)
 				case "delta back":
 					out = kernels.DeltaNetBack(k.ctx, q, key2, v, g, beta, pos, dy).Q
-				default:
-					b.Skip("no binding")
 				}
 				run := k.graph(out)
 				run()

@@ -268,3 +268,19 @@ func TestShortConvEqualsItsDefinition(t *testing.T) {
 		})
 	}
 }
+
+// The states that the derivative keeps grow with the root of the length.
+func TestDeltaNetBackKeepsFewStates(t *testing.T) {
+	scratch := func(tokens int64) int64 {
+		b := newBench(t, 32, 1)
+		x := func(n, heads int64) ggml.Tensor { return b.ctx.NewTensor(ggml.F32, n, heads, tokens, 1) }
+		pos := b.ctx.NewTensor(ggml.I32, tokens)
+		d := kernels.DeltaNetBack(b.ctx, x(128, 16), x(128, 16), x(128, 16), x(1, 16), x(1, 16), pos, x(128, 16))
+		return kernels.Scratch(d.Q.ViewSrc())
+	}
+	short, long := scratch(1024), scratch(4*1024)
+	t.Logf("%d bytes a thread for 1,024 tokens, %d for 4,096", short, long)
+	if most := short*2 + short/10; long > most {
+		t.Errorf("%d bytes for four times the tokens, want at most %d", long, most)
+	}
+}

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"slices"
 	"strings"
 
 	"finetune/kernels"
@@ -42,12 +43,18 @@ func (r *rewriter) recurrent(o ggml.Tensor) (t ggml.Tensor, ok bool, err error) 
 			err = r.unsupported(o, "a part of the result is read")
 		}
 		return t, true, err
-	case !state.IsNil() && (r.states[state] || isStateCache(state)): // made of nothing but states, or written to their cache
+	case !state.IsNil() && (r.states[state] || isStateCache(state)):
+		if !slices.Contains(carriers, o.Op()) {
+			return t, true, r.unsupported(o, "it reads a state that passes from token to token, and has no rule for that")
+		}
 		r.states[o] = true
 		return t, true, nil
 	}
 	return t, false, nil
 }
+
+// carriers are the operations that take states from their cache and put them back.
+var carriers = []string{"VIEW", "RESHAPE", "GET_ROWS", "SCALE", "CPY"}
 
 // shortConv returns the convolution over the tokens alone, [channels, T, S], which llama.cpp transposes and puts behind
 // the state.

@@ -80,3 +80,25 @@ func TestPackedDocumentsAreAlone(t *testing.T) {
 		})
 	}
 }
+
+// Sequences may be shorter than the convolution, down to one token.
+func TestShortSequencesOfRecurrentModels(t *testing.T) {
+	for _, name := range []string{"qwen35", "lfm2"} {
+		m := loadModel(t, variantNamed(t, name))
+		for _, shape := range []Shape{{Ctx: 1, Seqs: 1}, {Ctx: 1, Seqs: 3}, {Ctx: 2, Seqs: 2}, {Ctx: 3, Seqs: 1}} {
+			ws := windows(shape, m.Vocab().NTokens())
+			for i := range ws { // one document
+				for at := range ws[i].Doc {
+					ws[i].Doc[at], ws[i].Pos[at] = 0, int32(at)
+				}
+			}
+			got, err := newEngine(t, m, nil, Options{Shape: shape}).logits(ws)
+			if err != nil {
+				t.Fatalf("%s, %v: %v", name, shape, err)
+			}
+			if d := near.Share(got, decode(t, m, shape, ws)); d > logitsTolerance {
+				t.Errorf("%s, %v: logits differ by %v of the largest", name, shape, d)
+			}
+		}
+	}
+}

@@ -12,7 +12,6 @@ import (
 
 	"finetune/gguf"
 	"finetune/internal/need"
-	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/run"
 	"finetune/trainer/data"
@@ -57,7 +56,6 @@ func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
 		{"an architecture llama.cpp does not know", func(c *run.Config) { c.Model = changed(t, good.Model, "general.architecture", "quux") }, "quux"},
 		{"a value llama.cpp needs is missing", func(c *run.Config) { c.Model = changed(t, good.Model, "llama.block_count", nil) }, "llama.block_count"},
 		{"more blocks than the file has", func(c *run.Config) { c.Model = changed(t, good.Model, "llama.block_count", uint32(3)) }, "blk.1."},
-		{"an operation without a rule", func(c *run.Config) { c.Model = mixture(t) }, `architecture "llama": node "ffn_moe_weights-0" (GET_ROWS): rows are chosen by the data`},
 		{"a weight with a scale apart", func(c *run.Config) { c.Model = scaledApart(t, good.Model) }, `"blk.0.attn_q.weight" has a scale apart, "blk.0.attn_q.scale"`},
 
 		{"no such data", func(c *run.Config) { c.Data = "none.txt" }, "open none.txt: no such file"},
@@ -140,17 +138,6 @@ func scaledApart(t *testing.T, model string) string {
 		}
 		b.AddTensor("blk.0.attn_q.scale", gguf.TypeF32, []int64{1}, []byte{0, 0, 128, 63})
 	})
-}
-
-// mixture is a model whose graph chooses among experts.
-func mixture(t *testing.T) string {
-	t.Helper()
-	all := testmodel.Variants()
-	path := filepath.Join(t.TempDir(), "mixture.gguf")
-	if err := all[slices.IndexFunc(all, func(v testmodel.Variant) bool { return v.Experts })].Write(path); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // vocabularyOnly copies the keys of a model and no tensor.

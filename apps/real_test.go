@@ -28,7 +28,9 @@ const (
 	realBatch = 2
 	realRank  = 8
 	realAlpha = 16
-	realRate  = 2e-3
+	realRate  = 1e-3
+
+	realTokens = 24 // of an answer
 )
 
 // realLossTolerance is what the losses of a text by two builds of llama.cpp may differ by, in nats a token: products with
@@ -44,7 +46,7 @@ func TestRealModels(t *testing.T) {
 	programs(t, "python3")
 	for _, name := range []string{"smollm2", "gemma3"} {
 		t.Run(name, func(t *testing.T) {
-			r := request{Model: realModel(t, name), Tokens: newTokens, Context: context, Threads: threads}
+			r := request{Model: realModel(t, name), Tokens: realTokens, Context: context, Threads: threads}
 			records := realRecords(t)
 			for _, s := range sentences {
 				r.Prompts = append(r.Prompts, s+"\n")
@@ -77,8 +79,8 @@ func realModel(t *testing.T, name string) string {
 
 // realMaterial is what a real model is taught.
 type realMaterial struct {
-	path string // records of prompt and completion
-	text string // two of them, as they are read
+	path string // records of texts
+	text string // two of them
 }
 
 // realRecords makes raw text of the demo's records, which every base reads, with a chat template or without.
@@ -91,12 +93,12 @@ func realRecords(t *testing.T) (m realMaterial) {
 		if err := json.Unmarshal([]byte(line), &chat); err != nil || len(chat.Messages) != 2 {
 			t.Fatalf("%v in %q", err, line)
 		}
-		prompt, completion := chat.Messages[0].Content+"\n", chat.Messages[1].Content+"\n"
-		record, err := json.Marshal(map[string]string{"prompt": prompt, "completion": completion})
+		text := chat.Messages[0].Content + "\n" + chat.Messages[1].Content + "\n"
+		record, err := json.Marshal(map[string]string{"text": text})
 		if err != nil {
 			t.Fatal(err)
 		}
-		records, texts = append(records, string(record)), append(texts, prompt+completion)
+		records, texts = append(records, string(record)), append(texts, text)
 	}
 	m = realMaterial{filepath.Join(dir, "records.jsonl"), texts[0] + texts[1]}
 	if err := os.WriteFile(m.path, []byte(strings.Join(records, "\n")), 0o666); err != nil {

@@ -88,7 +88,7 @@ func (t *Targets) Select(tensors []gguf.Tensor) ([]gguf.Tensor, error) {
 			continue
 		}
 		exist = append(exist, shortName(tensor.Name))
-		if t.named(tensor.Name) {
+		if t.named(tensor.Name) && (t.pattern != nil || !isHeadGate(tensor)) {
 			chosen = append(chosen, tensor)
 		}
 	}
@@ -120,6 +120,12 @@ func adaptable(name string) bool {
 // isMatrix reports true for two dimensions, neither of them one.
 func isMatrix(t gguf.Tensor) bool {
 	return len(t.Shape) >= 2 && t.Shape[0] > 1 && t.Shape[1] > 1 && t.Elements() == t.Shape[0]*t.Shape[1]
+}
+
+// isHeadGate reports a gate that gives one number a head (Spark 2.5), which is too few for most ranks: no named target takes it.
+func isHeadGate(t gguf.Tensor) bool {
+	const fewest = 8 // parts of n_in; gates of all channels have n_in or more
+	return shortName(t.Name) == "attn_gate" && fewest*t.Shape[1] < t.Shape[0]
 }
 
 // shortName returns "attn_q" for "blk.0.attn_q.weight" and "output" for

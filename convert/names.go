@@ -9,6 +9,9 @@ type architecture struct {
 	// tensor the base does not have do not count.
 	names string
 
+	// unadapted are modules that llama.cpp multiplies, or reads, without asking for an adapter.
+	unadapted []string
+
 	conv1D bool // transformers keeps W as [in][out] there: PEFT's fan_in_fan_out
 
 	// mlx is what to replace in a module's name for that of mlx-lm, old and new in
@@ -105,8 +108,8 @@ var architectures = map[string]architecture{
 	"arcee":     {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // ArceeForCausalLM, without a gate
 	"nemotron":  {names: embeddings + attention + gatedFFN},                   // NemotronForCausalLM, without a gate
 	"apertus":   {names: embeddings + attention + gatedFFN},                   // ApertusForCausalLM, without a gate
-	// Gemma4ForCausalLM, and within the one with images and sound. llama.cpp takes no adapter on per_layer_model_projection.
-	"gemma4": {names: embeddings + attention + gatedFFN + `
+	// Gemma4ForCausalLM, and within the one with images and sound
+	"gemma4": {unadapted: []string{"model.per_layer_model_projection", "model.embed_tokens_per_layer"}, names: embeddings + attention + gatedFFN + `
 		blk.*.inp_gate        model.layers.*.per_layer_input_gate
 		blk.*.proj            model.layers.*.per_layer_projection`},
 	"granite_swa":   {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // GraniteSWAForCausalLM

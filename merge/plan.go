@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/hint"
+	"finetune/internal/output"
 	"finetune/model"
 	"finetune/quant"
 )
@@ -103,7 +102,7 @@ func (m *merger) addAdapters() error {
 			return err
 		}
 		m.open = append(m.open, f)
-		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) {
+		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) && !errors.Is(err, adapter.ErrOtherWeights) {
 			return fmt.Errorf("merge: %q: %w", named.Path, err)
 		}
 		for _, name := range f.Names() {
@@ -143,9 +142,7 @@ func (m *merger) chooseTypes() error {
 			return hint.With(fmt.Errorf("merge: tensor %q: type %s cannot be decoded and encoded again", t.Name, t.Type),
 				"an adapter goes on a weight of numbers, such as f16 or q4_K")
 		}
-		// What llama.cpp multiplies the product with the weight by, for nvfp4 above all; an adapter's product it does not.
-		scale := strings.TrimSuffix(t.Name, ".weight") + ".scale"
-		if _, scaled := m.base.Tensor(scale); scaled {
+		if scale := m.base.ScaleApart(t.Name); scale != "" {
 			return fmt.Errorf("merge: tensor %q: has a scale apart, %q, which no adapter can be merged with", t.Name, scale)
 		}
 	}
@@ -217,19 +214,8 @@ func (m *merger) checkOut() error {
 		return err
 	}
 	for _, path := range paths {
-		info, err := os.Stat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
-			return err
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("merge: %q: exists and is not a regular file", path)
-		}
-		for _, source := range m.sources() {
-			if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {
-				return fmt.Errorf("merge: %q: would be replaced by what is made of it", source)
-			}
+		if err := (output.Target{Path: path, Force: m.Force, Inputs: m.sources()}).Check(); err != nil {
+			return fmt.Errorf("merge: %w", err)
 		}
 	}
 	return nil

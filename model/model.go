@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 
 	"finetune/gguf"
@@ -88,6 +89,16 @@ func (b *Base) Used() []gguf.Tensor {
 		block := Block(t.Name)
 		return shared > 0 && block >= 0 && int64(block) >= int64(layers)-int64(shared) && isKV.MatchString(t.Name)
 	})
+}
+
+// ScaleApart returns the name of the tensor whose one number llama.cpp multiplies the product with a weight by, and "" for none.
+// Models in nvfp4 have them. An adapter's product is not multiplied by it.
+func (b *Base) ScaleApart(weight string) string {
+	scale := strings.TrimSuffix(weight, ".weight") + ".scale"
+	if _, ok := b.Tensor(scale); !ok {
+		return ""
+	}
+	return scale
 }
 
 // isKV matches the tensors of a block that make K and V.

@@ -21,6 +21,7 @@ import (
 	"finetune/chat"
 	"finetune/imatrix"
 	"finetune/internal/hint"
+	"finetune/internal/output"
 	"finetune/merge"
 	"finetune/model"
 	"finetune/run"
@@ -35,7 +36,14 @@ type Config struct {
 	Adapter string // the GGUF LoRA; the Modelfile goes beside it, under its name with the ending .Modelfile
 	Run     string // the run directory that the adapter comes from: as it was trained there it goes into the merged model
 	Beside  bool   // name base and adapter in place of a merged model, which Ollama before 0.34.1 takes
+	Force   bool   // replace a merged model that is there
 }
+
+// stem is what the names of the files beside the adapter begin with.
+func (c Config) stem() string { return strings.TrimSuffix(c.Adapter, ".gguf") }
+
+// merged is the path of the merged model.
+func (c Config) merged() string { return c.stem() + "-merged.gguf" }
 
 // Result is what was written.
 type Result struct {
@@ -49,7 +57,7 @@ type Result struct {
 	Notes     []string      `json:"notes,omitempty"` // what could not be done as the base has it
 }
 
-// Check refuses what Write would, as far as the base and the name tell.
+// Check refuses what Write would, as far as it shows without the adapter.
 func (c Config) Check() error {
 	if err := CheckName(c.Name); err != nil {
 		return err
@@ -62,7 +70,10 @@ func (c Config) Check() error {
 	if reason := whyMerge(base); c.Beside && reason != "" {
 		return hint.With(fmt.Errorf("ollama: base %q: %s", c.Base, reason), "without --ollama-adapter what was trained is merged into a model")
 	}
-	return nil
+	if c.Beside {
+		return nil
+	}
+	return output.Target{Path: c.merged(), Force: c.Force, Inputs: base.Paths()}.Check()
 }
 
 // Write writes the Modelfile, which replaces one that is there, and the merged model beside it, in the types of the base;
@@ -71,12 +82,11 @@ func Write(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	stem := strings.TrimSuffix(c.Adapter, ".gguf")
-	r, merged := &Result{Name: c.Name, Modelfile: stem + ".Modelfile"}, stem+"-merged.gguf"
+	r := &Result{Name: c.Name, Modelfile: c.stem() + ".Modelfile"}
 	if err := r.read(c.Base); err != nil {
 		return nil, err
 	}
-	r.From = beside(merged)
+	r.From = beside(c.merged())
 	if c.Beside {
 		if err := r.together(c); err != nil {
 			return nil, err
@@ -88,7 +98,7 @@ func Write(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 		}
 	}
 	if !c.Beside {
-		if err := r.merge(ctx, c, merged, progress); err != nil {
+		if err := r.merge(ctx, c, progress); err != nil {
 			return nil, err
 		}
 	}
@@ -123,8 +133,8 @@ const leastKept = 0.5
 
 // merge writes the merged model: with the factors as trained, not projected, and weighed by the importance matrix, if the
 // run has them.
-func (r *Result) merge(ctx context.Context, c Config, out string, progress func(done, total int)) (err error) {
-	m := merge.Config{Model: c.Base, Out: out, Adapters: []merge.Adapter{{Path: c.Adapter, Scale: 1}}}
+func (r *Result) merge(ctx context.Context, c Config, progress func(done, total int)) (err error) {
+	m := merge.Config{Model: c.Base, Out: c.merged(), Force: c.Force, Adapters: []merge.Adapter{{Path: c.Adapter, Scale: 1}}}
 	if c.Run != "" {
 		m.Adapters[0].Path = filepath.Join(c.Run, run.AdapterFile)
 		if path := filepath.Join(c.Run, imatrix.FileName); isFile(path) {

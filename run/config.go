@@ -2,6 +2,7 @@ package run
 
 import (
 	"math"
+	"slices"
 
 	"finetune/adapter"
 	"finetune/internal/machine"
@@ -109,6 +110,11 @@ func (c Config) TotalSteps(n int) int {
 
 // ThreadCount returns the number of threads to compute with.
 func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
+
+// Reads returns the files and folders that the run reads, so that nothing is written in their place.
+func (c Config) Reads() []string {
+	return slices.DeleteFunc([]string{c.Model, c.Data, c.Val, c.InitFrom}, func(path string) bool { return path == "" })
+}
 
 // Recipe returns what factors the settings ask for.
 func (c Config) Recipe() adapter.Recipe {

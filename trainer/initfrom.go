@@ -82,7 +82,7 @@ func loadInitial(fresh *adapter.Adapter, base model.Identity, c run.Config) (*ad
 		}
 		return hint.With(err, advice)
 	}
-	if err := a.CheckBase(base); err != nil {
+	if err := a.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherWeights) { // another quantization will do
 		return nil, refuse("--init-from goes on with an adapter of the same base", "%v", err)
 	}
 	if a.Method() != fresh.Method() {

@@ -18,7 +18,7 @@ import (
 func exportCommand(u *ui) *cobra.Command {
 	c := export.DefaultConfig()
 	var rank, kind, name string
-	var beside bool
+	var beside, force bool
 	cmd := &cobra.Command{
 		Use:   "export --run RUNDIR --out adapter.gguf",
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
@@ -47,7 +47,10 @@ func exportCommand(u *ui) *cobra.Command {
 			if beside && name == "" {
 				return wrongUsage(cmd, "--ollama-adapter: want --ollama NAME with it")
 			}
-			o, err := ollamaConfig(c, name, beside)
+			if err := checkOut(c.Out, force, c.Run, c.Model); err != nil {
+				return err
+			}
+			o, err := ollamaConfig(c, name, beside, force)
 			if err != nil {
 				return err
 			}
@@ -74,6 +77,7 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&c.Run, "run", "", "run directory of finetune train")
 	flags.StringVar(&c.Out, "out", "", "GGUF LoRA to write")
+	flags.BoolVar(&force, "force", false, "replace --out if it exists")
 	flags.StringVar(&c.Mode, "mode", c.Mode, "project, heal or exact")
 	flags.StringVar(&rank, "rank", "auto", "project and heal: auto, or one rank for every matrix")
 	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto has to keep")

@@ -18,7 +18,7 @@ type exportReport struct {
 
 // ollamaConfig says what Modelfile an export wants; nil without a name for the model. What cannot be had is an error before
 // anything is exported.
-func ollamaConfig(c export.Config, name string, beside bool) (*ollama.Config, error) {
+func ollamaConfig(c export.Config, name string, beside, force bool) (*ollama.Config, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -30,7 +30,7 @@ func ollamaConfig(c export.Config, name string, beside bool) (*ollama.Config, er
 		}
 		base = saved.Model
 	}
-	o := &ollama.Config{Name: name, Base: base, Adapter: c.Out, Run: c.Run, Beside: beside}
+	o := &ollama.Config{Name: name, Base: base, Adapter: c.Out, Run: c.Run, Beside: beside, Force: force}
 	return o, o.Check()
 }
 

@@ -92,6 +92,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.chooseRate(ctx); err != nil {
+		return nil, err
+	}
 	for l.step < l.total {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -115,7 +118,7 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	}
 	c := s.config
 	var err error
-	l.schedule, err = optim.NewSchedule(c.Schedule, c.LR, c.MinLR, l.total, c.WarmupSteps(l.total))
+	l.schedule, err = optim.NewSchedule(c.Schedule, float64(c.LR), c.MinLR, l.total, c.WarmupSteps(l.total))
 	return l, err
 }
 

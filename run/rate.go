@@ -64,20 +64,21 @@ func (r Rate) check(method string) *setting.Error {
 	return setting.Number("lr", float64(r), r > 0 || r == AutoRate, "a number above 0, or auto")
 }
 
-// What a rate is by rule of thumb: rateOf at a rank of 8, a scale of 2 and 30 steps, falling with the root of the rank and of
-// the steps.
+// What a rate is by rule of thumb, at this rank, scale and number of steps; it falls with the root of the rank and of the
+// steps. On SmolLM2-135M, every layer adapted, that is 7.7e-3 for 8 steps of a LoRA, where 8e-3 was the best of four.
 const (
 	usualRate     = 4e-3
 	usualDualRate = 6e-3 // does not follow the scale, which hardly moves a sign
 	usualRank     = 8
 	usualScale    = 2
 	usualSteps    = 30
+	fewestSteps   = 8 // that were measured: fewer have the rate of these
 )
 
 // UsualRate returns a learning rate by rule of thumb, from the method, the rank and the scale, for a run of total steps: what
 // a range test starts from, and what a run that is too short for one gets.
 func (c Config) UsualRate(total int) float64 {
-	shrink := math.Sqrt(usualRank / float64(max(1, c.Rank)) * usualSteps / float64(max(1, total)))
+	shrink := math.Sqrt(usualRank / float64(max(1, c.Rank)) * usualSteps / float64(max(fewestSteps, total)))
 	f, err := adapter.New(adapter.Method(c.Method), 1, 1, c.Rank, float32(c.Alpha))
 	if err != nil || f.Method() == adapter.MethodDual {
 		return usualDualRate * shrink

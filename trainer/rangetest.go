@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"finetune/internal/hint"
 	"finetune/run"
@@ -15,89 +15,134 @@ import (
 	"finetune/trainer/optim"
 )
 
-// A range test (arXiv 1506.01186) takes steps at a rate that grows from one to the next, and looks where they stop helping.
+// A range test (Smith, arXiv 1506.01186) takes steps at a rate that grows from one to the next, and looks where growing
+// stops to help: at its knee. The loss is that of a probe, windows that the test does not train on, always the same ones:
+// so the curve is smooth down to thousandths of a nat, where the losses of the steps jump by tenths.
 const (
-	rangePart              = 0.05 // of the run's steps, within
-	leastRange, mostRange  = 10, 60
-	shortestRun            = 4 * leastRange // a test of a run below would take more than a quarter of its time
-	rangeBelow, rangeAbove = 8, 16          // the usual rate is divided and multiplied by to get the ends
+	rangePart             = 0.05 // of the run's steps are those of the test, within
+	leastRange, mostRange = 10, 60
+	shortestTested        = 4 * leastRange // steps of a run; a shorter one has the usual rate
+	probeSteps            = 2              // of whose windows the probe is as many
+	// The test goes from usual/rangeBelow to usual·rangeAbove, usual being Config.UsualRate.
+	rangeBelow, rangeAbove = 8, 16
+)
+
+// The rule, found on six tasks over the demo's base (docs/learning.md). The loss falls the more steeply the higher the rate,
+// then hardly at all or by chance: the knee is the last rate before the fall, by the logarithm of the rate, is below kneeSlope
+// of the steepest so far. A run's best rate lies at rateAtKnee times the root of the test's effective steps by the run's:
+// the longer a run, the smaller its best rate.
+const (
+	kneeSlope  = 0.25
+	kneeSpan   = 1.25 // the fall is taken over rates that differ by this factor at least: single steps jump
+	rateAtKnee = 4.2
+	leastFall  = 1e-3 // of the loss in nats; what is less is no fall
 )
 
 // RatePoint is a step of a range test.
 type RatePoint struct {
 	LR     float64 `json:"lr"`
-	Change float64 `json:"change"` // of the mean loss over the next step's windows, by all steps so far
+	Change float64 `json:"change"` // of the probe's mean loss by all steps so far
 }
 
-// chooseRate finds the learning rate of a run that leaves it open, and goes on as if it had been given.
+// chooseRate finds the learning rate of a run that leaves it open, and goes on as if that had been given.
 func (l *loop) chooseRate(ctx context.Context) error {
 	if l.config.LR != run.AutoRate {
 		return nil
 	}
-	n := int(rangePart * float64(l.total))
-	n = min(max(n, leastRange), mostRange)
-	if s := os.Getenv("FT_RANGE_N"); s != "" {
-		n, _ = strconv.Atoi(s)
+	begin := time.Now()
+	e := Event{Kind: "range", LR: l.config.UsualRate(l.total), TotalSteps: l.total}
+	if l.total >= shortestTested {
+		ramp := newRamp(e.LR, min(max(int(rangePart*float64(l.total)), leastRange), mostRange))
+		err := l.climb(ctx, ramp)
+		if err != nil {
+			return err
+		}
+		knee, err := ramp.knee()
+		if err != nil {
+			return err
+		}
+		e.LR, e.Curve = knee*rateAtKnee*math.Sqrt(ramp.effectiveSteps()/float64(l.total)), ramp.curve
 	}
-	curve, err := l.rangeTest(ctx, n)
-	if err != nil {
+	l.totals.Seconds += time.Since(begin).Seconds()
+	e.LR = twoDigits(e.LR)
+	if err := l.setRate(e.LR); err != nil {
 		return err
 	}
-	return l.tell(Event{Kind: "range", Curve: curve})
+	return l.tell(e)
 }
 
-// rangeTest takes the steps, and puts back what they have changed.
-func (l *loop) rangeTest(ctx context.Context, n int) (curve []RatePoint, err error) {
-	usual := l.config.UsualRate(l.total)
-	before, stepper := clones(l.values), *l.stepper
-	defer func() {
-		for i, v := range before {
-			copy(l.values[i], v)
-		}
-		l.opt.Reset()
-	}()
-	stepper.DeltaWarmup = n / 2
-	if l.config.DeltaWarmup == 0 {
-		stepper.DeltaWarmup = 0
+// setRate makes the run one of a given rate, in its directory too: a resumed one does not look for it again.
+func (l *loop) setRate(lr float64) (err error) {
+	l.config.LR = run.Rate(lr)
+	l.learned.Settings = l.config.Hash()
+	if l.schedule, err = newSchedule(l.config, l.total); err != nil {
+		return err
 	}
-	sampler := *l.sampler
+	l.stepper.Schedule = l.schedule
+	return l.config.Save(l.dir.Path(run.ConfigFile))
+}
+
+// twoDigits rounds to two digits, which can be typed.
+func twoDigits(v float64) float64 {
+	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'e', 1, 64), 64) // its own text
+	return rounded
+}
+
+// climb takes the steps of a range test, from where the run starts, and puts back bit for bit what they have changed.
+func (l *loop) climb(ctx context.Context, r *ramp) error {
+	before, stepper, sampler := clones(l.values), *l.stepper, *l.sampler
+	defer l.putBack(before, &stepper)
 	sampler.passes = 0
-	var batches [][]data.Window
-	var start []float64
-	if stepper.DeltaWarmup > 0 {
+	perStep := l.config.Batch * l.config.GradAccum
+	probe := sampler.Next(probeSteps * perStep)
+	if stepper.DeltaWarmup > 0 { // ΔW is all there before the knee
+		stepper.DeltaWarmup = len(r.rates) / 3
 		stepper.setShare(0)
 	}
-	for range n + 1 {
-		b := sampler.Next(l.config.Batch * l.config.GradAccum)
-		loss, err := stepper.gradients(b)
-		if err != nil {
-			return nil, err
+	start, err := stepper.gradients(probe)
+	for err == nil && r.goesOn() {
+		var loss float64
+		if loss, err = l.try(ctx, &stepper, r.next(), sampler.Next(perStep), probe); err == nil {
+			r.add(loss - start.Loss)
 		}
-		batches, start = append(batches, b), append(start, loss.Loss)
 	}
-	growth := math.Pow(rangeBelow*rangeAbove, 1/float64(n-1))
-	lr := usual / rangeBelow
-	for i := range n + 1 {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		stepper.Schedule, _ = optim.NewSchedule("constant", lr, 0, n+1, 0)
-		r, err := stepper.Step(batches[i])
-		if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if i > 0 {
-			curve = append(curve, RatePoint{lr / growth, r.Loss - start[i]})
-		}
-		lr *= growth
+	if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
+		return nil // the curve ends
 	}
-	_ = hint.With
-	_ = slices.Clone[[]int]
-	fmt.Fprintln(os.Stderr, "usual", usual, "growth", growth)
-	return curve, nil
+	return err
+}
+
+// try takes a step at a rate and returns the loss of the probe after it.
+func (l *loop) try(ctx context.Context, s *Stepper, lr float64, windows, probe []data.Window) (float64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	var err error
+	if s.Schedule, err = optim.NewSchedule("constant", lr, 0, mostRange, 0); err != nil {
+		return 0, err
+	}
+	if _, err := s.Step(windows); err != nil {
+		return 0, err
+	}
+	r, err := s.gradients(probe)
+	if err == nil && !healthy(r.Loss, 1) {
+		err = &DivergedError{r}
+	}
+	return r.Loss, err
+}
+
+// putBack makes the loop what it was before the stepper's first step.
+func (l *loop) putBack(values [][]float32, s *Stepper) {
+	for i, v := range values {
+		copy(l.values[i], v)
+	}
+	s.setShare(l.stepper.share)
+	l.engine.Upload()
+	l.opt.Reset()
+	for _, sums := range l.statistics {
+		clear(sums)
+	}
+	l.engine.AddTokens(-l.engine.Tokens())
 }
 
 func clones(all [][]float32) (copies [][]float32) {
@@ -105,4 +150,56 @@ func clones(all [][]float32) (copies [][]float32) {
 		copies = append(copies, slices.Clone(v))
 	}
 	return copies
+}
+
+// ramp is the rates of a range test and what came of them so far.
+type ramp struct {
+	rates    []float64
+	growth   float64 // from one to the next
+	curve    []RatePoint
+	steepest float64 // fall of the loss for a factor e of the rate
+	kneed    bool
+}
+
+func newRamp(usual float64, steps int) *ramp {
+	r := &ramp{growth: math.Pow(rangeBelow*rangeAbove, 1/float64(steps-1))}
+	for i := range steps {
+		r.rates = append(r.rates, usual/rangeBelow*math.Pow(r.growth, float64(i)))
+	}
+	return r
+}
+
+func (r *ramp) next() float64 { return r.rates[len(r.curve)] }
+
+func (r *ramp) goesOn() bool { return !r.kneed && len(r.curve) < len(r.rates) }
+
+// effectiveSteps returns how many steps at the last rate go as far as all up to it did.
+func (r *ramp) effectiveSteps() float64 { return r.growth / (r.growth - 1) }
+
+// span returns over how many steps a fall is taken.
+func (r *ramp) span() int { return int(math.Ceil(math.Log(kneeSpan) / math.Log(r.growth))) }
+
+// add notes the change of the loss after the next rate.
+func (r *ramp) add(change float64) {
+	r.curve = append(r.curve, RatePoint{r.next(), change})
+	i, span := len(r.curve)-1, r.span()
+	if i < span {
+		return
+	}
+	fall := (r.curve[i-span].Change - change) / (float64(span) * math.Log(r.growth))
+	r.steepest = max(r.steepest, fall)
+	r.kneed = fall < kneeSlope*r.steepest && r.curve[i-span].Change < -leastFall
+}
+
+// knee returns the last rate that helped.
+func (r *ramp) knee() (float64, error) {
+	i := len(r.curve) - 1
+	if r.kneed {
+		i -= r.span()
+	}
+	if i < 0 || r.curve[i].Change > -leastFall {
+		return 0, hint.With(fmt.Errorf("trainer: range test: no learning rate from %.2g to %.2g lowers the loss", r.rates[0], r.rates[len(r.rates)-1]),
+			"--lr with a number trains at that rate")
+	}
+	return r.curve[i].LR, nil
 }

@@ -69,7 +69,7 @@ func (f rateFlag) Set(s string) (err error) {
 	return err
 }
 
-func (f rateFlag) Type() string { return "rate" }
+func (f rateFlag) Type() string { return "number or auto" }
 
 // methodNames lists the methods of adapters.
 func methodNames() string {

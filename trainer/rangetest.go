@@ -15,27 +15,27 @@ import (
 	"finetune/trainer/optim"
 )
 
-// A range test (Smith, arXiv 1506.01186) takes steps at a rate that grows from one to the next, and looks where growing
-// stops to help: at its knee. The loss is that of a probe, windows that the test does not train on, always the same ones:
-// so the curve is smooth down to thousandths of a nat, where the losses of the steps jump by tenths.
+// A range test (Smith, arXiv 1506.01186) takes steps at a rate that grows from one to the next, and looks where the loss is
+// lowest. That loss is the one of a probe, windows that the test does not train on, always the same ones: so the curve is
+// smooth down to thousandths of a nat, where the losses of the steps jump by tenths.
 const (
 	rangePart             = 0.05 // of the run's steps are those of the test, within
-	leastRange, mostRange = 10, 60
+	leastRange, mostRange = 20, 60
 	shortestTested        = 4 * leastRange // steps of a run; a shorter one has the usual rate
 	probeSteps            = 2              // of whose windows the probe is as many
 	// The test goes from usual/rangeBelow to usual·rangeAbove, usual being Config.UsualRate.
-	rangeBelow, rangeAbove = 8, 16
+	rangeBelow, rangeAbove = 4, 10
 )
 
-// The rule, found on six tasks over the demo's base (docs/learning.md). The loss falls the more steeply the higher the rate,
-// then hardly at all or by chance: the knee is the last rate before the fall, by the logarithm of the rate, is below kneeSlope
-// of the steepest so far. A run's best rate lies at rateAtKnee times the root of the test's effective steps by the run's:
-// the longer a run, the smaller its best rate.
+// The rule, found on six tasks over two small bases (docs/learning.md, with what it misses). Around its lowest point the curve
+// is flat, and up to it a higher rate is only less time to learn in: so the rate counts that is the first to reach
+// nearlyAll of the largest fall. A run's best rate lies at rateAtLowest of that times the root of the test's effective
+// steps by the run's: the longer a run, the smaller its best rate.
 const (
-	kneeSlope  = 0.25
-	kneeSpan   = 1.25 // the fall is taken over rates that differ by this factor at least: single steps jump
-	rateAtKnee = 4.2
-	leastFall  = 1e-3 // of the loss in nats; what is less is no fall
+	nearlyAll    = 0.97
+	rateAtLowest = 2.5
+	leastFall    = 1e-3 // of the loss in nats; what is less is no fall
+	lostAgain    = 0.5  // of the largest fall: the test ends where so much of it is gone
 )
 
 // RatePoint is a step of a range test.
@@ -57,11 +57,11 @@ func (l *loop) chooseRate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		knee, err := ramp.knee()
+		lowest, err := ramp.lowest()
 		if err != nil {
 			return err
 		}
-		e.LR, e.Curve = knee*rateAtKnee*math.Sqrt(ramp.effectiveSteps()/float64(l.total)), ramp.curve
+		e.LR, e.Curve = lowest*rateAtLowest*math.Sqrt(ramp.effectiveSteps()/float64(l.total)), ramp.curve
 	}
 	l.totals.Seconds += time.Since(begin).Seconds()
 	e.LR = twoDigits(e.LR)
@@ -95,7 +95,7 @@ func (l *loop) climb(ctx context.Context, r *ramp) error {
 	sampler.passes = 0
 	perStep := l.config.Batch * l.config.GradAccum
 	probe := sampler.Next(probeSteps * perStep)
-	if stepper.DeltaWarmup > 0 { // ΔW is all there before the knee
+	if stepper.DeltaWarmup > 0 { // ΔW is all there before the lowest point
 		stepper.DeltaWarmup = len(r.rates) / 3
 		stepper.setShare(0)
 	}
@@ -154,11 +154,11 @@ func clones(all [][]float32) (copies [][]float32) {
 
 // ramp is the rates of a range test and what came of them so far.
 type ramp struct {
-	rates    []float64
-	growth   float64 // from one to the next
-	curve    []RatePoint
-	steepest float64 // fall of the loss for a factor e of the rate
-	kneed    bool
+	rates  []float64
+	growth float64 // from one to the next
+	curve  []RatePoint
+	fall   float64 // the largest, above 0
+	lost   bool    // it is gone again
 }
 
 func newRamp(usual float64, steps int) *ramp {
@@ -171,35 +171,25 @@ func newRamp(usual float64, steps int) *ramp {
 
 func (r *ramp) next() float64 { return r.rates[len(r.curve)] }
 
-func (r *ramp) goesOn() bool { return !r.kneed && len(r.curve) < len(r.rates) }
+func (r *ramp) goesOn() bool { return !r.lost && len(r.curve) < len(r.rates) }
 
 // effectiveSteps returns how many steps at the last rate go as far as all up to it did.
 func (r *ramp) effectiveSteps() float64 { return r.growth / (r.growth - 1) }
 
-// span returns over how many steps a fall is taken.
-func (r *ramp) span() int { return int(math.Ceil(math.Log(kneeSpan) / math.Log(r.growth))) }
-
 // add notes the change of the loss after the next rate.
 func (r *ramp) add(change float64) {
 	r.curve = append(r.curve, RatePoint{r.next(), change})
-	i, span := len(r.curve)-1, r.span()
-	if i < span {
-		return
-	}
-	fall := (r.curve[i-span].Change - change) / (float64(span) * math.Log(r.growth))
-	r.steepest = max(r.steepest, fall)
-	r.kneed = fall < kneeSlope*r.steepest && r.curve[i-span].Change < -leastFall
+	r.fall = max(r.fall, -change)
+	r.lost = r.fall > leastFall && -change < lostAgain*r.fall
 }
 
-// knee returns the last rate that helped.
-func (r *ramp) knee() (float64, error) {
-	i := len(r.curve) - 1
-	if r.kneed {
-		i -= r.span()
+// lowest returns the first rate that comes near to the lowest point of the curve.
+func (r *ramp) lowest() (float64, error) {
+	for _, p := range r.curve {
+		if r.fall > leastFall && -p.Change >= nearlyAll*r.fall {
+			return p.LR, nil
+		}
 	}
-	if i < 0 || r.curve[i].Change > -leastFall {
-		return 0, hint.With(fmt.Errorf("trainer: range test: no learning rate from %.2g to %.2g lowers the loss", r.rates[0], r.rates[len(r.rates)-1]),
-			"--lr with a number trains at that rate")
-	}
-	return r.curve[i].LR, nil
+	return 0, hint.With(fmt.Errorf("trainer: range test: no learning rate from %.2g to %.2g lowers the loss", r.rates[0], r.rates[len(r.rates)-1]),
+		"--lr with a number trains at that rate")
 }

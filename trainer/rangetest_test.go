@@ -140,26 +140,27 @@ func curveOf(steps int, change func(lr float64) float64) *ramp {
 	return r
 }
 
-// kneeTolerance is a step of the shortest ramp.
-const kneeTolerance = 0.72
+// rampTolerance is a step of the shortest ramp.
+const rampTolerance = 0.22
 
-func TestKnee(t *testing.T) {
-	falls := func(to float64) func(lr float64) float64 { // steeper and steeper up to a rate, then up
-		return func(lr float64) float64 { return -math.Min(lr, to) + 2*math.Max(0, lr-to) }
-	}
-	for _, steps := range []int{leastRange, 20, mostRange} {
-		for _, to := range []float64{5e-4, 2e-3, 8e-3} {
-			scaled := func(lr float64) float64 { return 100 * falls(to)(lr) }
-			r := curveOf(steps, scaled)
-			if got, err := r.knee(); err != nil || !near.Within(got, to, kneeTolerance) || !r.kneed {
-				t.Errorf("%d steps, a loss that falls up to %v: knee at %v, %v", steps, to, got, err)
+func TestLowestOfACurve(t *testing.T) {
+	for _, steps := range []int{leastRange, mostRange} {
+		for _, at := range []float64{5e-4, 2e-3, 6e-3} {
+			fall := func(lr float64) float64 { return math.Min(lr, at) - 2*math.Max(0, lr-at) }
+			r := curveOf(steps, func(lr float64) float64 { return -100 * fall(lr) })
+			if got, err := r.lowest(); err != nil || !near.Within(got, at, rampTolerance) {
+				t.Errorf("%d steps, a loss that falls up to %v: %v, %v", steps, at, got, err)
+			}
+			if r.lost != (len(r.curve) < steps) {
+				t.Errorf("%d steps, a loss that falls up to %v: ends after %d, lost again %v", steps, at, len(r.curve), r.lost)
 			}
 		}
-		if got, err := curveOf(steps, func(lr float64) float64 { return -100 * lr }).knee(); err != nil || !near.Within(got, 1e-3*rangeAbove, 1e-9) {
-			t.Errorf("%d steps, a loss that falls all the way: knee at %v, %v, want the last rate", steps, got, err)
+		last := 1e-3 * rangeAbove
+		if got, err := curveOf(steps, func(lr float64) float64 { return -100 * lr }).lowest(); err != nil || !near.Within(got, last, rampTolerance) {
+			t.Errorf("%d steps, a loss that falls all the way: %v, %v, want about the last rate, %v", steps, got, err, last)
 		}
-		if got, err := curveOf(steps, func(lr float64) float64 { return lr }).knee(); err == nil {
-			t.Errorf("%d steps, a loss that rises: knee at %v, want an error", steps, got)
+		if got, err := curveOf(steps, func(lr float64) float64 { return lr }).lowest(); err == nil {
+			t.Errorf("%d steps, a loss that rises: %v, want an error", steps, got)
 		}
 	}
 }

@@ -35,7 +35,7 @@ const (
 	nearlyAll    = 0.97
 	rateAtLowest = 2.5
 	leastFall    = 1e-3 // of the loss in nats; what is less is no fall
-	lostAgain    = 0.5  // of the largest fall: the test ends where so much of it is gone
+	tooHigh      = 1.0  // of the largest fall: the test ends where the loss is so far above its start
 )
 
 // RatePoint is a step of a range test.
@@ -158,7 +158,7 @@ type ramp struct {
 	growth float64 // from one to the next
 	curve  []RatePoint
 	fall   float64 // the largest, above 0
-	lost   bool    // it is gone again
+	lost   bool    // and as much again
 }
 
 func newRamp(usual float64, steps int) *ramp {
@@ -180,7 +180,7 @@ func (r *ramp) effectiveSteps() float64 { return r.growth / (r.growth - 1) }
 func (r *ramp) add(change float64) {
 	r.curve = append(r.curve, RatePoint{r.next(), change})
 	r.fall = max(r.fall, -change)
-	r.lost = r.fall > leastFall && -change < lostAgain*r.fall
+	r.lost = r.fall > leastFall && change > tooHigh*r.fall
 }
 
 // lowest returns the first rate that comes near to the lowest point of the curve.

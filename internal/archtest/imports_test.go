@@ -58,6 +58,7 @@ var layers = []layer{
 	{"export", 11, true},
 	{"demo", 12, true},
 	{"cmd", 13, true},
+	{"scripts", 13, true},
 }
 
 // forTests are packages that only tests may import, and each other.

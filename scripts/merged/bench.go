@@ -17,7 +17,7 @@ import (
 // Routes from a base to a model.
 const (
 	routeBase        = "base"
-	routeBeside      = "quantized" // of floatType: the adapter beside the base in F16
+	routeBeside      = "beside"
 	routeFloatMerged = "float-merged"
 	routeMerged      = "quantized-merged"
 )

@@ -3,9 +3,9 @@
 //
 //	float-merged      trained on the base in F16, merged, quantized
 //	quantized-merged  trained on the quantized base, merged into it
-//	quantized         trained on the quantized base, which it stays beside
+//	beside            trained on the quantized base, which it stays beside
 //
-// and, to compare with, the bases themselves and the adapter beside the base in F16. Each is one line of JSON with the loss
+// and, to compare with, the bases themselves (base) and the adapter beside the base in F16. Each is one line of JSON with the loss
 // on held-out records and the share of questions with choices that are answered right.
 //
 //	go run ./scripts/merged --model base.gguf --train FILE --val FILE --questions FILE --work DIR [--results FILE]

@@ -164,3 +164,14 @@ func TestLowestOfACurve(t *testing.T) {
 		}
 	}
 }
+
+func TestPlanCountsTheCopyOfTheFactors(t *testing.T) {
+	c := openRate(t, "lora", "")
+	auto := opened(t, c)
+	c.LR = 1e-3
+	given := opened(t, c)
+	_, parameters := given.trainable.size()
+	if more := auto.plan.Adapter - given.plan.Adapter; more != 4*int64(parameters) {
+		t.Errorf("a run that looks for its rate is planned with %d bytes more, want 4 for each of %d parameters", more, parameters)
+	}
+}

@@ -47,7 +47,7 @@ type Config struct {
 	Steps       int    `yaml:"steps"`        // optimizer steps; 0 = by Epochs
 	LongRecords string `yaml:"long-records"` // what happens to a record longer than Ctx: cut or skip
 
-	LR          float64 `yaml:"lr"`           // peak learning rate, per optimizer step
+	LR          Rate    `yaml:"lr"`           // peak learning rate, per optimizer step, or AutoRate
 	MinLR       float64 `yaml:"min-lr"`       // what cosine and linear decay to
 	Schedule    string  `yaml:"schedule"`     // cosine, linear or constant
 	Warmup      float64 `yaml:"warmup"`       // below 1: share of the steps; 1 and above: steps

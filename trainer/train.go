@@ -50,6 +50,9 @@ type loop struct {
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with run.MethodFull
 // model.gguf, exactly when the run is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
 func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (_ *Summary, err error) {
+	if resume {
+		c = settled(c)
+	}
 	dir, err := openDir(c, resume)
 	if err != nil {
 		return nil, err
@@ -92,6 +95,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.chooseRate(ctx); err != nil {
+		return nil, err
+	}
 	for l.step < l.total {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -113,10 +119,14 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	if s.config.Steps == 0 {
 		l.sampler.passes = s.config.Epochs
 	}
-	c := s.config
 	var err error
-	l.schedule, err = optim.NewSchedule(c.Schedule, c.LR, c.MinLR, l.total, c.WarmupSteps(l.total))
+	l.schedule, err = newSchedule(s.config, l.total)
 	return l, err
+}
+
+// newSchedule returns the learning rate over a run of total steps.
+func newSchedule(c run.Config, total int) (optim.Schedule, error) {
+	return optim.NewSchedule(c.Schedule, float64(c.LR), c.MinLR, total, c.WarmupSteps(total))
 }
 
 // tellPlan tells what will be done, and the memory that it will take.

@@ -39,7 +39,7 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.Steps, "steps", c.Steps, "optimizer steps; 0 is by --epochs")
 	f.StringVar(&c.LongRecords, "long-records", c.LongRecords, "records longer than --ctx: cut or skip")
 
-	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate; with --method full 1e-3 if not given")
+	f.Var(&rateFlag{&c.LR}, "lr", "highest learning `RATE`, or auto: chosen by a range test before the first step; with --method full 1e-3 if not given")
 	f.Float64Var(&c.MinLR, "min-lr", c.MinLR, "learning rate that the schedule ends at")
 	f.StringVar(&c.Schedule, "schedule", c.Schedule, "cosine, linear or constant")
 	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")
@@ -55,6 +55,23 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and on Ctrl-C")
 	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")
 }
+
+// rateFlag is a learning rate as a flag.
+type rateFlag struct{ rate *run.Rate }
+
+func (f rateFlag) String() string {
+	if f.rate == nil {
+		return ""
+	}
+	return f.rate.Text()
+}
+
+func (f rateFlag) Set(s string) (err error) {
+	*f.rate, err = run.ParseRate(s)
+	return err
+}
+
+func (f rateFlag) Type() string { return "number or auto" }
 
 // methodNames lists the methods of adapters.
 func methodNames() string {

@@ -59,7 +59,7 @@ var layers = []layer{
 	{"export", 11, true},
 	{"demo", 12, true},
 	{"cmd", 13, true},
-	{"scripts", 13, false}, // programs for work on the project
+	{"scripts", 13, true}, // programs for work on the project
 }
 
 // forTests are packages that only tests may import, and each other.

@@ -20,7 +20,7 @@ func onTheDemosBase(t *testing.T, method string, start adapter.Start) run.Config
 	c.Model, c.Data, c.Out = need.Own(t, "demo/base.gguf"), need.Own(t, "demo/task.jsonl"), filepath.Join(t.TempDir(), "run")
 	c.Ctx, c.Batch, c.Steps, c.Rank, c.LR, c.Threads, c.ValFraction = 64, 4, 20, 8, 6e-3, 1, 0.02
 	c.Start = string(start)
-	return c.FollowStart(func(string) bool { return false })
+	return c.Completed(func(string) bool { return false })
 }
 
 // The default export of a thin Dual LoRA is as large as that of a LoRA of its rank, and keeps what it has learned, without

@@ -9,7 +9,7 @@ import (
 )
 
 func TestRatesAreReadAndWritten(t *testing.T) {
-	for text, want := range map[string]Rate{"auto": AutoRate, "2e-3": 2e-3, "0.5": 0.5} {
+	for text, want := range map[string]Rate{"auto": AutoRate, "usual": Usual, "2e-3": 2e-3, "0.5": 0.5} {
 		got, err := ParseRate(text)
 		if again, err := ParseRate(got.Text()); got != want || again != want || err != nil {
 			t.Errorf("ParseRate(%q) = %v, again %v, %v, want %v", text, got, again, err, want)
@@ -27,7 +27,7 @@ func TestRatesAreReadAndWritten(t *testing.T) {
 
 func TestAutoRateInAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ConfigFile)
-	for text, want := range map[string]Rate{"lr: auto\n": AutoRate, "lr: 0.01\n": 0.01, "": 2e-3} {
+	for text, want := range map[string]Rate{"lr: auto\n": AutoRate, "lr: 0.01\n": 0.01, "lr: usual\n": Usual, "": Usual} {
 		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -55,11 +55,11 @@ func TestUsualRate(t *testing.T) {
 		what      string
 		got, want float64
 	}{
-		{"lora", of("lora", 8, 16, 30), 4e-3},
-		{"four times the steps", of("lora", 8, 16, 120), 2e-3},
-		{"four times the rank", of("lora", 32, 64, 30), 2e-3},
-		{"twice the scale", of("lora", 8, 32, 30), 2e-3},
-		{"a scale of 1", of("dora", 8, 0, 30), 8e-3},
+		{"lora", of("lora", 8, 16, 30), 2e-3},
+		{"four times the steps", of("lora", 8, 16, 120), 1e-3},
+		{"four times the rank", of("lora", 32, 64, 30), 1e-3},
+		{"twice the scale", of("lora", 8, 32, 30), 1e-3},
+		{"a scale of 1", of("dora", 8, 0, 30), 4e-3},
 		{"rslora", of("rslora", 16, 8, 30), 2 * of("lora", 16, 64, 30)},
 		{"dual-lora", of("dual-lora", 8, 16, 30), 6e-3},
 	} {

@@ -152,8 +152,8 @@ func (c Config) MaxMemoryBytes() int64 {
 }
 
 func floor(key string, v float64, peak Rate) *setting.Error {
-	if peak == AutoRate {
-		return setting.Number(key, v, v == 0, "0 with lr auto, which is not known yet")
+	if peak.Open() {
+		return setting.Number(key, v, v == 0, fmt.Sprintf("0 with lr %s, which is not known yet", peak.Text()))
 	}
 	return setting.Number(key, v, v >= 0 && v <= float64(peak), fmt.Sprintf("0 to the peak learning rate %g", float64(peak)))
 }

@@ -20,7 +20,7 @@ import (
 func openRate(t *testing.T, method string, start adapter.Start) run.Config {
 	c := testrun.By(method, testrun.Tiny(t))
 	c.Start, c.LR, c.Steps, c.Batch = string(start), run.AutoRate, shortestTested, 4
-	return c.FollowStart(none)
+	return c.Completed(none)
 }
 
 // found is the range test that log.jsonl tells of, once.

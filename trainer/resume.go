@@ -21,7 +21,7 @@ const (
 
 // settled returns the settings with the learning rate that the run in c.Out has found, where c leaves it open.
 func settled(c run.Config) run.Config {
-	if saved, err := run.LoadSaved(c.Out); err == nil && c.LR == run.AutoRate {
+	if saved, err := run.LoadSaved(c.Out); err == nil && c.LR.Open() {
 		c.LR = saved.LR
 	}
 	return c

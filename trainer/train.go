@@ -71,7 +71,7 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	if err := l.restore(resume); err != nil {
 		return nil, err
 	}
-	if err := c.Save(dir.Path(run.ConfigFile)); err != nil {
+	if err := s.config.Save(dir.Path(run.ConfigFile)); err != nil {
 		return nil, err
 	}
 	summary, err := l.proceed(ctx)
@@ -111,6 +111,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len())}
+	if s.config.LR == run.Usual {
+		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
+	}
 	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
 	l.params, l.values = s.trainable.params()

@@ -76,7 +76,7 @@ func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool)
 	if resume {
 		return nil
 	}
-	*c, err = trainer.FollowInitial(c.FollowStart(given.Changed), given.Changed)
+	*c, err = trainer.FollowInitial(c.Completed(given.Changed), given.Changed)
 	return err
 }
 

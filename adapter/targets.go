@@ -14,10 +14,13 @@ import (
 
 // Modules of the two named targets, by the short name between "blk.N." and
 // ".weight". Architectures with fused weights have attn_qkv, or a gate inside
-// ffn_up; those of Gemma 4's embeddings by layer are inp_gate and proj.
+// ffn_up; those of Gemma 4's embeddings by layer are inp_gate and proj; those with
+// recurrent layers have the matrices around the state, of which ssm_alpha and
+// ssm_beta, a number a head, are too small for most ranks.
 var (
 	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_gate", "attn_output"}
-	linearModules    = append([]string{"ffn_gate", "ffn_up", "ffn_down", "inp_gate", "proj"}, attentionModules...)
+	recurrentModules = []string{"ssm_out", "shortconv.in_proj", "shortconv.out_proj"}
+	linearModules    = slices.Concat([]string{"ffn_gate", "ffn_up", "ffn_down", "inp_gate", "proj"}, attentionModules, recurrentModules)
 )
 
 // The names of the two targets that need no pattern.
@@ -34,7 +37,7 @@ type Targets struct {
 	pattern *regexp.Regexp // else, anchored at both ends
 }
 
-// ParseTargets reads "all-linear" (attention and feed-forward matrices),
+// ParseTargets reads "all-linear" (attention, recurrent and feed-forward matrices),
 // "attention", or a regular expression in Go's syntax.
 //
 // An expression has to match the whole of a name, either the GGUF name
@@ -106,7 +109,7 @@ func (t *Targets) named(name string) bool {
 
 // notMultiplied are the weights of blocks that are tables or filters, though some
 // have two dimensions.
-var notMultiplied = regexp.MustCompile(`norm|rope|conv1d|rel_b`)
+var notMultiplied = regexp.MustCompile(`norm|rope|conv1d|shortconv\.conv|rel_b`)
 
 // adaptable reports whether name is that of a block's weight which the graph may
 // multiply with activations.

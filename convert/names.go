@@ -17,6 +17,9 @@ type architecture struct {
 	// mlx is what to replace in a module's name for that of mlx-lm, old and new in
 	// turns: nothing for most, noMLX where mlx-lm has no such model.
 	mlx []string
+	// mlxWrapped: mlx-lm has the language model inside a larger one, whatever the folder
+	// holds.
+	mlxWrapped bool
 }
 
 // noMLX stands for an architecture that mlx-lm does not have.
@@ -61,6 +64,27 @@ var architectures = map[string]architecture{
 	},
 	"qwen2": {names: embeddings + attention + gatedFFN}, // Qwen2ForCausalLM
 	"qwen3": {names: embeddings + attention + gatedFFN}, // Qwen3ForCausalLM
+	"qwen35": { // Qwen3_5ForCausalLM, and within the one with images; also Qwen3.6
+		names: embeddings + attention + `
+		blk.*.attn_qkv        model.layers.*.linear_attn.in_proj_qkv    state-qkv
+		blk.*.attn_gate       model.layers.*.linear_attn.in_proj_z      state-v
+		blk.*.ssm_beta        model.layers.*.linear_attn.in_proj_b      state-v
+		blk.*.ssm_alpha       model.layers.*.linear_attn.in_proj_a      state-v
+		blk.*.ssm_out         model.layers.*.linear_attn.out_proj       v-to-state` + gatedFFN,
+		mlxWrapped: true,
+	},
+	"lfm2": {names: `
+		token_embd            model.embed_tokens
+		output                lm_head
+		blk.*.attn_q          model.layers.*.self_attn.q_proj
+		blk.*.attn_k          model.layers.*.self_attn.k_proj
+		blk.*.attn_v          model.layers.*.self_attn.v_proj
+		blk.*.attn_output     model.layers.*.self_attn.out_proj
+		blk.*.shortconv.in_proj   model.layers.*.conv.in_proj
+		blk.*.shortconv.out_proj  model.layers.*.conv.out_proj
+		blk.*.ffn_gate        model.layers.*.feed_forward.w1
+		blk.*.ffn_up          model.layers.*.feed_forward.w3
+		blk.*.ffn_down        model.layers.*.feed_forward.w2`}, // Lfm2ForCausalLM
 	"qwen3moe": { // Qwen3MoeForCausalLM
 		names: embeddings + attention + `
 		blk.*.ffn_gate_inp    model.layers.*.mlp.gate

@@ -29,7 +29,7 @@ func TestNamesAreWellFormed(t *testing.T) {
 			} else {
 				seen[key] = true
 			}
-			if _, err := l.order.rows(96, heads{4, 4}); err != nil {
+			if _, err := l.order.of(96, 96, heads{4, 4, 1, 2}); err != nil {
 				t.Errorf("%s: %q: order %q: %v", arch, l.tensor, l.order, err)
 			}
 		}
@@ -61,7 +61,8 @@ func TestEveryMatrixHasAName(t *testing.T) {
 		covered[m.Architecture] = true
 		for _, tensor := range m.Tensors {
 			_, known := m.byWeight[tensor.Name]
-			if matrix := len(tensor.Shape) > 1 && !slices.Contains(withoutAdapter, tensor.Name); known != matrix {
+			filter := strings.HasSuffix(tensor.Name, "conv1d.weight") || strings.HasSuffix(tensor.Name, "shortconv.conv.weight")
+			if matrix := len(tensor.Shape) > 1 && !slices.Contains(withoutAdapter, tensor.Name) && !filter; known != matrix {
 				t.Errorf("%s: tensor %q: has a module: %v, want %v", name, tensor.Name, known, matrix)
 			}
 			if !known && all.Match(tensor.Name) && len(tensor.Shape) == 2 {

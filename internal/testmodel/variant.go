@@ -116,6 +116,20 @@ var variants = []Variant{
 		Unadapted: []string{"attn_q_", "attn_kv_"}},
 
 	// Those of 2026.
+	{Name: "qwen35", Arch: "qwen35", Of: Spec{Arch: "qwen3", Layers: 3}, // every second layer: gated delta rule
+		Drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q_norm.weight", "attn_k_norm.weight", "ffn_norm.weight"},
+		Add: inBlocks(map[int]map[string][]int64{0: deltaNet, 2: deltaNet, 1: {"attn_q.weight": {64, 128}, "attn_k.weight": {64, 32},
+			"attn_v.weight": {64, 32}, "attn_output.weight": {64, 64}, "attn_q_norm.weight": {16}, "attn_k_norm.weight": {16}}},
+			map[string][]int64{"blk.*.post_attention_norm.weight": {64}}),
+		Keys: map[string]any{"qwen35.full_attention_interval": uint32(2), "qwen35.rope.dimension_count": uint32(8),
+			"qwen35.rope.dimension_sections": []int32{2, 1, 1, 0}, "qwen35.ssm.conv_kernel": uint32(4), "qwen35.ssm.inner_size": uint32(96),
+			"qwen35.ssm.state_size": uint32(16), "qwen35.ssm.time_step_rank": uint32(6), "qwen35.ssm.group_count": uint32(2)}},
+	{Name: "lfm2", Arch: "lfm2", Of: Spec{Arch: "qwen3", Layers: 3}, // short convolutions beside attention
+		Drop: []string{"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight", "blk.0.attn_q_norm.weight",
+			"blk.0.attn_k_norm.weight", "blk.2.attn_q.weight", "blk.2.attn_k.weight", "blk.2.attn_v.weight", "blk.2.attn_output.weight",
+			"blk.2.attn_q_norm.weight", "blk.2.attn_k_norm.weight", "output_norm.weight"},
+		Add:  inBlocks(map[int]map[string][]int64{0: shortConv, 2: shortConv}, map[string][]int64{"token_embd_norm.weight": {64}}),
+		Keys: map[string]any{"lfm2.shortconv.l_cache": uint32(3), "lfm2.attention.head_count_kv": []int32{0, 2, 0}}},
 	{Name: "gemma4", Arch: "gemma4", Of: likeGemma4, // a second table, K and V of the last two layers from those before
 		Drop: []string{"blk.1.attn_q.weight", "blk.1.attn_k.weight", "blk.1.attn_v.weight", "blk.1.attn_output.weight",
 			"blk.3.attn_q.weight", "blk.3.attn_output.weight",
@@ -192,6 +206,23 @@ func gemma4Keys(more map[string]any) map[string]any {
 		"gemma4.attention.sliding_window": uint32(8), "gemma4.attention.sliding_window_pattern": []bool{true, false, true, false}}
 	maps.Copy(keys, more)
 	return keys
+}
+
+// The layers that carry a state: 2 heads of keys and 6 of values, 16 wide; a short convolution.
+var (
+	deltaNet = map[string][]int64{"attn_qkv.weight": {64, 160}, "attn_gate.weight": {64, 96}, "ssm_conv1d.weight": {4, 160}, "ssm_dt.bias": {6},
+		"ssm_a": {6}, "ssm_beta.weight": {64, 6}, "ssm_alpha.weight": {64, 6}, "ssm_norm.weight": {16}, "ssm_out.weight": {96, 64}}
+	shortConv = map[string][]int64{"shortconv.conv.weight": {3, 64}, "shortconv.in_proj.weight": {64, 192}, "shortconv.out_proj.weight": {64, 64}}
+)
+
+// inBlocks adds the tensors of single blocks to those of all.
+func inBlocks(blocks map[int]map[string][]int64, all map[string][]int64) map[string][]int64 {
+	for i, tensors := range blocks {
+		for name, shape := range tensors {
+			all[fmt.Sprintf("blk.%d.%s", i, name)] = shape
+		}
+	}
+	return all
 }
 
 // Write writes the variant to path.

@@ -144,7 +144,7 @@ func (s *sweep) cheap(t ggml.Tensor) bool {
 		return t.Elements() > t.Src(0).Elements()+t.Src(1).Elements()
 	case "ADD": // a bias is cheap, a residual sum is where repetitions end
 		return t.Src(0).IsLeaf() || t.Src(1).IsLeaf()
-	case "GET_ROWS", attention:
+	case "GET_ROWS", attention, deltaNet:
 		return false
 	}
 	return true

@@ -25,6 +25,7 @@ type rewriter struct {
 	inputs map[ggml.Tensor]*input      // traced leaf → input
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
 	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
+	states map[ggml.Tensor]bool        // traced nodes that hold a recurrent layer's state
 	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
 
 	readers map[ggml.Tensor]int         // traced node → how many nodes read it
@@ -51,7 +52,7 @@ func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSet, set tra
 		arch: arch, shape: shape, ctx: ctx, ops: ops, trainedSet: set,
 		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, products: map[ggml.Tensor]*weightProduct{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
-		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
+		cache: map[ggml.Tensor]ggml.Tensor{}, states: map[ggml.Tensor]bool{}, branch: map[ggml.Tensor]string{},
 		readers: map[ggml.Tensor]int{}, tables: map[angles]ggml.Tensor{}, spans: map[ggml.Tensor]ggml.Tensor{},
 	}
 	for leaf := range set.totals {
@@ -104,6 +105,9 @@ func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 		return none, err
 	case isCache(o) && o.Src(0).IsLeaf():
 		return none, nil // a view is made when it is read: by then its write was seen
+	}
+	if t, ok, err := r.recurrent(o); ok {
+		return t, err
 	}
 	switch o.Op() {
 	case "GET_ROWS":

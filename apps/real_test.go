@@ -33,9 +33,10 @@ const (
 	realTokens = 24 // of an answer
 )
 
-// realLossTolerance is what the losses of a text by two builds of llama.cpp may differ by, in nats a token: products with
-// quantized weights round activations to eight bits, the cache is in F16.
-const realLossTolerance = 0.01
+// realLossTolerance is what the losses of a text of some seventy tokens by two builds of llama.cpp may differ by, in nats a token:
+// products with quantized weights round activations to eight bits, and sums in another order round them otherwise. SmolLM2 in Q4_1
+// was 0.001 off without an adapter and 0.011 with one, which lowers the loss by 1.1.
+const realLossTolerance = 0.03
 
 // Real bases are trained a little, and two apps with their own llama.cpp give the losses and the greedy answers that we give,
 // with the adapter and without.

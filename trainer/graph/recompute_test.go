@@ -27,7 +27,8 @@ func stepOf(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) (
 // What is recomputed comes from the same operations over the same numbers.
 func TestRecomputationChangesNothingButMemory(t *testing.T) {
 	paths := map[string]string{}
-	for _, name := range []string{"mpt", "olmo", "gemma4", "talkie", "hrm_text", "qwen35", "lfm2"} { // which clamp, and of which much is read by every block
+	// which clamp; of which much is read by every block; with a state
+	for _, name := range []string{"mpt", "olmo", "gemma4", "talkie", "hrm_text", "qwen35", "lfm2"} {
 		paths[name] = variantNamed(t, name)
 	}
 	for _, arch := range []string{"llama", "phi3", "gemma2", "gpt2", "falcon"} {

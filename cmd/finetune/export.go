@@ -10,7 +10,9 @@ import (
 	"finetune/export"
 	"finetune/gguf"
 	"finetune/internal/setting"
+	"finetune/model"
 	"finetune/ollama"
+	"finetune/run"
 
 	"github.com/spf13/cobra"
 )
@@ -56,6 +58,7 @@ func exportCommand(u *ui) *cobra.Command {
 				return err
 			}
 			startEngine(u)
+			warnOfExportBase(u, c)
 			r, err := export.Run(cmd.Context(), c, func(what string) {
 				if !u.progress("%s", what) {
 					u.say("%s", what)
@@ -90,6 +93,28 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one per physical core")
 	required(cmd, "run", "out")
 	return cmd
+}
+
+// exportBase returns the base that a run is exported over.
+func exportBase(c export.Config) (string, error) {
+	if c.Model != "" {
+		return c.Model, nil
+	}
+	saved, err := run.LoadSaved(c.Run)
+	return saved.Model, err
+}
+
+// warnOfExportBase warns where that has other weights than the run was trained on. What cannot be read at all is for export
+// to refuse.
+func warnOfExportBase(u *ui, c export.Config) {
+	path, err := exportBase(c)
+	if err != nil {
+		return
+	}
+	if base, err := model.Open(path); err == nil {
+		defer base.Close()
+		_ = checkAdapter(u, c.Run, base)
+	}
 }
 
 // exportRank returns the rank that was asked for, 0 for auto and for smallest.

@@ -7,7 +7,6 @@ import (
 
 	"finetune/export"
 	"finetune/ollama"
-	"finetune/run"
 )
 
 // exportReport is what finetune export prints with --json.
@@ -22,13 +21,9 @@ func ollamaConfig(c export.Config, name string, beside, force bool) (*ollama.Con
 	if name == "" {
 		return nil, nil
 	}
-	base := c.Model
-	if base == "" {
-		saved, err := run.LoadSaved(c.Run)
-		if err != nil {
-			return nil, err
-		}
-		base = saved.Model
+	base, err := exportBase(c)
+	if err != nil {
+		return nil, err
 	}
 	o := &ollama.Config{Name: name, Base: base, Adapter: c.Out, Run: c.Run, Beside: beside, Force: force}
 	return o, o.Check()

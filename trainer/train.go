@@ -50,6 +50,9 @@ type loop struct {
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with run.MethodFull
 // model.gguf, exactly when the run is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
 func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (_ *Summary, err error) {
+	if !resume {
+		c = c.Dated(time.Now())
+	}
 	dir, err := openDir(c, resume)
 	if err != nil {
 		return nil, err

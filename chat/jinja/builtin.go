@@ -13,6 +13,8 @@ var globals = map[string]builtin{
 	"range":           rangeFunc,
 	"namespace":       namespaceFunc,
 	"dict":            dictFunc,
+	"joiner":          joinerFunc,
+	"cycler":          cyclerFunc,
 	"raise_exception": raiseException,
 }
 
@@ -80,6 +82,50 @@ func dictFunc(st *state, a args) (any, error) {
 		d.Set(name, a.named[name])
 	}
 	return d, nil
+}
+
+// joiner gives nothing when it is first called, and then its text.
+type joiner struct {
+	text any
+	used bool
+}
+
+func joinerFunc(_ *state, a args) (any, error) {
+	return &joiner{text: a.get(0, "sep", ", ")}, nil
+}
+
+func (j *joiner) call() any {
+	if !j.used {
+		j.used = true
+		return ""
+	}
+	return j.text
+}
+
+// cycler gives its items in turn, by next(), current and reset().
+type cycler struct {
+	items []any
+	at    int
+}
+
+func cyclerFunc(_ *state, a args) (any, error) {
+	if len(a.positional) == 0 {
+		return nil, errorf("cycler: want at least one value")
+	}
+	return &cycler{items: a.positional}, nil
+}
+
+var cyclerMethods = map[string]methodFunc{
+	"next": func(_ *state, recv any, _ args) (any, error) {
+		c := recv.(*cycler)
+		v := c.items[c.at]
+		c.at = (c.at + 1) % len(c.items)
+		return v, nil
+	},
+	"reset": func(_ *state, recv any, _ args) (any, error) {
+		recv.(*cycler).at = 0
+		return nil, nil
+	},
 }
 
 func raiseException(st *state, a args) (any, error) {

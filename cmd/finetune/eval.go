@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"finetune/adapter"
+	"finetune/chat"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/model/native"
@@ -158,8 +159,7 @@ func openModel(path string) (*model.Base, *llama.Model, error) {
 
 // heldOut reads what is to be measured by the settings of a run.
 func heldOut(c run.Config, m *llama.Model) (*data.Windows, error) {
-	template, _ := m.ChatTemplate("")
-	return data.LoadHeldOut(c, m.Vocab(), template)
+	return data.LoadHeldOut(c, m.Vocab(), chat.SourceOf(m))
 }
 
 // countNGrams measures an n-gram model on the same windows, if one was asked for.

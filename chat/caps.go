@@ -81,7 +81,7 @@ func (p prober) contents() (texts, typed bool) {
 }
 
 // called is a conversation with a call.
-func called(c caps, null bool) []Message {
+func called(null bool) []Message {
 	value := new(jinja.Dict)
 	value.Set(markKey, markText)
 	call := Call{ID: "call00001", Name: markTool, value: value, text: `{"` + markKey + `":"` + markText + `"}`}
@@ -112,15 +112,18 @@ func probeTools() any {
 
 // objects reports whether arguments that are an object come out, and not as Python writes a dict.
 func (p prober) objects(c caps) bool {
-	c.objects = true
-	out, ok := p.try(c, probeTools(), called(c, false)...)
+	c.objects, c.null = true, true
+	out, ok := p.try(c, probeTools(), called(false)...)
+	if !ok || !strings.Contains(out, markTool) { // printed only where there is no content
+		out, ok = p.try(c, probeTools(), called(true)...)
+	}
 	return ok && strings.Contains(out, markText) && !strings.Contains(out, "{'"+markKey+"': '"+markText)
 }
 
 // null reports whether a call comes out whose message has null as its content, without the word None.
 func (p prober) null(c caps) bool {
 	c.null = true
-	empty, _ := p.try(c, probeTools(), called(c, false)...)
-	out, ok := p.try(c, probeTools(), called(c, true)...)
+	empty, _ := p.try(c, probeTools(), called(false)...)
+	out, ok := p.try(c, probeTools(), called(true)...)
 	return ok && strings.Contains(out, markTool) && strings.Count(out, "None") <= strings.Count(empty, "None")
 }

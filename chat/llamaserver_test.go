@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"finetune/chat"
+	"finetune/internal/need"
 )
 
 const weatherTools = `[{"type": "function", "function": {"name": "get_temp", "description": "temperature of a city", "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "its name"}, "days": {"type": "integer"}}, "required": ["city"]}}}]`
@@ -30,8 +31,9 @@ var conversations = []struct{ name, messages string }{
 
 // TestTemplatesAsLlamaServer: every template of llama.cpp's source package renders to the text that llama-server sends.
 func TestTemplatesAsLlamaServer(t *testing.T) {
+	need.Long(t, "llama.cpp analyses each template for every text")
 	o := newOracle(t)
-	same, both, refused := 0, 0, 0
+	same, both, refused, known := 0, 0, 0, 0
 	for _, path := range o.templates {
 		source, err := os.ReadFile(path)
 		if err != nil {
@@ -65,6 +67,9 @@ func TestTemplatesAsLlamaServer(t *testing.T) {
 				case got == want.Text:
 					same++
 					both++
+				case otherThanLlamaServer(name, c.name, c.messages, want.Text):
+					both++
+					known++
 				default:
 					both++
 					t.Errorf("%s, %s, generation prompt %v: %s", name, c.name, generate, difference(got, want.Text))
@@ -72,7 +77,25 @@ func TestTemplatesAsLlamaServer(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d templates: %d of %d texts are the same, %d refused by both", len(o.templates), same, both, refused)
+	if known != 20 {
+		t.Errorf("%d texts are others for reasons that are known, want 20", known)
+	}
+	t.Logf("%d templates: %d of %d texts are the same, %d others for reasons that are known, %d refused by both", len(o.templates), same, both, known, refused)
+}
+
+// otherThanLlamaServer reports whether a text is meant to be another than llama-server's.
+func otherThanLlamaServer(template, conversation, messages, theirs string) bool {
+	switch template {
+	case "openai-gpt-oss-120b.jinja": // a finished answer ends with the token that the model ends with; llama-server puts that of history there
+		return strings.Contains(theirs, "<|end|>")
+	case "unsloth-mistral-Devstral-Small-2507.jinja": // llama-server gives thoughts as parts, which this template drops with the answer
+		return strings.HasPrefix(conversation, "thoughts") && !strings.Contains(theirs, "No.")
+	case "upstage-Solar-Open-100B.jinja": // prints thoughts of the field "reasoning", which llama-server does not send
+		return strings.Contains(messages, "reasoning_content") && !strings.Contains(theirs, "3 / 2 is 1.5") && !strings.Contains(theirs, "two calls")
+	case "google-gemma-4-31B-it-interleaved.jinja": // llama-server moves the results of tools into the message that called them
+		return strings.HasPrefix(conversation, "tools called")
+	}
+	return false
 }
 
 // difference shows where two texts part.
@@ -127,8 +150,50 @@ func openAI(t *testing.T, array string) (messages []chat.Message) {
 	return messages
 }
 
-// constructsOfLlama are the constructs that llama.cpp's engine writes otherwise than Jinja2, or not at all.
-var constructsOfLlama = map[string]string{}
+// constructsOfLlama are the constructs that llama.cpp's engine writes otherwise than Jinja2, and how, or "error" where it
+// does not know them.
+var constructsOfLlama = map[string]string{
+	"for recursive":         "error",
+	"loop variables":        "error",
+	"loop cycle":            "error",
+	"loop changed":          "error",
+	"set block filtered":    "error",
+	"macro attributes":      "error",
+	"filter block":          "error",
+	"with":                  "error",
+	"block":                 "error",
+	"raw":                   "error",
+	"autoescape":            "error",
+	"percent":               "error",
+	"percent one":           "error",
+	"percent named":         "error",
+	"percent floats":        "error",
+	"format method":         "error",
+	"batch":                 "error",
+	"slice":                 "error",
+	"groupby":               "error",
+	"map with arguments":    "error",
+	"select with arguments": "error",
+	"selectattr":            "error",
+	"center":                "error",
+	"truncate":              "error",
+	"wordcount":             "error",
+	"urlencode":             "error",
+	"joiner":                "error",
+	"cycler":                "error",
+	"chained comparison":    "error",
+	"tests":                 "error",
+	"string methods":        "error",
+	"dict methods":          "error",
+	"list repeated":         "error",
+	"macro varargs":         "1||",
+	"comment":               "b",
+	"format filter":         "%s, %s!%(x)s",
+	"sort by attribute":     "baC",
+	"dictsort items":        "a2b1b1",
+	"slicing":               "234321abc13",
+	"concatenation":         "a1True12ab",
+}
 
 // TestConstructsAsLlamaServer: where llama.cpp's engine knows a construct, it writes what ours writes, which is Jinja2's.
 func TestConstructsAsLlamaServer(t *testing.T) {

@@ -46,11 +46,7 @@ func (c Config) Validate() error {
 		setting.Needed("data", c.Data, "the path of the training data"),
 		setting.Needed("out", c.Out, "the path of the run directory"),
 		setting.Below1("val-fraction", c.ValFraction),
-		setting.OneOf("on-lost", c.OnLost, lostNames),
-		setting.Between("skip-bad", c.SkipBad, 0, MaxCount),
-		pairs("map", c.Map, "field=column"),
-		pairs("template-arg", c.TemplateArg, "key=value"),
-		date("date", c.Date),
+		c.recordSettings(),
 		setting.OneOf("method", c.Method, methodNames),
 		c.adapterSettings(),
 		setting.Between("ctx", c.Ctx, 2, maxCtx),
@@ -71,6 +67,19 @@ func (c Config) Validate() error {
 		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
+	)
+}
+
+// ValidateRecords checks the settings that say how data is read, and returns the first setting.Error.
+func (c Config) ValidateRecords() error { return setting.Check(c.recordSettings()) }
+
+func (c Config) recordSettings() *setting.Error {
+	return setting.First(
+		setting.OneOf("on-lost", c.OnLost, lostNames),
+		setting.Between("skip-bad", c.SkipBad, 0, MaxCount),
+		pairs("map", c.Map, "field=column"),
+		pairs("template-arg", c.TemplateArg, "key=value"),
+		date("date", c.Date),
 	)
 }
 

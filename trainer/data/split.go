@@ -17,15 +17,18 @@ type split struct {
 // whose words are the same. Both parts keep the order of the files, and have something to learn, or the error says what to do.
 // trains tells whether a record has a token to learn.
 func splitRecords(records []encoded, fraction float64, seed uint64, trains func(encoded) bool) (split, error) {
-	learns := make([]bool, len(records))
 	prints := make([]fingerprint, len(records))
 	for i, r := range records {
-		learns[i], prints[i] = trains(r), r.print
+		prints[i] = r.print
 	}
 	group, sizes := groupSimilar(prints)
 	s := split{train: records, near: len(records) - len(sizes)}
 	if fraction == 0 {
 		return s, nil
+	}
+	learns := make([]bool, len(records))
+	for i, r := range records {
+		learns[i] = trains(r)
 	}
 	want := max(1, int(math.Round(fraction*float64(len(records)))))
 	held, ok := chooseGroups(group, sizes, learns, want, seed)

@@ -35,6 +35,8 @@ type Options struct {
 	Now time.Time
 	// Args are arguments of the template, such as enable_thinking.
 	Args Args
+	// AsGiven leaves every message its role, for who wants to know what a template itself does with them.
+	AsGiven bool
 }
 
 // Args are arguments of a template by their name, as template values.

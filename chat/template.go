@@ -54,6 +54,7 @@ func Parse(s Source, tok Tokenizer, o Options) (*Template, error) {
 	if t.main, err = t.parse(s.Default); err != nil {
 		return nil, err
 	}
+	t.main.system = t.main.system || o.AsGiven
 	if s.ToolUse != "" {
 		t.toolUse, err = t.parse(s.ToolUse)
 	}

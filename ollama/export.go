@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"finetune/chat"
 	"finetune/imatrix"
@@ -160,7 +159,7 @@ func (r *Result) read(base string) (err error) {
 // translate sets the template, or notes why there is none. between is what the base's writes between an answer and the next
 // question.
 func (r *Result) translate(source string, v Vocabulary) (between string) {
-	t, err := chat.ParseTemplate(source, v, time.Time{}) // without a date, which would stay that of today
+	t, err := chat.Parse(chat.Source{Default: source}, v, chat.Options{AsGiven: true}) // without a date, which would stay that of today
 	if err != nil {
 		r.noTemplate(err)
 		return ""

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"os"
@@ -9,9 +10,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"finetune/chat"
 	"finetune/internal/need"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // learnt lists the examples of a file with their learned parts in «», without what stands behind the last of them.
@@ -346,6 +350,148 @@ func sharedOddValues(t *testing.T, path func(string) string) {
 			t.Errorf("%s: %s, want %s learned", file, marked(examples(set.Train)[0], byteTokenizer{}), want)
 		case err == nil && len(examples(set.Train)) < 5:
 			t.Errorf("%s: %d examples", file, len(examples(set.Train)))
+		}
+	}
+}
+
+func TestParquetOfPyarrow(t *testing.T) {
+	o := options{NCtx: 500, Tokenizer: byteTokenizer{}, Template: chat.Source{Default: toolChat}}
+	got := learnt(t, "testdata/chats.parquet", o)
+	want := []string{"<|im_start|>user\nLight!<|im_end|>\n<|im_start|>assistant\n«<call>lamp {\"on\": true}</call><|im_end|>»", "<|im_start|>user\nsky?<|im_end|>\n<|im_start|>assistant\n«Blue.<|im_end|>»"}
+	if !slices.Equal(got, want) {
+		t.Errorf("chats: %q, want %q", got, want)
+	}
+	set := mustLoad(t, "testdata/pairs.parquet", o)
+	if s := set.Train.Stats(); s.Records != 100 || s.Source.Format != "question-answer" {
+		t.Errorf("pairs: %+v, want 100 questions", s)
+	}
+	// A byte that is another anywhere is an error or the same number of records, never a panic.
+	whole, err := os.ReadFile("testdata/pairs.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Template = chat.Source{}
+	for i := 0; i < len(whole); i += 3 {
+		b := slices.Clone(whole)
+		b[i] ^= 0x55
+		if _, err := loadFile(write(t, "a.parquet", string(b)), o); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("byte %d: %q, want one line", i, err)
+		}
+	}
+}
+
+func TestFilesOfEveryKindReadAlike(t *testing.T) {
+	lines := "{\"question\": \"a\", \"answer\": \"1\"}\n{\"question\": \"b\", \"answer\": \"2\"}\n"
+	array := "[" + strings.ReplaceAll(strings.TrimSpace(lines), "\n", ",\n") + "]"
+	want := learnt(t, write(t, "want.jsonl", lines), options{})
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"a.jsonl": lines, "a.ndjson": lines, "a.json": array, "lines.json": lines, "array.jsonl": array, "wrapped.json": `{"version": 2, "data": ` + array + `}`,
+		"pretty.json": strings.NewReplacer("{", "{\n ", ",", ",\n").Replace(array), "stream.jsonl": strings.NewReplacer("{", "{\n ", ", ", ",\n").Replace(lines),
+		"a.csv": "question,answer\na,1\nb,2\n", "b.csv": "\ufeffQuestion;Answer;id\r\na;1;7\r\n\"b\";2;8\r\n", "a.tsv": "question\tanswer\na\t1\nb\t2\n", "records.txt": lines, "names.jsonl": strings.ToUpper(lines)[:0] + strings.ReplaceAll(lines, "answer", "Answer"),
+		"utf16.jsonl": utf16Text(lines), "a.jsonl.gz": gzipped(t, lines), "a.csv.gz": gzipped(t, "question,answer\na,1\nb,2\n"), "a.jsonl.zst": zstdText(t, lines),
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		sameLearnt(t, options{}, write(t, "want.jsonl", lines), path)
+	}
+	renamed := filepath.Join(t.TempDir(), "a.csv")
+	if err := os.WriteFile(renamed, []byte("asked,said\na,1\nb,2\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got := learnt(t, renamed, options{Map: []string{"question=asked", "answer=said"}}); !slices.Equal(got, want) {
+		t.Errorf("renamed columns: %q, want %q", got, want)
+	}
+	both := filepath.Join(dir, "a.jsonl") + "\n" + filepath.Join(dir, "a.tsv")
+	if got := learnt(t, both, options{}); len(got) != 2*len(want) {
+		t.Errorf("two files: %q, want each twice", got)
+	}
+	if got := learnt(t, filepath.Join(dir, "*.csv"), options{}); len(got) != 2*len(want) {
+		t.Errorf("a glob: %q, want each twice", got)
+	}
+	if got := learnt(t, dir, options{}); len(got) != 17*len(want) {
+		t.Errorf("a folder: %d examples, want those of 17 files", len(got))
+	}
+	if got := learnt(t, filepath.Join(dir, "records.txt"), options{Format: "text"}); len(got) != 1 || !strings.Contains(got[0], `{"question"`) {
+		t.Errorf("as a text: %q", got)
+	}
+}
+
+func utf16Text(s string) string {
+	b := []byte{0xfe, 0xff}
+	for _, u := range utf16.Encode([]rune(s)) {
+		b = append(b, byte(u>>8), byte(u))
+	}
+	return string(b)
+}
+
+func gzipped(t *testing.T, s string) string {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write([]byte(s)); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func zstdText(t *testing.T, s string) string {
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(z.EncodeAll([]byte(s), nil))
+}
+
+func TestBadRecordsMayBeLeftOut(t *testing.T) {
+	path := write(t, "a.jsonl", "{\"question\": \"a\", \"answer\": \"1\"}\n{'question'}\n{\"question\": \"b\", \"answer\": [2]}\n{\"q\": 1}\n{\"question\": \"c\", \"answer\": \"3\"}")
+	o := options{NCtx: 100, Tokenizer: byteTokenizer{}, SkipBad: 3}
+	s := mustLoad(t, path, o).Train.Stats()
+	if s.Records != 2 || s.Source.Bad != 3 || !strings.Contains(strings.Join(s.Notes(100), "\n"), "3 bad records were left out: data: ") {
+		t.Errorf("%+v, want three records left out and named", s)
+	}
+	o.SkipBad = 2
+	if _, err := loadFile(path, o); err == nil || !strings.Contains(err.Error(), "line 4") {
+		t.Errorf("one more than may be: %v", err)
+	}
+}
+
+// The split never fails by chance, and does not part near-duplicates.
+func TestSplitsAlwaysHaveSomethingToLearn(t *testing.T) {
+	var b strings.Builder
+	for i := range 40 { // two of forty have an answer
+		answer := ""
+		if i == 7 || i == 31 {
+			answer = "yes"
+		}
+		b.WriteString(`{"question": "number ` + strings.Repeat("x", i) + `?", "answer": "` + answer + `"}` + "\n")
+	}
+	path := write(t, "a.jsonl", b.String())
+	for seed := range uint64(50) {
+		set := mustLoad(t, path, options{NCtx: 100, Tokenizer: byteTokenizer{}, ValFraction: 0.05, Seed: seed})
+		if set.Train.Stats().TrainedTokens == 0 || set.Val.Stats().TrainedTokens == 0 {
+			t.Errorf("seed %d: nothing to learn on one side", seed)
+		}
+	}
+	like := "The quick brown fox jumps over the lazy dog while seventeen other animals of the forest look on and wonder why he does %s today, and nobody knows."
+	texts := ""
+	for _, animal := range []string{"hen", "cow", "pig", "owl"} {
+		for _, word := range []string{"that", "this"} {
+			s, _ := json.Marshal(strings.ReplaceAll(strings.Replace(like, "%s", word, 1), "animals", animal+"s "+animal+" "+animal+" from "+animal+"town and "+animal+"ville near "+animal+"burg"))
+			texts += `{"text": ` + string(s) + "}\n"
+		}
+	}
+	for seed := range uint64(20) {
+		set := mustLoad(t, write(t, "b.jsonl", texts), options{NCtx: 400, Tokenizer: byteTokenizer{}, ValFraction: 0.25, Seed: seed})
+		if n := set.Val.Stats().Records; n != 2 {
+			t.Errorf("seed %d: %d records held out, want two that are alike", seed, n)
+		}
+		for _, e := range examples(set.Val) {
+			other := strings.NewReplacer("that", "this", "this", "that").Replace(marked(e, byteTokenizer{}))
+			if !slices.ContainsFunc(examples(set.Val), func(e example) bool { return marked(e, byteTokenizer{}) == other }) {
+				t.Errorf("seed %d: near-duplicates on both sides", seed)
+			}
 		}
 	}
 }

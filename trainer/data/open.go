@@ -130,14 +130,11 @@ func expandOne(path string) ([]string, error) {
 	if path == stdin {
 		return []string{path}, nil
 	}
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && !info.IsDir():
-		return []string{path}, nil
-	case err == nil:
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
 		return filesIn(path)
-	case !errors.Is(err, fs.ErrNotExist) || !strings.ContainsAny(path, "*?["):
-		return nil, err
+	case err == nil, !errors.Is(err, fs.ErrNotExist), !strings.ContainsAny(path, "*?["):
+		return []string{path}, nil // whose opening tells what is wrong with it
 	}
 	found, err := filepath.Glob(path)
 	if err != nil || len(found) == 0 {

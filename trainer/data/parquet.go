@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ func parquetRows(path string, yield func(row, error) bool) (err error) {
 		return err
 	}
 	defer r.Close()
+	if err := checkFooter(r, size); err != nil {
+		return located(err, path, 0)
+	}
 	f, err := parquet.OpenFile(r, size, parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
 	if err != nil {
 		return &FormatError{Path: path, Msg: fmt.Sprintf("no Parquet: %v", err), Err: err}
@@ -32,6 +36,22 @@ func parquetRows(path string, yield func(row, error) bool) (err error) {
 		if err := groupRows(path, f.Schema(), group, &line, yield); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkFooter holds the length of the footer against that of the file, before memory is taken for it.
+func checkFooter(r io.ReaderAt, size int64) error {
+	const ends = 12 // bytes: the magic number in front and behind, and the length
+	var tail [8]byte
+	if size < ends {
+		return badf("no Parquet: %d bytes, want at least %d", size, ends)
+	}
+	if _, err := r.ReadAt(tail[:], size-int64(len(tail))); err != nil {
+		return err
+	}
+	if n := int64(binary.LittleEndian.Uint32(tail[:])); n > size-ends || string(tail[4:]) != "PAR1" {
+		return badf("no Parquet: it ends with %q and a footer of %d bytes", tail[4:], n)
 	}
 	return nil
 }
@@ -66,7 +86,7 @@ func objectOfRow(schema *parquet.Schema, r parquet.Row) (object, error) {
 	}
 	o := make(object, len(values))
 	for name, v := range values {
-		raw, err := json.Marshal(plainValue(fieldOf(schema, name), v))
+		raw, err := json.Marshal(plainValue(v))
 		if err != nil {
 			return nil, badf("column %q: %v", name, err)
 		}
@@ -75,74 +95,21 @@ func objectOfRow(schema *parquet.Schema, r parquet.Row) (object, error) {
 	return o, nil
 }
 
-func fieldOf(n parquet.Node, name string) parquet.Node {
-	for _, f := range n.Fields() {
-		if f.Name() == name {
-			return f
-		}
-	}
-	return nil
-}
-
-// plainValue takes the levels away that Parquet puts around the elements of a list, and makes texts of bytes.
-func plainValue(n parquet.Node, v any) any {
+// plainValue makes texts of bytes.
+func plainValue(v any) any {
 	switch v := v.(type) {
 	case []byte:
 		return string(v)
 	case map[string]any:
-		if inner, ok := elements(n, v); ok {
-			return inner
-		}
-		out := make(map[string]any, len(v))
 		for name, x := range v {
-			var field parquet.Node
-			if n != nil && !n.Leaf() {
-				field = fieldOf(n, name)
-			}
-			out[name] = plainValue(field, x)
+			v[name] = plainValue(x)
 		}
-		return out
 	case []any:
-		out := make([]any, len(v))
 		for i, x := range v {
-			out[i] = plainValue(n, x)
+			v[i] = plainValue(x)
 		}
-		return out
-	case []map[string]any:
-		out := make([]any, len(v))
-		for i, x := range v {
-			out[i] = plainValue(n, x)
-		}
-		return out
 	}
 	return v
-}
-
-// elements returns the list that a group of one repeated group of one field stands for: {"list": [{"element": x}, …]}.
-func elements(n parquet.Node, v map[string]any) ([]any, bool) {
-	if n == nil || n.Leaf() || len(n.Fields()) != 1 || !n.Fields()[0].Repeated() || n.Fields()[0].Leaf() || len(n.Fields()[0].Fields()) != 1 {
-		return nil, false
-	}
-	list := n.Fields()[0]
-	element := list.Fields()[0]
-	out := []any{}
-	add := func(x map[string]any) { out = append(out, plainValue(element, x[element.Name()])) }
-	switch items := v[list.Name()].(type) {
-	case []any:
-		for _, x := range items {
-			if m, ok := x.(map[string]any); ok {
-				add(m)
-			}
-		}
-	case []map[string]any:
-		for _, x := range items {
-			add(x)
-		}
-	case nil:
-	default:
-		return nil, false
-	}
-	return out, true
 }
 
 // fileAt is a file that can be read anywhere.

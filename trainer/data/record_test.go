@@ -90,7 +90,7 @@ func TestBadFilesGetOneClearLine(t *testing.T) {
 		{"a quote that is not closed", "a.csv", "text\n\"a\n", `data: "a.csv" line 2: column 4: extraneous or missing " in quoted-field`},
 		{"a table of other names", "a.csv", "a,b\n1,2\n", `data: "a.csv" line 2: record has the fields "a", "b"; ` + wantedFields},
 		{"no archive", "a.jsonl.gz", "x", `data: "a.jsonl.gz": cannot be unpacked: unexpected EOF`},
-		{"no Parquet", "a.parquet", "x", `data: "a.parquet": no Parquet: reading magic header of parquet file: EOF`},
+		{"no Parquet", "a.parquet", "x", `data: "a.parquet": no Parquet: 1 bytes, want at least 12`},
 		{"history of another kind", "a.jsonl", `{"instruction": "i", "output": "o", "history": ["x"]}`, `data: "a.jsonl" line 1: "history" is "[\"x\"]", want pairs of texts [question, answer]`},
 		{"a call that is no JSON", "a.jsonl", `{"conversations": [{"from": "function_call", "value": "f(1)"}]}`, `data: "a.jsonl" line 1: message 1: function call "f(1)", want JSON with "name" and "arguments"`},
 		{"number in place of a record", "a.jsonl", good + "7", `data: "a.jsonl" line 2: record is a number, want a JSON object`},

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 )
@@ -47,7 +48,7 @@ func splitRecords(records []encoded, fraction float64, seed uint64, trains func(
 				n++
 			}
 		}
-		return s, &FormatError{Msg: badf("of %d records %d have something to learn, in fewer than 2 groups of different ones, want 2 to hold one out", len(records), n).(*FormatError).Msg, Err: errSplit}
+		return s, &FormatError{Msg: fmt.Sprintf("%d of %d records have something to learn, want at least 2 that differ to hold one out", n, len(records)), Err: errSplit}
 	}
 	s.train = nil
 	for i, r := range records {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"finetune/chat"
+	"finetune/internal/llamachat"
 	"finetune/internal/need"
 )
 
@@ -32,9 +33,9 @@ var conversations = []struct{ name, messages string }{
 // TestTemplatesAsLlamaServer: every template of llama.cpp's source package renders to the text that llama-server sends.
 func TestTemplatesAsLlamaServer(t *testing.T) {
 	need.Long(t, "llama.cpp analyses each template for every text")
-	o := newOracle(t)
+	o := llamachat.New(t)
 	same, both, refused, known := 0, 0, 0, 0
-	for _, path := range o.templates {
+	for _, path := range o.Templates {
 		source, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -57,7 +58,7 @@ func TestTemplatesAsLlamaServer(t *testing.T) {
 					q["tools"] = json.RawMessage(weatherTools)
 					tools, _, _ = chat.ParseTools([]byte(weatherTools))
 				}
-				want := o.ask(q)
+				want := o.Ask(q)
 				got, err := tmpl.Render(openAI(t, c.messages), tools, generate)
 				switch {
 				case want.Error != "" && err != nil:
@@ -80,7 +81,7 @@ func TestTemplatesAsLlamaServer(t *testing.T) {
 	if known != 20 {
 		t.Errorf("%d texts are others for reasons that are known, want 20", known)
 	}
-	t.Logf("%d templates: %d of %d texts are the same, %d others for reasons that are known, %d refused by both", len(o.templates), same, both, known, refused)
+	t.Logf("%d templates: %d of %d texts are the same, %d others for reasons that are known, %d refused by both", len(o.Templates), same, both, known, refused)
 }
 
 // otherThanLlamaServer reports whether a text is meant to be another than llama-server's.
@@ -197,7 +198,7 @@ var constructsOfLlama = map[string]string{
 
 // TestConstructsAsLlamaServer: where llama.cpp's engine knows a construct, it writes what ours writes, which is Jinja2's.
 func TestConstructsAsLlamaServer(t *testing.T) {
-	o := newOracle(t)
+	o := llamachat.New(t)
 	b, err := os.ReadFile("jinja/testdata/jinja2.json")
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +219,7 @@ func TestConstructsAsLlamaServer(t *testing.T) {
 			continue
 		}
 		all++
-		r := o.ask(map[string]any{"engine": true, "template": c.Template, "vars": map[string]any{"messages": golden.Messages}})
+		r := o.Ask(map[string]any{"engine": true, "template": c.Template, "vars": map[string]any{"messages": golden.Messages}})
 		known := constructsOfLlama[c.Construct]
 		switch {
 		case r.Error == "" && r.Text == c.Text:

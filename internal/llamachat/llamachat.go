@@ -1,4 +1,6 @@
-package chat_test
+// Package llamachat asks llama.cpp's own chat code what it makes of a template, and what it reads in an answer, for tests:
+// see chat/testdata/llama.
+package llamachat
 
 import (
 	"bufio"
@@ -12,17 +14,16 @@ import (
 	"finetune/internal/need"
 )
 
-// oracle is llama.cpp's own chat code, see testdata/llama.
-type oracle struct {
+// Oracle is llama.cpp's own chat code, see testdata/llama.
+type Oracle struct {
 	t         *testing.T
-	folder    string
 	in        *json.Encoder
 	out       *bufio.Reader
-	templates []string // paths of those that come with llama.cpp
+	Templates []string // paths of those that come with llama.cpp
 }
 
-// newOracle starts it, or skips the test where it is not built.
-func newOracle(t *testing.T) *oracle {
+// New starts it, or skips the test where it is not built.
+func New(t *testing.T) *Oracle {
 	t.Helper()
 	where, err := exec.Command("bash", need.Own(t, "third_party/llama.sh"), "chat", "where").Output()
 	folder := strings.TrimSpace(string(where))
@@ -45,22 +46,23 @@ func newOracle(t *testing.T) *oracle {
 		in.Close()
 		cmd.Wait()
 	})
-	o := &oracle{t: t, folder: folder, in: json.NewEncoder(in), out: bufio.NewReader(out)}
-	if o.templates, err = filepath.Glob(filepath.Join(folder, "templates", "*.jinja")); err != nil || len(o.templates) == 0 {
+	o := &Oracle{t: t, in: json.NewEncoder(in), out: bufio.NewReader(out)}
+	if o.Templates, err = filepath.Glob(filepath.Join(folder, "templates", "*.jinja")); err != nil || len(o.Templates) == 0 {
 		t.Fatalf("no templates in %q: %v", folder, err)
 	}
 	return o
 }
 
-// reply is what the oracle says to a question.
-type reply struct {
+// Reply is what the oracle says to a question.
+type Reply struct {
 	Text    string
 	Caps    map[string]bool
 	Message json.RawMessage
 	Error   string
 }
 
-func (o *oracle) ask(question map[string]any) (r reply) {
+// Ask puts a question, see oracle.cpp for their forms.
+func (o *Oracle) Ask(question map[string]any) (r Reply) {
 	o.t.Helper()
 	if err := o.in.Encode(question); err != nil {
 		o.t.Fatal(err)

@@ -64,6 +64,56 @@ func TestATrainedNormChangesTheHash(t *testing.T) {
 	}
 }
 
+// What shares the norms, and so the hash, is told apart by its weights: quantizations, and models made anew.
+func TestWeightsTellModelsOfOneHashApart(t *testing.T) {
+	seen := map[string]string{}
+	var hash string
+	for name, spec := range map[string]testmodel.Spec{
+		"f32": {}, "f16": {Type: gguf.TypeF16}, "q8_0": {Type: gguf.TypeQ8_0},
+	} {
+		id := readBase(t, testmodel.Path(t, spec))
+		if other := seen[id.Weights]; other != "" || len(id.Weights) != len("sha256:")+64 {
+			t.Errorf("%s and %q have weights %q", name, other, id.Weights)
+		}
+		seen[id.Weights] = name
+		if hash != "" && id.Hash != hash {
+			t.Errorf("%s: hash %s, others %s", name, id.Hash, hash)
+		}
+		hash = id.Hash
+	}
+}
+
+// A change of all weights of a large matrix by the last bit, as a merge makes it, is seen, and one of its first and its last row.
+func TestWeightsSeeWhatAMergeChanges(t *testing.T) {
+	const rows, cols = 512, 64
+	weights := func(change func(row int) bool) string {
+		data := make([]byte, 4*rows*cols)
+		for row := range rows {
+			if change(row) {
+				for col := range cols {
+					data[4*(row*cols+col)] = 1
+				}
+			}
+		}
+		b := gguf.NewBuilder()
+		b.Set("general.architecture", "llama")
+		b.AddTensor("blk.0.ffn_up.weight", gguf.TypeF32, []int64{cols, rows}, data)
+		path := filepath.Join(t.TempDir(), "m.gguf")
+		if err := b.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		return readBase(t, path).Weights
+	}
+	before := weights(func(int) bool { return false })
+	for name, change := range map[string]func(row int) bool{
+		"all rows": func(int) bool { return true }, "the first": func(row int) bool { return row == 0 }, "the last": func(row int) bool { return row == rows-1 },
+	} {
+		if weights(change) == before {
+			t.Errorf("%s changed, the same hash", name)
+		}
+	}
+}
+
 func TestCheckBase(t *testing.T) {
 	a := dualAdapter(t, 1, [2]int{20, 30})
 	fits := func() model.Identity {
@@ -91,6 +141,12 @@ func TestCheckBase(t *testing.T) {
 		if err := a.CheckBase(b); err == nil || err.Error() != c.want {
 			t.Errorf("CheckBase = %v, want %s", err, c.want)
 		}
+	}
+	a.Meta = map[string]gguf.Value{KeyBaseWeights: "sha256:aa"}
+	other := fits()
+	other.Weights = "sha256:bb"
+	if err := a.CheckBase(other); !errors.Is(err, ErrOtherWeights) || err.Error() != `adapter: trained on other weights: "toy" (sha256:aa), the model has "toy" (sha256:bb)` {
+		t.Errorf("CheckBase with other weights = %v, want ErrOtherWeights", err)
 	}
 	b := fits()
 	b.Hash = "sha256:01"

@@ -10,7 +10,8 @@ import (
 // architecture, without one of the weights, or with a weight of another shape. If
 // all of that fits but the hashes are known and differ, the error is
 // [ErrOtherBase]: such an adapter loads and talks nonsense. So is that for a chat
-// template other than the one that it was trained with.
+// template other than the one that it was trained with. Where only the sampled weights
+// are known to differ it is [ErrOtherWeights].
 func (a *Adapter) CheckBase(b model.Identity) error {
 	if a.Architecture != b.Architecture {
 		return fmt.Errorf("adapter: made for architecture %q, the model is %q", a.Architecture, b.Architecture)
@@ -34,6 +35,9 @@ func (a *Adapter) CheckBase(b model.Identity) error {
 	}
 	if template, _ := a.Meta[KeyTemplateHash].(string); template != "" && b.Template != "" && template != b.Template {
 		return fmt.Errorf("adapter: %w: with chat template %.15s, that of the model is %.15s", ErrOtherBase, template, b.Template)
+	}
+	if weights, _ := a.Meta[KeyBaseWeights].(string); weights != "" && b.Weights != "" && weights != b.Weights {
+		return fmt.Errorf("adapter: %w: %s, the model has %s", ErrOtherWeights, title(a.BaseName, weights), title(b.Name, b.Weights))
 	}
 	return nil
 }

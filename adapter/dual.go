@@ -1,6 +1,8 @@
 package adapter
 
 import (
+	"math"
+
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 )
@@ -17,6 +19,7 @@ type Dual struct {
 	C     Mat     // [n_in, r2]
 	D     Mat     // [r2, n_out]
 	Alpha float32 // 0 = unscaled; else s is Alpha/r1
+	Limit float32 // of |N|, above which no gradient goes straight through the sign; 0 = none. For training only: no file has it
 }
 
 var dualKind = fileKind{
@@ -99,7 +102,7 @@ func (d *Dual) alpha() float32 { return d.Alpha }
 
 func (d *Dual) scaled(factor float32) (Factors, error) {
 	alpha, err := alphaFor(d.Alpha, d.A.NE[1], factor)
-	return &Dual{A: d.A, B: d.B, C: d.C, D: d.D, Alpha: alpha}, err
+	return &Dual{A: d.A, B: d.B, C: d.C, D: d.D, Alpha: alpha, Limit: d.Limit}, err
 }
 
 func (d *Dual) reference(Mat) []float64 {
@@ -113,7 +116,7 @@ func (d *Dual) reference(Mat) []float64 {
 // gradients, element-wise but for the last line:
 //
 //	dM = s · G ⊙ sign(N) ⊙ [M ≥ 0]    ReLU'(0) = 1, a valid subgradient
-//	dN = s · G ⊙ ReLU(M)              straight through the sign
+//	dN = s · G ⊙ ReLU(M)              straight through the sign, but where |N| is above the limit
 //	dA = Bᵀ·dM, dB = dM·Aᵀ, dC = Dᵀ·dN, dD = dN·Cᵀ
 func (d *Dual) gradients(g []float64, _ Mat) []Mat {
 	m, n := product(d.A, d.B), product(d.C, d.D)
@@ -122,6 +125,9 @@ func (d *Dual) gradients(g []float64, _ Mat) []Mat {
 		dm, dn := 0.0, s*gi*relu(m[i])
 		if m[i] >= 0 {
 			dm = s * gi * sign(n[i])
+		}
+		if d.Limit > 0 && math.Abs(n[i]) > float64(d.Limit) {
+			dn = 0
 		}
 		m[i], n[i] = dm, dn
 	}

@@ -9,6 +9,11 @@ import (
 // fits the model's shapes but was trained on another one.
 var ErrOtherBase = errors.New("trained on another base")
 
+// ErrOtherWeights is what [Adapter.CheckBase] returns, wrapped, for an adapter that was
+// trained on other weights of a model with the same norms: another quantization of it,
+// which is well, or what a merge or a further training has made of it, which is not.
+var ErrOtherWeights = errors.New("trained on other weights")
+
 // ErrNeedsBase is what is returned, wrapped, where a change would have to be formed
 // that depends on the weights of a base and has none, see [Adapter.Bind].
 var ErrNeedsBase = errors.New("its change depends on the weights of the base, which is not given")

@@ -125,11 +125,23 @@ func scaleOf(alpha float32, rank int) float32 {
 // bound √(6/((1+a²)·fan_in)) is 1/√fan_in, the fan-in being the row length.
 // The stream is that of (seed, name).
 func kaiming(m Mat, seed uint64, name string) {
-	key := sha256.Sum256(append(binary.LittleEndian.AppendUint64(nil, seed), name...))
-	rng := rand.NewPCG(binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:]))
+	rng := stream(seed, name)
 	bound := 1 / math.Sqrt(float64(m.NE[0]))
 	for i := range m.Data {
 		u := float64(rng.Uint64()>>11) / (1 << 53) // [0, 1)
 		m.Data[i] = float32((2*u - 1) * bound)
 	}
+}
+
+// normalNumbers fills m from a normal distribution around 0. The stream is that of (seed, name).
+func normalNumbers(m Mat, seed uint64, name string, deviation float64) {
+	rng := rand.New(stream(seed, name))
+	for i := range m.Data {
+		m.Data[i] = float32(deviation * rng.NormFloat64())
+	}
+}
+
+func stream(seed uint64, name string) *rand.PCG {
+	key := sha256.Sum256(append(binary.LittleEndian.AppendUint64(nil, seed), name...))
+	return rand.NewPCG(binary.LittleEndian.Uint64(key[:]), binary.LittleEndian.Uint64(key[8:]))
 }

@@ -24,17 +24,21 @@ const (
 	// StartGradient is StartThin with the rows of C along the directions in which the first gradients are largest, which
 	// the caller finds, see [Dual.SetDirections].
 	StartGradient Start = "gradient"
+	// StartPaper is the paper's own: either group has half of the ranks, s is alpha/√(r1·r2), all four factors are drawn
+	// from a normal distribution, and no gradient goes straight through the sign where |N| is above 1. ΔW is not 0: a
+	// warm-up of it is a part of this start.
+	StartPaper Start = "paper"
 )
 
 // Starts lists the starts of a method; none for a method that has one way only.
 func (m Method) Starts() []Start {
 	if m == MethodDual {
-		return []Start{StartEven, StartThin, StartGradient}
+		return []Start{StartEven, StartThin, StartGradient, StartPaper}
 	}
 	return nil
 }
 
-// Thin reports whether ΔW begins elsewhere than at 0, at a constant magnitude.
+// Thin reports whether ΔW begins at a constant magnitude.
 func (s Start) Thin() bool { return s == StartThin || s == StartGradient }
 
 // Recipe says what factors an adapter has and how they start.
@@ -45,6 +49,7 @@ type Recipe struct {
 	Start         Start   // "" is StartEven, and for other methods the only way there is
 	MagnitudeRank int     // of a Dual LoRA, r1; 0 is what the start gives
 	Rho           float64 // of StartThin and StartGradient: |ΔW| as a share of rms(W); 0 is by [AutoRho]
+	MagnitudeRate float64 // of a Dual LoRA: learning rate of A and B as a share of that of C and D; 0 is the start's own
 }
 
 // check reports a start or a magnitude rank that the method does not have.
@@ -70,8 +75,8 @@ func (r Recipe) check() error {
 	return nil
 }
 
-// magnitudeRank returns r1 of a Dual LoRA.
-func (r Recipe) magnitudeRank() int {
+// MagnitudeRanks returns r1 of a Dual LoRA that r builds.
+func (r Recipe) MagnitudeRanks() int {
 	switch {
 	case r.MagnitudeRank > 0:
 		return r.MagnitudeRank
@@ -103,7 +108,11 @@ func (r Recipe) Build(tensors []gguf.Tensor) (*Adapter, error) {
 
 func (r Recipe) factors(nIn, nOut int) (Factors, error) {
 	if r.Method == MethodDual {
-		return newDualOf(nIn, nOut, r.magnitudeRank(), r.Rank, r.Alpha), nil
+		d := newDualOf(nIn, nOut, r.MagnitudeRanks(), r.Rank, r.Alpha)
+		if r.Start == StartPaper {
+			d.followPaper()
+		}
+		return d, nil
 	}
 	return New(r.Method, nIn, nOut, r.Rank, r.Alpha)
 }
@@ -112,6 +121,11 @@ func (r Recipe) factors(nIn, nOut int) (Factors, error) {
 // base.
 func (r Recipe) Init(a *Adapter, seed uint64, f *gguf.File, decode Decoder) error {
 	a.Init(seed)
+	if r.Start == StartPaper {
+		for _, w := range a.Weights {
+			w.Factors.(*Dual).startPaper(seed, w.Name)
+		}
+	}
 	if !r.Start.Thin() {
 		return nil
 	}
@@ -180,6 +194,26 @@ func (d *Dual) startThin(size float64) {
 	clear(d.D.Data)
 }
 
+// The paper's own settings. It does not say how wide its normal distribution is; 0.02 is what transformers start with.
+const (
+	paperDeviation = 0.02
+	paperLimit     = 1
+)
+
+// followPaper makes s alpha/√(r1·r2) where it was alpha/r1, which is what readers of a file divide its alpha to, and limits the
+// estimator.
+func (d *Dual) followPaper() {
+	d.Alpha *= float32(math.Sqrt(float64(d.A.NE[1]) / float64(d.C.NE[1])))
+	d.Limit = paperLimit
+}
+
+// startPaper draws all factors.
+func (d *Dual) startPaper(seed uint64, weight string) {
+	for _, m := range d.Matrices() {
+		normalNumbers(m.Mat, seed, weight+"."+m.Suffix, paperDeviation)
+	}
+}
+
 // SetDirections makes C's rows those of basis, [n_in, k] with k >= r2 orthonormal rows, the most important first, each of
 // the length that a drawn row has.
 func (d *Dual) SetDirections(basis Mat) {
@@ -198,7 +232,12 @@ const thinMagnitudeRate = 0.3
 
 // RateOf returns what the learning rate of a factor, by its suffix, is multiplied by.
 func (r Recipe) RateOf(suffix string) float64 {
-	if r.Start.Thin() && (suffix == "dual_a" || suffix == "dual_b") {
+	switch {
+	case suffix != "dual_a" && suffix != "dual_b":
+		return 1
+	case r.MagnitudeRate != 0:
+		return r.MagnitudeRate
+	case r.Start.Thin():
 		return thinMagnitudeRate
 	}
 	return 1

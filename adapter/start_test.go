@@ -74,6 +74,49 @@ func TestThinStart(t *testing.T) {
 	}
 }
 
+// The paper's start: s = alpha/√(r1·r2), in the file's alpha too; numbers of a normal distribution; a limited estimator.
+func TestPaperStart(t *testing.T) {
+	const nIn, nOut, alpha = 400, 300, 12
+	f := thinBase(t, nIn, nOut)
+	for _, tt := range []struct{ rank, magnitude, r1 int }{{8, 0, 4}, {7, 0, 4}, {9, 2, 2}} {
+		r := Recipe{Method: MethodDual, Rank: tt.rank, Alpha: alpha, Start: StartPaper, MagnitudeRank: tt.magnitude}
+		a, err := r.Build(f.Tensors())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Init(a, 1, f, plain.Decode); err != nil {
+			t.Fatal(err)
+		}
+		d := a.Weights[0].Factors.(*Dual)
+		if want := alpha / math.Sqrt(float64(tt.r1*(tt.rank-tt.r1))); d.A.NE[1] != tt.r1 || !near.Within(float64(d.Scale()), want, entryTolerance) || d.Limit != 1 {
+			t.Errorf("%+v: ranks %d + %d, scale %v, limit %v, want %d, %v, 1", tt, d.A.NE[1], d.C.NE[1], d.Scale(), d.Limit, tt.r1, want)
+		}
+		for _, m := range d.Matrices() {
+			var sum, squares float64
+			for _, v := range m.Mat.Data {
+				sum += float64(v)
+				squares += float64(v) * float64(v)
+			}
+			n := float64(len(m.Mat.Data))
+			if deviation := math.Sqrt(squares / n); math.Abs(sum/n) > 4*0.02/math.Sqrt(n) || !near.Within(deviation, 0.02, 4/math.Sqrt(2*n)) {
+				t.Errorf("%+v %s: mean %v, deviation %v, want 0 and 0.02", tt, m.Suffix, sum/n, deviation)
+			}
+		}
+		path := filepath.Join(t.TempDir(), "adapter.gguf")
+		a.Architecture = "llama"
+		if err := a.Save(path); err != nil {
+			t.Fatal(err)
+		}
+		read, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read.Weights[0].Factors.(*Dual); got.Scale() != d.Scale() || got.A.NE != d.A.NE {
+			t.Errorf("%+v: a reader of the file sees scale %v, want %v", tt, got.Scale(), d.Scale())
+		}
+	}
+}
+
 func TestAutoRho(t *testing.T) {
 	for matrices, want := range map[int]float64{1: 0.05, 36: 0.05, 42: 0.3 / math.Sqrt(42), 210: 0.3 / math.Sqrt(210)} {
 		if got := AutoRho(matrices); !near.Enough(got, want, entryTolerance) {
@@ -137,7 +180,7 @@ func TestRecipesThatCannotBe(t *testing.T) {
 		recipe Recipe
 		want   string
 	}{
-		{Recipe{Method: MethodDual, Rank: 4, Start: "thick"}, `start "thick": want even, thin, gradient`},
+		{Recipe{Method: MethodDual, Rank: 4, Start: "thick"}, `start "thick": want even, thin, gradient, paper`},
 		{Recipe{Method: MethodLoRA, Rank: 4, Start: StartThin}, `start "thin": lora has one way to start`},
 		{Recipe{Method: MethodDual, Rank: 4, MagnitudeRank: 4}, "magnitude rank 4: want 1 to 3"},
 		{Recipe{Method: MethodDual, Rank: 4, MagnitudeRank: -1}, "magnitude rank -1: want 1 to 3"},

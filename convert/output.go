@@ -13,6 +13,7 @@ import (
 	"finetune/gguf"
 	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
+	"finetune/internal/output"
 )
 
 // Files of the folders.
@@ -73,25 +74,11 @@ func (c Config) checkOut(from Format) error {
 	if from == c.To {
 		return fmt.Errorf("convert: %q: is %s already", c.From, c.To)
 	}
-	info, err := os.Stat(c.Out)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case !c.Force:
-		return hint.With(fmt.Errorf("convert: %q: exists already", c.Out), "--force replaces it")
-	case c.To == GGUF && !info.Mode().IsRegular():
-		return fmt.Errorf("convert: %q: exists and is not a file", c.Out)
-	case c.To != GGUF && !info.IsDir():
-		return fmt.Errorf("convert: %q: exists and is not a folder", c.Out)
+	t := output.Target{Path: c.Out, Folder: c.To != GGUF, Force: c.Force, Inputs: []string{c.From, c.Model}}
+	if err := t.Check(); err != nil {
+		return fmt.Errorf("convert: %w", err)
 	}
-	for _, source := range []string{c.From, c.Model} {
-		if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {
-			return fmt.Errorf("convert: %q: would be replaced by what is made of it", source)
-		}
-	}
-	if c.To == GGUF {
+	if _, err := os.Stat(c.Out); c.To == GGUF || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return checkFolder(c.Out)

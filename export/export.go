@@ -158,7 +158,7 @@ func (x *exporter) open() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := x.adapter.CheckBase(id); err != nil {
+	if err := x.adapter.CheckBase(id); err != nil && !errors.Is(err, adapter.ErrOtherWeights) {
 		return err
 	}
 	if err := x.adapter.Bind(x.base.File, quant.Decode); err != nil {

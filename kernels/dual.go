@@ -40,21 +40,29 @@ func DualMulT(c *ggml.Context, w, dy, a, b, cc, d ggml.Tensor, scale float32) gg
 //	dM = s·G ⊙ sign(N) ⊙ [M ≥ 0]   dA = Bᵀ·dM   dB = dM·Aᵀ
 //	dN = s·G ⊙ ReLU(M)             dC = Dᵀ·dN   dD = dN·Cᵀ
 //
+// A limit above 0 clips the estimator that goes straight through the sign: dN is 0 where |N| is above it.
+//
 // all is one vector, [dA | dB | dC | dD], and the four are views of it in the factors' shapes.
-func DualGrads(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float32) (all, da, db, dc, dd ggml.Tensor) {
+func DualGrads(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale, limit float32) (all, da, db, dc, dd ggml.Tensor) {
 	nIn, nOut, ranks := x.NE()[0], dy.NE()[0], a.NE()[1]+cc.NE()[1]
 	mustPair("DualGrads", x, dy)
 	mustBeDual("DualGrads", nIn, nOut, a, b, cc, d)
 	parts := int64(C.ft_dual_parts(C.int64_t(nIn), C.int64_t(nOut), C.int64_t(ranks)))
-	shares := dualGrads.node(c, [4]int64{(parts*nIn + nOut) * ranks, 1, 1, 1}, params{scale}, x, dy, a, b, cc, d)
+	shares := dualGrads.node(c, [4]int64{(parts*nIn + nOut) * ranks, 1, 1, 1}, params{scale, limit}, x, dy, a, b, cc, d)
 	all = dualSum.node(c, [4]int64{(nIn + nOut) * ranks, 1, 1, 1}, nil, shares, a, b, cc, d)
+	da, db, dc, dd = dualViews(c, all, a, b, cc, d)
+	return all, da, db, dc, dd
+}
+
+// dualViews returns the parts [dA | dB | dC | dD] of a vector in the factors' shapes.
+func dualViews(c *ggml.Context, all, a, b, cc, d ggml.Tensor) (da, db, dc, dd ggml.Tensor) {
 	var offset int64
 	view := func(like ggml.Tensor) ggml.Tensor {
 		v := c.View(all, like.NE(), like.NB(), offset)
 		offset += like.Bytes()
 		return v
 	}
-	return all, view(a), view(b), view(cc), view(d)
+	return view(a), view(b), view(cc), view(d)
 }
 
 func mustBeDual(op string, nIn, nOut int64, a, b, c, d ggml.Tensor) {

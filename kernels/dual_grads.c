@@ -1,12 +1,16 @@
 #include "dual.h"
 #include "gemm.h"
+#include "thin.h"
 
+#include <math.h>
 #include <string.h>
 
 // The gradients of A, B, C and D from x [n_in, N] and dy [n_out, N], with M = B·A, N = D·C and G[o][i] = Σ_t x[i,t]·dy[o,t]:
 //
 //   dM = s·G ⊙ sign(N) ⊙ [M ≥ 0]      dA = Bᵀ·dM    dB = dM·Aᵀ
-//   dN = s·G ⊙ ReLU(M)                dC = Dᵀ·dN    dD = dN·Cᵀ
+//   dN = s·G ⊙ ReLU(M) ⊙ [|N| ≤ limit]  dC = Dᵀ·dN    dD = dN·Cᵀ
+//
+// or, for a magnitude of one rank, of dA and dB alone; thin.c has the others.
 //
 // G exists for STRIPS strips of MR rows and COLUMNS columns at a time and is used up at once. The rows are cut into parts,
 // as many for any number of threads: a part owns its rows of dB and dD and sums its own share of dA and dC, and a second
@@ -32,7 +36,8 @@ int64_t ft_dual_parts(int64_t n_in, int64_t n_out, int64_t ranks) {
 struct factors {
 	const float *a, *b, *c, *d;
 	int64_t n_in, r1, r2;
-	float s;
+	float s, limit;
+	bool magnitude; // dA and dB only, r1 is 1
 };
 
 // What a thread works with: one range of columns [i0, i1) and tokens [t0, t1).
@@ -129,10 +134,15 @@ static void strip_grads(struct strip *s, int64_t o, int64_t rows, float *db, flo
 	transpose_factor(f->b, f->r1, o, rows, s->bt);
 	transpose_factor(f->d, f->r2, o, rows, s->dt);
 	memset(s->dbt, 0, (size_t)(f->r1 * FT_AK) * 4);
+	if (f->magnitude) {
+		s->v->thin_grads(s->i1 - s->i0, g, STRIDE, s->a, s->c, s->da, s->bt, s->dt, f->r2, f->s, s->dbt);
+		add_transposed(db, 1, o, rows, s->dbt, first);
+		return;
+	}
 	memset(s->ddt, 0, (size_t)(f->r2 * FT_AK) * 4);
 	for (int64_t i = 0; i < s->i1 - s->i0; i += NEAR)
 		s->v->dual_grads(ft_min(NEAR, s->i1 - s->i0 - i), g + i, s->dn + i, STRIDE, s->a + i, s->c + i, s->da + i, s->dc + i,
-			s->bt, f->r1, s->dt, f->r2, f->s, s->dbt, s->ddt);
+			s->bt, f->r1, s->dt, f->r2, f->s, f->limit, s->dbt, s->ddt);
 	add_transposed(db, f->r1, o, rows, s->dbt, first);
 	add_transposed(dd, f->r2, o, rows, s->ddt, first);
 }
@@ -150,7 +160,7 @@ static void store_share(const struct strip *s, float *share, int64_t r, const fl
 static void part_grads(struct strip *s, int64_t o0, int64_t o1, int64_t o_end, float *share, float *db, float *dd) {
 	float *share_c = share + s->f.r1 * s->f.n_in;
 	load_share(s, share, s->f.r1, s->da);
-	load_share(s, share_c, s->f.r2, s->dc);
+	if (!s->f.magnitude) load_share(s, share_c, s->f.r2, s->dc);
 	for (int64_t o = o0; o < o1; o += s->v->mr) {
 		if (o >= s->end) {
 			pack_dy(s, o, o_end);
@@ -159,7 +169,7 @@ static void part_grads(struct strip *s, int64_t o0, int64_t o1, int64_t o_end, f
 		strip_grads(s, o, ft_min(s->v->mr, o1 - o), db, dd);
 	}
 	store_share(s, share, s->f.r1, s->da);
-	store_share(s, share_c, s->f.r2, s->dc);
+	if (!s->f.magnitude) store_share(s, share_c, s->f.r2, s->dc);
 }
 
 static float *cut(float **rest, int64_t n) {
@@ -183,13 +193,12 @@ size_t ft_dual_grads_scratch(const struct ggml_tensor *dst) {
 		ranks * 2 * (STRIDE + FT_AK) + 256);
 }
 
-// src: x, dy, a, b, c, d. dst: shares [parts][dA | dC], then dB, then dD.
-void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
-	(void)userdata;
+static void grads(tensor dst, int ith, int nth, bool magnitude) {
 	const tensor a = dst->src[2], b = dst->src[3], c = dst->src[4], d = dst->src[5];
 	struct strip s = { .v = ft_best_simd(), .x = dst->src[0], .dy = dst->src[1], .n_out = dst->src[1]->ne[0] };
-	s.f = (struct factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0) };
-	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + s.f.r2, n_tokens = rows_of(s.x), tokens = ft_min(n_tokens, TOKENS);
+	const float limit = ft_param(dst, 1);
+	s.f = (struct factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0), limit > 0 ? limit : INFINITY, magnitude };
+	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + (magnitude ? 0 : s.f.r2), n_tokens = rows_of(s.x), tokens = ft_min(n_tokens, TOKENS);
 	const int64_t parts = ft_dual_parts(n_in, s.n_out, ranks), strips = (s.n_out + s.v->mr - 1) / s.v->mr;
 	const int64_t columns = columns_of(s.v, n_in);
 	const int64_t from = parts * ith / nth, to = parts * (ith + 1) / nth, o_end = ft_min(s.n_out, strips * to / parts * s.v->mr);
@@ -220,6 +229,18 @@ void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	ft_scratch_give(scratch);
 }
 
+// src: x, dy, a, b, c, d; parameters: s, and the limit of |N|, 0 for none. dst: shares [parts][dA | dC], then dB, then dD.
+void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	grads(dst, ith, nth, false);
+}
+
+// The same of one rank of A and B. dst: shares [parts][dA], then dB.
+void ft_thin_grads(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	grads(dst, ith, nth, true);
+}
+
 // out[i] = Σ_p shares[p·step + i] for the thread's range of n elements, in the order of p.
 static void add_shares(const float *shares, int64_t parts, int64_t step, int64_t n, float *out, int ith, int nth) {
 	const int64_t from = n * ith / nth, to = n * (ith + 1) / nth;
@@ -245,4 +266,16 @@ void ft_dual_sum(tensor dst, int ith, int nth, void *userdata) {
 	copy_range(db, r1 * n_out, out + r1 * n_in, ith, nth);
 	add_shares(shares + r1 * n_in, parts, step, r2 * n_in, out + r1 * (n_in + n_out), ith, nth);
 	copy_range(dd, r2 * n_out, out + r1 * (n_in + n_out) + r2 * n_in, ith, nth);
+}
+
+// src: the node of ft_thin_grads, that of the LoRA's gradients (thin.c), a, b, c. dst: [dA | dB | dC | dD].
+void ft_thin_sum(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const tensor a = dst->src[2], b = dst->src[3], c = dst->src[4];
+	const int64_t n_in = a->ne[0], n_out = b->ne[1], r = c->ne[1], parts = ft_dual_parts(n_in, n_out, 1);
+	const float *shares = dst->src[0]->data, *left = dst->src[1]->data;
+	float *out = dst->data;
+	add_shares(shares, parts, n_in, n_in, out, ith, nth);
+	copy_range(shares + parts * n_in, n_out, out + n_in, ith, nth);
+	ft_thin_directions(a->data, b->data, n_in, n_out, r, left, out + n_in + n_out, ith, nth);
 }

@@ -17,6 +17,9 @@ FT_INLINE vec with_sign(vec x, vec n) {
 
 FT_INLINE vec relu(vec m) { return (vec)((ivec)m & (ivec)(m > 0)); }
 
+// 0 where |n| > limit, else x.
+FT_INLINE vec within(vec x, vec n, float limit) { return (vec)((ivec)x & ~((ivec)(n > limit) | (ivec)(n < -limit))); }
+
 // Rows of a panel whose M and N are in registers at once.
 #if FT_LANES == 16 || defined(__aarch64__)
 enum { FT_ROWS = 4 };
@@ -58,10 +61,10 @@ FT_FUNC void add_delta(int64_t steps, const float *m_left, const float *m_right,
 
 enum { FT_HALF = FT_MR / 2 };
 
-// dM = s·G ⊙ sign(N) ⊙ [M ≥ 0] over g, dN = s·G ⊙ ReLU(M) to dn. bt [r1][FT_AK] and dt [r2][FT_AK] hold B and D of the
+// dM = s·G ⊙ sign(N) ⊙ [M ≥ 0] over g, dN = s·G ⊙ ReLU(M) ⊙ [|N| ≤ limit] to dn. bt [r1][FT_AK] and dt [r2][FT_AK] hold B and D of the
 // tile's rows step by step.
 FT_FUNC void through_delta(int64_t n, float *g, float *dn, int64_t stride, const float *a, const float *c,
-	const float *bt, int64_t r1, const float *dt, int64_t r2, float s) {
+	const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float limit) {
 	for (int half = 0; half < 2; half++, g += FT_HALF * stride, dn += FT_HALF * stride, bt += FT_HALF, dt += FT_HALF)
 		for (int64_t i = 0; i < n; i += FT_LANES) {
 			vec m[FT_HALF], nn[FT_HALF];
@@ -70,7 +73,7 @@ FT_FUNC void through_delta(int64_t n, float *g, float *dn, int64_t stride, const
 			FT_UNROLL for (int q = 0; q < FT_HALF; q++) {
 				const vec sg = s * LOAD(g + q * stride + i);
 				STORE(g + q * stride + i, (vec)((ivec)with_sign(sg, nn[q]) & (ivec)(m[q] >= 0)));
-				STORE(dn + q * stride + i, sg * relu(m[q]));
+				STORE(dn + q * stride + i, within(sg * relu(m[q]), nn[q], limit));
 			}
 		}
 }
@@ -119,10 +122,30 @@ FT_FUNC void right_grads(int64_t n, const float *dm, int64_t stride, const float
 }
 
 FT_FUNC void dual_grads(int64_t n, float *g, float *dn, int64_t stride, const float *a, const float *c, float *da, float *dc,
-	const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float *db, float *dd) {
-	through_delta(n, g, dn, stride, a, c, bt, r1, dt, r2, s);
+	const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float limit, float *db, float *dd) {
+	through_delta(n, g, dn, stride, a, c, bt, r1, dt, r2, s, limit);
 	left_grads(n, g, stride, bt, r1, da);
 	left_grads(n, dn, stride, dt, r2, dc);
 	right_grads(n, g, stride, a, r1, db);
 	right_grads(n, dn, stride, c, r2, dd);
+}
+
+// dM as above, for M = b·a of one rank, exists in registers: da += Σ_q bt[q]·dm[q], db[q] += Σ_i dm[q][i]·a[i].
+FT_FUNC void thin_grads(int64_t n, const float *g, int64_t stride, const float *a, const float *c, float *da, const float *bt,
+	const float *dt, int64_t r2, float s, float *db) {
+	for (int half = 0; half < 2; half++, g += FT_HALF * stride, bt += FT_HALF, dt += FT_HALF, db += FT_HALF) {
+		vec sums[FT_HALF];
+		FT_UNROLL for (int q = 0; q < FT_HALF; q++) sums[q] = (vec){ 0 };
+		for (int64_t i = 0; i < n; i += FT_LANES) {
+			vec nn[FT_HALF], av = LOAD(a + i), dav = LOAD(da + i);
+			FT_RANK_SUMS(FT_HALF, nn, c + i, stride, r2, dt, 1, FT_AK);
+			FT_UNROLL for (int q = 0; q < FT_HALF; q++) {
+				const vec dm = (vec)((ivec)with_sign(s * LOAD(g + q * stride + i), nn[q]) & (ivec)(bt[q] * av >= 0));
+				dav += bt[q] * dm;
+				sums[q] += av * dm;
+			}
+			STORE(da + i, dav);
+		}
+		FT_UNROLL for (int q = 0; q < FT_HALF; q++) db[q] += lane_sum(sums[q]);
+	}
 }

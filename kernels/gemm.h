@@ -45,7 +45,10 @@ struct ft_simd {
 		const float *n_right, int64_t r2, float s, float *out);
 	// Gradients of the factors from a tile G [MR][stride] of n (padded) columns; see dual_grads.c.
 	void (*dual_grads)(int64_t n, float *g, float *dn, int64_t stride, const float *a, const float *c, float *da, float *dc,
-		const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float *db, float *dd);
+		const float *bt, int64_t r1, const float *dt, int64_t r2, float s, float limit, float *db, float *dd);
+	// Those of A and B alone, of one rank.
+	void (*thin_grads)(int64_t n, const float *g, int64_t stride, const float *a, const float *c, float *da, const float *bt,
+		const float *dt, int64_t r2, float s, float *db);
 
 	// Row operations; see rows.c.
 	double (*exp_sum)(const float *x, int64_t n, float *max);

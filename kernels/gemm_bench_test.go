@@ -80,7 +80,7 @@ var benchOps = []benchOp{
 	}},
 	{"DualGrads", func(k *bench, w, x, dy ggml.Tensor) ggml.Tensor {
 		f := k.factors(w, benchRank, benchRank)
-		all, _, _, _, _ := kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], 2)
+		all, _, _, _, _ := kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], 2, 0)
 		return all
 	}},
 	{"ggml", func(k *bench, w, x, _ ggml.Tensor) ggml.Tensor { return k.ctx.MulMat(w, x) }}, // for comparison: activations rounded to the type's own

@@ -36,6 +36,9 @@ func productCases() []productCase {
 	cases := []productCase{
 		{ggml.F32, 1, 1, 1, 1, 1, false},
 		{ggml.F32, 172, 70, 15, 1, 3, false},
+		{ggml.F32, 1601, 61, 33, 1, 7, false},
+		{ggml.F32, 47, 700, 1100, 1, 15, false},
+		{ggml.F32, 64, 96, 28, 1, 7, true},
 		{ggml.F16, 172, 33, 14, 4, 4, false},
 		{ggml.BF16, 45, 19, 5, 2, 1, false},
 		{ggml.F32, 333, 601, 29, 3, 5, false},
@@ -70,10 +73,22 @@ func TestEveryTypeOfAWeightIsMultiplied(t *testing.T) {
 
 // product is a graph of every product kernel over the same operands.
 type product struct {
-	w, x, dy              ggml.Tensor
-	f                     [4]ggml.Tensor
-	y, dx, dualY, dualDX  ggml.Tensor
-	grads, da, db, dc, dd ggml.Tensor
+	w, x, dy             ggml.Tensor
+	f                    [4]ggml.Tensor
+	y, dx, dualY, dualDX ggml.Tensor
+	grads                [][5]ggml.Tensor // by each kernel that has them: all, and those of a, b, c and d
+}
+
+// gradsOf computes the gradients of a Dual LoRA's factors by each kernel that can.
+func gradsOf(k *bench, x, dy ggml.Tensor, f [4]ggml.Tensor) [][5]ggml.Tensor {
+	var one [5]ggml.Tensor
+	one[0], one[1], one[2], one[3], one[4] = kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 0)
+	if f[0].NE()[1] > 1 {
+		return [][5]ggml.Tensor{one}
+	}
+	thin := one
+	thin[0], thin[1], thin[2], thin[3], thin[4] = kernels.ThinGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 1)
+	return [][5]ggml.Tensor{one, thin}
 }
 
 const productScale = 1.5
@@ -90,8 +105,12 @@ func newProduct(t *testing.T, c productCase, threads int) *product {
 	p.y, p.dx = kernels.WeightMul(k.ctx, p.w, p.x), kernels.WeightMulT(k.ctx, p.w, p.dy)
 	p.dualY = kernels.DualMul(k.ctx, p.w, p.x, a, b, cc, d, productScale)
 	p.dualDX = kernels.DualMulT(k.ctx, p.w, p.dy, a, b, cc, d, productScale)
-	p.grads, p.da, p.db, p.dc, p.dd = kernels.DualGrads(k.ctx, p.x, p.dy, a, b, cc, d, productScale)
-	run := k.graph(p.y, p.dx, p.dualY, p.dualDX, p.grads, p.da, p.db, p.dc, p.dd)
+	p.grads = gradsOf(k, p.x, p.dy, p.f)
+	results := []ggml.Tensor{p.y, p.dx, p.dualY, p.dualDX}
+	for _, g := range p.grads {
+		results = append(results, g[:]...)
+	}
+	run := k.graph(results...)
 	run()
 	run() // scratch memory is not clean the second time
 	return p
@@ -109,7 +128,8 @@ func TestProductsEqualTheirDefinition(t *testing.T) {
 				}
 				for _, threads := range more {
 					q := newProduct(t, c, threads)
-					for i, pair := range [][2]ggml.Tensor{{p.y, q.y}, {p.dx, q.dx}, {p.dualY, q.dualY}, {p.dualDX, q.dualDX}, {p.grads, q.grads}} {
+					for i, pair := range [][2]ggml.Tensor{{p.y, q.y}, {p.dx, q.dx}, {p.dualY, q.dualY}, {p.dualDX, q.dualDX}, {p.grads[0][0], q.grads[0][0]},
+						{p.grads[len(p.grads)-1][0], q.grads[len(p.grads)-1][0]}} {
 						if !slices.Equal(pair[0].Floats(), pair[1].Floats()) {
 							t.Errorf("result %d differs between 1 and %d threads", i, threads)
 						}
@@ -153,8 +173,11 @@ func checkGrads(t *testing.T, c productCase, p *product, m, n, x, dy []float64) 
 		}
 		dn[i], dns[i] = productScale*g[i]*max(m[i], 0), productScale*gs[i]*max(m[i], 0)
 	}
-	checkFactor(t, c, "A, B", p.f[0], p.f[1], p.da, p.db, c.r1, dm, dms)
-	checkFactor(t, c, "C, D", p.f[2], p.f[3], p.dc, p.dd, c.r2, dn, dns)
+	for _, got := range p.grads {
+		name := kernels.Name(got[0])
+		checkFactor(t, c, "A, B by "+name, p.f[0], p.f[1], got[1], got[2], c.r1, dm, dms)
+		checkFactor(t, c, "C, D by "+name, p.f[2], p.f[3], got[3], got[4], c.r2, dn, dns)
+	}
 }
 
 // checkFactor compares dA = Bᵀ·dP and dB = dP·Aᵀ; scale bounds |dP| term by term.

@@ -16,14 +16,15 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 		for _, n := range []int64{3, 40, 1100} {
 			k := newBench(t, 2048, 1) // with room for a graph of each node
 			w, x, dy := k.leaf("w", ggml.F16, 1600, 24), k.small("x", 1600, n), k.small("dy", 24, n)
-			f := k.factors(w, 3, 5)
+			f, thinF := k.factors(w, 3, 5), k.factors(w, 1, 5)
 			heads, others := k.small("heads", 24, n, 3), k.small("others", 24, 40, 3)
 			mask := k.small("mask", 40, n, 1)
 			q, keys := k.small("q", 24, n, 3), k.small("keys", 24, 40, 3)
 			spans := kernels.MaskSpans(k.ctx, mask)
 			attention := kernels.Attention(k.ctx, q, keys, k.ctx.Transpose(others), mask, spans, 1)
 			dq, _, _ := kernels.AttentionBack(k.ctx, attention, q)
-			dual, _, _, _, _ := kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale)
+			dual, _, _, _, _ := kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 0)
+			thin, _, _, _, _ := kernels.ThinGrads(k.ctx, x, dy, thinF[0], thinF[1], thinF[2], thinF[3], productScale, 3)
 			lora, _, _ := kernels.LoRAGrads(k.ctx, x, dy, f[0], f[1], productScale)
 			nodes := map[string]ggml.Tensor{
 				"W·x":                 kernels.WeightMul(k.ctx, w, x),
@@ -32,7 +33,8 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 				"(W+ΔW)ᵀ·dy":          kernels.DualMulT(k.ctx, w, dy, f[0], f[1], f[2], f[3], productScale),
 				"(W+s·B·A)·x":         kernels.LoRAMul(k.ctx, w, x, f[0], f[1], productScale),
 				"(W+s·B·A)ᵀ·dy":       kernels.LoRAMulT(k.ctx, w, dy, f[0], f[1], productScale),
-				"gradients of a dual": dual.Src(0), "their sum": dual, "gradients of a lora": lora, "their inner": lora.Src(0),
+				"gradients of a dual": dual.Src(0), "their sum": dual,
+				"gradients of a thin dual": thin.Src(0), "their thin sum": thin, "gradients of a lora": lora, "their inner": lora.Src(0),
 				"attention": attention, "its gradients": dq.ViewSrc(),
 				"heads": kernels.BatchMul(k.ctx, others, heads), "norm": kernels.RMSNormBack(k.ctx, x, x, 1e-5),
 			}
@@ -40,7 +42,7 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 			for name, node := range nodes {
 				before[name] = kernels.Scratch(node)
 			}
-			k.graph(dual, lora, nodes["W·x"], nodes["Wᵀ·dy"], nodes["(W+ΔW)·x"], nodes["(W+ΔW)ᵀ·dy"], nodes["(W+s·B·A)·x"],
+			k.graph(dual, thin, lora, nodes["W·x"], nodes["Wᵀ·dy"], nodes["(W+ΔW)·x"], nodes["(W+ΔW)ᵀ·dy"], nodes["(W+s·B·A)·x"],
 				nodes["(W+s·B·A)ᵀ·dy"], nodes["heads"], nodes["norm"], dq)()
 			places := slices.Clone(spans.Ints())
 			for name, node := range nodes {

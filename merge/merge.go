@@ -30,6 +30,7 @@ type Config struct {
 	Model    string    // the base, a GGUF; of a split one the first part
 	Adapters []Adapter // at least one; they add up
 	Out      string    // the GGUF to write
+	Force    bool      // replace a file that is there
 
 	// Type is that of the adapted tensors; nil keeps each its own. Rows that are no
 	// whole blocks of it get the next best type, as llama.cpp's quantizer chooses it.
@@ -92,7 +93,7 @@ func Check(c Config) error {
 // Refused before any work are adapters that [adapter.Load] refuses or whose shapes are
 // not the base's, scales and types that cannot be, a type that needs an importance and
 // has none (quant.NeedsImportance), an importance of other columns, and an Out that is
-// one of the files it is made of, by whatever name. An adapter of another base that
+// one of the files it is made of, by whatever name, or that is there without Force. An adapter of another base that
 // fits in shape is taken: [adapter.Adapter.CheckBase] tells.
 //
 // After an error, ctx's among them, there is no file.

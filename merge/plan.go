@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/hint"
+	"finetune/internal/output"
 	"finetune/model"
 	"finetune/quant"
 )
@@ -103,7 +103,7 @@ func (m *merger) addAdapters() error {
 			return err
 		}
 		m.open = append(m.open, f)
-		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) {
+		if err := f.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherBase) && !errors.Is(err, adapter.ErrOtherWeights) {
 			return fmt.Errorf("merge: %q: %w", named.Path, err)
 		}
 		for _, name := range f.Names() {
@@ -217,19 +217,8 @@ func (m *merger) checkOut() error {
 		return err
 	}
 	for _, path := range paths {
-		info, err := os.Stat(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
-			return err
-		case !info.Mode().IsRegular():
-			return fmt.Errorf("merge: %q: exists and is not a regular file", path)
-		}
-		for _, source := range m.sources() {
-			if other, err := os.Stat(source); err == nil && os.SameFile(info, other) {
-				return fmt.Errorf("merge: %q: would be replaced by what is made of it", source)
-			}
+		if err := (output.Target{Path: path, Force: m.Force, Inputs: m.sources()}).Check(); err != nil {
+			return fmt.Errorf("merge: %w", err)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package run
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // A field that a later version adds is tagged `was:"VALUE"`, the value that makes the
 // program do what it did before there was the field: so a run that was made before
 // can be resumed, see [LoadSaved]. Without the tag every older run is another run.
+// A tag `same:"VALUE"` names another word for that value.
 type Config struct {
 	Model       string  `yaml:"model" resume:"free"` // path of the base, a GGUF
 	Data        string  `yaml:"data" resume:"free"`  // paths of the training data, a line each: files, folders, globs, or - for standard input
@@ -36,13 +38,15 @@ type Config struct {
 
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
-	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group; rslora: alpha/√rank); 0 = a scale of 1
+	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group, with start paper alpha/√(r1·r2); rslora: alpha/√rank); 0 = a scale of 1
 	Targets string  `yaml:"targets"` // all-linear, attention, or a regular expression over whole tensor names
 
-	Start         string  `yaml:"start" was:""`           // of dual-lora: even, thin or gradient; empty = even. Other methods have one way to start
-	MagnitudeRank int     `yaml:"magnitude-rank" was:"0"` // of dual-lora: ranks of the magnitude group; 0 = by the start
-	Rho           float64 `yaml:"rho" was:"0"`            // of a thin start: |ΔW| as a share of rms(W) at the start; 0 = by the number of matrices
-	DeltaWarmup   float64 `yaml:"delta-warmup" was:"0"`   // share of the steps over which a factor on ΔW rises from 0 to 1; 0 = none
+	Start          string  `yaml:"start" was:"" same:"even"` // of dual-lora: even, thin, gradient or paper; empty = even. Other methods have one way to start
+	MagnitudeRank  int     `yaml:"magnitude-rank" was:"0"`   // of dual-lora: ranks of the magnitude group; 0 = by the start
+	Rho            float64 `yaml:"rho" was:"0"`              // of a thin start: |ΔW| as a share of rms(W) at the start; 0 = by the number of matrices
+	MagnitudeLR    float64 `yaml:"magnitude-lr" was:"0"`     // of dual-lora: learning rate of A and B as a share of that of C and D; 0 = by the start
+	MagnitudeEvery int     `yaml:"magnitude-every" was:"0"`  // of dual-lora with one magnitude rank: gradients of A and B over one of so many tokens; 0 = over all
+	DeltaWarmup    float64 `yaml:"delta-warmup" was:"0"`     // share of the steps over which a factor on ΔW rises from 0 to 1; 0 = none
 
 	InitFrom string `yaml:"init-from" was:""` // path of an adapter or run directory whose factors the training starts from; empty = fresh ones
 
@@ -143,29 +147,40 @@ func (c Config) TotalSteps(n int) int {
 // ThreadCount returns the number of threads to compute with.
 func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
 
+// Reads returns the files and folders that the run reads, so that nothing is written in their place.
+func (c Config) Reads() []string {
+	return slices.DeleteFunc([]string{c.Model, c.Data, c.Val, c.InitFrom}, func(path string) bool { return path == "" })
+}
+
 // Recipe returns what factors the settings ask for.
 func (c Config) Recipe() adapter.Recipe {
 	return adapter.Recipe{Method: adapter.Method(c.Method), Rank: c.Rank, Alpha: float32(c.Alpha),
-		Start: adapter.Start(c.Start), MagnitudeRank: c.MagnitudeRank, Rho: c.Rho}
+		Start: adapter.Start(c.Start), MagnitudeRank: c.MagnitudeRank, Rho: c.Rho, MagnitudeRate: c.MagnitudeLR}
 }
 
-// Settings that a thin start goes with where the user has given no others.
+// Settings that a start whose ΔW is not 0 goes with where the user has given no others.
 const (
-	thinScale       = 4    // s; alpha is that times the magnitude's rank
-	thinDeltaWarmup = 0.15 // share of the steps
+	startScale  = 4    // s
+	deltaWarmup = 0.15 // share of the steps
 )
 
 // FollowStart returns the settings with those that go with the start in the place of the defaults, but for those that the
 // user has set.
 func (c Config) FollowStart(set func(key string) bool) Config {
-	if !adapter.Start(c.Start).Thin() || c.InitFrom != "" {
+	start := adapter.Start(c.Start)
+	paper := start == adapter.StartPaper
+	if c.Method != string(adapter.MethodDual) || !start.Thin() && !paper || c.InitFrom != "" {
 		return c
 	}
-	if !set("alpha") && c.Alpha == 0 {
-		c.Alpha = thinScale * float64(max(1, c.MagnitudeRank))
+	switch {
+	case set("alpha") || c.Alpha != 0:
+	case paper:
+		c.Alpha = startScale * float64(c.Rank) / 2 // alpha is twice the rank, as for the paper's LoRA
+	default:
+		c.Alpha = startScale * float64(max(1, c.MagnitudeRank))
 	}
 	if !set("delta-warmup") && c.DeltaWarmup == 0 {
-		c.DeltaWarmup = thinDeltaWarmup
+		c.DeltaWarmup = deltaWarmup
 	}
 	return c
 }

@@ -54,7 +54,7 @@ func NoAdapter(dir string) error {
 }
 
 // CheckAdapter refuses an adapter, in a file or in a run directory, that does not fit a base. One that fits but was made
-// for another base is an adapter.ErrOtherBase.
+// for another base is an adapter.ErrOtherBase or ErrOtherWeights.
 func CheckAdapter(path string, base *model.Base) error {
 	file, err := AdapterPath(path)
 	if err != nil {

@@ -58,6 +58,9 @@ func deciding(v reflect.Value) iter.Seq[field] {
 			}
 			value := v.Field(i).Interface()
 			former, added := formerValue(f)
+			if word, ok := f.Tag.Lookup("same"); ok && value == word {
+				value = former.Interface()
+			}
 			if !yield(field{f.Tag.Get("yaml"), value, added && value == former.Interface()}) {
 				return
 			}

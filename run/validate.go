@@ -96,6 +96,12 @@ func (c Config) adapterSettings() *setting.Error {
 			unused("rank", "0", c.Rank == 0, strconv.Itoa(c.Rank)),
 			unused("alpha", "0", c.Alpha == 0, strconv.FormatFloat(c.Alpha, 'g', -1, 64)),
 			unused("targets", "none", c.Targets == "", strconv.Quote(c.Targets)),
+			unused("start", "none", c.Start == "", strconv.Quote(c.Start)),
+			unused("magnitude-rank", "0", c.MagnitudeRank == 0, strconv.Itoa(c.MagnitudeRank)),
+			unused("rho", "0", c.Rho == 0, strconv.FormatFloat(c.Rho, 'g', -1, 64)),
+			unused("magnitude-lr", "0", c.MagnitudeLR == 0, strconv.FormatFloat(c.MagnitudeLR, 'g', -1, 64)),
+			unused("magnitude-every", "0", c.MagnitudeEvery == 0, strconv.Itoa(c.MagnitudeEvery)),
+			unused("delta-warmup", "0", c.DeltaWarmup == 0, strconv.FormatFloat(c.DeltaWarmup, 'g', -1, 64)),
 			unused("init-from", "none", c.InitFrom == "", strconv.Quote(c.InitFrom)),
 		)
 	}
@@ -125,12 +131,20 @@ func (c Config) startSettings() *setting.Error {
 	case !dual && c.MagnitudeRank != 0:
 		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.Itoa(c.MagnitudeRank)}
 	case dual && (c.MagnitudeRank < 0 || c.MagnitudeRank >= c.Rank):
-		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("1 to %d, or 0 for the start's own", c.Rank-1), Got: strconv.Itoa(c.MagnitudeRank)}
+		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("1 to %d", c.Rank-1), Got: strconv.Itoa(c.MagnitudeRank)}
+	case !dual && c.MagnitudeLR != 0:
+		return &setting.Error{Key: "magnitude-lr", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.FormatFloat(c.MagnitudeLR, 'g', -1, 64)}
+	case !dual && c.MagnitudeEvery != 0:
+		return &setting.Error{Key: "magnitude-every", Want: fmt.Sprintf("0: %s has no magnitude group", c.Method), Got: strconv.Itoa(c.MagnitudeEvery)}
+	case c.MagnitudeEvery > 1 && (c.Recipe().MagnitudeRanks() != 1 || c.Start == string(adapter.StartPaper)):
+		return &setting.Error{Key: "magnitude-every", Want: "0 without a magnitude of one rank, as --start thin has", Got: strconv.Itoa(c.MagnitudeEvery)}
 	case c.Rho != 0 && !adapter.Start(c.Start).Thin():
 		return &setting.Error{Key: "rho", Want: "0 without a thin start", Got: strconv.FormatFloat(c.Rho, 'g', -1, 64)}
 	}
 	return setting.First(
 		setting.Number("rho", c.Rho, c.Rho >= 0 && c.Rho <= 1, "a share of the weights' size from 0 to 1"),
+		setting.AtLeast0("magnitude-lr", c.MagnitudeLR),
+		setting.Between("magnitude-every", c.MagnitudeEvery, 0, maxCtx),
 		setting.Number("delta-warmup", c.DeltaWarmup, c.DeltaWarmup >= 0 && c.DeltaWarmup <= 1, "a share of the steps from 0 to 1"),
 	)
 }

@@ -22,21 +22,65 @@ const (
 	sketchOversampling = 10 // directions more than are wanted
 )
 
-// startByGradient gives C its directions, before the memory of the run is taken.
-func (l *loop) startByGradient(ctx context.Context) error {
-	a, ok := l.trainable.(*adapterTrainable)
-	if !ok || a.recipe.Start != adapter.StartGradient || a.initial != nil || l.step > 0 {
+// sketch is a LoRA over the weights of a run, whose gradients are the sketches, and the engine that finds them.
+type sketch struct {
+	*adapter.Adapter
+	engine *graph.Engine
+}
+
+// close gives the engine back. A nil sketch has none.
+func (k *sketch) close() error {
+	if k == nil || k.engine == nil {
 		return nil
 	}
-	begin := time.Now()
-	sketch, err := a.sketch(l.config.Seed)
+	e := k.engine
+	k.engine = nil
+	return e.Close()
+}
+
+// newSketch plans the start by gradients, if the run has one that is not behind it. Nothing of its memory is taken yet; it is
+// taken and given back before that of the run, whose plan counts what it needs beyond it.
+func (s *setup) newSketch(fromStart bool) error {
+	a, ok := s.trainable.(*adapterTrainable)
+	if !ok || a.recipe.Start != adapter.StartGradient || a.initial != nil || !fromStart {
+		return nil
+	}
+	low, err := a.sketch(s.config.Seed)
 	if err != nil {
 		return err
 	}
-	if err := l.sketchGradients(ctx, sketch); err != nil {
+	k, plan, err := s.prepareSketch(low)
+	if err != nil {
 		return err
 	}
-	for i, w := range sketch.Weights {
+	s.sketch, s.plan.Start = k, max(0, plan.Total()-s.plan.Total())
+	return nil
+}
+
+// prepareSketch plans the passes over a LoRA, beside the factors of the run.
+func (s *setup) prepareSketch(low *adapter.Adapter) (*sketch, Plan, error) {
+	d := s.demand()
+	d.Kept, d.Parameters, d.Optimizer = 4*int64(d.Parameters), low.Parameters(), false
+	d.Prepare = func(o graph.Options) (*graph.Engine, error) {
+		o.Statistics = false
+		return graph.Prepare(s.model, low.Weights, o)
+	}
+	e, plan, err := d.Engine()
+	return &sketch{low, e}, plan, err
+}
+
+// startByGradient gives C its directions, before the memory of the run is taken.
+func (l *loop) startByGradient(ctx context.Context) (err error) {
+	if l.sketch == nil || l.step > 0 {
+		return nil
+	}
+	defer func() { err = errors.Join(err, l.sketch.close()) }()
+	begin := time.Now()
+	if err := l.sketchGradients(ctx, l.sketch); err != nil {
+		return err
+	}
+	a := l.trainable.(*adapterTrainable)
+	for i, w := range l.sketch.Weights {
 		basis, err := adapter.RowSpace(w.Factors.(*adapter.LoRA).A)
 		if err != nil {
 			return fmt.Errorf("trainer: tensor %q: %w", w.Name, err)
@@ -68,18 +112,8 @@ func (a *adapterTrainable) sketch(seed uint64) (*adapter.Adapter, error) {
 }
 
 // sketchGradients puts the gradient of each A over the first batches in its place.
-func (l *loop) sketchGradients(ctx context.Context, sketch *adapter.Adapter) (err error) {
-	d := l.demand()
-	d.Parameters, d.Optimizer = sketch.Parameters(), false
-	d.Prepare = func(o graph.Options) (*graph.Engine, error) {
-		o.Statistics = false
-		return graph.Prepare(l.model, sketch.Weights, o)
-	}
-	e, _, err := d.Engine()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, e.Close()) }()
+func (l *loop) sketchGradients(ctx context.Context, k *sketch) error {
+	e := k.engine
 	if err := e.Allocate(); err != nil {
 		return err
 	}
@@ -101,7 +135,7 @@ func (l *loop) sketchGradients(ctx context.Context, sketch *adapter.Adapter) (er
 	for _, g := range e.Gradients() {
 		grads[g.Name] = g.Data
 	}
-	for _, w := range sketch.Weights {
+	for _, w := range k.Weights {
 		copy(w.Factors.(*adapter.LoRA).A.Data, grads[w.Name+".lora_a"])
 	}
 	return nil

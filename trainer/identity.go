@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash"
 
+	"finetune/model"
 	"finetune/run"
 	"finetune/trainer/data"
 )
@@ -12,15 +13,20 @@ import (
 // identity is what decides what a run learns, hashed part by part: a checkpoint goes on only with the same of each.
 type identity struct {
 	Settings [sha256.Size]byte // run.Config.Hash
-	Base     [sha256.Size]byte // of model.Identity.Hash
+	Base     [sha256.Size]byte // of model.Identity.Hash and .Weights; before version 0.3.0 of the first alone
 	Data     [sha256.Size]byte // of the windows, trained and held out
 }
 
 // identify hashes the parts.
-func identify(c run.Config, baseHash string, train, val *data.Windows) identity {
+func identify(c run.Config, base model.Identity, train, val *data.Windows) identity {
 	h := sha256.New()
 	hashWindows(h, train, val)
-	return identity{c.Hash(), sha256.Sum256([]byte(baseHash)), [sha256.Size]byte(h.Sum(nil))}
+	return identity{c.Hash(), sha256.Sum256([]byte(base.Hash + "\n" + base.Weights)), [sha256.Size]byte(h.Sum(nil))}
+}
+
+// isBase reports whether a checkpoint's run had this base, as far as the checkpoint knows it: an older one knows its norms.
+func (i identity) isBase(base model.Identity) bool {
+	return i.Base == sha256.Sum256([]byte(base.Hash+"\n"+base.Weights)) || i.Base == sha256.Sum256([]byte(base.Hash))
 }
 
 // joined returns the one hash over all parts that checkpoints of version 2 carry.

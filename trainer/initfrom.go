@@ -37,6 +37,9 @@ func FollowInitial(c run.Config, set func(key string) bool) (run.Config, error) 
 	if !set("alpha") {
 		c.Alpha = float64(a.Alpha())
 	}
+	if rank := magnitudeRank(a.Weights[0].Factors); rank != 0 && !set("magnitude-rank") && rank != c.Recipe().MagnitudeRanks() {
+		c.MagnitudeRank = rank
+	}
 	if !set("targets") {
 		c.Targets = a.Targets(base.Tensors())
 	}
@@ -82,7 +85,7 @@ func loadInitial(fresh *adapter.Adapter, base model.Identity, c run.Config) (*ad
 		}
 		return hint.With(err, advice)
 	}
-	if err := a.CheckBase(base); err != nil {
+	if err := a.CheckBase(base); err != nil && !errors.Is(err, adapter.ErrOtherWeights) { // another quantization will do
 		return nil, refuse("--init-from goes on with an adapter of the same base", "%v", err)
 	}
 	if a.Method() != fresh.Method() {
@@ -100,9 +103,20 @@ func loadInitial(fresh *adapter.Adapter, base model.Identity, c run.Config) (*ad
 			return nil, refuse(fmt.Sprintf("--rank %d goes on with it", a.Rank()), "has rank %d, want %d", w.Rank(), want.Rank())
 		case w.Rank() != want.Rank():
 			return nil, refuse(fmt.Sprintf("finetune adapter rerank --rank %d makes it of one rank", a.Rank()), "has rank %d for %q and %d at most: want one rank", w.Rank(), w.Name, a.Rank())
+		case magnitudeRank(w.Factors) != magnitudeRank(want.Factors):
+			rank := magnitudeRank(w.Factors)
+			return nil, refuse(fmt.Sprintf("--magnitude-rank %d goes on with it", rank), "has a magnitude of rank %d, want %d", rank, magnitudeRank(want.Factors))
 		case w.Scale() != want.Scale():
 			return nil, refuse(fmt.Sprintf("--alpha %v goes on with it", a.Alpha()), "scale %v, want %v", w.Scale(), want.Scale())
 		}
 	}
 	return a, nil
+}
+
+// magnitudeRank returns r1 of a Dual LoRA, 0 of another method.
+func magnitudeRank(f adapter.Factors) int {
+	if d, ok := f.(*adapter.Dual); ok {
+		return d.A.NE[1]
+	}
+	return 0
 }

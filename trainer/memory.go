@@ -24,6 +24,7 @@ type Demand struct {
 	Ctx        int                                        // tokens a sequence
 	Batch      int                                        // sequences wanted in a forward pass
 	Threads    int
+	Kept       int64 // bytes of factors that are in memory besides those that are planned
 	MaxMemory  int64 // the most that the process may take, in bytes; 0 = automatic
 }
 
@@ -145,11 +146,11 @@ func (d Demand) plan(e *graph.Engine) Plan {
 // fixedCosts returns the part of a plan that does not depend on the graph.
 func (d Demand) fixedCosts() Plan {
 	n := int64(d.Parameters)
-	p := Plan{Adapter: 4*n + 4*n, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
+	p := Plan{Adapter: 4*n + 4*n + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
 	if d.Optimizer {
 		p.Optimizer = 2 * 4 * n
 	}
-	p.Program = programBytes + slack(4*n+p.Optimizer+p.Data)
+	p.Program = programBytes + slack(4*n+d.Kept+p.Optimizer+p.Data)
 	return p
 }
 

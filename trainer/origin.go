@@ -24,6 +24,7 @@ func (s *setup) origin() (map[string]gguf.Value, error) {
 		adapter.KeyTrainedRank:  uint32(c.Rank),
 		adapter.KeyTrainedAlpha: float32(c.Alpha),
 		adapter.KeyDataHash:     hash,
+		adapter.KeyBaseWeights:  s.id.Weights,
 	}
 	if s.id.Template != "" {
 		keys[adapter.KeyTemplateHash] = s.id.Template

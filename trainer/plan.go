@@ -20,6 +20,7 @@ type Plan struct {
 	Vocabulary  int64 `json:"vocabulary"`
 	Data        int64 `json:"data"`    // tokens of the training data
 	Program     int64 `json:"program"` // everything else
+	Start       int64 `json:"start"`   // what the start by gradients takes beyond all of that, before the first step
 
 	Base       int64 `json:"base"`                 // bytes of all weights of the base
 	Limit      int64 `json:"max_memory,omitempty"` // 0: none
@@ -40,7 +41,7 @@ func (p Plan) Parts() []Part {
 	return []Part{
 		{"weights", p.Weights}, {"adapter", p.Adapter}, {"gradients", p.Gradients}, {"optimizer", p.Optimizer},
 		{"activations", p.Activations}, {"head", p.Head}, {"workspace", p.Workspace}, {"vocabulary", p.Vocabulary},
-		{"data", p.Data}, {"program", p.Program},
+		{"data", p.Data}, {"program", p.Program}, {"start", p.Start},
 	}
 }
 

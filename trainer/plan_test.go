@@ -30,8 +30,8 @@ import (
 
 func TestPlanIsTheSumOfItsParts(t *testing.T) {
 	p := Plan{Weights: 1, Adapter: 20, Gradients: 300, Optimizer: 4000, Activations: 50000, Head: 600000, Workspace: 7 << 20,
-		Vocabulary: 8 << 24, Data: 9 << 28, Program: 1 << 33, Base: 1 << 40, Limit: 1 << 41}
-	want := p.Weights + p.Adapter + p.Gradients + p.Optimizer + p.Activations + p.Head + p.Workspace + p.Vocabulary + p.Data + p.Program
+		Vocabulary: 8 << 24, Data: 9 << 28, Program: 1 << 33, Start: 1 << 36, Base: 1 << 40, Limit: 1 << 41}
+	want := p.Weights + p.Adapter + p.Gradients + p.Optimizer + p.Activations + p.Head + p.Workspace + p.Vocabulary + p.Data + p.Program + p.Start
 	if got := p.Total(); got != want {
 		t.Errorf("Total() = %d, want %d", got, want)
 	}

@@ -104,7 +104,7 @@ func (l *loop) checkIdentity(c *checkpoint) error {
 		}
 	case c.Identity.Settings != l.learned.Settings:
 		return errors.New("other settings")
-	case c.Identity.Base != l.learned.Base:
+	case !c.Identity.isBase(l.id):
 		return errors.New("another base")
 	case c.Identity.Data != l.learned.Data:
 		return errors.New("other data")

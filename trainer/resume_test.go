@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
@@ -167,6 +168,9 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 		{"data", func(c *run.Config) { c.Data = testrun.Write(t, "other.txt", "the cat "+testrun.Story(16)) }, "made with other data"},
 		{"base", func(c *run.Config) {
 			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48, Ctx: 64, Seed: 9})
+		}, "made with another base"},
+		{"base in another type", func(c *run.Config) {
+			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 32, FF: 48, Ctx: 64, Type: gguf.TypeF16})
 		}, "made with another base"},
 		{"base of another shape", func(c *run.Config) {
 			c.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 64, FF: 48, Ctx: 64})

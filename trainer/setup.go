@@ -28,6 +28,7 @@ type setup struct {
 	train     *data.Windows
 	val       *data.Windows // nil: nothing is held out
 	engine    *graph.Engine
+	sketch    *sketch // of the start by gradients, until it is found; nil: there is none
 	plan      Plan
 	valTuner  *machine.ThreadTuner // of validations, which are less work a sequence than steps
 }
@@ -65,13 +66,16 @@ func newSetup(c run.Config, fromStart bool) (_ *setup, err error) {
 	if s.train, s.val, err = data.LoadRun(c, s.model.Vocab(), chat.SourceOf(s.model)); err != nil {
 		return nil, err
 	}
-	return s, s.newEngine()
+	if err := s.newEngine(); err != nil {
+		return s, err
+	}
+	return s, s.newSketch(fromStart)
 }
 
 func (s *setup) close() error {
-	var err error
+	err := s.sketch.close()
 	if s.engine != nil {
-		err = s.engine.Close()
+		err = errors.Join(err, s.engine.Close())
 	}
 	if s.model != nil {
 		err = errors.Join(err, s.model.Close())

@@ -3,8 +3,11 @@ package trainer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"finetune/adapter"
@@ -14,7 +17,10 @@ import (
 	"finetune/run"
 )
 
-// thin is a run of a thin start.
+// starts are those that begin with a ΔW other than 0.
+var starts = []adapter.Start{adapter.StartThin, adapter.StartGradient, adapter.StartPaper}
+
+// thin is a run of such a start.
 func thin(t *testing.T, start adapter.Start) run.Config {
 	c := testrun.Tiny(t)
 	c.Start, c.Steps = string(start), 20
@@ -22,7 +28,7 @@ func thin(t *testing.T, start adapter.Start) run.Config {
 }
 
 func TestThinStartsLearn(t *testing.T) {
-	for _, start := range []adapter.Start{adapter.StartThin, adapter.StartGradient} {
+	for _, start := range starts {
 		c := thin(t, start)
 		s, _ := mustTrain(t, c, false)
 		even := testrun.Elsewhere(t, c)
@@ -39,9 +45,12 @@ func TestThinStartsLearn(t *testing.T) {
 
 // In the middle of the warm-up too a run resumes to the same bytes; before its first step it begins again.
 func TestThinStartsResume(t *testing.T) {
-	for _, start := range []adapter.Start{adapter.StartThin, adapter.StartGradient} {
+	for _, start := range starts {
 		c := thin(t, start)
 		c.DeltaWarmup = 0.5
+		if start == adapter.StartThin {
+			c.MagnitudeEvery = 2
+		}
 		mustTrain(t, c, false)
 		for _, step := range []int{2, 15} {
 			r := testrun.Elsewhere(t, c)
@@ -49,21 +58,74 @@ func TestThinStartsResume(t *testing.T) {
 			mustTrain(t, r, true)
 			sameResult(t, string(start), c.Out, r.Out, c.Steps)
 		}
-		if start != adapter.StartGradient {
-			continue
-		}
-		r := testrun.Elsewhere(t, c)
-		ctx, cancel := context.WithCancel(context.Background())
-		_, err := Train(ctx, r, false, func(e Event) {
-			if e.Kind == "start" {
-				cancel() // the gradients come next
-			}
-		})
-		if !errors.Is(err, ErrInterrupted) {
-			t.Fatalf("Train cancelled while the start is looked for = %v, want ErrInterrupted", err)
+	}
+}
+
+// countdown is a context that is cancelled after it was asked so many times.
+type countdown struct {
+	context.Context
+	left int
+}
+
+func (c *countdown) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Stopped before, amid and after the passes that the start by gradients takes, a run resumes to the same bytes.
+func TestGradientStartResumes(t *testing.T) {
+	c := thin(t, adapter.StartGradient)
+	mustTrain(t, c, false)
+	for _, asked := range []int{0, 1, 2, 4} { // three passes of a whole batch, then the first validation
+		r, reached := testrun.Elsewhere(t, c), ""
+		_, err := Train(&countdown{context.Background(), asked}, r, false, func(e Event) { reached = e.Kind })
+		if !errors.Is(err, ErrInterrupted) || reached != "start" && reached != "checkpoint" {
+			t.Fatalf("Train cancelled when asked %d times = %v after %q, want ErrInterrupted", asked, err, reached)
 		}
 		mustTrain(t, r, true)
-		sameResult(t, "gradient, cancelled at once", c.Out, r.Out, c.Steps)
+		sameResult(t, "stopped when asked "+strconv.Itoa(asked)+" times", c.Out, r.Out, c.Steps)
+	}
+}
+
+// The plan holds what the start by gradients takes, and a limit on memory is kept by it too; its passes are time of the run.
+func TestGradientStartIsPlanned(t *testing.T) {
+	c := thin(t, adapter.StartGradient)
+	c.Rank = 2 // of which the sketch has many times
+	s := opened(t, c)
+	k, plan, err := s.prepareSketch(s.sketch.Adapter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	run := s.plan
+	run.Start = 0
+	if s.plan.Start <= 0 || s.plan.Total() != plan.Total() || plan.Total() <= run.Total() {
+		t.Errorf("planned %v for the run and %v for its start, together %v", run, plan, s.plan)
+	}
+	l, err := newLoop(s, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.startByGradient(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if l.totals.Seconds <= 0 {
+		t.Error("the start by gradients took no time")
+	}
+	short := testrun.Elsewhere(t, c)
+	short.MaxMemory = fmt.Sprintf("%dB", needed(run.Total()))
+	within, err := newSetup(short, true)
+	if refused := (*MemoryError)(nil); errors.As(err, &refused) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer within.close()
+	if got, limit := within.plan.Total(), short.MaxMemoryBytes(); got > limit {
+		t.Errorf("planned %d bytes under a limit of %d", got, limit)
 	}
 }
 
@@ -168,7 +230,12 @@ func wholeGradients(t *testing.T, l *loop) map[string]adapter.Mat {
 		identity.Weights = append(identity.Weights, adapter.Weight{Name: w.Name, Factors: lora})
 		all[w.Name] = lora.A
 	}
-	if err := l.sketchGradients(context.Background(), identity); err != nil {
+	k, _, err := l.prepareSketch(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	if err := l.sketchGradients(context.Background(), k); err != nil {
 		t.Fatal(err)
 	}
 	return all
@@ -206,20 +273,50 @@ func TestStartsAreTheAdapters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, _ := trained.params()
-	for _, p := range params {
-		suffix := p.Name[len(p.Name)-7:]
-		want := 1.0
-		if suffix == ".dual_a" || suffix == ".dual_b" {
-			want = 0.3
-		}
-		if p.LRScale != want || p.Warms != (suffix == ".dual_b") {
-			t.Errorf("%s: rate %v, warms %v", p.Name, p.LRScale, p.Warms)
-		}
+	rates(t, trained, 0.3)
+	c.MagnitudeLR = 2
+	if trained, err = newTrainable(base, c, true); err != nil {
+		t.Fatal(err)
 	}
+	rates(t, trained, 2)
 	for step, want := range map[int]float32{1: 0.25, 3: 0.75, 4: 1, 9: 1} {
 		if got := deltaShare(step, 4); got != want {
 			t.Errorf("deltaShare(%d, 4) = %v, want %v", step, got, want)
 		}
 	}
+}
+
+// rates checks that A and B have a share of the learning rate of C and D, and that B alone warms.
+func rates(t *testing.T, trained trainable, magnitude float64) {
+	t.Helper()
+	params, _ := trained.params()
+	for _, p := range params {
+		suffix := p.Name[len(p.Name)-7:]
+		want := 1.0
+		if suffix == ".dual_a" || suffix == ".dual_b" {
+			want = magnitude
+		}
+		if p.LRScale != want || p.Warms != (suffix == ".dual_b") {
+			t.Errorf("%s: rate %v, warms %v", p.Name, p.LRScale, p.Warms)
+		}
+	}
+}
+
+// A run resumes under its own start only; one without a start, as older ones are, is one of even.
+func TestResumeUnderAnotherStart(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.Start = ""
+	whole := testrun.Elsewhere(t, c)
+	mustTrain(t, whole, false)
+	interrupt(t, c, false, 2)
+	for _, start := range []adapter.Start{adapter.StartThin, adapter.StartPaper} {
+		other := c
+		other.Start = string(start)
+		if _, err := Train(context.Background(), other, true, nil); err == nil || !strings.HasSuffix(err.Error(), "made with other values of start") {
+			t.Errorf("resumed with start %s: %v", start, err)
+		}
+	}
+	c.Start = string(adapter.StartEven)
+	mustTrain(t, c, true)
+	sameResult(t, "resumed as even", whole.Out, c.Out, c.TotalSteps(0))
 }

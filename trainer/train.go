@@ -108,7 +108,7 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len())}
-	l.learned = identify(s.config, s.id.Hash, s.train, s.val)
+	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
 	l.params, l.values = s.trainable.params()
 	l.statisticsParams = s.trainable.statistics()

@@ -57,6 +57,7 @@ type adapterTrainable struct {
 	*adapter.Adapter
 	recipe  adapter.Recipe
 	targets string           // as the user wrote them
+	every   int              // see graph.Options.MagnitudeEvery
 	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
 }
 
@@ -86,7 +87,7 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 	if err := c.Recipe().Init(a, c.Seed, base.File, quant.Decode); err != nil {
 		return nil, err
 	}
-	t := &adapterTrainable{Adapter: a, recipe: c.Recipe(), targets: c.Targets}
+	t := &adapterTrainable{Adapter: a, recipe: c.Recipe(), targets: c.Targets, every: c.MagnitudeEvery}
 	if fromStart && c.InitFrom != "" {
 		t.initial, err = loadInitial(a, id, c)
 	}
@@ -107,6 +108,7 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 }
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
+	o.MagnitudeEvery = a.every
 	return graph.Prepare(m, a.Weights, o)
 }
 

@@ -14,7 +14,7 @@ import (
 // Scale writes the adapter in with factor times its effect. Only alpha changes, and the factors stay as they are to the
 // bit: in their type where that can be, else in F32. A type in out is obeyed, though it may round.
 func Scale(in string, factor float32, out Output) (*Report, error) {
-	if err := out.check(); err != nil {
+	if err := out.check(Source{File: in}); err != nil {
 		return nil, err
 	}
 	a, err := read(in)
@@ -31,7 +31,7 @@ func Scale(in string, factor float32, out Output) (*Report, error) {
 
 // Rerank writes the LoRA that a cut leaves of the adapter in.
 func Rerank(ctx context.Context, in string, c adapter.Cut, o adapter.CutOptions, out Output) (*Report, error) {
-	if err := out.check(); err != nil {
+	if err := out.check(Source{File: in}); err != nil {
 		return nil, err
 	}
 	a, err := read(in)
@@ -50,7 +50,7 @@ func Rerank(ctx context.Context, in string, c adapter.Cut, o adapter.CutOptions,
 
 // Combine writes one LoRA made of several adapters. That they were trained on different bases is reported, not refused.
 func Combine(ctx context.Context, from []Source, o adapter.CombineOptions, out Output) (*Report, error) {
-	if err := out.check(); err != nil {
+	if err := out.check(from...); err != nil {
 		return nil, err
 	}
 	var inputs []*adapter.Adapter

@@ -8,15 +8,13 @@
 package fileops
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"os"
 
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/hint"
+	"finetune/internal/output"
 )
 
 // Output says where a result goes.
@@ -75,17 +73,13 @@ func read(path string) (*adapter.Adapter, error) {
 }
 
 // check refuses what would be written over, before anything is read.
-func (o Output) check() error {
-	info, err := os.Stat(o.Out)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("adapter: %q: exists and is not a file", o.Out)
-	case !o.Force:
-		return hint.With(fmt.Errorf("adapter: %q: exists already", o.Out), "--force replaces it")
+func (o Output) check(from ...Source) error {
+	t := output.Target{Path: o.Out, Force: o.Force}
+	for _, s := range from {
+		t.Inputs = append(t.Inputs, s.File)
+	}
+	if err := t.Check(); err != nil {
+		return fmt.Errorf("adapter: %w", err)
 	}
 	return nil
 }

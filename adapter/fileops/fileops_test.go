@@ -157,14 +157,14 @@ func TestHistoryAndReport(t *testing.T) {
 	if r.Type != "f16" || r.RankMin != 8 || r.OtherBase != "" || len(r.Tensors) != 3 {
 		t.Errorf("report %+v", r)
 	}
-	o.Force = true
-	if _, err = Rerank(context.Background(), o.Out, adapter.Cut{Energy: 0.9}, adapter.CutOptions{}, o); err != nil {
+	second, third := out(t), out(t)
+	if _, err = Rerank(context.Background(), o.Out, adapter.Cut{Energy: 0.9}, adapter.CutOptions{}, second); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = Scale(o.Out, 2, o); err != nil {
+	if r, err = Scale(second.Out, 2, third); err != nil {
 		t.Fatal(err)
 	}
-	lines := load(t, o.Out).Meta[adapter.KeyHistory].(gguf.Array).Values().([]string)
+	lines := load(t, third.Out).Meta[adapter.KeyHistory].(gguf.Array).Values().([]string)
 	for i, want := range []string{`combine by cat of "in.gguf" × 1, "in.gguf" × 0.5: 100.00 % of the energy`, `rerank to energy 0.9: 9`, `scale by 2`} {
 		if len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
 			t.Fatalf("history %q, line %d wants %q", lines, i, want)
@@ -279,11 +279,15 @@ func TestDoRAIsRefused(t *testing.T) {
 }
 
 func TestNothingIsReplacedUnasked(t *testing.T) {
-	in := file(t, random(t, adapter.MethodLoRA, 10, 2, 8), gguf.TypeF32)
+	in, other := file(t, random(t, adapter.MethodLoRA, 10, 2, 8), gguf.TypeF32), file(t, random(t, adapter.MethodLoRA, 11, 2, 8), gguf.TypeF32)
 	before, _ := os.ReadFile(in)
-	_, err := Scale(in, 2, Output{Out: in})
-	if err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists already", in) || !slices.Equal(hint.Of(err), []string{"--force replaces it"}) {
-		t.Errorf("over itself: %v, hints %q", err, hint.Of(err))
+	_, err := Scale(in, 2, Output{Out: other})
+	if err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists already", other) || !slices.Equal(hint.Of(err), []string{"--force replaces it"}) {
+		t.Errorf("over another: %v, hints %q", err, hint.Of(err))
+	}
+	_, err = Scale(in, 2, Output{Out: in, Force: true})
+	if err == nil || err.Error() != fmt.Sprintf("adapter: %q: would be replaced by what is made of it", in) {
+		t.Errorf("over itself with force: %v", err)
 	}
 	if after, _ := os.ReadFile(in); !slices.Equal(before, after) {
 		t.Error("the file was changed")
@@ -292,10 +296,10 @@ func TestNothingIsReplacedUnasked(t *testing.T) {
 	if _, err := Scale(in, 2, Output{Out: dir, Force: true}); err == nil || err.Error() != fmt.Sprintf("adapter: %q: exists and is not a file", dir) {
 		t.Errorf("over a folder: %v", err)
 	}
-	if _, err := Scale(in, 2, Output{Out: in, Force: true}); err != nil {
-		t.Errorf("over itself with force: %v", err)
+	if _, err := Scale(in, 2, Output{Out: other, Force: true}); err != nil {
+		t.Errorf("over another with force: %v", err)
 	}
-	if got := load(t, in).Weights[0].Scale(); got != 8 {
+	if got := load(t, other).Weights[0].Scale(); got != 8 {
 		t.Errorf("scale %v, want 8", got)
 	}
 }

@@ -51,6 +51,9 @@ func scaleCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := checkOut(out.out, out.force, path); err != nil {
+				return err
+			}
 			r, err := fileops.Scale(path, by, o)
 			return u.showChange(r, err)
 		},
@@ -86,6 +89,9 @@ func rerankCommand(u *ui) *cobra.Command {
 			}
 			path, err := run.AdapterPath(in)
 			if err != nil {
+				return err
+			}
+			if err := checkOut(out.out, out.force, path); err != nil {
 				return err
 			}
 			o.Progress = u.matrices
@@ -134,6 +140,11 @@ func combineCommand(u *ui) *cobra.Command {
 			from, err := sources(cmd, args)
 			if err != nil {
 				return err
+			}
+			for _, s := range from {
+				if err := checkOut(out.out, out.force, s.File); err != nil {
+					return err
+				}
 			}
 			o.Progress = u.matrices
 			r, err := fileops.Combine(cmd.Context(), from, o, output)

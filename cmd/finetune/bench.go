@@ -71,16 +71,22 @@ func benchCommand(u *ui) *cobra.Command {
 	flags.StringVar(&o.Shape, "shape", "smol135", "without --model: the shape of the model to make")
 	flags.StringSliceVar(&kinds, "type", []string{"q8_0"}, "and its types, such as q8_0,q4_0,q4_k_m,f16")
 	flags.StringSliceVar(&o.Methods, "method", []string{"lora", "dual-lora"}, "methods; full too, over types f32, f16 and bf16")
+	flags.StringSliceVar(&o.Starts, "start", nil, "starts of dual-lora, such as even,thin; without it its first")
+	flags.IntVar(&o.MagnitudeEvery, "magnitude-every", 0, "gradients of a magnitude of one rank over one of so many tokens; 0 is over all")
 	flags.IntVar(&o.Rank, "rank", 8, "rank; dual-lora splits it")
 	flags.IntVar(&o.Ctx, "ctx", 512, "tokens in a sequence")
 	flags.IntVar(&o.Seqs, "batch", 1, "sequences in a step")
 	flags.IntVar(&o.Repeat, "repeat", 5, "steps to time")
 	flags.IntVar(&o.Threads, "threads", 0, "threads; 0 is one per physical core")
 	flags.StringVar(&memory, "max-memory", "", "memory to stay below, such as 1GiB")
+	flags.BoolVar(&o.NoForward, "no-forward", false, "leave llama.cpp's forward pass out")
 	flags.BoolVar(&o.Profile, "profile", false, "also show where the time of a step goes")
 	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "finetune-bench"), "where the models of --shape are kept")
 	return cmd
 }
+
+// benched names what a case measured.
+func benched(c bench.Case) string { return strings.TrimSpace(c.Method + " " + c.Start) }
 
 // printPlans shows where each case's memory went, by part as it was planned, and the peak that was measured.
 func printPlans(w io.Writer, cases []bench.Case) {
@@ -89,7 +95,7 @@ func printPlans(w io.Writer, cases []bench.Case) {
 		fmt.Fprint(w, "\t"+part.Name)
 	}
 	for _, c := range cases {
-		fmt.Fprintf(w, "\n%s\t%s\t%s\t%d\t%d", c.Model, c.Type, c.Method, toMebibytes(c.PeakRSS), toMebibytes(c.Planned))
+		fmt.Fprintf(w, "\n%s\t%s\t%s\t%d\t%d", c.Model, c.Type, benched(c), toMebibytes(c.PeakRSS), toMebibytes(c.Planned))
 		for _, part := range c.Plan.Parts() {
 			fmt.Fprintf(w, "\t%d", toMebibytes(part.Bytes))
 		}
@@ -100,17 +106,17 @@ func printPlans(w io.Writer, cases []bench.Case) {
 func printBench(w io.Writer, r *bench.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "peak\t%.0f GFLOP/s on %s\n\n", r.PeakFlops/1e9, count(r.Threads, "thread"))
-	fmt.Fprintln(t, "model\ttype\tmethod\tctx\ttokens/s\tof the peak\tllama.cpp forward\tratio\tpeak memory")
+	fmt.Fprintln(t, "model\ttype\tmethod\tctx\ttokens/s\tprocessor s a step\tof the peak\tllama.cpp forward\tratio\tpeak memory")
 	for _, c := range r.Cases {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d × %d\t%.1f\t%.0f %%\t%.1f\t%.2f\t%s\n", c.Model, c.Type, c.Method, c.Seqs, c.Ctx,
-			c.TokensPerSecond, 100*c.UsefulShare, c.ForwardPerSecond, c.ForwardRatio, mebibytes(c.PeakRSS))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d × %d\t%.1f\t%.3f\t%.0f %%\t%.1f\t%.2f\t%s\n", c.Model, c.Type, benched(c), c.Seqs, c.Ctx,
+			c.TokensPerSecond, c.ProcessorSeconds, 100*c.UsefulShare, c.ForwardPerSecond, c.ForwardRatio, mebibytes(c.PeakRSS))
 	}
 	printPlans(t, r.Cases)
 	for _, c := range r.Cases {
 		if len(c.Profile) == 0 {
 			continue
 		}
-		fmt.Fprintf(t, "\n%s %s %s\tnodes\tms\n", c.Model, c.Type, c.Method)
+		fmt.Fprintf(t, "\n%s %s %s\tnodes\tms\n", c.Model, c.Type, benched(c))
 		for _, op := range c.Profile {
 			fmt.Fprintf(t, "%s\t%s\t%d\t%.1f\n", op.Part, op.Op, op.Nodes, 1000*op.Seconds)
 		}

@@ -28,6 +28,9 @@ func convertCommand(u *ui) *cobra.Command {
 			if c.To, err = convert.ParseFormat(to); err != nil {
 				return wrongUsage(cmd, "--to: want gguf, peft or mlx, got %q", to)
 			}
+			if err := checkOutOf(c.Out, c.To != convert.GGUF, c.Force, c.From, c.Model); err != nil {
+				return err
+			}
 			r, err := convert.Run(c)
 			if err != nil {
 				return err

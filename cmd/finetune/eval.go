@@ -247,13 +247,24 @@ func attach(u *ui, e *eval.Evaluator, base *model.Base, specs []string) (detach 
 }
 
 func attachOne(u *ui, e *eval.Evaluator, base *model.Base, s scaled) (detach func() error, err error) {
-	switch err := run.CheckAdapter(s.path, base); {
-	case errors.Is(err, adapter.ErrOtherBase):
-		u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
-	case err != nil:
+	if err := checkAdapter(u, s.path, base); err != nil {
 		return nil, err
 	}
 	return e.Attach(s.path, s.scale)
+}
+
+// checkAdapter refuses an adapter that does not fit the base, and warns of one that was trained on another.
+func checkAdapter(u *ui, path string, base *model.Base) error {
+	err := run.CheckAdapter(path, base)
+	switch {
+	case errors.Is(err, adapter.ErrOtherBase):
+		u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
+	case errors.Is(err, adapter.ErrOtherWeights):
+		u.warn(err.Error(), "a quantization of the same model will do; what a merge or a training has made of it will not")
+	default:
+		return err
+	}
+	return nil
 }
 
 // required makes missing flags an error of usage.

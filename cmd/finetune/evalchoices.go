@@ -25,6 +25,7 @@ type choiceFlags struct {
 	template bool
 	letters  bool
 	samples  string // file to write
+	force    bool   // if it is there
 }
 
 func (f *choiceFlags) add(cmd *cobra.Command) {
@@ -33,6 +34,7 @@ func (f *choiceFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.template, "chat-template", false, "with --choices: ask by the model's chat template; otherwise the prompt is raw text")
 	flags.BoolVar(&f.letters, "letters", false, "with --choices: list the choices in the prompt and choose from A, B, …, as for MMLU")
 	flags.StringVar(&f.samples, "samples", "", "with --choices: write the log-likelihood of every choice to a `FILE`, a question a line of JSON")
+	flags.BoolVar(&f.force, "force", false, "replace --samples if it exists")
 }
 
 // check refuses flags that do not belong together.
@@ -73,6 +75,11 @@ func answerChoices(ctx context.Context, u *ui, f evalFlags) error {
 }
 
 func evaluateChoices(ctx context.Context, u *ui, f evalFlags) (_ *choicesReport, err error) {
+	if f.choice.samples != "" {
+		if err := checkOut(f.choice.samples, f.choice.force, append(slices.Clone(f.adapters), f.model, f.data)...); err != nil {
+			return nil, err
+		}
+	}
 	base, m, err := openModel(f.model)
 	if err != nil {
 		return nil, err

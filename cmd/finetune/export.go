@@ -18,6 +18,7 @@ import (
 func exportCommand(u *ui) *cobra.Command {
 	c := export.DefaultConfig()
 	var rank, kind, name string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "export --run RUNDIR --out adapter.gguf",
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
@@ -43,6 +44,9 @@ func exportCommand(u *ui) *cobra.Command {
 			if cmd.Flags().Changed("ollama") && ollama.CheckName(name) != nil {
 				return wrongUsage(cmd, "--ollama: want a name such as my-model or tom/my-model:v1, got %q", name)
 			}
+			if err := checkOut(c.Out, force, c.Run, c.Model); err != nil {
+				return err
+			}
 			startEngine(u)
 			r, err := export.Run(cmd.Context(), c, func(what string) {
 				if !u.progress("%s", what) {
@@ -66,6 +70,7 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&c.Run, "run", "", "run directory of finetune train")
 	flags.StringVar(&c.Out, "out", "", "GGUF LoRA to write")
+	flags.BoolVar(&force, "force", false, "replace --out if it exists")
 	flags.StringVar(&c.Mode, "mode", c.Mode, "project, heal or exact")
 	flags.StringVar(&rank, "rank", "auto", "project and heal: auto, or one rank for every matrix")
 	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto has to keep")

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -126,26 +124,7 @@ func (f *initFlags) finish(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("tied") {
 		f.spec.Tied = newmodel.CanTie(f.spec.Arch)
 	}
-	return f.checkOut()
-}
-
-// checkOut refuses to replace a file that was not meant.
-func (f *initFlags) checkOut() error {
-	there, err := os.Stat(f.out)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case !f.force:
-		return hint.With(fmt.Errorf("%q: exists already", f.out), "--force replaces it")
-	}
-	for _, input := range append(slices.Clone(f.texts), f.vocabFrom) {
-		if info, err := os.Stat(input); err == nil && os.SameFile(there, info) {
-			return fmt.Errorf("%q: is read and written, want another --out", f.out)
-		}
-	}
-	return nil
+	return checkOut(f.out, f.force, append(slices.Clone(f.texts), f.vocabFrom)...)
 }
 
 // initModel makes the tokenizer, then the model around it.

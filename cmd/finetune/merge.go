@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"text/tabwriter"
 
-	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/setting"
@@ -35,6 +34,7 @@ type mergeFlags struct {
 	data     string
 	ctx      int
 	threads  int
+	force    bool
 }
 
 // mergeReport is what finetune merge prints.
@@ -77,6 +77,7 @@ func mergeCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "adapter file of any method or run directory, with :SCALE if not 1; may be given several times")
 	flags.StringVar(&f.out, "out", "", "GGUF to write")
+	flags.BoolVar(&f.force, "force", false, "replace --out if it exists")
 	flags.StringVar(&f.kind, "type", "", "type of the adapted tensors, such as q8_0 or q4_K; without it each keeps its own")
 	flags.StringVar(&f.imatrix, "imatrix", "", "importance matrix to quantize by; without it that of a run directory, if it has one")
 	flags.StringVar(&f.split, "split-max-size", "", "split what is larger, such as 2GiB, into parts")
@@ -99,6 +100,9 @@ func mergeCommand(u *ui) *cobra.Command {
 
 // mergeModel measures, merges and measures again. After an error there is no file.
 func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err error) {
+	if err := f.checkOut(); err != nil {
+		return nil, err
+	}
 	c, err := mergeConfig(u, f)
 	if err != nil {
 		return nil, err
@@ -128,9 +132,20 @@ func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err e
 	return &mergeReport{File: r.Files[0], TensorsChanged: len(r.Tensors), mergeLosses: losses, Result: r, IMatrix: c.IMatrix}, nil
 }
 
+// checkOut refuses an --out in the place of what is read.
+func (f mergeFlags) checkOut() error {
+	inputs := []string{f.model, f.imatrix, f.data}
+	for _, spec := range f.adapters {
+		if a, err := parseScaled(spec); err == nil {
+			inputs = append(inputs, a.path)
+		}
+	}
+	return checkOut(f.out, f.force, inputs...)
+}
+
 // mergeConfig puts flags into the terms of the library, and warns of an adapter that was made for another base.
 func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
-	c := merge.Config{Model: f.model, Out: f.out, IMatrix: f.imatrix}
+	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix}
 	base, err := model.Open(f.model)
 	if err != nil {
 		return c, err
@@ -149,10 +164,7 @@ func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
 		if gathered := filepath.Join(a.path, imatrix.FileName); c.IMatrix == "" && isFile(gathered) {
 			c.IMatrix = gathered
 		}
-		switch err := run.CheckAdapter(path, base); {
-		case errors.Is(err, adapter.ErrOtherBase):
-			u.warn(err.Error(), "an adapter works only with the model it was trained on, or a quantization of it")
-		case err != nil:
+		if err := checkAdapter(u, path, base); err != nil {
 			return c, err
 		}
 	}

@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":      exits,
+			"hardlink":   hardlink,
 			"near":       near,
 			"retype":     retype,
 			"truncate":   truncate,
@@ -83,6 +84,14 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("%v exits with %s, want %s", args[1:], got, args[0])
 	}
+}
+
+// hardlink gives a file a second name: hardlink NAME FILE
+func hardlink(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: hardlink NAME FILE")
+	}
+	ts.Check(os.Link(ts.MkAbs(args[1]), ts.MkAbs(args[0])))
 }
 
 // truncate writes the first bytes of a file to another: truncate FROM TO BYTES

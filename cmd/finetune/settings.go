@@ -22,13 +22,15 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix; dual-lora splits it evenly between magnitude and direction")
-	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank; rslora: alpha/√rank); 0 is a scale of 1")
+	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank, with --start paper alpha/√(r1·r2); rslora: alpha/√rank); 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
 
-	f.StringVar(&c.Start, "start", c.Start, "of dual-lora: even, thin (one magnitude rank, a constant start) or gradient (thin, directions by the first gradients)")
+	f.StringVar(&c.Start, "start", c.Start, "of dual-lora: even, thin (one magnitude rank, a constant start), gradient (thin, directions by the first gradients) or paper (arXiv 2512.03402)")
 	f.IntVar(&c.MagnitudeRank, "magnitude-rank", c.MagnitudeRank, "ranks of dual-lora's magnitude; 0 is the start's own")
 	f.Float64Var(&c.Rho, "rho", c.Rho, "size of a thin start's ΔW as a share of the weights'; 0 is by the number of matrices")
-	f.Float64Var(&c.DeltaWarmup, "delta-warmup", c.DeltaWarmup, "share of the steps over which ΔW is faded in; with a thin start 0.15 if not given")
+	f.Float64Var(&c.MagnitudeLR, "magnitude-lr", c.MagnitudeLR, "learning rate of dual-lora's magnitude as a share of the directions'; 0 is the start's own, 0.3 with a thin one, else 1")
+	f.IntVar(&c.MagnitudeEvery, "magnitude-every", c.MagnitudeEvery, "gradients of a magnitude of one rank over one of so many tokens, which is faster; 0 is over all")
+	f.Float64Var(&c.DeltaWarmup, "delta-warmup", c.DeltaWarmup, "share of the steps over which ΔW is faded in; 0.15 if not given, with --start even none")
 
 	f.StringVar(&c.InitFrom, "init-from", c.InitFrom, "adapter, run directory or PEFT `FOLDER` that the training goes on from; method, rank, alpha and targets are its own")
 

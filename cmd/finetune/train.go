@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"finetune/internal/setting"
 	"finetune/run"
 	"finetune/trainer"
 
@@ -67,8 +68,14 @@ func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool)
 	if err != nil {
 		return err
 	}
-	if err := overlay(given, c, below); err != nil || resume {
+	if err := overlay(given, c, below); err != nil {
 		return err
+	}
+	if given.Changed("magnitude-rank") && c.MagnitudeRank == 0 { // in a file 0 is what is there without a rank
+		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("1 to %d", c.Rank-1), Got: "0"}
+	}
+	if resume {
+		return nil
 	}
 	*c, err = trainer.FollowInitial(c.FollowStart(given.Changed), given.Changed)
 	return err

@@ -4,5 +4,5 @@ package machine
 
 import "time"
 
-// processorTime returns a time below 0: it is not known on this system.
-func processorTime() time.Duration { return -1 }
+// ProcessorTime returns a time below 0: it is not known on this system.
+func ProcessorTime() time.Duration { return -1 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// processorTime returns what all threads of the process have computed so far; below 0 where the system does not tell.
-func processorTime() time.Duration {
+// ProcessorTime returns what all threads of the process have computed so far; below 0 where the system does not tell.
+func ProcessorTime() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
 		return -1

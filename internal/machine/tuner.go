@@ -38,7 +38,7 @@ const (
 // NewThreadTuner starts with all threads.
 func NewThreadTuner(threads int) *ThreadTuner {
 	start := time.Now()
-	clock := func() (wall, busy time.Duration) { return time.Since(start), processorTime() }
+	clock := func() (wall, busy time.Duration) { return time.Since(start), ProcessorTime() }
 	return &ThreadTuner{limit: threads, kept: threads, now: threads, speed: map[int]float64{}, clock: clock}
 }
 

@@ -12,6 +12,7 @@
 #include "batch.h"
 #include "dual.h"
 #include "lora.h"
+#include "thin.h"
 #include "weight.h"
 
 // Every check, in the order in which they run.

@@ -70,6 +70,33 @@ static struct want want_grads(const struct dual *d, const double *x, const doubl
 	return w;
 }
 
+// A part of a result as an operand of its own.
+static struct ggml_tensor part_of(tensor t, int64_t offset, int64_t n0, int64_t n1) {
+	struct ggml_tensor p = *t;
+	p.data = (float *)t->data + offset;
+	p.ne[0] = n0, p.ne[1] = n1;
+	for (int i = 1; i < 4; i++) p.nb[i] = p.nb[i - 1] * (size_t)p.ne[i - 1];
+	return p;
+}
+
+// The same gradients where the magnitude has one rank.
+static void check_thin(const struct dual *d, tensor x, tensor dy, struct want want, const char *what) {
+	const int64_t n_in = d->n_in, n_out = d->n_out, r = 2 * d->r2, parts = ft_dual_parts(n_in, n_out, 1);
+	tensor factors = new_result(r * (n_in + n_out), 1, 1, 1), inner = new_result(ft_up(r, 4), x->ne[1], 2, 1);
+	tensor directions = new_result(r * (n_in + n_out), 1, 1, 1), shares = new_result(parts * n_in + n_out, 1, 1, 1);
+	tensor all = new_result((n_in + n_out) * (1 + d->r2), 1, 1, 1);
+	struct ggml_tensor left = part_of(factors, 0, n_in, r), right = part_of(factors, r * n_in, r, n_out);
+	for (int i = 0; i < 4; i++) factors->src[i] = shares->src[2 + i] = d->f[i];
+	inner->src[0] = shares->src[0] = directions->src[1] = x, inner->src[1] = shares->src[1] = directions->src[2] = dy;
+	inner->src[2] = directions->src[3] = &left, inner->src[3] = directions->src[4] = &right, directions->src[0] = inner;
+	all->src[0] = shares, all->src[1] = directions;
+	for (int i = 0; i < 3; i++) all->src[2 + i] = d->f[i];
+	const struct result result = { "factor gradients of a thin one", all, want };
+	check_nodes(what, (struct node[]){ { factors, ft_thin_factors, 0, NULL }, { inner, ft_lora_inner, scale, NULL },
+		{ directions, ft_lora_outer, 0, NULL }, { shares, ft_thin_grads, scale, NULL }, { all, ft_thin_sum, 0, NULL } }, 5, &result, 1);
+	drop(factors), drop(inner), drop(directions), drop(shares), drop(all);
+}
+
 static void check_grads(const struct dual *d, int64_t tokens, const char *what) {
 	const int64_t ranks = d->r1 + d->r2;
 	tensor x = new_rows(F32, d->n_in, tokens, draw(2) * 3), dy = new_rows(F32, d->n_out, tokens, draw(2) * 3);
@@ -80,6 +107,7 @@ static void check_grads(const struct dual *d, int64_t tokens, const char *what) 
 	double *xv = dense(x), *dyv = dense(dy);
 	const struct result result = { "factor gradients", all, want_grads(d, xv, dyv, tokens) };
 	check_nodes(what, (struct node[]){ { shares, ft_dual_grads, scale, NULL }, { all, ft_dual_sum, 0, NULL } }, 2, &result, 1);
+	if (d->r1 == 1) check_thin(d, x, dy, result.want, what);
 	drop_want(result.want), drop(x), drop(dy), drop(shares), drop(all), free(xv), free(dyv);
 }
 

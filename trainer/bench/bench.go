@@ -29,18 +29,21 @@ import (
 
 // Options say what is measured.
 type Options struct {
-	Model     string   // a GGUF, or empty: Shape and Type
-	Shape     string   // one of Shapes
-	Type      string   // "q8_0", "q4_k_m", …
-	Dir       string   // where models of a Shape are kept
-	Methods   []string // of adapters, and run.MethodFull
-	Rank      int
-	Ctx       int   // tokens a sequence
-	Seqs      int   // sequences a step
-	Threads   int   // 0 = one per physical core
-	Repeat    int   // steps that are timed; the median counts
-	MaxMemory int64 // as train's: the most memory, in bytes; 0 = no limit
-	Profile   bool  // also say where the time goes
+	Model          string   // a GGUF, or empty: Shape and Type
+	Shape          string   // one of Shapes
+	Type           string   // "q8_0", "q4_k_m", …
+	Dir            string   // where models of a Shape are kept
+	Methods        []string // of adapters, and run.MethodFull
+	Starts         []string // of the methods that have more than one; none: their first
+	Rank           int
+	Ctx            int   // tokens a sequence
+	Seqs           int   // sequences a step
+	Threads        int   // 0 = one per physical core
+	Repeat         int   // steps that are timed; the median counts
+	MagnitudeEvery int   // as train's
+	NoForward      bool  // leave llama.cpp's forward pass out
+	MaxMemory      int64 // as train's: the most memory, in bytes; 0 = no limit
+	Profile        bool  // also say where the time goes
 }
 
 // Report is one run: everything in it was measured side by side.
@@ -55,6 +58,7 @@ type Case struct {
 	Model            string         `json:"model"`
 	Type             string         `json:"type"`
 	Method           string         `json:"method"`
+	Start            string         `json:"start,omitempty"` // of a method that has more than one
 	Rank             int            `json:"rank"`
 	Ctx              int            `json:"ctx"`
 	Seqs             int            `json:"seqs"`
@@ -68,7 +72,8 @@ type Case struct {
 	Plan             trainer.Plan   `json:"plan"`
 	WorkBytes        int64          `json:"work_bytes"`
 	StepSeconds      float64        `json:"step_seconds"`
-	Profile          []graph.OpTime `json:"profile,omitempty"` // by operation, node by node, the longest first
+	ProcessorSeconds float64        `json:"step_processor_seconds"` // of all threads; with one of them the time that a step would take on a free machine
+	Profile          []graph.OpTime `json:"profile,omitempty"`      // by operation, node by node, the longest first
 }
 
 // Run measures every method of o on one model. say, if not nil, is told what is being done.
@@ -91,26 +96,45 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 	}
 	defer f.Close()
 	r := &Report{PeakFlops: peak(o.Threads), Threads: o.Threads}
-	for _, method := range o.Methods {
-		say("measuring " + method)
-		c, err := measure(ctx, o, f, method)
+	for _, recipe := range o.recipes() {
+		say("measuring " + strings.TrimSpace(string(recipe.Method)+" "+string(recipe.Start)))
+		c, err := measure(ctx, o, f, recipe)
 		if err != nil {
 			return nil, err
 		}
-		say("measuring llama.cpp's forward pass")
-		if c.ForwardPerSecond, err = forward(ctx, o); err != nil {
-			return nil, err
+		if !o.NoForward {
+			say("measuring llama.cpp's forward pass")
+			if c.ForwardPerSecond, err = forward(ctx, o); err != nil {
+				return nil, err
+			}
+			c.ForwardRatio = c.TokensPerSecond / c.ForwardPerSecond
 		}
 		r.PeakFlops = max(r.PeakFlops, peak(o.Threads)) // a busy moment must not make us look better
 		c.UsefulShare = c.TokensPerSecond * c.UsefulFlopsToken / r.PeakFlops
-		c.ForwardRatio = c.TokensPerSecond / c.ForwardPerSecond
 		r.Cases = append(r.Cases, *c)
 	}
 	return r, nil
 }
 
+// recipes are the methods, and each start of those that have more than one. What run.MethodFull trains has no recipe, but
+// its name.
+func (o Options) recipes() (all []adapter.Recipe) {
+	for _, name := range o.Methods {
+		r := adapter.Recipe{Method: adapter.Method(name), Rank: o.Rank}
+		if len(r.Method.Starts()) == 0 || len(o.Starts) == 0 {
+			all = append(all, r)
+			continue
+		}
+		for _, start := range o.Starts {
+			r.Start = adapter.Start(start)
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
 // measure times whole optimizer-less steps: forward, loss, backward.
-func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *Case, err error) {
+func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_ *Case, err error) {
 	resetPeak()
 	m, err := native.Load(f)
 	if err != nil {
@@ -125,7 +149,7 @@ func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *C
 	if err != nil {
 		return nil, err
 	}
-	d, err := demand(o, f, m, method, selected)
+	d, err := demand(o, f, m, r, selected)
 	if err != nil {
 		return nil, err
 	}
@@ -138,23 +162,24 @@ func measure(ctx context.Context, o Options, f *model.Base, method string) (_ *C
 	if err := e.Allocate(); err != nil {
 		return nil, err
 	}
-	var times []float64
+	var times, busy []float64
 	for i := range o.Repeat + 1 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		start := time.Now()
+		start, computed := time.Now(), machine.ProcessorTime()
 		e.Reset()
 		if err := step(e, windows); err != nil {
 			return nil, err
 		}
 		if i > 0 { // the first step reads the weights from the disk
 			times = append(times, time.Since(start).Seconds())
+			busy = append(busy, (machine.ProcessorTime() - computed).Seconds())
 		}
 	}
 	seconds := median(times)
-	c := &Case{Model: name(o), Type: typeName(o, f), Method: method, Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
-		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, UsefulFlopsToken: usefulFlops(f, selected, method, o.Ctx),
+	c := &Case{Model: name(o), Type: typeName(o, f), Method: string(r.Method), Start: string(r.Start), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
+		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, ProcessorSeconds: median(busy), UsefulFlopsToken: usefulFlops(f, selected, string(r.Method), o.Ctx),
 		PeakRSS: machine.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
 	if o.Profile {
 		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
@@ -179,10 +204,10 @@ func step(e *graph.Engine, windows []data.Window) error {
 
 // demand returns the demand of train without an optimizer: over fresh factors on the selected weights, or over all
 // weights.
-func demand(o Options, f *model.Base, m *llama.Model, method string, selected []gguf.Tensor) (trainer.Demand, error) {
+func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected []gguf.Tensor) (trainer.Demand, error) {
 	d := trainer.Demand{Model: m, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
-	if method == run.MethodFull {
+	if r.Method == run.MethodFull {
 		masters, err := trainer.Masters(f)
 		for _, master := range masters {
 			d.Parameters += len(master.Data)
@@ -190,16 +215,21 @@ func demand(o Options, f *model.Base, m *llama.Model, method string, selected []
 		d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.PrepareFull(m, masters, g) }
 		return d, err
 	}
-	a, err := adapter.Build(adapter.Method(method), o.Rank, 0, selected)
+	a, err := r.Build(selected)
 	if err != nil {
 		return d, err
 	}
 	if err := a.Bind(f.File, quant.Decode); err != nil {
 		return d, err
 	}
-	a.Init(1)
+	if err := r.Init(a, 1, f.File, quant.Decode); err != nil {
+		return d, err
+	}
 	d.Parameters = a.Parameters()
-	d.Prepare = func(g graph.Options) (*graph.Engine, error) { return graph.Prepare(m, a.Weights, g) }
+	d.Prepare = func(g graph.Options) (*graph.Engine, error) {
+		g.MagnitudeEvery = o.MagnitudeEvery
+		return graph.Prepare(m, a.Weights, g)
+	}
 	return d, nil
 }
 

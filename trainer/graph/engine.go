@@ -88,6 +88,9 @@ type Options struct {
 	reference bool
 	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
+	// MagnitudeEvery has the gradients of A and B of a Dual LoRA whose magnitude has one rank summed over one of so many
+	// tokens, and scaled: they cost as much as a product with W. All other gradients are exact. Up to 1: over all tokens.
+	MagnitudeEvery int
 	// ForwardOnly leaves out the backward pass: only Hidden may be called, and only its memory is taken.
 	ForwardOnly bool
 	// Teacher builds a head for StepToward, which then takes the place of Step and Loss: the loss is the divergence from
@@ -133,7 +136,7 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference}, params: params, constants: fixed}
+	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference, magnitudeEvery: o.MagnitudeEvery}, params: params, constants: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()

@@ -21,7 +21,10 @@ type linear interface {
 
 // opSet says what the heavy operations of a graph are made of: kernels of our own, which run on the CPU (native), or ggml's
 // operations, which every backend has and which are the kernels' oracle.
-type opSet struct{ native bool }
+type opSet struct {
+	native         bool
+	magnitudeEvery int // of a Dual LoRA whose magnitude has one rank: dA and dB are over one of so many tokens; up to 1: all
+}
 
 // constantsOf returns the vectors that the linear of f reads beside its factors.
 func constantsOf(f adapter.Factors) [][]float32 {
@@ -37,7 +40,7 @@ func (p opSet) newLinear(f adapter.Factors, mats, constants []ggml.Tensor) linea
 	case adapter.MethodLoRA:
 		return &lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}
 	case adapter.MethodDual:
-		return &dual{opSet: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale()}
+		return &dual{opSet: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale(), limit: f.(*adapter.Dual).Limit}
 	case adapter.MethodDoRA:
 		return &dora{lora: lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}, m: mats[2], squares: constants[0]}
 	}
@@ -115,7 +118,12 @@ type dual struct {
 	opSet
 	a, b, c, d ggml.Tensor // A [n_in, r1], B [r1, n_out], C [n_in, r2], D [r2, n_out]
 	scale      float32
+	limit      float32 // of |N| for the gradient through the sign; 0: none
 }
+
+// estimates reports whether the gradients of a magnitude of one rank are over some of the tokens. Then the others need no
+// product of the size of W; over all of them one kernel for all four is as fast.
+func (d *dual) estimates() bool { return d.a.NE()[1] == 1 && d.limit == 0 && d.magnitudeEvery > 1 }
 
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
@@ -138,10 +146,15 @@ func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 
 func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
 	if d.native {
-		_, da, db, dc, dd := kernels.DualGrads(c, contiguous(c, x), dy, d.a, d.b, d.c, d.d, d.scale)
 		if wantDX {
 			dx = kernels.DualMulT(c, w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}
+		x := contiguous(c, x)
+		if d.estimates() {
+			_, da, db, dc, dd := kernels.ThinGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale, d.magnitudeEvery)
+			return []ggml.Tensor{da, db, dc, dd}, dx
+		}
+		_, da, db, dc, dd := kernels.DualGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale, d.limit)
 		return []ggml.Tensor{da, db, dc, dd}, dx
 	}
 	m, sign := d.masks(c)
@@ -149,10 +162,19 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 	if wantDX {
 		dx = c.Add(mulTransposed(c, w, dy), c.MulMat(transposed(c, c.Mul(relu, sign)), dy))
 	}
-	g := c.MulMat(transposed(c, x), transposed(c, dy))     // dL/dΔW [n_in, n_out]
+	g := c.MulMat(transposed(c, x), transposed(c, dy)) // dL/dΔW [n_in, n_out]
+	dn := c.Mul(g, relu)                               // straight through the sign
+	if d.limit > 0 {
+		n := c.MulMat(transposed(c, d.c), d.d)
+		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
+		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
+	}
+	if d.estimates() {
+		part, weight := kernels.EveryNth(c, contiguous(c, x), contiguous(c, dy), d.magnitudeEvery)
+		g = c.Scale(c.MulMat(transposed(c, part[0]), transposed(c, part[1])), weight)
+	}
 	on := c.ScaleBias(c.Step(c.Neg(m)), -d.scale, d.scale) // s·[M ≥ 0]: ReLU'(0) = 1
 	dm := c.Mul(c.Mul(g, sign), on)
-	dn := c.Mul(g, relu) // straight through the sign
 	da, db := factorGrads(c, dm, d.a, d.b)
 	dc, dd := factorGrads(c, dn, d.c, d.d)
 	return []ggml.Tensor{da, db, dc, dd}, dx

@@ -44,7 +44,7 @@ func TestEveryRuleEqualsFiniteDifferences(t *testing.T) {
 			for _, native := range []bool{false, true} {
 				for _, totals := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%s keepAll=%v native=%v totals=%v", c.name, keepAll, native, totals), func(t *testing.T) {
-						for op := range checkRule(t, c, keepAll, opSet{native}, totals) {
+						for op := range checkRule(t, c, keepAll, opSet{native: native}, totals) {
 							tested[op] = true
 						}
 					})

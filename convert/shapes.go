@@ -57,6 +57,11 @@ func otherPart(module string) bool {
 	})
 }
 
+// isLocal reports whether a base's name is a path of somebody's machine and no name of a model hub, owner/name.
+func isLocal(name string) bool {
+	return strings.ContainsAny(name, `\`) || strings.Count(name, "/") > 1 || strings.HasPrefix(name, "/") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "~")
+}
+
 // newestCheckpoint returns the folder of an adapter with the highest number among those that a training left in a folder.
 func newestCheckpoint(path string) (newest string) {
 	best := -1

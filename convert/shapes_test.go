@@ -114,3 +114,15 @@ func TestDownloadsThatAreNoFileOfWeights(t *testing.T) {
 		}
 	}
 }
+
+func TestLocalPathsAreNotWritten(t *testing.T) {
+	model := tinyLlama(t)
+	for name, kept := range map[string]bool{"some/model": true, "model": true, "/home/somebody/models/base": false, "./base": false, "../base": false, "~/base": false, `C:\models\base`: false, "models/of/mine": false} {
+		f := peftFolder(mustModel(t, model), 4, everySite)
+		f.config["base_model_name_or_path"] = name
+		b, r := converted(t, f.write(t), model)
+		if bytes.Contains(b, []byte(name)) != kept || strings.Contains(strings.Join(r.Notes, "\n"), "it is left out") == kept {
+			t.Errorf("%q: in the file %v, want %v; notes %q", name, bytes.Contains(b, []byte(name)), kept, r.Notes)
+		}
+	}
+}

@@ -150,6 +150,7 @@ func TestThoughtsAreLearnedAsGiven(t *testing.T) {
 	want := write(t, "want.jsonl", `{"prompt": "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n<think>\n", "completion": "two and two\n</think>\n\n4<|im_end|>"}`)
 	for _, answer := range []string{
 		`"content": "<think>\ntwo and two\n</think>\n\n4"`, `"content": "<think>two and two\n</think>\n\n4"`, `"content": "two and two\n</think>\n\n4"`,
+		`"content": [{"type": "thinking", "thinking": "two and two"}, {"type": "text", "text": "4"}]`,
 		`"reasoning_content": "two and two", "content": "4"`, `"thinking": "two and two\n", "content": "4"`,
 	} {
 		path := write(t, "a.jsonl", `{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", `+answer+`}]}`)

@@ -135,7 +135,7 @@ func parseMessage(raw []byte) (chat.Message, error) {
 	if m.Role, err = o.text(role); err != nil {
 		return m, err
 	}
-	if m.Parts, err = contentParts(o[content], content); err != nil {
+	if m.Parts, m.Thought, err = contentParts(o[content], content); err != nil {
 		return m, err
 	}
 	m.Content = strings.Join(m.Parts, "\n")
@@ -143,7 +143,7 @@ func parseMessage(raw []byte) (chat.Message, error) {
 		m.Parts = nil
 	}
 	m.Null = content == "" || jsonKind(o[content]) == "null"
-	if thought := o.one(thoughtFields); thought != "" && jsonKind(o[thought]) == "a string" {
+	if thought := o.one(thoughtFields); thought != "" && jsonKind(o[thought]) == "a string" && m.Thought == "" {
 		if m.Thought, err = o.text(thought); err != nil {
 			return m, err
 		}
@@ -267,33 +267,47 @@ func (o object) noLoss() (bool, error) {
 	return false, nil
 }
 
-// contentParts reads a string, null, or a list of parts {type: "text", text} (or value in place of text).
-func contentParts(raw []byte, name string) ([]string, error) {
+// contentParts reads a string, null, or a list of parts {type: "text", text} (or value in place of text), among which may
+// be thoughts, {type: "thinking", thinking}.
+func contentParts(raw []byte, name string) (parts []string, thought string, err error) {
 	if raw == nil {
-		return nil, nil
+		return nil, "", nil
 	}
 	switch jsonKind(raw) {
 	case "null":
-		return nil, nil
+		return nil, "", nil
 	case "an array":
 	case "an object":
-		return nil, badf("%q is an object, want a string or a list of text parts", name)
+		return nil, "", badf("%q is an object, want a string or a list of text parts", name)
 	default:
 		s, err := object{name: raw}.text(name)
-		return []string{s}, err
+		return []string{s}, "", err
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, badf("%q: %v", name, err)
+		return nil, "", badf("%q: %v", name, err)
 	}
-	parts := make([]string, len(list))
 	for i, raw := range list {
-		var err error
-		if parts[i], err = partText(raw); err != nil {
-			return nil, inPart(i+1, err)
+		if t, ok := thinking(raw); ok {
+			thought += t
+			continue
 		}
+		text, err := partText(raw)
+		if err != nil {
+			return nil, "", inPart(i+1, err)
+		}
+		parts = append(parts, text)
 	}
-	return parts, nil
+	return parts, thought, nil
+}
+
+// thinking returns the text of a part that is a thought.
+func thinking(raw []byte) (string, bool) {
+	var part struct{ Type, Thinking, Text string }
+	if json.Unmarshal(raw, &part) != nil || part.Type != "thinking" && part.Type != "reasoning" {
+		return "", false
+	}
+	return part.Thinking + part.Text, true
 }
 
 func inPart(i int, err error) error {

@@ -119,6 +119,7 @@ CONSTRUCTS = {
     "white space": "a\n  {%- if true -%}  b  {%- endif -%}\n c\n{% if true %}\nd\n{% endif %}\ne",
 }
 T += CONSTRUCTS.values()
+T.append("{{ strftime_now('%-d %B %Y, %e %-m %-H %D %R %h %u %w %C %V %n%t%% %c %X %x %r') }}")  # no construct: llama.cpp's clock cannot be stopped
 
 
 class Generation(jinja2.ext.Extension):

@@ -15,7 +15,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-sanitize test-neon lint bench bench-kernels env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -39,11 +39,15 @@ test-chat: llama ## build llama.cpp's chat code once, some minutes, and compare 
 	@$(bring) chat
 	go test -count 1 -v -run LlamaServer ./chat ./chat/jinja
 
-# Where the apps are kept between runs: node-llama-cpp from npm (80 MB), and llama-cpp-python built from PyPI's source.
-export APPS ?= /tmp/finetune-apps
+# Where the apps are kept between runs: node-llama-cpp from npm (80 MB), and llama-cpp-python built from PyPI's source. Without it
+# that is finetune/apps in the user's cache.
+export APPS
 
 test-apps: llama ## install two llama.cpp apps, ten minutes, and let them load exported adapters as make test does where they are
 	cd apps && INSTALL_APPS=1 go test -timeout 60m -count 1 -v .
+
+test-real: llama ## train SmolLM2-135M and Gemma 3 270M a little and hold what two apps make of it against ours, by hand, some minutes
+	cd apps && REAL_MODELS=1 INSTALL_APPS=1 go test -timeout 60m -count 1 -v -run '^TestRealModels$$' .
 
 test-sanitize: llama ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, as make test does too
 	go test -count 1 -v -run '^TestKernelsUnderSanitizers$$' ./kernels

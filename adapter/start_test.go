@@ -118,7 +118,7 @@ func TestPaperStart(t *testing.T) {
 }
 
 func TestAutoRho(t *testing.T) {
-	for matrices, want := range map[int]float64{1: 0.05, 36: 0.05, 42: 0.3 / math.Sqrt(42), 210: 0.3 / math.Sqrt(210)} {
+	for matrices, want := range map[int]float64{0: 0.05, 7: 0.05, 42: 0.05, 126: 2.1 / 126, 210: 0.01} {
 		if got := AutoRho(matrices); !near.Enough(got, want, entryTolerance) {
 			t.Errorf("AutoRho(%d) = %v, want %v", matrices, got, want)
 		}

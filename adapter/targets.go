@@ -14,10 +14,13 @@ import (
 
 // Modules of the two named targets, by the short name between "blk.N." and
 // ".weight". Architectures with fused weights have attn_qkv, or a gate inside
-// ffn_up.
+// ffn_up; those of Gemma 4's embeddings by layer are inp_gate and proj; those with
+// recurrent layers have the matrices around the state, of which ssm_alpha and
+// ssm_beta, a number a head, are too small for most ranks.
 var (
-	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_output"}
-	linearModules    = append([]string{"ffn_gate", "ffn_up", "ffn_down"}, attentionModules...)
+	attentionModules = []string{"attn_q", "attn_k", "attn_v", "attn_qkv", "attn_gate", "attn_output"}
+	recurrentModules = []string{"ssm_out", "shortconv.in_proj", "shortconv.out_proj"}
+	linearModules    = slices.Concat([]string{"ffn_gate", "ffn_up", "ffn_down", "inp_gate", "proj"}, attentionModules, recurrentModules)
 )
 
 // The names of the two targets that need no pattern.
@@ -34,7 +37,7 @@ type Targets struct {
 	pattern *regexp.Regexp // else, anchored at both ends
 }
 
-// ParseTargets reads "all-linear" (attention and feed-forward matrices),
+// ParseTargets reads "all-linear" (attention, recurrent and feed-forward matrices),
 // "attention", or a regular expression in Go's syntax.
 //
 // An expression has to match the whole of a name, either the GGUF name
@@ -85,7 +88,7 @@ func (t *Targets) Select(tensors []gguf.Tensor) ([]gguf.Tensor, error) {
 			continue
 		}
 		exist = append(exist, shortName(tensor.Name))
-		if t.named(tensor.Name) {
+		if t.named(tensor.Name) && (t.pattern != nil || !isHeadGate(tensor)) {
 			chosen = append(chosen, tensor)
 		}
 	}
@@ -106,7 +109,7 @@ func (t *Targets) named(name string) bool {
 
 // notMultiplied are the weights of blocks that are tables or filters, though some
 // have two dimensions.
-var notMultiplied = regexp.MustCompile(`norm|rope|conv1d|rel_b`)
+var notMultiplied = regexp.MustCompile(`norm|rope|conv1d|shortconv\.conv|rel_b`)
 
 // adaptable reports whether name is that of a block's weight which the graph may
 // multiply with activations.
@@ -117,6 +120,12 @@ func adaptable(name string) bool {
 // isMatrix reports true for two dimensions, neither of them one.
 func isMatrix(t gguf.Tensor) bool {
 	return len(t.Shape) >= 2 && t.Shape[0] > 1 && t.Shape[1] > 1 && t.Elements() == t.Shape[0]*t.Shape[1]
+}
+
+// isHeadGate reports a gate that gives one number a head (Spark 2.5), which is too few for most ranks: no named target takes it.
+func isHeadGate(t gguf.Tensor) bool {
+	const fewest = 8 // parts of n_in; gates of all channels have n_in or more
+	return shortName(t.Name) == "attn_gate" && fewest*t.Shape[1] < t.Shape[0]
 }
 
 // shortName returns "attn_q" for "blk.0.attn_q.weight" and "output" for

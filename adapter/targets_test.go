@@ -71,6 +71,21 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+// Named targets take gates of attention, but not one of a number a head.
+func TestSelectGates(t *testing.T) {
+	all := []gguf.Tensor{{Name: "blk.0.attn_gate.weight", Shape: []int64{64, 64}}, {Name: "blk.1.attn_gate.weight", Shape: []int64{64, 4}},
+		{Name: "blk.1.inp_gate.weight", Shape: []int64{64, 16}}, {Name: "blk.1.proj.weight", Shape: []int64{16, 64}}}
+	for text, want := range map[string]int{"attention": 1, "all-linear": 3, "attn_gate": 2} {
+		targets, err := ParseTargets(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := targets.Select(all); err != nil || len(got) != want {
+			t.Errorf("Select(%q) = %v, %v, want %d tensors", text, got, err, want)
+		}
+	}
+}
+
 func TestMatchNever(t *testing.T) {
 	for _, name := range []string{
 		"blk.0.attn_q.bias", "blk.0.attn_norm.weight", "blk.0.attn_q_norm.weight", "blk.0.ssm_a",

@@ -19,11 +19,15 @@ import (
 // installed is the file that says what was installed in a folder.
 const installed = "installed"
 
-// folder is where an app is kept between runs; the variable APPS names the folder of all. The test is skipped where the app
+// folder is where an app is kept between runs, in the user's cache or below the folder that the variable APPS names. The test is skipped where the app
 // is not there.
 func folder(t *testing.T, name, app string) string {
 	t.Helper()
-	dir := filepath.Join(cmp.Or(os.Getenv("APPS"), filepath.Join(os.TempDir(), "finetune-apps")), name)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cmp.Or(os.Getenv("APPS"), filepath.Join(cache, "finetune", "apps")), name)
 	if _, err := os.Stat(filepath.Join(dir, installed)); err != nil {
 		mayInstall(t, app)
 	}
@@ -79,8 +83,8 @@ func install(t *testing.T, app, dir, told string, client *exec.Cmd) {
 	}
 }
 
-// ask gives an app's script a request and reads its answers.
-func ask(t *testing.T, script *exec.Cmd, r request) []answer {
+// ask gives an app's script a request and reads its reply.
+func ask(t *testing.T, script *exec.Cmd, r request) (said reply) {
 	t.Helper()
 	in, err := json.Marshal(r)
 	if err != nil {
@@ -93,15 +97,11 @@ func ask(t *testing.T, script *exec.Cmd, r request) []answer {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	var reply struct {
-		Version string   `json:"version"`
-		Answers []answer `json:"answers"`
-	}
-	if err := json.Unmarshal(out, &reply); err != nil {
+	if err := json.Unmarshal(out, &said); err != nil {
 		t.Fatalf("%v in %q", err, out)
 	}
-	t.Logf("version %s", reply.Version)
-	return reply.Answers
+	t.Logf("version %s", said.Version)
+	return said
 }
 
 // lastLines is the end of a program's talk.

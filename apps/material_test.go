@@ -77,6 +77,15 @@ func material(t *testing.T) (base string, all []asked) {
 // taught writes the records of the sentences, and some others, to a file.
 func taught(t *testing.T, path string) string {
 	t.Helper()
+	if err := os.WriteFile(path, []byte(taughtText(t)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// taughtText is those records, a line each.
+func taughtText(t *testing.T) string {
+	t.Helper()
 	task, err := os.ReadFile(taskFile)
 	if err != nil {
 		t.Fatal(err)
@@ -93,10 +102,7 @@ func taught(t *testing.T, path string) string {
 	if n := strings.Count(asked, "\n"); n != len(sentences) {
 		t.Fatalf("%d of %d sentences are in %q", n, len(sentences), taskFile)
 	}
-	if err := os.WriteFile(path, []byte(asked+more), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return asked + more
 }
 
 func train(t *testing.T, base, records, dir string, method adapter.Method) string {

@@ -21,7 +21,7 @@ var nodePrebuilt = map[string]string{
 
 // node answers with node-llama-cpp. The package's own install script would fetch or build a llama.cpp: it does not run, and
 // of the optional packages only the one for this machine's processor is installed.
-func node(t *testing.T, r request) []answer {
+func node(t *testing.T, r request) reply {
 	programs(t, "node", "npm")
 	prebuilt, ok := nodePrebuilt[runtime.GOOS+"/"+runtime.GOARCH]
 	if !ok {

@@ -33,6 +33,7 @@ type request struct {
 	Model   string   `json:"model"`
 	Runs    []asked  `json:"runs"`
 	Prompts []string `json:"prompts"`
+	Text    string   `json:"text,omitempty"` // whose loss is asked too
 	Tokens  int      `json:"tokens"`
 	Context int      `json:"context"`
 	Threads int      `json:"threads"`
@@ -52,6 +53,13 @@ type answer struct {
 	Text   string  `json:"text"`
 }
 
+// reply is what an app says to a request.
+type reply struct {
+	Version string             `json:"version"`
+	Answers []answer           `json:"answers"`
+	Losses  map[string]float64 `json:"losses"` // of the text, in nats a token, by run
+}
+
 func TestAppsContinueAlike(t *testing.T) {
 	r := request{Tokens: newTokens, Context: context, Threads: threads}
 	r.Model, r.Runs = material(t)
@@ -62,8 +70,8 @@ func TestAppsContinueAlike(t *testing.T) {
 	noTies(t, want)
 	adapterMatters(t, want)
 	t.Run("go-llama.cpp", func(t *testing.T) { goLlama(t, r) })
-	t.Run("node-llama-cpp", func(t *testing.T) { compare(t, want, node(t, r)) })
-	t.Run("llama-cpp-python", func(t *testing.T) { compare(t, want, python(t, r)) })
+	t.Run("node-llama-cpp", func(t *testing.T) { compare(t, want, node(t, r).Answers) })
+	t.Run("llama-cpp-python", func(t *testing.T) { compare(t, want, python(t, r).Answers) })
 }
 
 // leastLead is half of what the base's prompts were chosen by, and far above what builds differ by.

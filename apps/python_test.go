@@ -14,7 +14,7 @@ const cmakeArgs = "-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BU
 	"-DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DGGML_OPENMP=OFF"
 
 // python answers with llama-cpp-python, built from its source package.
-func python(t *testing.T, r request) []answer {
+func python(t *testing.T, r request) reply {
 	programs(t, "python3", "cmake", "c++")
 	dir := folder(t, "python", "llama-cpp-python")
 	told := put(t, "python/requirements.txt", dir)

@@ -174,6 +174,17 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 	}
 }
 
+// Gemma 4 projects its embeddings by layer without asking for an adapter; PEFT's all-linear is on that matrix too.
+func TestModulesThatLlamaAdaptsNotAreNamed(t *testing.T) {
+	model := everyModel(t)["gemma4"]
+	m := mustModel(t, model)
+	for _, name := range []string{"model.per_layer_model_projection", wrapperNew + "per_layer_model_projection"} {
+		f := peftFolder(m, 4, func(module) bool { return false })
+		f.add(name, 4, m.modules[m.byName["model.layers.0.self_attn.q_proj"]])
+		checkRefused(t, Config{From: f.write(t), To: GGUF, Model: model}, refused, name+`": llama.cpp applies no adapter there`)
+	}
+}
+
 // Numbers that are none, in each type and on either way.
 func TestNotFinite(t *testing.T) {
 	model := tinyLlama(t)

@@ -51,6 +51,7 @@ type mlxConfig struct {
 	alpha    bool     // it has an alpha, as old versions wrote
 	baseName string
 	folds    []fold // by module of transformers
+	alone    bool   // transformers had the language model by itself
 }
 
 func readMLXConfig(dir string) (*mlxConfig, error) {
@@ -73,7 +74,9 @@ func (c *config) mlx() (*mlxConfig, error) {
 	if c.has("num_layers") {
 		x.layers = int(min(max(c.number("num_layers", 0), 0), maxRank))
 	}
-	if ours := c.section(keyOurs); ours.has("folded") {
+	ours := c.section(keyOurs)
+	x.alone = ours.has("alone")
+	if ours.has("folded") {
 		for _, r := range ours.rules("folded") {
 			x.folds = append(x.folds, fold{r.pattern, r.value})
 		}
@@ -116,7 +119,10 @@ func (x *mlxReader) lora() (*lora, error) {
 	if len(l.pairs) == 0 {
 		return nil, x.format("has no factors")
 	}
-	if l.wrapper == wrapperOld {
+	switch {
+	case x.m.mlxWrapped && x.config.alone:
+		l.wrapper = ""
+	case l.wrapper == wrapperOld:
 		l.wrapper = wrapperNew // what transformers calls it today
 	}
 	unfold(l.pairs, x.config.folds)
@@ -264,7 +270,7 @@ func (w *mlxWriter) add(mod module, stack []int) {
 		return
 	}
 	name := mod.mlx
-	if w.l.wrapper != "" {
+	if w.l.wrapper != "" || w.m.mlxWrapped {
 		name = wrap(mod.mlx, wrapperOld)
 	}
 	if mod.layer >= 0 {
@@ -299,8 +305,15 @@ func (w *mlxWriter) settings(folded map[string]float64) map[string]any {
 	if w.l.baseName != "" {
 		c["model"] = w.l.baseName
 	}
+	ours := map[string]any{}
 	if len(folded) > 0 {
-		c[keyOurs] = map[string]any{"folded": folded}
+		ours["folded"] = folded
+	}
+	if w.m.mlxWrapped && w.l.wrapper == "" {
+		ours["alone"] = true
+	}
+	if len(ours) > 0 {
+		c[keyOurs] = ours
 	}
 	return c
 }

@@ -148,10 +148,13 @@ func (m *baseModel) addTensor(f *gguf.File, t gguf.Tensor, layer int, l line, pl
 		return fmt.Errorf("has shape %v, want %d dimensions", t.Shape, want)
 	}
 	h, err := headsOf(f, layer)
+	if l.order.ofState() {
+		h, err = stateHeadsOf(f)
+	}
 	if err != nil && l.order != "" {
 		return err
 	}
-	rows, err := l.order.rows(int(t.Shape[1]), h)
+	rows, err := l.order.of(int(t.Shape[0]), int(t.Shape[1]), h)
 	if err != nil {
 		return err
 	}
@@ -226,16 +229,26 @@ func headsOf(f *gguf.File, layer int) (heads, error) {
 	}
 	kv, err := read("head_count_kv")
 	if errors.Is(err, gguf.ErrNoKey) {
-		return heads{q, q}, nil
+		return heads{q: q, kv: q}, nil
 	}
-	return heads{q, kv}, err
+	return heads{q: q, kv: kv}, err
+}
+
+// stateHeadsOf reads how many heads the gated delta rules have.
+func stateHeadsOf(f *gguf.File) (heads, error) {
+	k, err := f.Int(f.Architecture() + ".ssm.group_count")
+	if err != nil {
+		return heads{}, err
+	}
+	v, err := f.Int(f.Architecture() + ".ssm.time_step_rank")
+	return heads{stateK: int(k), stateV: int(v)}, err
 }
 
 // toTensors and toModules return the row maps of the model in either direction.
 func (m *baseModel) toTensors() []rowMap {
 	var all []rowMap
 	for _, e := range m.mappings {
-		all = append(all, rowMap{e.module, e.key(), e.from, e.place})
+		all = append(all, rowMap{from: e.module, to: e.key(), take: e.from, put: e.place, columns: e.columns})
 	}
 	return all
 }
@@ -243,9 +256,21 @@ func (m *baseModel) toTensors() []rowMap {
 func (m *baseModel) toModules() []rowMap {
 	var all []rowMap
 	for _, e := range m.mappings {
-		all = append(all, rowMap{e.key(), e.module, e.place, e.from})
+		all = append(all, rowMap{from: e.key(), to: e.module, take: e.place, put: e.from, columns: inverse(e.columns)})
 	}
 	return all
+}
+
+// inverse returns the list that undoes a permutation; of nil it is nil.
+func inverse(list []int) []int {
+	var back []int
+	for range list {
+		back = append(back, 0)
+	}
+	for i, from := range list {
+		back[from] = i
+	}
+	return back
 }
 
 func (m *baseModel) rowsOfModule() map[string]int {

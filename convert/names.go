@@ -9,11 +9,17 @@ type architecture struct {
 	// tensor the base does not have do not count.
 	names string
 
+	// unadapted are modules that llama.cpp multiplies, or reads, without asking for an adapter.
+	unadapted []string
+
 	conv1D bool // transformers keeps W as [in][out] there: PEFT's fan_in_fan_out
 
 	// mlx is what to replace in a module's name for that of mlx-lm, old and new in
 	// turns: nothing for most, noMLX where mlx-lm has no such model.
 	mlx []string
+	// mlxWrapped: mlx-lm has the language model inside a larger one, whatever the folder
+	// holds.
+	mlxWrapped bool
 }
 
 // noMLX stands for an architecture that mlx-lm does not have.
@@ -58,6 +64,27 @@ var architectures = map[string]architecture{
 	},
 	"qwen2": {names: embeddings + attention + gatedFFN}, // Qwen2ForCausalLM
 	"qwen3": {names: embeddings + attention + gatedFFN}, // Qwen3ForCausalLM
+	"qwen35": { // Qwen3_5ForCausalLM, and within the one with images; also Qwen3.6
+		names: embeddings + attention + `
+		blk.*.attn_qkv        model.layers.*.linear_attn.in_proj_qkv    state-qkv
+		blk.*.attn_gate       model.layers.*.linear_attn.in_proj_z      state-v
+		blk.*.ssm_beta        model.layers.*.linear_attn.in_proj_b      state-v
+		blk.*.ssm_alpha       model.layers.*.linear_attn.in_proj_a      state-v
+		blk.*.ssm_out         model.layers.*.linear_attn.out_proj       v-to-state` + gatedFFN,
+		mlxWrapped: true,
+	},
+	"lfm2": {names: `
+		token_embd            model.embed_tokens
+		output                lm_head
+		blk.*.attn_q          model.layers.*.self_attn.q_proj
+		blk.*.attn_k          model.layers.*.self_attn.k_proj
+		blk.*.attn_v          model.layers.*.self_attn.v_proj
+		blk.*.attn_output     model.layers.*.self_attn.out_proj
+		blk.*.shortconv.in_proj   model.layers.*.conv.in_proj
+		blk.*.shortconv.out_proj  model.layers.*.conv.out_proj
+		blk.*.ffn_gate        model.layers.*.feed_forward.w1
+		blk.*.ffn_up          model.layers.*.feed_forward.w3
+		blk.*.ffn_down        model.layers.*.feed_forward.w2`}, // Lfm2ForCausalLM
 	"qwen3moe": { // Qwen3MoeForCausalLM
 		names: embeddings + attention + `
 		blk.*.ffn_gate_inp    model.layers.*.mlp.gate
@@ -81,6 +108,18 @@ var architectures = map[string]architecture{
 	"arcee":     {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // ArceeForCausalLM, without a gate
 	"nemotron":  {names: embeddings + attention + gatedFFN},                   // NemotronForCausalLM, without a gate
 	"apertus":   {names: embeddings + attention + gatedFFN},                   // ApertusForCausalLM, without a gate
+	// Gemma4ForCausalLM, and within the one with images and sound
+	"gemma4": {unadapted: []string{"model.per_layer_model_projection", "model.embed_tokens_per_layer"}, names: embeddings + attention + gatedFFN + `
+		blk.*.inp_gate        model.layers.*.per_layer_input_gate
+		blk.*.proj            model.layers.*.per_layer_projection`},
+	"granite_swa":   {names: embeddings + pairedAttention + gatedFFN, mlx: noMLX}, // GraniteSWAForCausalLM
+	"hunyuan-dense": {names: embeddings + attention + gatedFFN},                   // HunYuanDenseV1ForCausalLM
+	"hunyuan_vl":    {names: embeddings + attention + gatedFFN, mlx: noMLX},       // within HunYuanVLForConditionalGeneration
+	"jais2":         {names: embeddings + attention + gatedFFN, mlx: noMLX},       // Jais2ForCausalLM, without a gate
+	"maincoder":     {names: embeddings + attention + gatedFFN, mlx: noMLX},       // MaincoderForCausalLM, in the model's own code
+	"nanbeige":      {names: embeddings + pairedAttention + gatedFFN},             // NanbeigeForCausalLM, in the model's own code
+	"muse-glimmer": {names: embeddings + pairedAttention + gatedFFN + `
+		blk.*.attn_gate       model.layers.*.self_attn.gate_proj`}, // within MuseGlimmerForConditionalGeneration
 	"starcoder2": {names: embeddings + attention + `
 		blk.*.ffn_up          model.layers.*.mlp.c_fc
 		blk.*.ffn_down        model.layers.*.mlp.c_proj`}, // Starcoder2ForCausalLM

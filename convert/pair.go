@@ -35,10 +35,12 @@ func padded(n, at, r int) []int {
 }
 
 // rowMap says that rows of one weight are rows of another: row put[i] of the
-// second is row take[i] of the first. Nil is all rows in their order.
+// second is row take[i] of the first. Nil is all rows in their order. Column i of the
+// second is column columns[i] of the first, nil likewise.
 type rowMap struct {
 	from, to  string
 	take, put []int
+	columns   []int
 }
 
 // mappedPairs is what became of the pairs of one side on the other.
@@ -46,7 +48,7 @@ type mappedPairs struct {
 	pairs     map[string]pair
 	joined    []string // were made of several
 	divided   []string // became several
-	reordered int      // pairs whose rows have another order
+	reordered int      // pairs whose rows or columns have another order
 }
 
 // mapPairs takes pairs over the row maps, which name every key of from. rows is the
@@ -110,8 +112,10 @@ type contribution struct {
 	rowMap
 }
 
-// moves reports whether the rows come in another order.
-func (p contribution) moves() bool { return !slices.IsSorted(p.take) || !slices.IsSorted(p.put) }
+// moves reports whether the rows or the columns come in another order.
+func (p contribution) moves() bool {
+	return !slices.IsSorted(p.take) || !slices.IsSorted(p.put) || !slices.IsSorted(p.columns)
+}
 
 // divide cuts a pair by the rows that its maps take.
 func divide(p pair, group []rowMap) ([]contribution, error) {
@@ -125,7 +129,7 @@ func divide(p pair, group []rowMap) ([]contribution, error) {
 		if columns != nil && len(columns) == 0 {
 			continue // nothing of it is for these rows
 		}
-		cut := pair{a: p.a.pickRows(columns), b: p.b.pickRows(x.take).pickColumns(columns), scale: p.scale}
+		cut := pair{a: p.a.pickRows(columns).pickColumns(x.columns), b: p.b.pickRows(x.take).pickColumns(columns), scale: p.scale}
 		if p.isDoRA() {
 			cut.magnitudes = p.magnitudes.pickRows(x.take)
 		}

@@ -78,10 +78,10 @@ func closeTo(a, b []float64) bool {
 func TestCarryJoins(t *testing.T) {
 	const in, out = 5, 4
 	maps := []rowMap{
-		{"q", "qkv", nil, []int{0, 1, 2, 3}}, {"k", "qkv", nil, []int{4, 5, 6, 7}}, {"v", "qkv", nil, []int{8, 9, 10, 11}}}
+		{"q", "qkv", nil, []int{0, 1, 2, 3}, nil}, {"k", "qkv", nil, []int{4, 5, 6, 7}, nil}, {"v", "qkv", nil, []int{8, 9, 10, 11}, nil}}
 	var back []rowMap
 	for _, x := range maps {
-		back = append(back, rowMap{x.to, x.from, x.put, x.take})
+		back = append(back, rowMap{x.to, x.from, x.put, x.take, inverse(x.columns)})
 	}
 	rows := map[string]int{"qkv": 3 * out, "q": out, "k": out, "v": out}
 	shared := random("A", 2, in)
@@ -146,10 +146,10 @@ func TestCarryJoins(t *testing.T) {
 // One weight that becomes three, whose rows are interleaved, and comes back.
 func TestCarryDivides(t *testing.T) {
 	const in = 5
-	maps := []rowMap{{"wqkv", "q", []int{1, 0, 5, 4}, nil}, {"wqkv", "k", []int{2, 6}, nil}, {"wqkv", "v", []int{3, 7}, nil}}
+	maps := []rowMap{{"wqkv", "q", []int{1, 0, 5, 4}, nil, nil}, {"wqkv", "k", []int{2, 6}, nil, nil}, {"wqkv", "v", []int{3, 7}, nil, nil}}
 	var back []rowMap
 	for _, x := range maps {
-		back = append(back, rowMap{x.to, x.from, x.put, x.take})
+		back = append(back, rowMap{x.to, x.from, x.put, x.take, inverse(x.columns)})
 	}
 	rows := map[string]int{"wqkv": 8, "q": 4, "k": 2, "v": 2}
 	whole := pair{a: random("A", 3, in), b: random("B", 8, 3), scale: 4}
@@ -198,7 +198,7 @@ func TestCarryDivides(t *testing.T) {
 // Which component of the rank is for which weight shows in B: a column that has numbers for one of them alone is its own,
 // and one without any number goes with the one before.
 func TestCarryTakesTheRankApart(t *testing.T) {
-	maps := []rowMap{{"w", "q", []int{0, 1}, nil}, {"w", "k", []int{2, 3}, nil}}
+	maps := []rowMap{{"w", "q", []int{0, 1}, nil, nil}, {"w", "k", []int{2, 3}, nil, nil}}
 	for name, c := range map[string]struct {
 		b    []float32 // rows of three: two for q, two for k
 		q, k []int     // components
@@ -233,7 +233,7 @@ func TestCarryTakesTheRankApart(t *testing.T) {
 
 // An adapter that was never trained has a B of zeros, in which no blocks can be seen.
 func TestCarryOfZeros(t *testing.T) {
-	x := []rowMap{{"w", "q", []int{0}, nil}, {"w", "k", []int{1}, nil}}
+	x := []rowMap{{"w", "q", []int{0}, nil, nil}, {"w", "k", []int{1}, nil, nil}}
 	c, err := mapPairs(map[string]pair{"w": {a: random("A", 2, 3), b: zeros(gguf.TypeF32, 2, 2), scale: 1}}, x, map[string]int{"q": 1, "k": 1})
 	if err != nil || len(c.pairs) != 2 || c.pairs["q"].rank() != 2 {
 		t.Errorf("mapPairs = %+v, %v, want both with rank 2", c, err)

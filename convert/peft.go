@@ -185,6 +185,10 @@ func (m *baseModel) find(path, name string) (module, string, error) {
 	if plain == m.head {
 		return module{}, "", tiedError(path, name)
 	}
+	if slices.Contains(m.unadapted, plain) {
+		return module{}, "", hint.With(&UnsupportedError{path, fmt.Sprintf("module %q: llama.cpp applies no adapter there", name)},
+			"train without it (exclude_modules in PEFT), or merge the adapter into the model and convert that")
+	}
 	err := &FormatError{path, fmt.Sprintf("module %q: is no matrix of the model that an adapter can be on", name)}
 	return module{}, "", hint.With(err, fmt.Sprintf("the model has %d layers of architecture %q; %s", m.layers, m.Architecture, otherBase))
 }

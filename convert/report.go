@@ -24,7 +24,7 @@ type Report struct {
 	ScaleMax   float64 `json:"scale_max"`
 	Alpha      float64 `json:"alpha"` // of the file written; 0 in a GGUF is a scale of 1, and MLX has none
 
-	Reordered int      `json:"reordered"` // modules whose rows lie in another order
+	Reordered int      `json:"reordered"` // modules whose rows or columns lie in another order
 	Divided   []string `json:"divided"`   // weights that became several
 	Joined    []string `json:"joined"`    // weights that were made of several
 	Folded    []Folded `json:"folded"`    // what one alpha or scale could not say

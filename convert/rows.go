@@ -1,9 +1,12 @@
 package convert
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // An order says which rows of a module's weight, as transformers keeps it, lie in a
-// tensor of the GGUF, and where. llama.cpp's converter moves rows in four ways:
+// tensor of the GGUF, and where. llama.cpp's converter moves rows in five ways:
 //
 //	q-pairs, k-pairs  transformers rotates the two halves of a head against each
 //	                  other, llama.cpp neighbours: of d rows of a head, i and i+d/2
@@ -14,21 +17,45 @@ import "fmt"
 //	                  group: their q, then its k and its v
 //	q-of-groups …     by-group, and then three tensors, of which q and k are in pairs
 //	q-of-qkv …        three modules in one tensor
+//	state-v           transformers has the heads of v that share a head of k, in a
+//	                  gated delta rule, one after the other; llama.cpp the first of each
+//	                  head of k, then the second. state-qkv: q and k, then v so;
+//	                  v-to-state: the columns, of the module that reads the heads
 //
-// Only B has these rows; A is never touched by them.
+// B has the rows, A the columns.
 type order string
 
-// heads are the attention heads of a layer.
-type heads struct{ q, kv int }
+// heads are the heads of a layer: of its attention, or of its gated delta rule.
+type heads struct{ q, kv, stateK, stateV int }
+
+// ofState reports whether the order is one of a gated delta rule's heads.
+func (o order) ofState() bool { return strings.Contains(string(o), "state") }
 
 // moved is an order worked out for one tensor: row place[i] of the tensor is row
-// from[i] of the module. Nil is all rows as they are.
-type rowOrder struct{ from, place []int }
+// from[i] of the module. Nil is all rows as they are. Column i of the tensor is
+// column columns[i] of the module, nil likewise.
+type rowOrder struct{ from, place, columns []int }
 
-// rows works out an order for a tensor of n rows in a layer with the given heads.
+// of works out an order for a tensor [in][out] in a layer with the given heads.
+func (o order) of(in, out int, h heads) (rowOrder, error) {
+	if o == "v-to-state" {
+		list, err := o.ofHeads(in, 0, h)
+		return rowOrder{columns: list}, err
+	}
+	return o.rows(out, h)
+}
+
+// rows works out an order for a tensor of n rows.
 func (o order) rows(n int, h heads) (rowOrder, error) {
-	if o == "" {
+	switch o {
+	case "":
 		return rowOrder{}, nil
+	case "state-v":
+		list, err := o.ofHeads(n, 0, h)
+		return rowOrder{from: list}, err
+	case "state-qkv":
+		list, err := o.ofHeads(n, 2*h.stateK, h)
+		return rowOrder{from: list}, err
 	}
 	d, err := o.headSize(n, h)
 	if err != nil {
@@ -64,6 +91,20 @@ func (o order) rows(n int, h heads) (rowOrder, error) {
 		return slab(h.kv*d, (h.q+h.kv)*d), nil
 	}
 	panic(fmt.Sprintf("convert: internal error: order %q is unknown", o))
+}
+
+// ofHeads lists where in the module n rows, or columns, of a gated delta rule's heads
+// come from: `before` heads as they are, then those of v.
+func (o order) ofHeads(n, before int, h heads) ([]int, error) {
+	if h.stateK < 1 || h.stateV < 1 || h.stateK > n || h.stateV > n || h.stateV%h.stateK != 0 || n%(before+h.stateV) != 0 {
+		return nil, fmt.Errorf("%d heads of keys and %d of values for %d rows or columns, want the first to divide the second", h.stateK, h.stateV, n)
+	}
+	d, shared := n/(before+h.stateV), h.stateV/h.stateK
+	list := run(before, d, adjacent)
+	for _, row := range run(h.stateV, d, func(i int) int { return i%h.stateK*shared + i/h.stateK }) {
+		list = append(list, before*d+row)
+	}
+	return list, nil
 }
 
 // headSize returns the number of rows of one head in a tensor of n rows.

@@ -73,7 +73,7 @@ func TestOrders(t *testing.T) {
 			t.Errorf("%s: rows = %v, %v, want %v", tt.order, got, err, tt.want)
 		}
 	}
-	if got, err := order("q-pairs").rows(d, heads{1, 1}); err != nil || !slices.Equal(got.from, permuted(flat(d), 1)) {
+	if got, err := order("q-pairs").rows(d, heads{q: 1, kv: 1}); err != nil || !slices.Equal(got.from, permuted(flat(d), 1)) {
 		t.Errorf("one head: rows = %v, %v, want %v", got, err, permuted(flat(d), 1))
 	}
 	at := 0
@@ -87,15 +87,45 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// The heads of v in a gated delta rule: reshape(k heads, v heads of each, head_dim).permute(1, 0, 2) in the converter.
+func TestOrdersOfStates(t *testing.T) {
+	const k, shared, d = 2, 3, 4
+	h := heads{stateK: k, stateV: k * shared}
+	want := axes([]int{k, shared, d}, []int{1, 0, 2})
+	if got, err := order("state-v").of(7, len(want), h); err != nil || !slices.Equal(got.from, want) || got.columns != nil {
+		t.Errorf("rows = %v, %v, want %v", got, err, want)
+	}
+	if got, err := order("v-to-state").of(len(want), 7, h); err != nil || !slices.Equal(got.columns, want) || got.from != nil {
+		t.Errorf("columns = %v, %v, want %v", got, err, want)
+	}
+	all := axes([]int{2 * k * d}, []int{0})
+	for _, row := range want {
+		all = append(all, 2*k*d+row)
+	}
+	if got, err := order("state-qkv").of(7, len(all), h); err != nil || !slices.Equal(got.from, all) {
+		t.Errorf("rows = %v, %v, want %v", got, err, all)
+	}
+	if there, back := want, inverse(want); slices.Equal(there, back) {
+		t.Error("the order undoes itself: the test cannot tell it from its inverse")
+	}
+	for _, h := range []heads{{}, {stateK: 2, stateV: 5}, {stateK: 1 << 40, stateV: 1 << 40}, {stateK: -1, stateV: -1}, {stateK: 5, stateV: 5}} {
+		for _, o := range []order{"state-v", "state-qkv", "v-to-state"} {
+			if got, err := o.of(24, 24, h); err == nil {
+				t.Errorf("%s of %+v = %v, want an error", o, h, got)
+			}
+		}
+	}
+}
+
 func TestOrdersRefuse(t *testing.T) {
 	for _, tt := range []struct {
 		order order
 		rows  int
 		heads heads
 	}{
-		{"q-pairs", 12, heads{0, 0}}, {"q-pairs", 12, heads{5, 1}}, {"q-pairs", 12, heads{4, 3}}, {"q-pairs", 12, heads{-4, -4}},
-		{"q-pairs", 12, heads{4, 4}}, // heads of 3
-		{"by-head", 16, heads{4, 4}}, {"by-group", 1 << 20, heads{1 << 62, 1}}, {"k-of-groups", 8, heads{1 << 40, 1 << 20}},
+		{"q-pairs", 12, heads{q: 0, kv: 0}}, {"q-pairs", 12, heads{q: 5, kv: 1}}, {"q-pairs", 12, heads{q: 4, kv: 3}}, {"q-pairs", 12, heads{q: -4, kv: -4}},
+		{"q-pairs", 12, heads{q: 4, kv: 4}}, // heads of 3
+		{"by-head", 16, heads{q: 4, kv: 4}}, {"by-group", 1 << 20, heads{q: 1 << 62, kv: 1}}, {"k-of-groups", 8, heads{q: 1 << 40, kv: 1 << 20}},
 	} {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
 			if got, err := tt.order.rows(tt.rows, tt.heads); err == nil {

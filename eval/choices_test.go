@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 
 	"finetune/internal/near"
@@ -85,8 +86,19 @@ func plainLogLikelihoods(t *testing.T, e *Evaluator, questions []data.Question) 
 }
 
 func TestLogLikelihoodsAreWhatPlainLoopsFind(t *testing.T) {
+	paths := map[string]string{}
 	for _, arch := range []string{"llama", "qwen2", "gemma2"} {
-		path := testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 2, Embd: 32, FF: 48, Ctx: 300})
+		paths[arch] = testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 2, Embd: 32, FF: 48, Ctx: 300})
+	}
+	for _, v := range testmodel.Variants() {
+		if v.Name == "qwen35" || v.Name == "lfm2" { // whose states are copied for the choices
+			paths[v.Name] = filepath.Join(t.TempDir(), "model.gguf")
+			if err := v.Write(paths[v.Name]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for arch, path := range paths {
 		c := testrun.Tiny(t)
 		c.Model = path
 		m := testrun.Model(t, c)

@@ -46,7 +46,8 @@ type Config struct {
 	Run       string    // the run directory
 	Out       string    // the GGUF LoRA to write
 	Mode      string    // ModeProject, ModeHeal or ModeExact
-	Rank      int       // project and heal: this rank for every weight; 0 = a rank for each, as few as keep Retention
+	Rank      int       // project and heal: this rank for every weight; 0 = the adapter's own if that keeps Retention, else more
+	Smallest  bool      // with Rank 0: as few parameters as keep Retention, be it less than the adapter has
 	Retention float64   // the share of the gain in validation loss that Rank 0 looks for, above 0 to 1
 	HealSteps int       // heal: optimizer steps for each projection; 0 = a quarter of the run's, 20 to 200
 	Type      gguf.Type // of the factors: F16, F32 or Q8_0
@@ -54,7 +55,7 @@ type Config struct {
 	Threads   int       // 0 = one per physical core
 }
 
-// DefaultConfig returns the settings of a projection in F16 to the smallest rank that keeps 99 % of the gain.
+// DefaultConfig returns the settings of a projection in F16 to the adapter's own rank, or what more keeps 99 % of the gain.
 func DefaultConfig() Config {
 	return Config{Mode: ModeProject, Retention: 0.99, Type: gguf.TypeF16}
 }
@@ -66,6 +67,7 @@ func (c Config) Validate() error {
 		setting.Needed("out", c.Out, "the file to write"),
 		setting.OneOf("mode", c.Mode, []string{ModeProject, ModeHeal, ModeExact}),
 		setting.Between("rank", c.Rank, 0, run.MaxRank),
+		setting.Number("rank", float64(c.Rank), c.Rank == 0 || !c.Smallest, "0 where the smallest is looked for"),
 		setting.Number("retention", c.Retention, c.Retention > 0 && c.Retention <= 1, "a share above 0, at most 1"),
 		setting.Between("heal-steps", c.HealSteps, 0, run.MaxCount),
 		setting.OneOf("type", c.Type.String(), []string{"f16", "f32", "q8_0"}),
@@ -86,7 +88,7 @@ const maxExactBytes = 1 << 30
 // Result is what was written and what it keeps. Losses are measured by llama.cpp on the run's validation data.
 type Result struct {
 	File       string           `json:"file"`
-	Mode       string           `json:"mode"`
+	Mode       string           `json:"mode"`   // that it came to: without healing where ModeHeal needed none
 	Method     string           `json:"method"` // of the run
 	Parameters int              `json:"parameters"`
 	Bytes      int64            `json:"bytes"`
@@ -313,6 +315,9 @@ func (x *exporter) write(c candidate) (*Result, error) {
 	a := x.adapter
 	if c.low != nil {
 		a = c.low
+	}
+	if x.result.Mode == ModeHeal && !c.healed {
+		x.result.Mode = ModeProject
 	}
 	if !math.IsNaN(float64(x.result.Retention)) {
 		if a.Meta == nil {

@@ -21,8 +21,9 @@ import (
 const (
 	// healShare is the part of the loss that the data's own targets make up, beside the teacher's probabilities.
 	healShare = 0.5
-	// healRate is the learning rate as a share of the run's.
-	healRate = 0.5
+	// healRate is the learning rate as a share of the run's, mostThinRate the most that it is after a thin start: there is
+	// nearly nothing to heal, and from 1e-3 on healing harms (docs/learning.md).
+	healRate, mostThinRate = 0.5, 5e-4
 	// healWarmup is the share of the steps in which it rises: the optimizer has to learn the sizes of the gradients anew.
 	healWarmup = 0.1
 	// healClip is the largest global norm of the gradients.
@@ -84,10 +85,19 @@ func (h *healer) teach(shape graph.Shape) (err error) {
 	return h.teacher.Allocate()
 }
 
+// rate returns the highest learning rate.
+func (h *healer) rate() float64 {
+	rate := healRate * float64(h.x.run.LR)
+	if h.x.thin() {
+		return min(rate, mostThinRate)
+	}
+	return rate
+}
+
 // train takes the steps.
 func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph.Engine) error {
 	c := h.x.run
-	schedule, err := optim.NewSchedule("cosine", healRate*c.LR, 0, h.steps, int(math.Ceil(healWarmup*float64(h.steps))))
+	schedule, err := optim.NewSchedule("cosine", h.rate(), 0, h.steps, int(math.Ceil(healWarmup*float64(h.steps))))
 	if err != nil {
 		return err
 	}

@@ -11,13 +11,13 @@ import (
 	"finetune/eval"
 )
 
-// Budgets of the search, as multiples of the adapter's own parameters: doubled, or halved, from the first until the wanted
-// share of the gain lies between two of them, then narrowed.
+// Budgets of the search, as multiples of the adapter's own parameters: doubled from the first, or with Smallest halved, until
+// the wanted share of the gain lies between two of them, then narrowed.
 const (
 	firstBudget    = 1.0
 	lastBudget     = 8.0
 	leastBudget    = 0.125
-	unmeasured     = 2.0 // without validation data, or without a gain on it
+	unmeasured     = 2.0 // without validation data, or without a gain on it; a thin start gets by with its own rank
 	narrowingSteps = 2
 )
 
@@ -25,6 +25,7 @@ const (
 type candidate struct {
 	low             *adapter.Adapter
 	reports         []adapter.Report
+	healed          bool
 	loss, retention eval.Loss
 }
 
@@ -41,11 +42,7 @@ func (x *exporter) shape(ctx context.Context) (candidate, error) {
 		return candidate{}, err
 	}
 	if x.Rank > 0 {
-		ranks, err := d.Uniform(x.Rank)
-		if err != nil {
-			return candidate{}, err
-		}
-		return x.cut(ctx, d, ranks)
+		return x.uniform(ctx, d, x.Rank)
 	}
 	return x.search(ctx, d)
 }
@@ -76,18 +73,32 @@ func (x *exporter) largestBudget() int {
 	return sum
 }
 
-// search looks for the smallest budget that keeps the wanted share, or the one that keeps the most.
+// search tries the adapter's own rank, and where that keeps too little looks for the smallest budget that keeps the wanted
+// share, or the one that keeps the most.
 func (x *exporter) search(ctx context.Context, d *adapter.Decomposition) (candidate, error) {
 	if len(x.val) == 0 || x.result.BaseLoss <= x.result.DualLoss {
+		if x.thin() {
+			return x.uniform(ctx, d, x.adapter.Rank())
+		}
 		return x.budget(ctx, d, unmeasured)
 	}
 	s := &searching{exporter: x, d: d}
+	if !x.Smallest {
+		own, err := x.uniform(ctx, d, x.adapter.Rank())
+		if err != nil || s.note(firstBudget, own) {
+			return own, err
+		}
+	}
 	if err := s.enclose(ctx); err != nil {
 		return candidate{}, err
 	}
 	err := s.narrow(ctx)
 	return s.best, err
 }
+
+// thin reports whether the run's adapter has the rank of a LoRA as far as the loss can tell, docs/learning.md: a thin
+// magnitude, and the rest in the directions. Runs that are older than starts are even.
+func (x *exporter) thin() bool { return adapter.Start(x.run.Start).Thin() }
 
 // searching is what is known of budgets, as multiples of the adapter's own parameters.
 type searching struct {
@@ -100,25 +111,35 @@ type searching struct {
 // try measures a budget.
 func (s *searching) try(ctx context.Context, budget float64) error {
 	c, err := s.budget(ctx, s.d, budget)
-	if err != nil {
-		return err
+	if err == nil {
+		s.note(budget, c)
 	}
+	return err
+}
+
+// note keeps what a measured candidate tells, and reports whether it keeps enough.
+func (s *searching) note(budget float64, c candidate) bool {
 	s.result.Tried = append(s.result.Tried, Try{c.low.Parameters(), c.retention})
-	if float64(c.retention) >= s.Retention {
+	if s.keepsEnough(c) {
 		s.enough, s.best = budget, c
-		return nil
+		return true
 	}
 	if s.tooSmall = budget; s.enough == 0 && (s.best.low == nil || c.retention > s.best.retention) {
 		s.best = c
 	}
-	return nil
+	return false
 }
 
-// enclose doubles or halves the budget until the wanted share lies between two.
+func (x *exporter) keepsEnough(c candidate) bool { return float64(c.retention) >= x.Retention }
+
+// enclose doubles or, for the smallest, halves the budget until the wanted share lies between two.
 func (s *searching) enclose(ctx context.Context) error {
 	err := s.try(ctx, firstBudget)
 	step, least := 2.0, max(leastBudget, float64(s.d.MinBudget())/float64(s.adapter.Parameters()))
-	if s.enough > 0 {
+	switch {
+	case err != nil || s.enough > 0 && !s.Smallest:
+		return err // shared out by singular values, the parameters of the own rank are enough
+	case s.enough > 0:
 		step = 0.5
 	}
 	for b := firstBudget * step; err == nil && b >= least && b <= lastBudget && (s.enough == 0 || s.tooSmall == 0); b *= step {
@@ -140,6 +161,15 @@ func (s *searching) narrow(ctx context.Context) error {
 	return nil
 }
 
+// uniform projects to one rank for every weight.
+func (x *exporter) uniform(ctx context.Context, d *adapter.Decomposition, rank int) (candidate, error) {
+	ranks, err := d.Uniform(rank)
+	if err != nil {
+		return candidate{}, err
+	}
+	return x.cut(ctx, d, ranks)
+}
+
 // budget projects to a multiple of the adapter's own parameters.
 func (x *exporter) budget(ctx context.Context, d *adapter.Decomposition, share float64) (candidate, error) {
 	ranks, err := d.Allocate(max(d.MinBudget(), int(share*float64(x.adapter.Parameters()))))
@@ -149,17 +179,26 @@ func (x *exporter) budget(ctx context.Context, d *adapter.Decomposition, share f
 	return x.cut(ctx, d, ranks)
 }
 
-// cut projects to the ranks, heals the result if that was asked for, and measures it.
+// cut projects to the ranks, heals the result if that was asked for, and measures it. Where the rank was left open, a
+// projection that keeps enough by itself is not healed.
 func (x *exporter) cut(ctx context.Context, d *adapter.Decomposition, ranks []int) (c candidate, err error) {
 	if c.low, c.reports, err = d.Project(ranks); err != nil {
 		return c, err
 	}
-	if x.healer != nil {
-		if err := x.healer.heal(ctx, c.low); err != nil {
+	if x.healer == nil || x.Rank == 0 {
+		if c, err = x.measuredProjection(ctx, c); err != nil || x.healer == nil || x.keepsEnough(c) {
 			return c, err
 		}
-		markHealed(c.low)
 	}
+	if err := x.healer.heal(ctx, c.low); err != nil {
+		return c, err
+	}
+	c.healed = true
+	markHealed(c.low)
+	return x.measuredProjection(ctx, c)
+}
+
+func (x *exporter) measuredProjection(ctx context.Context, c candidate) (candidate, error) {
 	x.say(fmt.Sprintf("measuring a projection of %d parameters", c.low.Parameters()))
 	return x.measured(ctx, c, func(path string) error { return c.low.WriteLoRA(path, adapter.LoRAOptions{Type: x.Type}) })
 }

@@ -10,7 +10,14 @@ void ft_batch_mul_t(tensor dst, int ith, int nth, void *userdata);
 void ft_batch_outer(tensor dst, int ith, int nth, void *userdata);
 void ft_add_outer(tensor dst, int ith, int nth, void *userdata);
 
-// What goes with the struct ft_simd of the same name: batch_simd.h and lora_simd.h.
+// A token as the gated delta rule sees it: n numbers each, padded with 0 to whole vectors; scale is of q. Without decay every
+// column fades alike.
+struct ft_delta_token {
+	const float *q, *k, *decay;
+	float fade, beta, scale;
+};
+
+// What goes with the struct ft_simd of the same name: batch_simd.h, lora_simd.h and delta_simd.h.
 struct ft_batch_simd {
 	const char *name;
 	// The tile of struct ft_simd over an A that is read where it lies: element (m, k) is a[m·lda + k] or a[m + k·lda].
@@ -25,6 +32,12 @@ struct ft_batch_simd {
 		float *out, bool add);
 	// out[q·wide + i] = Σ_t t[t·ldt + q]·x[t·ldx + i] for four ranks and `wide` columns.
 	void (*outer)(int64_t tokens, const float *x, int64_t ldx, const float *t, int64_t ldt, float *out);
+
+	// The gated delta rule, one token forwards and backwards for some rows (a multiple of four) of a head's state.
+	void (*delta_step)(int64_t n, int64_t rows, const struct ft_delta_token *t, const float *v, const float *prev, float *next,
+		float *u, float *y);
+	float (*delta_step_back)(int64_t n, int64_t rows, const struct ft_delta_token *t, const float *prev, const float *u,
+		const float *dy, float *a, float *dv, float *dq, float *dk, float *ddecay);
 };
 
 enum { FT_WIDE_MAX = 6 * FT_LANES_MAX };

@@ -72,8 +72,10 @@ FT_FUNC void tile_columns(int64_t k, const float *a, int64_t lda, const float *b
 }
 
 #include "lora_simd.h"
+#include "delta_simd.h"
 
 const struct ft_batch_simd FT_NAME = {
 	.name = FT_TEXT, .tile_rows = tile_rows, .tile_columns = tile_columns,
 	.together = FT_TOGETHER, .wide = FT_WIDE * FT_LANES, .dots = dots, .outer = outer,
+	.delta_step = delta_step, .delta_step_back = delta_step_back,
 };

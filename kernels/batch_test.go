@@ -32,9 +32,13 @@ func (k *bench) view(name string, l layout, ne [4]int64) ggml.Tensor {
 	return k.ctx.Permute(k.leaf(name, ggml.F32, mem[:]...), l.axes)
 }
 
-// strided reads element (i0, i1, i2, i3) of a view of an F32 leaf.
+// strided reads element (i0, i1, i2, i3) of an F32 tensor, or of a view of one.
 func strided(t ggml.Tensor) func(i0, i1, i2, i3 int64) float64 {
-	nb, v := t.NB(), t.ViewSrc().Floats()
+	whole := t
+	if of := t.ViewSrc(); !of.IsNil() {
+		whole = of
+	}
+	nb, v := t.NB(), whole.Floats()
 	return func(i0, i1, i2, i3 int64) float64 {
 		return float64(v[(t.ViewOffset()+i0*nb[0]+i1*nb[1]+i2*nb[2]+i3*nb[3])/4])
 	}

@@ -1,6 +1,6 @@
 // Package kernels holds the operations of training that ggml does not have, or not fast enough, as custom operations of
-// ggml on the CPU: products with weights of any type, plain and with an adapter inside, attention, loss, and the derivatives
-// of all of them.
+// ggml on the CPU: products with weights of any type, plain and with an adapter inside, attention, layers with a state, loss,
+// and the derivatives of all of them.
 //
 // Each function adds a node to a graph, as the methods of ggml.Context do, with shapes in ggml's order:
 //

@@ -124,7 +124,7 @@ func (k *bench) graph(results ...ggml.Tensor) func() {
 
 // weightTypes are all types that a weight can have, without F32.
 func weightTypes() (types []ggml.Type) {
-	for typ := range ggml.Type(40) {
+	for typ := range ggml.Type(64) {
 		if typ != ggml.F32 && typ.BlockSize() > 0 && typ.CanDequantize() {
 			types = append(types, typ)
 		}
@@ -136,7 +136,7 @@ func weightTypes() (types []ggml.Type) {
 func wideRow(typ ggml.Type) int64 { return (512/typ.BlockSize() + 1) * typ.BlockSize() }
 
 func typeNamed(name string) ggml.Type {
-	for t := range ggml.Type(40) {
+	for t := range ggml.Type(64) {
 		if t.BlockSize() > 0 && t.String() == name {
 			return t
 		}

@@ -64,7 +64,7 @@ func TestEveryTypeOfAWeightIsMultiplied(t *testing.T) {
 	}
 	want := []string{
 		"f16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_K", "q3_K", "q4_K", "q5_K", "q6_K", "iq2_xxs", "iq2_xs", "iq3_xxs",
-		"iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs", "iq1_m", "bf16", "tq1_0", "tq2_0", "mxfp4",
+		"iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs", "iq1_m", "bf16", "tq1_0", "tq2_0", "mxfp4", "nvfp4", "q1_0", "q2_0",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("types of weights are %q, want %q", got, want)

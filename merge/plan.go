@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"finetune/adapter"
 	"finetune/gguf"
@@ -143,9 +142,7 @@ func (m *merger) chooseTypes() error {
 			return hint.With(fmt.Errorf("merge: tensor %q: type %s cannot be decoded and encoded again", t.Name, t.Type),
 				"an adapter goes on a weight of numbers, such as f16 or q4_K")
 		}
-		// What llama.cpp multiplies the product with the weight by, for nvfp4 above all; an adapter's product it does not.
-		scale := strings.TrimSuffix(t.Name, ".weight") + ".scale"
-		if _, scaled := m.base.Tensor(scale); scaled {
+		if scale := m.base.ScaleApart(t.Name); scale != "" {
 			return fmt.Errorf("merge: tensor %q: has a scale apart, %q, which no adapter can be merged with", t.Name, scale)
 		}
 	}

@@ -10,6 +10,9 @@ package model
 import (
 	"encoding/binary"
 	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 
 	"finetune/gguf"
@@ -76,6 +79,30 @@ func (b *Base) Bytes() (n int64) {
 	}
 	return n
 }
+
+// Used returns the tensors that llama.cpp's graph reads. The last layers of some models (Gemma 4, Gemma 3n) take K and V from
+// an earlier one, and files may hold the matrices for them all the same.
+func (b *Base) Used() []gguf.Tensor {
+	layers, _ := b.Int(b.Architecture() + ".block_count")
+	shared, _ := b.Int(b.Architecture() + ".attention.shared_kv_layers")
+	return slices.DeleteFunc(slices.Clone(b.Tensors()), func(t gguf.Tensor) bool {
+		block := Block(t.Name)
+		return shared > 0 && block >= 0 && int64(block) >= int64(layers)-int64(shared) && isKV.MatchString(t.Name)
+	})
+}
+
+// ScaleApart returns the name of the tensor whose one number llama.cpp multiplies the product with a weight by, and "" for none.
+// Models in nvfp4 have them. An adapter's product is not multiplied by it.
+func (b *Base) ScaleApart(weight string) string {
+	scale := strings.TrimSuffix(weight, ".weight") + ".scale"
+	if _, ok := b.Tensor(scale); !ok {
+		return ""
+	}
+	return scale
+}
+
+// isKV matches the tensors of a block that make K and V.
+var isKV = regexp.MustCompile(`\.attn_(k|v|k_norm|v_norm)\.(weight|bias)$`)
 
 // Identity says which model it is. It is worked out once; the errors are those of reading tensors.
 func (b *Base) Identity() (Identity, error) {

@@ -32,6 +32,5 @@ var ownEngine = []string{
 // OwnEngine lists them.
 func OwnEngine() []string { return slices.Clone(ownEngine) }
 
-// TakesAdapters reports whether Ollama loads a LoRA beside a base of this general.architecture. Where it does not, the
-// adapter has to be merged into the base.
+// TakesAdapters reports whether Ollama, in versions before 0.34.1, loads a LoRA beside a base of this general.architecture.
 func TakesAdapters(architecture string) bool { return !slices.Contains(ownEngine, architecture) }

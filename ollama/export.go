@@ -1,11 +1,12 @@
-// Package ollama writes the Modelfile that makes an exported adapter a model of Ollama: base, adapter, chat template and
-// stop texts, the latter two taken from the base.
+// Package ollama writes the Modelfile that makes of an export a model of Ollama: a merged model, chat template and stop texts,
+// the latter two taken from the base.
 //
 // Ollama's TEMPLATE is a Go template, that of a GGUF is Jinja. The one is found from the other by rendering conversations
 // and taking the texts apart, and is held against the base's own on further ones: a template that Ollama would render
 // differently is not written.
 //
-// Where Ollama's engine takes no adapters, what was trained is merged into a model instead, see [TakesAdapters].
+// Ollama 0.34.1 and later refuse ADAPTER in a Modelfile, and before that its own engine took none, see [TakesAdapters]. So what
+// was trained is merged into a model; Config.Beside keeps base and adapter apart, for older versions.
 package ollama
 
 import (
@@ -18,6 +19,8 @@ import (
 
 	"finetune/chat"
 	"finetune/imatrix"
+	"finetune/internal/hint"
+	"finetune/internal/output"
 	"finetune/merge"
 	"finetune/model"
 	"finetune/run"
@@ -30,52 +33,71 @@ type Config struct {
 	Name    string // of the model, see CheckName
 	Base    string // the base model, a GGUF
 	Adapter string // the GGUF LoRA; the Modelfile goes beside it, under its name with the ending .Modelfile
-	Run     string // the run directory that the adapter comes from; where Ollama wants a merged model, what was trained goes into it
+	Run     string // the run directory that the adapter comes from: as it was trained there it goes into the merged model
+	Beside  bool   // name base and adapter in place of a merged model, which Ollama before 0.34.1 takes
+	Force   bool   // replace a merged model that is there
 }
+
+// stem is what the names of the files beside the adapter begin with.
+func (c Config) stem() string { return strings.TrimSuffix(c.Adapter, ".gguf") }
+
+// merged is the path of the merged model.
+func (c Config) merged() string { return c.stem() + "-merged.gguf" }
 
 // Result is what was written.
 type Result struct {
 	Name      string        `json:"name"`
 	Modelfile string        `json:"modelfile"` // its path, which ollama create NAME -f wants
 	From      string        `json:"from"`
-	Adapter   string        `json:"adapter,omitempty"`
-	Merged    *merge.Result `json:"merged,omitempty"` // where Ollama takes no adapter
+	Adapter   string        `json:"adapter,omitempty"` // with Config.Beside
+	Merged    *merge.Result `json:"merged,omitempty"`  // without
 	Template  string        `json:"template,omitempty"`
 	Stop      []string      `json:"stop"`
 	Notes     []string      `json:"notes,omitempty"` // what could not be done as the base has it
 }
 
-// Write writes the Modelfile of an adapter, which replaces one that is there. Where Ollama takes no adapter, a merged model
-// is written beside it, in the types of the base; progress, if not nil, is told after each of its tensors.
-func Write(ctx context.Context, c Config, progress func(done, total int)) (*Result, error) {
+// Check refuses what Write would, as far as it shows without the adapter.
+func (c Config) Check() error {
 	if err := CheckName(c.Name); err != nil {
-		return nil, err
+		return err
 	}
-	stem := strings.TrimSuffix(c.Adapter, ".gguf")
-	r := &Result{Name: c.Name, Modelfile: stem + ".Modelfile"}
 	base, err := model.Open(c.Base)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer base.Close()
-	reason := whyMerge(base)
-	if err := r.read(base.Path()); err != nil {
+	if reason := whyMerge(base); c.Beside && reason != "" {
+		return hint.With(fmt.Errorf("ollama: base %q: %s", c.Base, reason), "without --ollama-adapter what was trained is merged into a model")
+	}
+	if c.Beside {
+		return nil
+	}
+	return output.Target{Path: c.merged(), Force: c.Force, Inputs: base.Paths()}.Check()
+}
+
+// Write writes the Modelfile, which replaces one that is there, and the merged model beside it, in the types of the base;
+// progress, if not nil, is told after each of its tensors.
+func Write(ctx context.Context, c Config, progress func(done, total int)) (*Result, error) {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	merged := stem + "-merged.gguf"
-	if reason != "" {
-		r.From = beside(merged)
-		r.note(fmt.Sprintf("%s: FROM is the merged model %q", reason, merged))
-	} else if err := r.together(c); err != nil {
+	r := &Result{Name: c.Name, Modelfile: c.stem() + ".Modelfile"}
+	if err := r.read(c.Base); err != nil {
 		return nil, err
+	}
+	r.From = beside(c.merged())
+	if c.Beside {
+		if err := r.together(c); err != nil {
+			return nil, err
+		}
 	}
 	for _, path := range []string{r.From, r.Adapter} {
 		if !sayable(path) {
 			return nil, fmt.Errorf("ollama: path %q: a Modelfile cannot hold it, want printable characters", path)
 		}
 	}
-	if reason != "" {
-		if err := r.merge(ctx, c, merged, progress); err != nil {
+	if !c.Beside {
+		if err := r.merge(ctx, c, progress); err != nil {
 			return nil, err
 		}
 	}
@@ -86,6 +108,7 @@ func Write(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 // together names base and adapter: the base by its full path, the adapter by one that starts at the Modelfile, with which it
 // may be moved.
 func (r *Result) together(c Config) (err error) {
+	r.note("Ollama 0.34.1 and later refuse ADAPTER in a Modelfile: for these leave --ollama-adapter out")
 	r.Adapter = beside(c.Adapter)
 	r.From, err = filepath.Abs(c.Base)
 	return err
@@ -109,8 +132,8 @@ const leastKept = 0.5
 
 // merge writes the merged model: with the factors as trained, not projected, and weighed by the importance matrix, if the
 // run has them.
-func (r *Result) merge(ctx context.Context, c Config, out string, progress func(done, total int)) (err error) {
-	m := merge.Config{Model: c.Base, Out: out, Adapters: []merge.Adapter{{Path: c.Adapter, Scale: 1}}}
+func (r *Result) merge(ctx context.Context, c Config, progress func(done, total int)) (err error) {
+	m := merge.Config{Model: c.Base, Out: c.merged(), Force: c.Force, Adapters: []merge.Adapter{{Path: c.Adapter, Scale: 1}}}
 	if c.Run != "" {
 		m.Adapters[0].Path = filepath.Join(c.Run, run.AdapterFile)
 		if path := filepath.Join(c.Run, imatrix.FileName); isFile(path) {

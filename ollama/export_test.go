@@ -28,7 +28,7 @@ TEMPLATE """{{ $from := "" }}`
 		t.Run(c.name, func(t *testing.T) {
 			base := testmodel.Path(t, testmodel.Spec{ChatTemplate: c.template})
 			dir := t.TempDir()
-			r, err := Write(t.Context(), Config{Name: "x", Base: base, Adapter: filepath.Join(dir, "a.b.gguf")}, nil)
+			r, err := Write(t.Context(), Config{Name: "x", Base: base, Adapter: filepath.Join(dir, "a.b.gguf"), Beside: true}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,7 +43,10 @@ TEMPLATE """{{ $from := "" }}`
 			if !strings.HasPrefix(got, c.begin) || !strings.HasSuffix(got, c.end) {
 				t.Errorf("got\n%s\nwant it to begin with\n%s\nand to end with\n%s", got, c.begin, c.end)
 			}
-			if notes := strings.Join(r.Notes, "; "); (notes == "") != (c.note == "") || !strings.Contains(notes, c.note) {
+			if len(r.Notes) < 1 || !strings.Contains(r.Notes[len(r.Notes)-1], "0.34.1 and later refuse ADAPTER") {
+				t.Fatalf("notes %q, want one on versions at their end", r.Notes)
+			}
+			if notes := strings.Join(r.Notes[:len(r.Notes)-1], "; "); (notes == "") != (c.note == "") || !strings.Contains(notes, c.note) {
 				t.Errorf("notes %q, want %q", notes, c.note)
 			}
 		})
@@ -74,8 +77,8 @@ func lora(t *testing.T, base, path string, value float32) {
 	}
 }
 
-func TestBasesThatOllamaTakesNoAdapterForAreMerged(t *testing.T) {
-	base := testmodel.Path(t, testmodel.Spec{Arch: "qwen3", ChatTemplate: testmodel.ChatML})
+func TestWhatWasTrainedIsMerged(t *testing.T) {
+	base := testmodel.Path(t, testmodel.Spec{ChatTemplate: testmodel.ChatML})
 	dir := t.TempDir()
 	c := Config{Name: "x", Base: base, Adapter: filepath.Join(dir, "a.gguf")}
 	lora(t, base, c.Adapter, 0.1)
@@ -90,7 +93,7 @@ func TestBasesThatOllamaTakesNoAdapterForAreMerged(t *testing.T) {
 	if got := string(text); !strings.HasPrefix(got, "FROM \"./a-merged.gguf\"\nTEMPLATE ") {
 		t.Errorf("got\n%s", got)
 	}
-	if len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "Ollama runs qwen3 in its own engine") {
+	if len(r.Notes) > 0 {
 		t.Errorf("notes %q", r.Notes)
 	}
 	query := func(path string) []byte {
@@ -125,13 +128,15 @@ func TestMergingThatLosesWhatWasLearnedIsNoted(t *testing.T) {
 
 func TestWriteRefuses(t *testing.T) {
 	base := testmodel.Path(t, testmodel.Spec{})
+	own := testmodel.Path(t, testmodel.Spec{Arch: "qwen3"})
 	dir := t.TempDir()
 	for _, c := range []struct{ name, base, adapter, want string }{
 		{"a b", base, "a.gguf", `ollama: name "a b": want `},
 		{"x", filepath.Join(dir, "none.gguf"), "a.gguf", "no such file"},
 		{"x", base, "a\n.gguf", "a Modelfile cannot hold it"},
+		{"x", own, "a.gguf", "Ollama runs qwen3 in its own engine, which takes no adapters"},
 	} {
-		_, err := Write(t.Context(), Config{Name: c.name, Base: c.base, Adapter: filepath.Join(dir, c.adapter)}, nil)
+		_, err := Write(t.Context(), Config{Name: c.name, Base: c.base, Adapter: filepath.Join(dir, c.adapter), Beside: true}, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("name %q, adapter %q: %v, want …%s", c.name, c.adapter, err, c.want)
 		}

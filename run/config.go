@@ -57,7 +57,7 @@ type Config struct {
 	Steps       int    `yaml:"steps"`        // optimizer steps; 0 = by Epochs
 	LongRecords string `yaml:"long-records"` // what happens to a record longer than Ctx: cut or skip
 
-	LR          float64 `yaml:"lr"`           // peak learning rate, per optimizer step
+	LR          Rate    `yaml:"lr"`           // peak learning rate, per optimizer step, or AutoRate or Usual
 	MinLR       float64 `yaml:"min-lr"`       // what cosine and linear decay to
 	Schedule    string  `yaml:"schedule"`     // cosine, linear or constant
 	Warmup      float64 `yaml:"warmup"`       // below 1: share of the steps; 1 and above: steps
@@ -74,7 +74,8 @@ type Config struct {
 	LogEvery        int `yaml:"log-every" resume:"free"`        // steps between lines of log.jsonl
 }
 
-// DefaultConfig returns the defaults. Model, Data and Out have none.
+// DefaultConfig returns the defaults. Model, Data and Out have none. What goes with the method is
+// filled in by [Config.Completed].
 func DefaultConfig() Config {
 	return Config{
 		ValFraction: 0.1,
@@ -87,7 +88,7 @@ func DefaultConfig() Config {
 		GradAccum:   1,
 		Epochs:      1,
 		LongRecords: "cut",
-		LR:          2e-3,
+		LR:          Usual,
 		Schedule:    "cosine",
 		Warmup:      0.03,
 		Clip:        1,
@@ -158,31 +159,43 @@ func (c Config) Recipe() adapter.Recipe {
 		Start: adapter.Start(c.Start), MagnitudeRank: c.MagnitudeRank, Rho: c.Rho, MagnitudeRate: c.MagnitudeLR}
 }
 
-// Settings that a start whose ΔW is not 0 goes with where the user has given no others.
+// Settings of a method and a start where the user has given no others.
 const (
-	startScale  = 4    // s
-	deltaWarmup = 0.15 // share of the steps
+	alphaOverRank = 2    // of lora and dora: a scale of 2; of dual-lora with the ranks evenly split or the paper's start, one of 4
+	rsloraAlpha   = 8    // a scale of 2 at rank 16
+	thinScale     = 4    // s
+	deltaWarmup   = 0.15 // share of the steps
 )
 
-// FollowStart returns the settings with those that go with the start in the place of the defaults, but for those that the
-// user has set.
-func (c Config) FollowStart(set func(key string) bool) Config {
-	start := adapter.Start(c.Start)
-	paper := start == adapter.StartPaper
-	if c.Method != string(adapter.MethodDual) || !start.Thin() && !paper || c.InitFrom != "" {
+// Completed returns the settings with those that go with the method, and with the start of a dual-lora, which is thin where
+// there is none, in the place of the defaults, but for those that the user has set; set may be nil. What goes on from
+// another adapter has its settings from there.
+func (c Config) Completed(set func(key string) bool) Config {
+	if c.InitFrom != "" || c.Method == MethodFull {
 		return c
 	}
-	switch {
-	case set("alpha") || c.Alpha != 0:
-	case paper:
-		c.Alpha = startScale * float64(c.Rank) / 2 // alpha is twice the rank, as for the paper's LoRA
-	default:
-		c.Alpha = startScale * float64(max(1, c.MagnitudeRank))
+	given := func(key string) bool { return set != nil && set(key) }
+	dual := c.Method == string(adapter.MethodDual)
+	if dual && c.Start == "" {
+		c.Start = string(adapter.StartThin)
 	}
-	if !set("delta-warmup") && c.DeltaWarmup == 0 {
+	if !given("alpha") && c.Alpha == 0 {
+		c.Alpha = c.usualAlpha()
+	}
+	if dual && c.Start != string(adapter.StartEven) && !given("delta-warmup") && c.DeltaWarmup == 0 {
 		c.DeltaWarmup = deltaWarmup
 	}
 	return c
+}
+
+func (c Config) usualAlpha() float64 {
+	switch {
+	case adapter.Start(c.Start).Thin():
+		return thinScale * float64(max(1, c.MagnitudeRank))
+	case c.Method == string(adapter.MethodRSLoRA):
+		return rsloraAlpha
+	}
+	return alphaOverRank * float64(c.Rank)
 }
 
 // DeltaWarmupSteps returns the steps over which the factor on ΔW rises, for a run of total steps: it is 1 in the last one.

@@ -55,7 +55,7 @@ func (c Config) Validate() error {
 		setting.Between("epochs", c.Epochs, 1, MaxCount),
 		setting.Between("steps", c.Steps, 0, MaxCount),
 		setting.OneOf("long-records", c.LongRecords, longNames),
-		setting.Above0("lr", c.LR),
+		c.LR.check(c.Method),
 		floor("min-lr", c.MinLR, c.LR),
 		setting.OneOf("schedule", c.Schedule, Schedules),
 		warmup("warmup", c.Warmup),
@@ -184,8 +184,11 @@ func date(key, value string) *setting.Error {
 	return nil
 }
 
-func floor(key string, v, peak float64) *setting.Error {
-	return setting.Number(key, v, v >= 0 && v <= peak, fmt.Sprintf("0 to the peak learning rate %g", peak))
+func floor(key string, v float64, peak Rate) *setting.Error {
+	if peak.Open() {
+		return setting.Number(key, v, v == 0, fmt.Sprintf("0 with lr %s, which is not known yet", peak.Text()))
+	}
+	return setting.Number(key, v, v >= 0 && v <= float64(peak), fmt.Sprintf("0 to the peak learning rate %g", float64(peak)))
 }
 
 func warmup(key string, v float64) *setting.Error {

@@ -56,6 +56,7 @@ func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
 		{"an architecture llama.cpp does not know", func(c *run.Config) { c.Model = changed(t, good.Model, "general.architecture", "quux") }, "quux"},
 		{"a value llama.cpp needs is missing", func(c *run.Config) { c.Model = changed(t, good.Model, "llama.block_count", nil) }, "llama.block_count"},
 		{"more blocks than the file has", func(c *run.Config) { c.Model = changed(t, good.Model, "llama.block_count", uint32(3)) }, "blk.1."},
+		{"a weight with a scale apart", func(c *run.Config) { c.Model = scaledApart(t, good.Model) }, `"blk.0.attn_q.weight" has a scale apart, "blk.0.attn_q.scale"`},
 
 		{"no such data", func(c *run.Config) { c.Data = "none.txt" }, "open none.txt: no such file"},
 		{"empty data", file("empty.txt", ""), `empty.txt": `},
@@ -124,6 +125,18 @@ func changed(t *testing.T, model, key string, value gguf.Value) string {
 			}
 			b.AddTensor(tensor.Name, tensor.Type, tensor.Shape, bytes)
 		}
+	})
+}
+
+// scaledApart is a model with a scale for one weight, as those in nvfp4 have them for all.
+func scaledApart(t *testing.T, model string) string {
+	t.Helper()
+	return copied(t, model, func(b *gguf.Builder, f *gguf.File) {
+		b.SetAll(f.KVs())
+		for _, tensor := range f.Tensors() {
+			b.CopyTensor(f, tensor.Name)
+		}
+		b.AddTensor("blk.0.attn_q.scale", gguf.TypeF32, []int64{1}, []byte{0, 0, 128, 63})
 	})
 }
 

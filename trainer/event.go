@@ -9,7 +9,7 @@ import (
 // Event is what a run tells while it goes on: one JSON object a line in log.jsonl and on the standard output of
 // `finetune train --json`. Kind says which other fields are set.
 type Event struct {
-	Kind string    `json:"event"` // start, step, eval, checkpoint, done
+	Kind string    `json:"event"` // start, range, step, eval, checkpoint, done
 	Time time.Time `json:"time"`
 
 	// start
@@ -28,6 +28,9 @@ type Event struct {
 	MicroBatch int      `json:"micro_batch,omitempty"`
 	Data       []string `json:"data,omitempty"`  // what was read, in three lines: files and records, tokens, what was left out
 	Notes      []string `json:"notes,omitempty"` // what happened to the data: records cut, skipped, padding
+
+	// range, with LR, the rate that was chosen; without a curve it is the usual one of such a run
+	Curve []RatePoint `json:"curve,omitempty"`
 
 	// step, eval, checkpoint
 	Step            int       `json:"step,omitempty"`

@@ -45,10 +45,10 @@ func checkFullMemory(base *model.Base, c run.Config) error {
 	return nil
 }
 
-// Masters returns copies in F32 of the tensors of a base that can be trained: all but constants. A base with tensors of
+// Masters returns copies in F32 of the tensors of a base that can be trained: all that llama.cpp uses but constants. A base with tensors of
 // other types than F32, F16 and BF16 is an error, and so is a weight that is no number.
 func Masters(base *model.Base) (masters []graph.Master, err error) {
-	tensors := base.Tensors()
+	tensors := base.Used()
 	for _, t := range tensors {
 		if !isConstant(t.Name) && !isFloat(t.Type) {
 			return nil, hint.With(fmt.Errorf("model %q: tensor %q is %s: only models in F32, F16 or BF16 can be trained whole", base.Path(), t.Name, t.Type),

@@ -41,7 +41,7 @@ func FollowInitial(c run.Config, set func(key string) bool) (run.Config, error) 
 		c.MagnitudeRank = rank
 	}
 	if !set("targets") {
-		c.Targets = a.Targets(base.Tensors())
+		c.Targets = a.Targets(base.Used())
 	}
 	return c, nil
 }

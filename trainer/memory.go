@@ -21,6 +21,7 @@ type Demand struct {
 	Vocab      int64                                      // bytes of the vocabulary, model.Base.VocabBytes
 	Data       int64                                      // bytes of the training data in memory
 	Optimizer  bool                                       // whether AdamW's moments are kept
+	Copies     int                                        // of the parameters, beside themselves and what the graph reads
 	Ctx        int                                        // tokens a sequence
 	Batch      int                                        // sequences wanted in a forward pass
 	Threads    int
@@ -146,11 +147,11 @@ func (d Demand) plan(e *graph.Engine) Plan {
 // fixedCosts returns the part of a plan that does not depend on the graph.
 func (d Demand) fixedCosts() Plan {
 	n := int64(d.Parameters)
-	p := Plan{Adapter: 4*n + 4*n + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
+	p := Plan{Adapter: 4 * n * int64(2+d.Copies) + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
 	if d.Optimizer {
 		p.Optimizer = 2 * 4 * n
 	}
-	p.Program = programBytes + slack(4*n+d.Kept+p.Optimizer+p.Data)
+	p.Program = programBytes + slack(p.Adapter-4*n+p.Optimizer+p.Data)
 	return p
 }
 

@@ -19,6 +19,14 @@ const (
 	longerHint = "a longer training is a new run: train --init-from %s goes on from its adapter"
 )
 
+// settled returns the settings with the learning rate that the run in c.Out has found, where c leaves it open.
+func settled(c run.Config) run.Config {
+	if saved, err := run.LoadSaved(c.Out); err == nil && c.LR.Open() {
+		c.LR = saved.LR
+	}
+	return c
+}
+
 // openDir makes the run directory, or takes up one that was made with the same settings.
 func openDir(c run.Config, resume bool) (*run.Dir, error) {
 	if !resume {

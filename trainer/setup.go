@@ -119,7 +119,11 @@ func (s *setup) newEngine() (err error) {
 
 func (s *setup) demand() Demand {
 	_, parameters := s.trainable.size()
-	return Demand{Model: s.model, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true,
+	copies := 0
+	if s.config.LR == run.AutoRate {
+		copies = 1 // to be put back after the range test
+	}
+	return Demand{Model: s.model, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
 }

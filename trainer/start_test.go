@@ -24,7 +24,7 @@ var starts = []adapter.Start{adapter.StartThin, adapter.StartGradient, adapter.S
 func thin(t *testing.T, start adapter.Start) run.Config {
 	c := testrun.Tiny(t)
 	c.Start, c.Steps = string(start), 20
-	return c.FollowStart(none)
+	return c.Completed(none)
 }
 
 func TestThinStartsLearn(t *testing.T) {

@@ -50,7 +50,9 @@ type loop struct {
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with run.MethodFull
 // model.gguf, exactly when the run is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
 func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (_ *Summary, err error) {
-	if !resume {
+	if resume {
+		c = settled(c)
+	} else {
 		c = c.Dated(time.Now())
 	}
 	dir, err := openDir(c, resume)
@@ -71,7 +73,7 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	if err := l.restore(resume); err != nil {
 		return nil, err
 	}
-	if err := c.Save(dir.Path(run.ConfigFile)); err != nil {
+	if err := s.config.Save(dir.Path(run.ConfigFile)); err != nil {
 		return nil, err
 	}
 	summary, err := l.proceed(ctx)
@@ -95,6 +97,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.chooseRate(ctx); err != nil {
+		return nil, err
+	}
 	for l.step < l.total {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -108,6 +113,9 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len())}
+	if s.config.LR == run.Usual {
+		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
+	}
 	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
 	l.params, l.values = s.trainable.params()
@@ -116,10 +124,14 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	if s.config.Steps == 0 {
 		l.sampler.passes = s.config.Epochs
 	}
-	c := s.config
 	var err error
-	l.schedule, err = optim.NewSchedule(c.Schedule, c.LR, c.MinLR, l.total, c.WarmupSteps(l.total))
+	l.schedule, err = newSchedule(s.config, l.total)
 	return l, err
+}
+
+// newSchedule returns the learning rate over a run of total steps.
+func newSchedule(c run.Config, total int) (optim.Schedule, error) {
+	return optim.NewSchedule(c.Schedule, float64(c.LR), c.MinLR, total, c.WarmupSteps(total))
 }
 
 // tellPlan tells what will be done, and the memory that it will take.

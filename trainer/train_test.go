@@ -154,7 +154,7 @@ const (
 )
 
 // diverging is a run that does so in its second step.
-func diverging(t *testing.T, method string, rate float64) run.Config {
+func diverging(t *testing.T, method string, rate run.Rate) run.Config {
 	c := testrun.By(method, testrun.Tiny(t))
 	c.LR, c.Clip, c.Warmup, c.Schedule, c.Steps = rate, 0, 0, "constant", 3
 	return c
@@ -163,7 +163,7 @@ func diverging(t *testing.T, method string, rate float64) run.Config {
 func TestDivergedRunKeepsTheLastGoodState(t *testing.T) {
 	for _, tt := range []struct {
 		method string
-		rate   float64
+		rate   run.Rate
 	}{{"dual-lora", hugeRate}, {"dual-lora", deadRate}, {run.MethodFull, hugeRate}} {
 		c, rate := diverging(t, tt.method, tt.rate), tt.rate
 		_, err := Train(context.Background(), c, false, nil)

@@ -6,6 +6,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/hint"
 	"finetune/model"
 	"finetune/quant"
 	"finetune/run"
@@ -72,9 +73,15 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 	if err != nil {
 		return nil, err
 	}
-	selected, err := targets.Select(base.Tensors())
+	selected, err := targets.Select(base.Used())
 	if err != nil {
 		return nil, err
+	}
+	for _, t := range selected {
+		if scale := base.ScaleApart(t.Name); scale != "" {
+			return nil, hint.With(fmt.Errorf("trainer: model %q: tensor %q has a scale apart, %q, beside which no adapter is trained", base.Path(), t.Name, scale),
+				"llama.cpp's tools write other types without such scales")
+		}
 	}
 	a, err := c.Recipe().Build(selected)
 	if err != nil {

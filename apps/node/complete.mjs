@@ -5,15 +5,31 @@ import {getLlama} from "node-llama-cpp";
 const request = JSON.parse(readFileSync(0, "utf8"));
 const llama = await getLlama({gpu: false, build: "never", skipDownload: true, maxThreads: request.threads});
 const model = await llama.loadModel({modelPath: request.model, gpuLayers: 0});
-const answers = [];
+const answers = [], losses = {};
+
+const tokensOf = (text) => {
+    const tokens = model.tokenize(text, true);
+    if (model.tokens.shouldPrependBosToken)
+        tokens.unshift(model.tokens.bos);
+    return tokens;
+};
+
+// in nats a token
+const lossOf = async (sequence, text) => {
+    const tokens = tokensOf(text);
+    await sequence.clearHistory();
+    const input = tokens.map((token, i) => i < tokens.length - 1 ? [token, {generateNext: {probabilities: true}}] : token);
+    const output = await sequence.controlledEvaluate(input);
+    const sum = tokens.slice(1).reduce((sum, token, i) => sum - Math.log(output[i].next.probabilities.get(token)), 0);
+    return sum / (tokens.length - 1);
+};
+
 for (const run of request.runs) {
     const lora = run.adapter ? {adapters: [{filePath: run.adapter, scale: 1}]} : undefined;
     const context = await model.createContext({contextSize: request.context, threads: request.threads, lora});
     const sequence = context.getSequence();
     for (const text of request.prompts) {
-        const prompt = model.tokenize(text, true);
-        if (model.tokens.shouldPrependBosToken)
-            prompt.unshift(model.tokens.bos);
+        const prompt = tokensOf(text);
         await sequence.clearHistory();
         const tokens = [];
         // without options for penalties there are none; the end of the answer is not yielded
@@ -24,6 +40,8 @@ for (const run of request.runs) {
         }
         answers.push({run: run.name, prompt, tokens, text: model.detokenize(tokens)});
     }
+    if (request.text)
+        losses[run.name] = await lossOf(sequence, request.text);
     await context.dispose();
 }
-process.stdout.write(JSON.stringify({version: `llama.cpp ${llama.llamaCppRelease.release}`, answers}) + "\n", () => process.exit(0));
+process.stdout.write(JSON.stringify({version: `llama.cpp ${llama.llamaCppRelease.release}`, answers, losses}) + "\n", () => process.exit(0));

@@ -25,11 +25,11 @@ import (
 	"github.com/ollama/ollama/types/model"
 )
 
-// exported makes a base, and an adapter for it beside, and writes the Modelfile.
-func exported(t *testing.T, spec testmodel.Spec) (base string, r *ollama.Result) {
+// exported makes a base, and an adapter for it, and writes the Modelfile: of a merged model, or of base and adapter beside it.
+func exported(t *testing.T, spec testmodel.Spec, beside bool) (base string, r *ollama.Result) {
 	t.Helper()
 	base = testmodel.Path(t, spec)
-	c := ollama.Config{Name: "tom/roses:v1", Base: base, Adapter: filepath.Join(t.TempDir(), "my roses.gguf")}
+	c := ollama.Config{Name: "tom/roses:v1", Base: base, Adapter: filepath.Join(t.TempDir(), "my roses.gguf"), Beside: beside}
 	f, err := gguf.Open(base)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func parsed(t *testing.T, path string) (*parser.Modelfile, *api.CreateRequest) {
 }
 
 func TestOllamaReadsTheModelfile(t *testing.T) {
-	base, r := exported(t, testmodel.Spec{ChatTemplate: testmodel.ChatML})
+	base, r := exported(t, testmodel.Spec{ChatTemplate: testmodel.ChatML}, true)
 	m, request := parsed(t, r.Modelfile)
 	want := []parser.Command{{Name: "model", Args: base}, {Name: "adapter", Args: r.Adapter}, {Name: "template", Args: r.Template}}
 	for _, stop := range r.Stop {
@@ -111,7 +111,7 @@ func TestOllamaReadsWhatIsQuoted(t *testing.T) {
 
 // Ollama tells an adapter from a model by its kind, and its architecture has to be the base's.
 func TestOllamaDecodesTheAdapter(t *testing.T) {
-	_, r := exported(t, testmodel.Spec{ChatTemplate: testmodel.ChatML})
+	_, r := exported(t, testmodel.Spec{ChatTemplate: testmodel.ChatML}, true)
 	path := filepath.Join(filepath.Dir(r.Modelfile), "my roses.gguf")
 	file, err := os.Open(path)
 	if err != nil {
@@ -144,25 +144,27 @@ func TestOllamaDecodesTheAdapter(t *testing.T) {
 	}
 }
 
-// Where Ollama's engine takes no adapter, it gets one model.
+// It gets one model, whether its engine would take an adapter or not.
 func TestOllamaReadsTheMergedModel(t *testing.T) {
-	_, r := exported(t, testmodel.Spec{Arch: "qwen3", ChatTemplate: testmodel.ChatML})
-	_, request := parsed(t, r.Modelfile)
-	path := filepath.Join(filepath.Dir(r.Modelfile), "my roses-merged.gguf")
-	if len(request.Files) != 1 || request.Files[path] == "" || len(request.Adapters) != 0 {
-		t.Errorf("ollama create would send the files %v and the adapters %v", request.Files, request.Adapters)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	g, err := ggml.Decode(file, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if kv := g.KV(); kv.Kind() == "adapter" || kv.Architecture() != "qwen3" || !kv.OllamaEngineRequired() {
-		t.Errorf("Ollama reads kind %q, architecture %q", kv.Kind(), kv.Architecture())
+	for _, arch := range []string{"llama", "qwen3"} {
+		_, r := exported(t, testmodel.Spec{Arch: arch, ChatTemplate: testmodel.ChatML}, false)
+		_, request := parsed(t, r.Modelfile)
+		path := filepath.Join(filepath.Dir(r.Modelfile), "my roses-merged.gguf")
+		if len(request.Files) != 1 || request.Files[path] == "" || len(request.Adapters) != 0 {
+			t.Errorf("ollama create would send the files %v and the adapters %v", request.Files, request.Adapters)
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		g, err := ggml.Decode(file, -1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kv := g.KV(); kv.Kind() == "adapter" || kv.Architecture() != arch {
+			t.Errorf("Ollama reads kind %q, architecture %q, want %q", kv.Kind(), kv.Architecture(), arch)
+		}
 	}
 }
 
@@ -179,7 +181,7 @@ func TestOllamaWritesConversationsAsTheBase(t *testing.T) {
 	}
 	for i, known := range index {
 		t.Run(fmt.Sprint(i, " ", known.Name), func(t *testing.T) {
-			base, r := exported(t, testmodel.Spec{ChatTemplate: known.Template})
+			base, r := exported(t, testmodel.Spec{ChatTemplate: known.Template}, true)
 			if r.Template == "" {
 				t.Fatal(r.Notes)
 			}
@@ -239,7 +241,7 @@ func checkConversations(t *testing.T, base, goTemplate string) {
 }
 
 func TestOllamaContinuesTextsOfABaseWithoutTemplate(t *testing.T) {
-	_, r := exported(t, testmodel.Spec{})
+	_, r := exported(t, testmodel.Spec{}, true)
 	parsed(t, r.Modelfile)
 	ours, err := template.Parse(r.Template)
 	if err != nil {

@@ -2,12 +2,28 @@
 
 import itertools
 import json
+import math
 import sys
 
 import llama_cpp
 
+
+
+def loss(model, text):
+    """In nats a token."""
+    tokens = model.tokenize(text.encode(), add_bos=True, special=True)
+    model.reset()
+    model.eval(tokens)
+    total = 0.0
+    for row, token in zip(model.scores, tokens[1:]):
+        row = row.astype("float64")
+        top = row.max()
+        total += top + math.log(sum(map(math.exp, row - top))) - row[token]
+    return total / (len(tokens) - 1)
+
+
 request = json.load(sys.stdin)
-answers = []
+answers, losses = [], {}
 for run in request["runs"]:
     model = llama_cpp.Llama(
         model_path=request["model"],
@@ -15,6 +31,7 @@ for run in request["runs"]:
         n_ctx=request["context"],
         n_threads=request["threads"],
         n_threads_batch=request["threads"],
+        logits_all=bool(request.get("text")),
         verbose=False,
     )
     vocab = llama_cpp.llama_model_get_vocab(model.model)
@@ -29,5 +46,7 @@ for run in request["runs"]:
             "tokens": tokens,
             "text": model.detokenize(tokens).decode(errors="replace"),
         })
+    if request.get("text"):
+        losses[run["name"]] = loss(model, request["text"])
     model.close()
-json.dump({"version": f"llama-cpp-python {llama_cpp.__version__}", "answers": answers}, sys.stdout)
+json.dump({"version": f"llama-cpp-python {llama_cpp.__version__}", "answers": answers, "losses": losses}, sys.stdout)

@@ -62,7 +62,7 @@ func printConversion(w io.Writer, r *convert.Report) error {
 		span(r.RankMin, r.RankMax), thousands(r.Parameters))
 	row("scale", "%s%s", scaleSpan(r.ScaleMin, r.ScaleMax), alphaText(r))
 	if r.Reordered > 0 {
-		row("reordered", "the rows of %s", count(r.Reordered, "module"))
+		row("reordered", "the rows or columns of %s", count(r.Reordered, "module"))
 	}
 	if n := len(r.Divided); n > 0 {
 		row("divided", "%s among several", count(n, "module"))

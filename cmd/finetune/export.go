@@ -18,21 +18,22 @@ import (
 func exportCommand(u *ui) *cobra.Command {
 	c := export.DefaultConfig()
 	var rank, kind, name string
-	var force bool
+	var beside, force bool
 	cmd := &cobra.Command{
 		Use:   "export --run RUNDIR --out adapter.gguf",
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
 		Long: "Export writes a GGUF LoRA, loads it in llama.cpp and measures what it keeps of the\n" +
 			"gain in validation loss. A Dual LoRA or DoRA has a high rank: project takes the best\n" +
-			"low-rank products, heal trains those for a while against the model as it was trained,\n" +
-			"on the run's data; exact takes the whole change. A run with --method full needs none:\n" +
+			"low-rank products, at the adapter's own rank where that keeps --retention of the gain;\n" +
+			"heal trains those that do not for a while against the model as it was trained, on the\n" +
+			"run's data; exact takes the whole change. A run with --method full needs none:\n" +
 			"its model.gguf is the result. With --ollama NAME, adapter.Modelfile beside adapter.gguf\n" +
-			"is what ollama create wants.",
+			"is what ollama create wants, and adapter-merged.gguf the model that it names.",
 		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --mode heal --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact\n" +
 			"  finetune export --run run/ --out adapter.gguf --ollama my-model",
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if c.Rank, err = exportRank(rank); err != nil {
+			if c.Rank, c.Smallest, err = exportRank(rank); err != nil {
 				return err
 			}
 			if c.Type, err = gguf.ParseType(kind); err != nil {
@@ -44,7 +45,14 @@ func exportCommand(u *ui) *cobra.Command {
 			if cmd.Flags().Changed("ollama") && ollama.CheckName(name) != nil {
 				return wrongUsage(cmd, "--ollama: want a name such as my-model or tom/my-model:v1, got %q", name)
 			}
+			if beside && name == "" {
+				return wrongUsage(cmd, "--ollama-adapter: want --ollama NAME with it")
+			}
 			if err := checkOut(c.Out, force, c.Run, c.Model); err != nil {
+				return err
+			}
+			o, err := ollamaConfig(c, name, beside, force)
+			if err != nil {
 				return err
 			}
 			startEngine(u)
@@ -56,14 +64,14 @@ func exportCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o, err := modelfile(cmd.Context(), u, c, name)
+			written, err := modelfile(cmd.Context(), u, o)
 			if err != nil {
 				return err
 			}
 			if u.json {
-				return u.printJSON(exportReport{r, o})
+				return u.printJSON(exportReport{r, written})
 			}
-			return errors.Join(printExport(u.results(), c, r), printModelfile(u.results(), o))
+			return errors.Join(printExport(u.results(), c, r), printModelfile(u.results(), written))
 		},
 	}
 	flags := cmd.Flags()
@@ -72,27 +80,28 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.StringVar(&c.Out, "out", "", "GGUF LoRA to write")
 	flags.BoolVar(&force, "force", false, "replace --out if it exists")
 	flags.StringVar(&c.Mode, "mode", c.Mode, "project, heal or exact")
-	flags.StringVar(&rank, "rank", "auto", "project and heal: auto, or one rank for every matrix")
-	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto has to keep")
+	flags.StringVar(&rank, "rank", "auto", "project and heal: auto, which is the adapter's own if it keeps --retention, else more; smallest, as few parameters as keep it; or one rank for every matrix")
+	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto and smallest have to keep")
 	flags.IntVar(&c.HealSteps, "heal-steps", 0, "heal: steps to train a projection; 0 is a quarter of the run's, 20 to 200")
 	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
-	flags.StringVar(&name, "ollama", "", "write a Modelfile beside --out too, for an Ollama model of this name")
+	flags.StringVar(&name, "ollama", "", "write a Modelfile and a merged model beside --out too, for an Ollama model of this name")
+	flags.BoolVar(&beside, "ollama-adapter", false, "with --ollama: name base and adapter in the Modelfile, for Ollama before 0.34.1")
 	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
 	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one per physical core")
 	required(cmd, "run", "out")
 	return cmd
 }
 
-// exportRank returns the rank that was asked for, 0 for auto.
-func exportRank(s string) (int, error) {
-	if s == "auto" {
-		return 0, nil
+// exportRank returns the rank that was asked for, 0 for auto and for smallest.
+func exportRank(s string) (rank int, smallest bool, err error) {
+	if s == "auto" || s == "smallest" {
+		return 0, s == "smallest", nil
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return 0, &setting.Error{Key: "rank", Want: "auto or a number of 1 or more", Got: strconv.Quote(s)}
+		return 0, false, &setting.Error{Key: "rank", Want: "auto, smallest or a number of 1 or more", Got: strconv.Quote(s)}
 	}
-	return n, nil
+	return n, false, nil
 }
 
 func printExport(w io.Writer, c export.Config, r *export.Result) error {

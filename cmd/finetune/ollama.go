@@ -16,8 +16,9 @@ type exportReport struct {
 	Ollama *ollama.Result `json:"ollama,omitempty"`
 }
 
-// modelfile makes an Ollama model of an export; nil without a name for it.
-func modelfile(ctx context.Context, u *ui, c export.Config, name string) (*ollama.Result, error) {
+// ollamaConfig says what Modelfile an export wants; nil without a name for the model. What cannot be had is an error before
+// anything is exported.
+func ollamaConfig(c export.Config, name string, beside, force bool) (*ollama.Config, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -29,7 +30,16 @@ func modelfile(ctx context.Context, u *ui, c export.Config, name string) (*ollam
 		}
 		base = saved.Model
 	}
-	r, err := ollama.Write(ctx, ollama.Config{Name: name, Base: base, Adapter: c.Out, Run: c.Run}, func(done, total int) {
+	o := &ollama.Config{Name: name, Base: base, Adapter: c.Out, Run: c.Run, Beside: beside, Force: force}
+	return o, o.Check()
+}
+
+// modelfile makes an Ollama model of an export.
+func modelfile(ctx context.Context, u *ui, c *ollama.Config) (*ollama.Result, error) {
+	if c == nil {
+		return nil, nil
+	}
+	r, err := ollama.Write(ctx, *c, func(done, total int) {
 		u.progress("merging, %d of %s", done, count(total, "tensor"))
 	})
 	if err != nil {

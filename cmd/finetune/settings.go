@@ -21,11 +21,11 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	recordFlags(f, c)
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
-	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix; dual-lora splits it evenly between magnitude and direction")
-	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank, with --start paper alpha/√(r1·r2); rslora: alpha/√rank); 0 is a scale of 1")
+	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix, which dual-lora splits between magnitude and direction as --start says")
+	f.Float64Var(&c.Alpha, "alpha", c.Alpha, "scale is alpha/rank (dual-lora: of the magnitude's rank, with --start paper alpha/√(r1·r2); rslora: alpha/√rank); if not given twice the rank, rslora 8, a thin dual-lora 4 for each rank of its magnitude; 0 is a scale of 1")
 	f.StringVar(&c.Targets, "targets", c.Targets, "all-linear, attention or a regular expression over tensor names")
 
-	f.StringVar(&c.Start, "start", c.Start, "of dual-lora: even, thin (one magnitude rank, a constant start), gradient (thin, directions by the first gradients) or paper (arXiv 2512.03402)")
+	f.StringVar(&c.Start, "start", c.Start, "of dual-lora: thin (one magnitude rank, a constant start; if not given), gradient (thin, directions by the first gradients), even (the rank halved, ΔW of 0) or paper (arXiv 2512.03402)")
 	f.IntVar(&c.MagnitudeRank, "magnitude-rank", c.MagnitudeRank, "ranks of dual-lora's magnitude; 0 is the start's own")
 	f.Float64Var(&c.Rho, "rho", c.Rho, "size of a thin start's ΔW as a share of the weights'; 0 is by the number of matrices")
 	f.Float64Var(&c.MagnitudeLR, "magnitude-lr", c.MagnitudeLR, "learning rate of dual-lora's magnitude as a share of the directions'; 0 is the start's own, 0.3 with a thin one, else 1")
@@ -41,7 +41,7 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.Steps, "steps", c.Steps, "optimizer steps; 0 is by --epochs")
 	f.StringVar(&c.LongRecords, "long-records", c.LongRecords, "records longer than --ctx: cut or skip")
 
-	f.Float64Var(&c.LR, "lr", c.LR, "highest learning rate; with --method full 1e-3 if not given")
+	f.Var(&rateFlag{&c.LR}, "lr", "highest learning `RATE`; usual: by method, rank, scale and steps; auto: by a range test before the first step; with --method full 1e-3 if not given")
 	f.Float64Var(&c.MinLR, "min-lr", c.MinLR, "learning rate that the schedule ends at")
 	f.StringVar(&c.Schedule, "schedule", c.Schedule, "cosine, linear or constant")
 	f.Float64Var(&c.Warmup, "warmup", c.Warmup, "share of the steps, or from 1 on steps, of rising learning rate")
@@ -76,6 +76,23 @@ func recordFlags(f *pflag.FlagSet, c *run.Config) {
 	f.Var(&lines{setting: &c.TemplateArg, kind: "KEY=VALUE"}, "template-arg", "argument of the chat template, such as enable_thinking=false; may be given several times")
 	f.StringVar(&c.Date, "date", c.Date, "`DAY` that chat templates tell, such as 2026-01-31; empty is today's")
 }
+
+// rateFlag is a learning rate as a flag.
+type rateFlag struct{ rate *run.Rate }
+
+func (f rateFlag) String() string {
+	if f.rate == nil {
+		return ""
+	}
+	return f.rate.Text()
+}
+
+func (f rateFlag) Set(s string) (err error) {
+	*f.rate, err = run.ParseRate(s)
+	return err
+}
+
+func (f rateFlag) Type() string { return "number, usual or auto" }
 
 // methodNames lists the methods of adapters.
 func methodNames() string {

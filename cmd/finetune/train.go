@@ -77,7 +77,7 @@ func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool)
 	if resume {
 		return nil
 	}
-	*c, err = trainer.FollowInitial(c.FollowStart(given.Changed), given.Changed)
+	*c, err = trainer.FollowInitial(c.Completed(given.Changed), given.Changed)
 	return err
 }
 
@@ -134,11 +134,22 @@ func (p *trainProgress) event(e trainer.Event) {
 			what = "of the base"
 		}
 		p.say("validation loss %s: %.4f (perplexity %.2f)", what, float64(e.Loss), e.Loss.Perplexity())
+	case "range":
+		p.rate(e)
 	case "checkpoint":
 		p.say("checkpoint %q", e.File)
 	case "step":
 		p.step(e)
 	}
+}
+
+// rate tells what --lr auto has come to.
+func (p *trainProgress) rate(e trainer.Event) {
+	if len(e.Curve) == 0 {
+		p.say("learning rate %g, the usual one: %s are too few for a range test", e.LR, count(e.TotalSteps, "step"))
+		return
+	}
+	p.say("learning rate %g, by a range test of %s from %.2g to %.2g", e.LR, count(len(e.Curve), "step"), e.Curve[0].LR, e.Curve[len(e.Curve)-1].LR)
 }
 
 func (p *trainProgress) step(e trainer.Event) {

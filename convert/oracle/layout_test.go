@@ -114,15 +114,43 @@ func byGroupOf(w weight, heads, kv int) []float32 {
 	return slices.Concat(q.v, k.v, v.v)
 }
 
+// vHeads is _reorder_v_heads of the converter, over rows of n heads of v, 3 for each of 2 heads of k:
+// reshape(k heads, v heads of each, head_dim, …).permute(1, 0, 2, …)
+func vHeads(w weight) []float32 {
+	return reshaped(w.v, []int{2, 3, w.out / 6, w.in}, []int{1, 0, 2, 3})
+}
+
+// gatedDelta are the modules around the state of a Qwen3.5: 2 heads of q and k, 6 of v. in_proj_qkv has its v reordered,
+// out_proj its columns.
+var gatedDelta = []piece{
+	{"attn_qkv", []string{"model.layers.*.linear_attn.in_proj_qkv"}, func(w weight, _, _ int) []float32 {
+		qk := w.out * 4 / 10 * w.in
+		return slices.Concat(w.v[:qk], vHeads(weight{w.in, w.out - w.out*4/10, w.v[qk:]}))
+	}},
+	{"attn_gate", []string{"model.layers.*.linear_attn.in_proj_z"}, func(w weight, _, _ int) []float32 { return vHeads(w) }},
+	{"ssm_beta", []string{"model.layers.*.linear_attn.in_proj_b"}, func(w weight, _, _ int) []float32 { return vHeads(w) }},
+	{"ssm_alpha", []string{"model.layers.*.linear_attn.in_proj_a"}, func(w weight, _, _ int) []float32 { return vHeads(w) }},
+	{"ssm_out", []string{"model.layers.*.linear_attn.out_proj"}, func(w weight, _, _ int) []float32 {
+		return reshaped(w.v, []int{w.out, 2, 3, w.in / 6}, []int{0, 2, 1, 3})
+	}},
+}
+
 // families by the names of the tiny models; what is not here is "like" Llama without
 // the permutation.
 var families = map[string][]piece{
 	"llama": permuted, "granite": permuted, "smollm3": permuted, "olmo": permuted, "xverse": permuted, "arcee": permuted,
+	"granite_swa": permuted, "nanbeige": permuted,
+	"muse-glimmer": slices.Concat(permuted, []piece{one("attn_gate", "model.layers.*.self_attn.gate_proj")}),
+	"gemma4":       slices.Concat(like, []piece{one("inp_gate", "model.layers.*.per_layer_input_gate"), one("proj", "model.layers.*.per_layer_projection")}),
 	"mixtral": slices.Concat(permuted, []piece{
 		one("ffn_gate_inp", "model.layers.*.block_sparse_moe.gate"),
 		one("ffn_gate_exps", "model.layers.*.block_sparse_moe.experts.#.w1"),
 		one("ffn_down_exps", "model.layers.*.block_sparse_moe.experts.#.w2"),
 		one("ffn_up_exps", "model.layers.*.block_sparse_moe.experts.#.w3")}),
+	"qwen35": slices.Concat(like, gatedDelta),
+	"lfm2": slices.Concat(outside, qAndK, []piece{one("attn_v", "model.layers.*.self_attn.v_proj"), one("attn_output", "model.layers.*.self_attn.out_proj"),
+		one("shortconv.in_proj", "model.layers.*.conv.in_proj"), one("shortconv.out_proj", "model.layers.*.conv.out_proj"),
+		one("ffn_gate", "model.layers.*.feed_forward.w1"), one("ffn_up", "model.layers.*.feed_forward.w3"), one("ffn_down", "model.layers.*.feed_forward.w2")}),
 	"qwen3moe": slices.Concat(like, []piece{
 		one("ffn_gate_inp", "model.layers.*.mlp.gate"),
 		one("ffn_gate_exps", "model.layers.*.mlp.experts.#.gate_proj"),

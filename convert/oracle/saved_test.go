@@ -42,6 +42,16 @@ func TestLogitsAreThoseOfTheProgramsThatSaved(t *testing.T) {
 	}
 }
 
+// The same of a Qwen3.5 that llama.cpp's script converted: that has moved the heads of v.
+func TestLogitsAreThoseOfSavedQwen35(t *testing.T) {
+	folder, base := filepath.Join("..", "testdata", "peft-qwen35"), filepath.Join("..", "..", "trainer", "testdata", "architectures", "qwen35.gguf")
+	adapter := run(t, folder, convert.GGUF, base)
+	plain, want := lastLogits(t, base, ""), storedLogits(t, folder)
+	checkLogits(t, savedTolerance, plain, lastLogits(t, base, adapter), want)
+	back := run(t, run(t, adapter, convert.PEFT, base), convert.GGUF, base)
+	checkLogits(t, savedTolerance, plain, lastLogits(t, base, back), want)
+}
+
 // A DoRA goes into the weights of its base.
 func TestLogitsOfSavedDoRAMerged(t *testing.T) {
 	folder := filepath.Join("..", "testdata", "peft-llama-dora")

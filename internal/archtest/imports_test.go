@@ -32,6 +32,7 @@ var layers = []layer{
 	{"internal/setting", 0, false},
 	{"internal/version", 0, false},
 	{"internal/near", 0, false},
+	{"internal/output", 1, false},
 	{"gguf", 1, false},
 	{"imatrix", 2, false},
 	{"quant/plain", 2, false},
@@ -58,10 +59,11 @@ var layers = []layer{
 	{"export", 11, true},
 	{"demo", 12, true},
 	{"cmd", 13, true},
+	{"scripts", 13, true}, // programs for work on the project
 }
 
 // forTests are packages that only tests may import, and each other.
-var forTests = []string{"internal/archtest", "internal/llamachat", "internal/near", "internal/need", "internal/testmodel", "internal/testrun", "internal/testrun/trained"}
+var forTests = []string{"internal/archtest", "internal/llamachat", "internal/near", "internal/need", "internal/testmodel", "internal/testrun", "internal/testrun/trained", "third_party"}
 
 // listed is what `go list -json` says of a package.
 type listed struct {

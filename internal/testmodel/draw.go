@@ -31,6 +31,8 @@ func scale(t newmodel.Tensor, s Spec) (mean, std float64) {
 		return 0, 1 / math.Sqrt(float64(t.Shape[0]))
 	case strings.HasSuffix(t.Name, ".bias"):
 		return 0, 0.1
+	case strings.HasSuffix(t.Name, ".ssm_a"): // the logarithm of what is left of a state after a token, about
+		return -0.5, 0.1
 	}
 	return 1, 0.1 // a norm
 }

@@ -21,7 +21,7 @@ type Variant struct {
 	Arch string // general.architecture
 	Of   Spec
 	Drop []string           // names, without "blk.N."
-	Add  map[string][]int64 // shapes, fastest dimension first; "blk.*" is every block. F32 always
+	Add  map[string][]int64 // shapes, fastest dimension first; "blk.*" is every block, vocab the number of tokens. F32 always
 	Keys map[string]any
 
 	Experts     bool     // the graph chooses among experts by what it computes
@@ -32,6 +32,9 @@ type Variant struct {
 // Variants returns architectures beside those of [Architectures], in a size of 64 wide,
 // with 4 heads that share 2 keys where the architecture can.
 func Variants() []Variant { return slices.Clone(variants) }
+
+// vocab stands in a shape for the number of tokens.
+const vocab = -1
 
 var (
 	likeLlama = Spec{Arch: "llama"}
@@ -111,6 +114,115 @@ var variants = []Variant{
 		Keys: map[string]any{"minicpm3.attention.q_lora_rank": uint32(24), "minicpm3.attention.kv_lora_rank": uint32(16),
 			"minicpm3.rope.dimension_count": uint32(8)},
 		Unadapted: []string{"attn_q_", "attn_kv_"}},
+
+	// Those of 2026.
+	{Name: "qwen35", Arch: "qwen35", Of: Spec{Arch: "qwen3", Layers: 3}, // every second layer: gated delta rule
+		Drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "attn_q_norm.weight", "attn_k_norm.weight", "ffn_norm.weight"},
+		Add: inBlocks(map[int]map[string][]int64{0: deltaNet, 2: deltaNet, 1: {"attn_q.weight": {64, 128}, "attn_k.weight": {64, 32},
+			"attn_v.weight": {64, 32}, "attn_output.weight": {64, 64}, "attn_q_norm.weight": {16}, "attn_k_norm.weight": {16}}},
+			map[string][]int64{"blk.*.post_attention_norm.weight": {64}}),
+		Keys: map[string]any{"qwen35.full_attention_interval": uint32(2), "qwen35.rope.dimension_count": uint32(8),
+			"qwen35.rope.dimension_sections": []int32{2, 1, 1, 0}, "qwen35.ssm.conv_kernel": uint32(4), "qwen35.ssm.inner_size": uint32(96),
+			"qwen35.ssm.state_size": uint32(16), "qwen35.ssm.time_step_rank": uint32(6), "qwen35.ssm.group_count": uint32(2)}},
+	{Name: "lfm2", Arch: "lfm2", Of: Spec{Arch: "qwen3", Layers: 3}, // short convolutions beside attention
+		Drop: []string{"blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight", "blk.0.attn_output.weight", "blk.0.attn_q_norm.weight",
+			"blk.0.attn_k_norm.weight", "blk.2.attn_q.weight", "blk.2.attn_k.weight", "blk.2.attn_v.weight", "blk.2.attn_output.weight",
+			"blk.2.attn_q_norm.weight", "blk.2.attn_k_norm.weight", "output_norm.weight"},
+		Add:  inBlocks(map[int]map[string][]int64{0: shortConv, 2: shortConv}, map[string][]int64{"token_embd_norm.weight": {64}}),
+		Keys: map[string]any{"lfm2.shortconv.l_cache": uint32(3), "lfm2.attention.head_count_kv": []int32{0, 2, 0}}},
+	{Name: "gemma4", Arch: "gemma4", Of: likeGemma4, // a second table, K and V of the last two layers from those before
+		Drop: []string{"blk.1.attn_q.weight", "blk.1.attn_k.weight", "blk.1.attn_v.weight", "blk.1.attn_output.weight",
+			"blk.3.attn_q.weight", "blk.3.attn_output.weight",
+			"blk.2.attn_k.weight", "blk.3.attn_k.weight", "blk.2.attn_v.weight", "blk.3.attn_v.weight",
+			"blk.2.ffn_gate.weight", "blk.2.ffn_up.weight", "blk.2.ffn_down.weight",
+			"blk.3.ffn_gate.weight", "blk.3.ffn_up.weight", "blk.3.ffn_down.weight"},
+		Add: map[string][]int64{"per_layer_token_embd.weight": {4 * 16, vocab}, "per_layer_model_proj.weight": {64, 4 * 16},
+			"per_layer_proj_norm.weight": {16}, "rope_freqs.weight": {16},
+			"blk.*.inp_gate.weight": {64, 16}, "blk.*.proj.weight": {16, 64}, "blk.*.post_norm.weight": {64},
+			"blk.0.layer_output_scale.weight": {1}, "blk.1.layer_output_scale.weight": {1}, // the norm undoes the last one
+			"blk.1.attn_q.weight": {64, 128}, "blk.1.attn_k.weight": {64, 64}, "blk.1.attn_v.weight": {64, 64},
+			"blk.1.attn_output.weight": {128, 64}, "blk.3.attn_q.weight": {64, 128}, "blk.3.attn_output.weight": {128, 64},
+			"blk.0.attn_q_norm.weight": {16}, "blk.0.attn_k_norm.weight": {16}, "blk.1.attn_q_norm.weight": {32},
+			"blk.1.attn_k_norm.weight": {32}, "blk.2.attn_q_norm.weight": {16}, "blk.3.attn_q_norm.weight": {32},
+			"blk.2.ffn_gate.weight": {64, 192}, "blk.2.ffn_up.weight": {64, 192}, "blk.2.ffn_down.weight": {192, 64},
+			"blk.3.ffn_gate.weight": {64, 192}, "blk.3.ffn_up.weight": {64, 192}, "blk.3.ffn_down.weight": {192, 64}},
+		Keys: gemma4Keys(map[string]any{"gemma4.embedding_length_per_layer_input": uint32(16),
+			"gemma4.attention.shared_kv_layers": uint32(2), "gemma4.feed_forward_length": []int32{96, 96, 192, 192}})},
+	{Name: "gemma4 with V from K", Arch: "gemma4", Of: likeGemma4, // in the layers that see all of the context, and no second table
+		Drop: []string{"blk.1.attn_q.weight", "blk.1.attn_k.weight", "blk.1.attn_v.weight", "blk.1.attn_output.weight",
+			"blk.3.attn_q.weight", "blk.3.attn_k.weight", "blk.3.attn_v.weight", "blk.3.attn_output.weight"},
+		Add: map[string][]int64{"rope_freqs.weight": {16}, "blk.0.layer_output_scale.weight": {1},
+			"blk.1.attn_q.weight": {64, 128}, "blk.1.attn_k.weight": {64, 32}, "blk.1.attn_output.weight": {128, 64},
+			"blk.3.attn_q.weight": {64, 128}, "blk.3.attn_k.weight": {64, 32}, "blk.3.attn_output.weight": {128, 64},
+			"blk.0.attn_q_norm.weight": {16}, "blk.0.attn_k_norm.weight": {16}, "blk.1.attn_q_norm.weight": {32},
+			"blk.1.attn_k_norm.weight": {32}, "blk.2.attn_q_norm.weight": {16}, "blk.2.attn_k_norm.weight": {16},
+			"blk.3.attn_q_norm.weight": {32}, "blk.3.attn_k_norm.weight": {32}},
+		Keys: gemma4Keys(map[string]any{"gemma4.embedding_length_per_layer_input": uint32(0),
+			"gemma4.attention.head_count_kv": []int32{2, 1, 2, 1}})},
+	{Name: "granite_swa", Arch: "granite_swa", Of: likeLlama, // granite with windows and sinks
+		Add: map[string][]int64{"blk.*.attn_sinks.weight": {4}},
+		Keys: map[string]any{"granite_swa.logit_scale": float32(2), "granite_swa.residual_scale": float32(0.5),
+			"granite_swa.embedding_scale": float32(3), "granite_swa.attention.scale": float32(0.2),
+			"granite_swa.attention.sliding_window": uint32(8), "granite_swa.attention.sliding_window_pattern": []bool{true, false}}},
+	{Name: "maincoder", Arch: "maincoder", Of: Spec{Arch: "qwen3"}},
+	{Name: "plamo3", Arch: "plamo3", Of: Spec{Arch: "phi3", Layers: 4}, Unconverted: true, // norms before and after the blocks, windows
+		Add: map[string][]int64{"blk.*.attn_q_norm.weight": {16}, "blk.*.attn_k_norm.weight": {16},
+			"blk.*.post_attention_norm": {64}, "blk.*.post_ffw_norm": {64}},
+		Keys: map[string]any{"plamo3.attention.sliding_window": uint32(8), "plamo3.attention.sliding_window_pattern": uint32(2),
+			"plamo3.rope.freq_base_swa": float32(1000)}},
+	{Name: "jais2", Arch: "jais2", Of: Spec{Arch: "starcoder2", HeadsKV: 4}}, // ReLU² with LayerNorm
+	{Name: "nanbeige", Arch: "nanbeige", Of: likeLlama, // all layers twice, a norm between
+		Keys: map[string]any{"nanbeige.num_loops": uint32(2)}},
+	{Name: "talkie", Arch: "talkie", Of: Spec{Arch: "llama", HeadsKV: 4}, Unconverted: true, // norms without weights, the embeddings added to each layer
+		Drop: []string{"attn_norm.weight", "ffn_norm.weight", "output_norm.weight"},
+		Add:  map[string][]int64{"blk.*.attn_q_norm.weight": {1, 4}, "blk.*.layer_output_scale.weight": {1}},
+		Keys: map[string]any{"talkie.logit_scale": float32(0.5)}},
+	{Name: "hrm_text", Arch: "hrm_text", Of: likeLlama, Unconverted: true, // two stacks of one layer each, in turns; gated attention
+		Drop: []string{"attn_norm.weight", "ffn_norm.weight", "output_norm.weight"},
+		Add:  map[string][]int64{"hrm.z_l_init": {64}, "blk.*.attn_gate.weight": {64, 64}},
+		Keys: map[string]any{"hrm_text.block_count": uint32(6), "hrm_text.hrm.layers_per_stack": uint32(1),
+			"hrm_text.hrm.h_cycles": uint32(2), "hrm_text.hrm.l_cycles": uint32(2), "hrm_text.embedding_scale": float32(3)}},
+	{Name: "spark2_5", Arch: "spark2_5", Of: likeLlama, Unconverted: true, // a gate for each head
+		Add: map[string][]int64{"blk.*.attn_gate.weight": {64, 4}},
+		Keys: map[string]any{"spark2_5.attention.sliding_window": uint32(8), "spark2_5.attention.sliding_window_pattern": []bool{true, false},
+			"spark2_5.rope.freq_base_swa": float32(1000)}},
+	{Name: "muse-glimmer", Arch: "muse-glimmer", Of: Spec{Arch: "qwen3", Layers: 4, Seed: 1}, // gated attention, norms after the blocks
+		Add: map[string][]int64{"blk.*.attn_gate.weight": {64, 64}, "blk.*.post_attention_norm.weight": {64}, "blk.*.post_ffw_norm.weight": {64}},
+		Keys: map[string]any{"muse-glimmer.logit_scale": float32(0.5), "muse-glimmer.final_logit_softcapping": float32(30),
+			"muse-glimmer.attention.sliding_window": uint32(8)}},
+	{Name: "hunyuan_vl", Arch: "hunyuan_vl", Of: Spec{Arch: "qwen3"}, // norms behind the rotation, four positions a token
+		Keys: map[string]any{"hunyuan_vl.rope.dimension_sections": []int32{2, 3, 3, 0}}},
+	{Name: "hunyuan-dense", Arch: "hunyuan-dense", Of: Spec{Arch: "qwen3"}},
+}
+
+// likeGemma4 has every other layer see all of the context, with heads twice as wide.
+var likeGemma4 = Spec{Arch: "gemma2", Layers: 4, Ctx: 32}
+
+// gemma4Keys adds keys to those that every Gemma 4 has.
+func gemma4Keys(more map[string]any) map[string]any {
+	keys := map[string]any{"gemma4.attention.key_length": uint32(32), "gemma4.attention.value_length": uint32(32),
+		"gemma4.attention.key_length_swa": uint32(16), "gemma4.attention.value_length_swa": uint32(16),
+		"gemma4.rope.dimension_count": uint32(32), "gemma4.rope.dimension_count_swa": uint32(16), "gemma4.rope.freq_base_swa": float32(1000),
+		"gemma4.attention.sliding_window": uint32(8), "gemma4.attention.sliding_window_pattern": []bool{true, false, true, false}}
+	maps.Copy(keys, more)
+	return keys
+}
+
+// The layers that carry a state: 2 heads of keys and 6 of values, 16 wide; a short convolution.
+var (
+	deltaNet = map[string][]int64{"attn_qkv.weight": {64, 160}, "attn_gate.weight": {64, 96}, "ssm_conv1d.weight": {4, 160}, "ssm_dt.bias": {6},
+		"ssm_a": {6}, "ssm_beta.weight": {64, 6}, "ssm_alpha.weight": {64, 6}, "ssm_norm.weight": {16}, "ssm_out.weight": {96, 64}}
+	shortConv = map[string][]int64{"shortconv.conv.weight": {3, 64}, "shortconv.in_proj.weight": {64, 192}, "shortconv.out_proj.weight": {64, 64}}
+)
+
+// inBlocks adds the tensors of single blocks to those of all.
+func inBlocks(blocks map[int]map[string][]int64, all map[string][]int64) map[string][]int64 {
+	for i, tensors := range blocks {
+		for name, shape := range tensors {
+			all[fmt.Sprintf("blk.%d.%s", i, name)] = shape
+		}
+	}
+	return all
 }
 
 // Write writes the variant to path.
@@ -147,16 +259,20 @@ func (v Variant) Write(path string) error {
 			b.CopyTensor(f, t.Name)
 		}
 	}
+	table, _ := f.Tensor("token_embd.weight")
 	for _, name := range slices.Sorted(maps.Keys(v.Add)) {
-		v.add(b, name, of)
+		v.add(b, name, of, table.Shape[1])
 	}
 	return b.WriteFile(path)
 }
 
 // add adds a tensor, or one for each block, with the numbers of any other of that name and shape.
-func (v Variant) add(b *gguf.Builder, name string, of Spec) {
+func (v Variant) add(b *gguf.Builder, name string, of Spec, tokens int64) {
 	for i := range of.Layers {
-		t := newmodel.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: v.Add[name]}
+		t := newmodel.Tensor{Name: strings.Replace(name, "*", fmt.Sprint(i), 1), Type: gguf.TypeF32, Shape: slices.Clone(v.Add[name])}
+		if at := slices.Index(t.Shape, vocab); at >= 0 {
+			t.Shape[at] = tokens
+		}
 		b.AddTensorFunc(t.Name, t.Type, t.Shape, func(w io.Writer) error {
 			next, values := draw(t, of), make([]float32, t.Elements())
 			for i := range values {

@@ -16,7 +16,7 @@
 #include "weight.h"
 
 // Every check, in the order in which they run.
-#define CHECKS(X) X(scratch) X(weight) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(total) X(cross_entropy) X(distill) X(far)
+#define CHECKS(X) X(scratch) X(weight) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(recurrent) X(total) X(cross_entropy) X(distill) X(far)
 
 #define DECLARE(name) void check_##name(void);
 CHECKS(DECLARE)

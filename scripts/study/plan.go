@@ -10,12 +10,16 @@ type contender struct {
 	ratio float64 // alpha over rank, of the magnitude's for dual-lora
 }
 
-// contenders are the study's. The scale s is 2 for LoRA's kin, 4 for Dual LoRA's starts.
+// contenders are the study's. The scale s is 2 for LoRA's kin, 4 for Dual LoRA's starts but the paper's, which has its own. Those
+// with one rate have it from the first tasks and keep it for all: it is the program's default.
 var contenders = []contender{
-	{name: "lora", of: run{Method: "lora"}, rates: []float64{2e-3, 4e-3, 8e-3}, ratio: 2},
-	{name: "thin", of: run{Method: "dual-lora", Start: "thin"}, rates: []float64{3e-3, 6e-3, 12e-3}, ratio: 4},
-	{name: "gradient", of: run{Method: "dual-lora", Start: "gradient"}, rates: []float64{3e-3, 6e-3, 12e-3}, ratio: 4},
-	{name: "even", of: run{Method: "dual-lora", Start: "even"}, rates: []float64{3e-3, 6e-3, 12e-3}, ratio: 4},
+	{name: "lora", of: run{Method: "lora"}, rates: []float64{2e-3, 4e-3}, ratio: 2}, // 4e-3 is too much for Gemma: 1e-3 there
+	{name: "thin", of: run{Method: "dual-lora", Start: "thin"}, rates: []float64{6e-3}, ratio: 4},
+	{name: "gradient", of: run{Method: "dual-lora", Start: "gradient"}, rates: []float64{6e-3}, ratio: 4},
+	{name: "even", of: run{Method: "dual-lora", Start: "even"}, rates: []float64{6e-3, 12e-3}, ratio: 4},
+	{name: "paper", of: run{Method: "dual-lora", Start: "paper"}, rates: []float64{2e-3, 6e-3}, ratio: 4},
+	{name: "rslora", of: run{Method: "rslora"}, rates: []float64{2e-3, 4e-3}, ratio: 0.7071},
+	{name: "dora", of: run{Method: "dora"}, rates: []float64{2e-3, 4e-3}, ratio: 2},
 }
 
 // tuningSeed is none of those that are compared.
@@ -26,8 +30,14 @@ func (c contender) with(task string, rank int, lr float64, seed int) run {
 	r := c.of
 	r.Task, r.Rank, r.LR, r.Seed = task, rank, lr, seed
 	r.Alpha = c.ratio * float64(r.scaledRank())
+	if r.Start == "thin" || r.Start == "gradient" {
+		r.Rho = rhoOf[tasks[task].model]
+	}
 	return r
 }
+
+// rhoOf is the size of a thin start's ΔW where all layers of a base are adapted.
+var rhoOf = map[string]float64{"smollm2": 0.01, "gemma3": 0.01}
 
 // scaledRank is what alpha is divided by.
 func (r run) scaledRank() int {
@@ -65,10 +75,61 @@ func (c contender) tuned(made []run, task string, rank int) (float64, bool) {
 
 // plan returns the runs in the order in which they are wanted, as far as what was made says which.
 func plan(made []run) []run {
-	var p planner
-	p.made = made
+	p := planner{made: made}
 	p.rho()
+	p.magnitude()
+	first := []string{"biomedqa", "alpaca"}
+	more := []string{"gsm8k", "shakespeare", "wikitext2", "chat", "arc-easy", "openbookqa", "boolq"}
+	for seed := 1; seed <= 3; seed++ {
+		p.compare(8, seed, first, "lora", "thin", "gradient")
+		p.compare(8, seed, []string{"gemma3-shakespeare"}, "lora", "thin")
+	}
+	for seed := 1; seed <= 3; seed++ {
+		p.compare(8, seed, more, "lora", "thin")
+	}
+	for seed := 1; seed <= 3; seed++ {
+		p.compare(16, seed, first, "lora", "thin")
+	}
+	for seed := 1; seed <= 3; seed++ {
+		p.compare(8, seed, first, "even", "paper", "rslora", "dora")
+	}
+	for seed := 1; seed <= 3; seed++ {
+		p.compare(16, seed, []string{"gemma3-shakespeare"}, "lora", "thin")
+		p.compare(8, seed, more, "gradient")
+	}
 	return p.runs
+}
+
+// compare plans a run of each contender on each task with a seed, after those that find its rate.
+func (p *planner) compare(rank, seed int, on []string, names ...string) {
+	for _, task := range on {
+		for _, name := range names {
+			c := contenderOf(name)
+			if name == "lora" && tasks[task].model == "gemma3" {
+				c.rates = []float64{2e-3, 1e-3}
+			}
+			lr := c.rates[0]
+			if len(c.rates) > 1 {
+				for _, rate := range c.rates {
+					p.add("tune", c.with(task, rank, rate, tuningSeed))
+				}
+				var known bool
+				if lr, known = c.tuned(p.made, task, rank); !known {
+					continue
+				}
+			}
+			p.add("compare", c.with(task, rank, lr, seed))
+		}
+	}
+}
+
+// magnitude asks how fast a thin start's magnitude should move, and what the directions of the first gradients are worth.
+func (p *planner) magnitude() {
+	for _, task := range []string{"biomedqa", "alpaca"} {
+		r := contenderOf("thin").with(task, 8, 6e-3, tuningSeed)
+		r.MagnitudeLR = 1
+		p.add("rho", r)
+	}
 }
 
 type planner struct {
@@ -83,32 +144,33 @@ func (p *planner) add(group string, r run) {
 
 // rho asks how large a constant magnitude should be, with few and with all layers adapted.
 func (p *planner) rho() {
-	lora, thin := contenderOf("lora"), contenderOf("thin")
-	for _, task := range []string{"biomedqa", "alpaca"} {
-		for _, lr := range []float64{4e-3, 2e-3, 8e-3} {
+	lora := contenderOf("lora")
+	tune := func(task string, rates ...float64) {
+		for _, lr := range rates {
 			p.add("tune", lora.with(task, 8, lr, tuningSeed))
 		}
-		for _, rho := range []float64{0.01, 0.02, 0.005} {
-			for _, lr := range []float64{6e-3, 3e-3, 12e-3} {
-				r := thin.with(task, 8, lr, tuningSeed)
-				r.Rho = rho
-				p.add("rho", r)
-			}
-		}
 	}
+	tune("biomedqa", 4e-3, 2e-3, 8e-3)
+	p.thin("biomedqa", 0.01, 6e-3, 3e-3, 12e-3)
+	p.thin("biomedqa", 0.02, 6e-3)
+	p.thin("biomedqa", 0.005, 6e-3)
+	tune("biomedqa-6layers", 4e-3)
 	for _, rho := range []float64{0.01, 0.02, 0.05} {
-		r := thin.with("biomedqa-6layers", 8, 6e-3, tuningSeed)
+		p.thin("biomedqa-6layers", rho, 6e-3)
+	}
+	tune("alpaca", 2e-3, 4e-3)
+	p.thin("alpaca", 0.01, 6e-3, 3e-3, 12e-3)
+	p.thin("alpaca", 0.02, 6e-3)
+	tune("gemma3-shakespeare", 2e-3, 4e-3)
+	p.thin("gemma3-shakespeare", 0.01, 6e-3, 3e-3)
+	p.thin("gemma3-shakespeare", 0.025, 6e-3)
+}
+
+// thin plans runs of the thin start at rank 8 with a given ρ.
+func (p *planner) thin(task string, rho float64, rates ...float64) {
+	for _, lr := range rates {
+		r := contenderOf("thin").with(task, 8, lr, tuningSeed)
 		r.Rho = rho
 		p.add("rho", r)
-	}
-	for _, lr := range []float64{2e-3, 4e-3, 1e-3} {
-		p.add("tune", lora.with("gemma3-shakespeare", 8, lr, tuningSeed))
-	}
-	for _, rho := range []float64{0.01, 0.025} {
-		for _, lr := range []float64{6e-3, 3e-3} {
-			r := thin.with("gemma3-shakespeare", 8, lr, tuningSeed)
-			r.Rho = rho
-			p.add("rho", r)
-		}
 	}
 }

@@ -145,7 +145,7 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 	if err != nil {
 		return nil, err
 	}
-	selected, err := targets.Select(f.Tensors())
+	selected, err := targets.Select(f.Used())
 	if err != nil {
 		return nil, err
 	}

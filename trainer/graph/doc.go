@@ -6,6 +6,7 @@
 //	trace.go    decode one batch of the wanted shape, stop before the work, keep the list of nodes
 //	rewrite.go  repeat the nodes in a graph of our own: cache reads become the fresh K and V, an adapted
 //	            weight's product becomes the adapted one, a tensor that is trained is read from its master
+//	recurrent.go layers with a state: the cache disappears, a state begins with its document
 //	inputs.go   the leaves that change from batch to batch: tokens, positions, masks
 //	linear.go   the product with a weight and its adapter, forward and backward: by our kernels, or in ggml's operations
 //	dora.go     what a DoRA adds to its LoRA: the lengths of the rows and the magnitudes

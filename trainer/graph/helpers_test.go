@@ -53,7 +53,7 @@ func allLinear(t *testing.T, path string, method adapter.Method, rank int) []ada
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	targets, err := adapter.ParseTargets("all-linear")
+	targets, err := adapter.ParseTargets(`blk\..*`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,9 @@ import (
 type role int
 
 const (
-	roleTokens    role = iota // I32 [N], read by GET_ROWS of the token embedding
+	roleTokens    role = iota // I32 [N], read by GET_ROWS of a table of tokenTables
 	rolePositions             // I32 [N·k], read by ROPE or by GET_ROWS of a position embedding; k > 1 for M-RoPE
+	rolePlaces                // I32 [N], each token's place in its document, read by the kernels of recurrent layers
 	roleMask                  // F32 [T, T, 1, S], read by SOFT_MAX
 	roleCounted               // F32 [N], read by the statistics of inputs
 )
@@ -37,6 +38,11 @@ func (in *input) fill(shape Shape, windows []data.Window) {
 		}
 	case rolePositions:
 		in.fillPositions(shape, windows)
+	case rolePlaces:
+		ints := in.leaf.Ints()
+		for s, w := range windows {
+			copy(ints[s*shape.Ctx:], w.Pos)
+		}
 	case roleMask:
 		in.fillMask(shape, windows)
 	case roleCounted:

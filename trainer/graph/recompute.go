@@ -65,7 +65,8 @@ func (s *sweep) repeat(t ggml.Tensor) ggml.Tensor {
 // recomputes n of them it takes those that free the most memory for the work: attention before feed-forward networks.
 func (s *sweep) chooseRecomputed(r recomputeLevel) (segments int) {
 	s.recomputed, s.repeated = map[ggml.Tensor]bool{}, map[ggml.Tensor]ggml.Tensor{}
-	all := s.segments()
+	lasting := s.lasting()
+	all := s.segments(lasting)
 	slices.SortStableFunc(all, func(a, b segment) int { return cmp.Compare(b.bytes*a.work, a.bytes*b.work) })
 	for i, st := range all {
 		for _, t := range st.nodes {
@@ -76,6 +77,9 @@ func (s *sweep) chooseRecomputed(r recomputeLevel) (segments int) {
 				s.recomputed[t] = s.cheap(t)
 			}
 		}
+	}
+	for t := range lasting {
+		s.recomputed[t] = false
 	}
 	for _, p := range s.products {
 		if !p.output.IsNil() {
@@ -94,8 +98,8 @@ type segment struct {
 }
 
 // segments cuts the forward pass.
-func (s *sweep) segments() []segment {
-	cuts, summed := s.cuts(), s.onlySummed()
+func (s *sweep) segments(lasting map[ggml.Tensor]bool) []segment {
+	cuts, summed := s.cuts(lasting), s.onlySummed()
 	all := []segment{{work: 1}}
 	for _, t := range s.order {
 		last := &all[len(all)-1]
@@ -108,7 +112,7 @@ func (s *sweep) segments() []segment {
 			all = append(all, segment{work: 1})
 			continue
 		}
-		if !s.cheap(t) && !summed[t] {
+		if !s.cheap(t) && !summed[t] && !lasting[t] {
 			last.bytes += float64(t.Bytes())
 		}
 	}
@@ -140,24 +144,45 @@ func (s *sweep) cheap(t ggml.Tensor) bool {
 		return t.Elements() > t.Src(0).Elements()+t.Src(1).Elements()
 	case "ADD": // a bias is cheap, a residual sum is where repetitions end
 		return t.Src(0).IsLeaf() || t.Src(1).IsLeaf()
-	case "GET_ROWS", attention:
+	case "GET_ROWS", attention, deltaNet:
 		return false
 	}
 	return true
 }
 
-// cuts returns the nodes behind which nothing else of the forward pass is alive: no later node reads what is older.
-func (s *sweep) cuts() map[ggml.Tensor]bool {
-	last := map[ggml.Tensor]int{} // node that owns memory → index of its last reader
+// lastReads returns the index of the last reader of each node that owns memory.
+func (s *sweep) lastReads() map[ggml.Tensor]int {
+	last := map[ggml.Tensor]int{}
 	for i, t := range s.order {
 		for _, src := range s.reads(t) {
 			last[root(src)] = i
 		}
 	}
+	return last
+}
+
+// blockNodes is more than any tensor of a block is read later, in nodes: of those in the tests none is above 46.
+const blockNodes = 64
+
+// lasting returns the nodes that are read beyond their own block: what Gemma 4 embeds for each layer, K and V that layers share,
+// embeddings that are added to each. They are few, stay in memory, and do not count against a cut.
+func (s *sweep) lasting() map[ggml.Tensor]bool {
+	last, lasting := s.lastReads(), map[ggml.Tensor]bool{}
+	for i, t := range s.order {
+		if t == root(t) && last[t]-i > blockNodes {
+			lasting[t] = true
+		}
+	}
+	return lasting
+}
+
+// cuts returns the nodes behind which nothing of the forward pass is alive but what lasts: no later node reads what is older.
+func (s *sweep) cuts(lasting map[ggml.Tensor]bool) map[ggml.Tensor]bool {
+	last := s.lastReads()
 	cuts := map[ggml.Tensor]bool{}
 	alive := map[ggml.Tensor]bool{}
 	for i, t := range s.order {
-		if t == root(t) {
+		if t == root(t) && !lasting[t] {
 			alive[t] = true
 		}
 		for a := range alive {

@@ -26,7 +26,11 @@ func stepOf(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options) (
 
 // What is recomputed comes from the same operations over the same numbers.
 func TestRecomputationChangesNothingButMemory(t *testing.T) {
-	paths := map[string]string{"mpt": variantNamed(t, "mpt"), "olmo": variantNamed(t, "olmo")} // which clamp
+	paths := map[string]string{}
+	// which clamp; of which much is read by every block; with a state
+	for _, name := range []string{"mpt", "olmo", "gemma4", "talkie", "hrm_text", "qwen35", "lfm2"} {
+		paths[name] = variantNamed(t, name)
+	}
 	for _, arch := range []string{"llama", "phi3", "gemma2", "gpt2", "falcon"} {
 		paths[arch] = testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 4})
 	}
@@ -51,6 +55,23 @@ func TestRecomputationChangesNothingButMemory(t *testing.T) {
 					t.Errorf("%s: %d bytes of work memory, want less than the %d of recomputing nothing", what, bytes, most)
 				}
 			}
+		}
+	}
+}
+
+// What is read by every block leaves the forward pass cut where it would be without.
+func TestWhatLastsIsNoObstacleToSegments(t *testing.T) {
+	for name, layers := range map[string]int{"gemma4": 4, "talkie": 2, "hrm_text": 6} {
+		path := variantNamed(t, name)
+		e, err := Prepare(loadModel(t, path), allLinear(t, path, adapter.MethodLoRA, 2), Options{Shape: Shape{Ctx: 16, Seqs: 2}, Threads: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, all := e.Segments(); all < 2*layers {
+			t.Errorf("%s: %d segments of %d layers, want two a layer or more", name, all, layers)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"finetune/kernels"
@@ -24,6 +25,7 @@ type rewriter struct {
 	inputs map[ggml.Tensor]*input      // traced leaf → input
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
 	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
+	states map[ggml.Tensor]bool        // traced nodes that hold a recurrent layer's state
 	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
 
 	readers map[ggml.Tensor]int         // traced node → how many nodes read it
@@ -50,7 +52,7 @@ func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSet, set tra
 		arch: arch, shape: shape, ctx: ctx, ops: ops, trainedSet: set,
 		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, products: map[ggml.Tensor]*weightProduct{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
-		cache: map[ggml.Tensor]ggml.Tensor{}, branch: map[ggml.Tensor]string{},
+		cache: map[ggml.Tensor]ggml.Tensor{}, states: map[ggml.Tensor]bool{}, branch: map[ggml.Tensor]string{},
 		readers: map[ggml.Tensor]int{}, tables: map[angles]ggml.Tensor{}, spans: map[ggml.Tensor]ggml.Tensor{},
 	}
 	for leaf := range set.totals {
@@ -98,11 +100,14 @@ func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 	}
 	switch {
 	case o.Op() == "SET_ROWS" && isCache(o):
-		fresh, err := r.operand(o, 0)
+		fresh, err := r.operand(unpadded(o), 0)
 		r.cache[o.ViewSrc()] = fresh
 		return none, err
 	case isCache(o) && o.Src(0).IsLeaf():
 		return none, nil // a view is made when it is read: by then its write was seen
+	}
+	if t, ok, err := r.recurrent(o); ok {
+		return t, err
 	}
 	switch o.Op() {
 	case "GET_ROWS":
@@ -304,12 +309,15 @@ func (r *rewriter) product(p *weightProduct) ggml.Tensor {
 	return y
 }
 
+// tokenTables are the tables that are read by token; that by layer is Gemma 4's and Gemma 3n's.
+var tokenTables = []string{"token_embd", "per_layer_token_embd"}
+
 // input makes the leaf for an input of llama.cpp's, by the operation that reads it.
 func (r *rewriter) input(o ggml.Tensor, i int, leaf ggml.Tensor) (ggml.Tensor, error) {
 	in := &input{sign: 1}
 	ne := leaf.NE()
 	switch {
-	case o.Op() == "GET_ROWS" && i == 1 && strings.HasPrefix(o.Src(0).Name(), "token_embd."):
+	case o.Op() == "GET_ROWS" && i == 1 && slices.Contains(tokenTables, strings.TrimSuffix(o.Src(0).Name(), ".weight")):
 		in.role = roleTokens
 	case o.Op() == "GET_ROWS" && i == 1 && strings.HasPrefix(o.Src(0).Name(), "position_embd."), o.Op() == "ROPE" && i == 1:
 		in.role = rolePositions
@@ -372,6 +380,15 @@ func isCache(t ggml.Tensor) bool {
 	}
 	name := t.Name()
 	return t.IsLeaf() && (strings.HasPrefix(name, "cache_k_l") || strings.HasPrefix(name, "cache_v_l"))
+}
+
+// unpadded returns the node whose first operand is what a write puts into the cache. Where the layers' V are of different
+// widths, zeros widen each to the widest: what is written then is a PAD in another shape, and nobody reads the zeros.
+func unpadded(write ggml.Tensor) ggml.Tensor {
+	if x := write.Src(0); x.Op() == "RESHAPE" && x.Src(0).Op() == "PAD" {
+		return x.Src(0)
+	}
+	return write
 }
 
 // isMatrix reports whether t is a weight [n_in, n_out].

@@ -68,6 +68,22 @@ func TestMixtureOfExpertsIsUnsupported(t *testing.T) {
 	}
 }
 
+// Mamba 2 has a state that another operation reads.
+func TestUnknownRecurrenceIsUnsupported(t *testing.T) {
+	path := writeVariant(t, testmodel.Variant{Name: "mamba2", Arch: "mamba2", Of: testmodel.Spec{Arch: "llama", Layers: 1},
+		Drop: []string{"attn_q.weight", "attn_k.weight", "attn_v.weight", "attn_output.weight", "ffn_norm.weight", "ffn_gate.weight", "ffn_up.weight", "ffn_down.weight"},
+		Add: map[string][]int64{"blk.*.ssm_in.weight": {64, 296}, "blk.*.ssm_conv1d.weight": {4, 160}, "blk.*.ssm_conv1d.bias": {160}, "blk.*.ssm_dt.bias": {8},
+			"blk.*.ssm_a": {1, 8}, "blk.*.ssm_d": {1, 8}, "blk.*.ssm_norm.weight": {128, 1}, "blk.*.ssm_out.weight": {128, 64}},
+		Keys: map[string]any{"mamba2.ssm.conv_kernel": uint32(4), "mamba2.ssm.inner_size": uint32(128), "mamba2.ssm.state_size": uint32(16),
+			"mamba2.ssm.time_step_rank": uint32(8), "mamba2.ssm.group_count": uint32(1)}})
+	_, err := newReady(loadModel(t, path), allLinear(t, path, adapter.MethodLoRA, 4), Options{Shape: Shape{Ctx: 8, Seqs: 1}, Threads: 1})
+	var unsupported *UnsupportedError
+	if !errors.As(err, &unsupported) || unsupported.Op != "SSM_SCAN" {
+		t.Errorf("newReady = %v, want an *UnsupportedError that names SSM_SCAN", err)
+	}
+	t.Log(err)
+}
+
 func TestOperationWithoutRuleIsUnsupported(t *testing.T) {
 	ctx, err := ggml.NewContext(16, 0)
 	if err != nil {

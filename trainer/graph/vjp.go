@@ -43,6 +43,8 @@ var rules = map[string]rule{
 	attention: vjpAttention,
 	"ROPE":    vjpRope,
 	rotate:    vjpRotate,
+	shortConv: vjpShortConv,
+	deltaNet:  vjpDeltaNet,
 
 	"RMS_NORM": vjpRMSNorm,
 	rmsNormMul: vjpRMSNormMul,

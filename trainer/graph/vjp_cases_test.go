@@ -40,6 +40,15 @@ var ruleCases = []ruleCase{
 	{"BATCH_MUL transposed", [][]int64{{5, 8, 2}, {8, 7, 6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(kernels.BatchMul(r.ctx, r.add(r.ctx.Transpose(x[0])), x[1]))
 	}},
+	{"SHORT_CONV", [][]int64{{6, 4, 1}, {3, 6}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(kernels.ShortConv(r.ctx, x[0], x[1], chosen(r, 0, 1, 0, 1)))
+	}},
+	{"DELTA_NET", [][]int64{{4, 1, 4, 1}, {4, 1, 4, 1}, {4, 2, 4, 1}, {1, 2, 4, 1}, {1, 2, 4, 1}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(kernels.DeltaNet(r.ctx, x[0], x[1], x[2], r.add(r.ctx.Scale(x[3], 0.3)), r.add(r.ctx.Scale(x[4], 0.3)), chosen(r, 0, 1, 2, 0)))
+	}},
+	{"DELTA_NET gated by column", [][]int64{{4, 1, 4, 1}, {4, 1, 4, 1}, {4, 1, 4, 1}, {4, 1, 4, 1}, {1, 1, 4, 1}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(kernels.DeltaNet(r.ctx, x[0], x[1], x[2], r.add(r.ctx.Scale(x[3], 0.3)), r.add(r.ctx.Scale(x[4], 0.3)), chosen(r, 0, 1, 2, 3)))
+	}},
 	{"RMS_NORM", [][]int64{{9, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.RMSNorm(x[0], 0.1)) }},
 	{"ROPE norm", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 8, 0)) }},
 	{"ROPE neox", [][]int64{{8, 2, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(rope(r, x[0], 8, 2)) }},

@@ -89,6 +89,15 @@ func (o *AdamW) Steps() int { return o.step }
 // are the optimizer's own memory: read them, or save them, between steps.
 func (o *AdamW) Moments() (m, v [][]float32) { return o.m, o.v }
 
+// Reset puts the optimizer back to step 0, with zero moments.
+func (o *AdamW) Reset() {
+	o.step = 0
+	for i := range o.params {
+		clear(o.m[i])
+		clear(o.v[i])
+	}
+}
+
 // Restore sets the number of steps taken and copies the moments in, as a
 // checkpoint holds them.
 func (o *AdamW) Restore(steps int, m, v [][]float32) {

@@ -15,7 +15,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-apps test-real test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-sanitize test-neon lint bench bench-kernels env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -34,6 +34,10 @@ test-short: llama ## run the tests but those that take more than some seconds ea
 
 test-fast: ## run the tests that need no native code, in seconds
 	CGO_ENABLED=0 go test $(pure)
+
+test-chat: llama ## build llama.cpp's chat code once, some minutes, and compare ours with it, as make test does too where it is
+	@$(bring) chat
+	go test -count 1 -v -run LlamaServer ./chat ./chat/jinja
 
 # Where the apps are kept between runs: node-llama-cpp from npm (80 MB), and llama-cpp-python built from PyPI's source. Without it
 # that is finetune/apps in the user's cache.

@@ -24,6 +24,8 @@ func (a *Adapter) CheckBase(b model.Identity) error {
 		nIn, nOut := w.Shape()
 		shape, ok := shapes[w.Name]
 		switch {
+		case isEmbedding(w.Name) && shapes["output.weight"] == nil: // llama.cpp would take the pair for the output too, and read past its end
+			return fmt.Errorf("adapter: tensor %q: the model's output matrix is its table of embeddings, which no adapter can be on", w.Name)
 		case !ok:
 			return fmt.Errorf("adapter: tensor %q: not in the model", w.Name)
 		case len(shape) != 2 || shape[0] != int64(nIn) || shape[1] != int64(nOut):

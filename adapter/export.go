@@ -35,6 +35,11 @@ func (a *Adapter) WriteLoRA(path string, o LoRAOptions) error {
 		if folded {
 			scale = l.Scale()
 		}
+		if isEmbedding(weight.Name) { // stored the other way round
+			w.mat(weight.Name+".lora_a", l.B, 1)
+			w.mat(weight.Name+".lora_b", l.A.transposed(), scale)
+			continue
+		}
 		w.mat(weight.Name+".lora_a", l.A, 1)
 		w.mat(weight.Name+".lora_b", l.B, scale)
 	}

@@ -393,7 +393,6 @@ func TestLoadRefuses(t *testing.T) {
 		{"ranks differ", shape(0, 3, 10), 0, false, `tensor "blk.0.attn_q.weight": lora_b is [3 10], want [4 n_out]`},
 		{"unknown name", rename(0, "blk.0.attn_q.weight.lora_c"), 0, false, `tensor "blk.0.attn_q.weight.lora_c": want a name that ends in lora_a, lora_b`},
 		{"no dot", rename(0, "x"), 0, false, `tensor "x": want a name that ends in lora_a, lora_b`},
-		{"embeddings", rename(0, "token_embd.weight.lora_a"), 0, true, `tensor "token_embd.weight.lora_a": adapted embeddings are not supported`},
 		{"experts", shape(1, 64, 4, 8), 0, true, `tensor "blk.0.attn_q.weight.lora_a": shape [64 4 8], adapted experts are not supported`},
 		{"quantized", func(f *foreign) { f.tensors[1].Type = gguf.TypeQ4_0 }, 0, true, `tensor "blk.0.attn_q.weight.lora_a": type q4_0, want f32, f16, bf16 or q8_0`},
 		{"empty factor", shape(0, 4, 0), 0, false, `tensor "blk.0.attn_q.weight.lora_b": shape [4 0] is empty`},

@@ -15,9 +15,9 @@ import (
 // LoRA, whoever made it, with factors in F32, F16, BF16 or Q8_0 and a rank of its own
 // for each weight.
 //
-// As in llama.cpp, tensors named *_norm.weight are skipped. The pair of
-// token_embd.weight, which is stored the other way round, and pairs of expert
-// weights are an [*UnsupportedError].
+// As in llama.cpp, tensors named *_norm.weight are skipped. A LoRA of token_embd.weight, which is stored the other way
+// round (lora_a [rank, n_vocab], lora_b [rank, n_embd]), is turned to what it is for other weights. Other factors of it, and
+// pairs of expert weights, are an [*UnsupportedError].
 func Load(path string) (*Adapter, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
@@ -113,8 +113,8 @@ func (l *loader) tensor(t gguf.Tensor, kind *fileKind) error {
 		return nil
 	case !slices.Contains(kind.suffixes(), suffix):
 		return l.format("tensor %q: want a name that ends in %s", t.Name, strings.Join(kind.suffixes(), ", "))
-	case strings.HasSuffix(weight, "token_embd.weight"):
-		return l.unsupported("tensor %q: adapted embeddings are not supported", t.Name)
+	case isEmbedding(weight) && kind.method != MethodLoRA:
+		return l.unsupported("tensor %q: embeddings can be adapted by a LoRA only", t.Name)
 	}
 	if l.factors[weight] == nil {
 		l.factors[weight] = map[string]gguf.Tensor{}
@@ -216,10 +216,31 @@ func (l *loader) weight(kind *fileKind, weight string) (Factors, error) {
 		}
 		mats = append(mats, m)
 	}
+	if isEmbedding(weight) {
+		mats[0], mats[1] = mats[1].transposed(), mats[0]
+	}
 	if wrong := kind.check(mats); wrong != "" {
 		return nil, l.format("tensor %q: %s", weight, wrong)
 	}
 	return kind.join(mats, l.fileAlpha), nil
+}
+
+// isEmbedding reports whether a weight is the table of embeddings.
+func isEmbedding(weight string) bool { return strings.HasSuffix(weight, "token_embd.weight") }
+
+// transposed is the matrix with rows for columns; an outline stays one.
+func (m Mat) transposed() Mat {
+	t := Mat{NE: [2]int{m.NE[1], m.NE[0]}}
+	if m.Data == nil {
+		return t
+	}
+	t.Data = make([]float32, len(m.Data))
+	for row := range m.NE[1] {
+		for col := range m.NE[0] {
+			t.Data[col*m.NE[1]+row] = m.Data[row*m.NE[0]+col]
+		}
+	}
+	return t
 }
 
 func finite(v float32) bool { return math.Abs(float64(v)) <= math.MaxFloat32 }

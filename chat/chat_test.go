@@ -72,10 +72,11 @@ func parse(t *testing.T, source string) *chat.Template {
 func TestSequences(t *testing.T) {
 	messages := []chat.Message{{Role: "user", Content: "1?"}, {Role: "assistant", Content: "1!"}, {Role: "user", Content: "2?"},
 		{Role: "assistant", Content: "2!", NoLoss: true}, {Role: "user", Content: "3?"}, {Role: "assistant", Content: "3!"}}
-	all, err := parse(t, plain).Sequences(messages, nil)
+	r, err := parse(t, plain).Sequences(messages, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := r.Sequences
 	if len(all) != 1 {
 		t.Fatalf("%d sequences, want 1", len(all))
 	}
@@ -106,7 +107,7 @@ func TestErrorsOfTemplates(t *testing.T) {
 	if e, ok := errors.AsType[*chat.Error](err); !ok || !e.Unsupported {
 		t.Errorf("include: %v, want it unsupported", err)
 	}
-	_, err = parse(t, `{{ raise_exception("no system role") }}`).Sequences([]chat.Message{{Role: "user"}, {Role: "assistant", Content: "x"}}, nil)
+	_, err = parse(t, `{{ raise_exception("no system role") }}`).Sequences([]chat.Message{{Role: "user"}, {Role: "assistant", Content: "x"}}, nil, nil)
 	if !errors.Is(err, chat.ErrRefused) || !strings.Contains(err.Error(), "message 2: chat template refuses the messages: no system role") {
 		t.Errorf("refusal: %v", err)
 	}

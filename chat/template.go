@@ -8,135 +8,157 @@ import (
 )
 
 // Template is a model's chat template: it writes a conversation as the text that the
-// model was taught. It is never changed: goroutines may share it.
+// model was taught, and that llama-server sends. It is never changed: goroutines may share it.
 type Template struct {
-	jinja    *jinja.Template
-	bos, eos string
-	now      time.Time
+	main, toolUse *form // toolUse is nil where the model has no such template
+	vars          map[string]any
 }
 
-// ParseTemplate reads tokenizer.chat_template. bos_token and eos_token of the template are
-// the names of the vocabulary's tokens; a zero now hides strftime_now from it. The error is
-// an *Error.
+// form is one of a model's templates.
+type form struct {
+	*jinja.Template
+	caps
+	source   string
+	channels bool // gpt-oss's, which knows a developer beside the system
+	trims    bool // StepFun's, for which llama-server trims all content
+}
+
+// ParseTemplate reads a template by its source alone, see [Parse].
 func ParseTemplate(source string, tok Tokenizer, now time.Time) (*Template, error) {
-	t, err := jinja.Parse(source)
-	if err != nil {
-		return nil, templateError(err)
-	}
+	return Parse(Source{Default: source}, tok, Options{Now: now})
+}
+
+// Parse reads a model's templates. bos_token and eos_token of a template are
+// the names of the vocabulary's tokens. The error is an *Error.
+func Parse(s Source, tok Tokenizer, o Options) (*Template, error) {
 	name := func(id int32) string {
 		if id < 0 {
 			return ""
 		}
 		return tok.Piece(id, true)
 	}
-	return &Template{t, name(tok.BOS()), name(tok.EOS()), now}, nil
+	t := &Template{vars: map[string]any{"bos_token": name(tok.BOS()), "eos_token": name(tok.EOS())}}
+	if !o.Now.IsZero() { // what llama-server gives a template besides the messages
+		t.vars["strftime_now"] = jinja.Strftime(o.Now)
+		t.vars["date_string"] = o.Now.Format("02 Jan 2006")
+		t.vars["datetime"] = o.Now.Format("Jan 02 2006")
+		t.vars["enable_thinking"] = true
+	}
+	for key, v := range o.Args {
+		t.vars[key] = v
+	}
+	if s.Default == "" {
+		s.Default = s.ToolUse
+	}
+	var err error
+	if t.main, err = t.parse(s.Default); err != nil {
+		return nil, err
+	}
+	t.main.system = t.main.system || o.AsGiven
+	if s.ToolUse != "" {
+		t.toolUse, err = t.parse(s.ToolUse)
+	}
+	return t, err
+}
+
+func (t *Template) parse(source string) (*form, error) {
+	parsed, err := jinja.Parse(source)
+	if err != nil {
+		return nil, templateError(err)
+	}
+	parsed.Loose = true
+	f := &form{Template: parsed, source: source, channels: strings.Contains(source, "<|channel|>"),
+		trims: strings.Contains(source, "You have access to the following functions in JSONSchema format")}
+	f.caps = probe(func(messages []any, tools any) (string, error) {
+		return f.Try(t.with(messages, tools, false))
+	})
+	return f, nil
+}
+
+// with returns the variables of one rendering.
+func (t *Template) with(messages []any, tools any, addGenerationPrompt bool) map[string]any {
+	vars := map[string]any{"messages": messages}
+	if addGenerationPrompt { // else it is undefined, which templates have a default for
+		vars["add_generation_prompt"] = true
+	}
+	for k, v := range t.vars {
+		vars[k] = v
+	}
+	if tools != nil {
+		vars["tools"] = tools
+	}
+	return vars
+}
+
+// formOf picks the template for a conversation: that for the use of tools, where there is one, if there are tools.
+func (t *Template) formOf(messages []Message, tools any) *form {
+	if t.toolUse == nil {
+		return t.main
+	}
+	for _, m := range messages {
+		if len(m.Calls) > 0 {
+			return t.toolUse
+		}
+	}
+	if tools != nil {
+		return t.toolUse
+	}
+	return t.main
 }
 
 // Render writes the messages. addGenerationPrompt ends the text with what stands in front
 // of an assistant's answer. tools is nil or what [ParseTools] returned. The text begins with BOS's
 // name if the template prints it. Errors are as ParseTemplate's.
+//
+// As in llama-server a developer is a system, and where the template has no place for a system message it is put in front
+// of the message behind it.
 func (t *Template) Render(messages []Message, tools any, addGenerationPrompt bool) (string, error) {
-	list := make([]any, len(messages))
-	for i, m := range messages {
-		list[i] = m.value()
+	return t.render(t.formOf(messages, tools), messages, tools, addGenerationPrompt)
+}
+
+func (t *Template) render(f *form, messages []Message, tools any, addGenerationPrompt bool) (string, error) {
+	var list []any
+	for _, m := range f.roles(messages) {
+		list = append(list, m.value(f.caps))
 	}
-	vars := map[string]any{
-		"messages": list, "add_generation_prompt": addGenerationPrompt,
-		"bos_token": t.bos, "eos_token": t.eos,
-	}
-	if tools != nil {
-		vars["tools"] = tools
-	}
-	if !t.now.IsZero() {
-		vars["strftime_now"] = jinja.Strftime(t.now)
-	}
-	text, err := t.jinja.Render(vars)
+	text, err := f.Template.Render(t.with(list, tools, addGenerationPrompt))
 	if err != nil {
 		return "", templateError(err)
 	}
 	return text, nil
 }
 
-// Piece is a part of a rendered conversation: an answer, or what stands before one.
-type Piece struct {
-	Text    string
-	Answer  bool // an assistant's answer, up to what the template prints behind it
-	Inexact bool // an app would have other text in front of this answer
+// roles gives the messages the roles that the template has.
+func (f *form) roles(messages []Message) []Message {
+	out := make([]Message, 0, len(messages))
+	for i := 0; i < len(messages); i++ {
+		m := messages[i]
+		if m.Role == "developer" && !f.channels {
+			m.Role = "system"
+		}
+		if i == 0 && f.merges(messages) {
+			if len(messages) == 1 {
+				return out
+			}
+			next := messages[1]
+			next.Content, next.Parts, next.Null = m.Content+"\n"+next.Content, nil, false
+			m, i = next, 1
+		}
+		if f.trims {
+			m = m.trimmed()
+		}
+		out = append(out, m)
+	}
+	return out
 }
 
-// Sequences writes a conversation as token sequences to be, each the text an app has in its
-// context: prompt, answer, prompt, answer. For answer i
-//
-//	prompt = render(messages[:i], with the generation prompt)
-//	full   = render(messages[:i+1])
-//
-// and the answer's text is what full has behind prompt. A sequence goes on as long as each
-// prompt begins with the full text of the answer before. Where it does not, because the
-// template drops the thoughts of earlier turns for instance, a new sequence begins, so
-// that every answer stands once, behind what it will follow. Messages of NoLoss are no answers. Errors are as Render's,
-// with the number of the message.
-func (t *Template) Sequences(messages []Message, tools any) ([][]Piece, error) {
-	var all [][]Piece
-	done := "" // text of the last sequence
-	for i, m := range messages {
-		if m.Role != "assistant" || m.NoLoss {
-			continue
-		}
-		full, border, inexact, err := t.answer(messages[:i+1], tools)
-		if err != nil {
-			return nil, inMessage(i+1, err)
-		}
-		if border == len(full) {
-			continue // the template prints nothing of this message
-		}
-		n := len(all) - 1
-		if n < 0 || !strings.HasPrefix(full[:border], done) {
-			all, done, n = append(all, nil), "", n+1
-		}
-		all[n] = append(all[n], Piece{Text: full[len(done):border]}, Piece{full[border:], true, inexact})
-		done = full
-	}
-	return all, nil
+// merges reports whether the first message is a system message for which the template has no place.
+func (f *form) merges(messages []Message) bool {
+	return !f.system && len(messages) > 0 && (messages[0].Role == "system" || messages[0].Role == "developer")
 }
 
-// answer renders a conversation up to an assistant's message and finds where that message's
-// answer begins. Some templates begin the answer themselves in the generation prompt
-// ("<think>\n") but leave that out of a finished message; the answer then begins where the two
-// texts part, and is inexact.
-func (t *Template) answer(messages []Message, tools any) (full string, border int, inexact bool, err error) {
-	last := len(messages) - 1
-	prompt, err := t.Render(messages[:last], tools, true)
-	if err != nil {
-		return "", 0, false, err
-	}
-	if full, err = t.Render(messages, tools, false); err != nil {
-		return "", 0, false, err
-	}
-	if strings.HasPrefix(full, prompt) {
-		return full, len(prompt), false, nil
-	}
-	before, err := t.Render(messages[:last], tools, false)
-	if err != nil {
-		return "", 0, false, err
-	}
-	border = commonPrefix(prompt, full)
-	if border < len(before) {
-		return "", 0, false, badf("chat template writes the earlier messages differently once this one follows, so its answer cannot be told apart")
-	}
-	if i := strings.Index(full[len(before):], messages[last].Content); i >= 0 {
-		border = min(border, len(before)+i)
-	}
-	return full, border, true, nil
-}
-
-// commonPrefix returns the length of what two texts begin with, in whole characters.
-func commonPrefix(a, b string) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	for n > 0 && n < len(b) && b[n]&0xc0 == 0x80 {
-		n--
-	}
-	return n
+// MergesSystem reports whether the template has no place for the system message that the conversation begins with, so that
+// it becomes a part of the message behind it.
+func (t *Template) MergesSystem(messages []Message, tools any) bool {
+	return t.formOf(messages, tools).merges(messages)
 }

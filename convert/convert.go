@@ -102,6 +102,10 @@ func Run(c Config) (*Report, error) {
 		return nil, err
 	}
 	defer l.close()
+	if isLocal(l.baseName) {
+		l.baseName = ""
+		r.note("the base's name is a path of the machine that the adapter was made on: it is left out")
+	}
 	if l.isDoRA() {
 		if err := c.onlyToGGUF(); err != nil {
 			return nil, err

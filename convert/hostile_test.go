@@ -143,8 +143,8 @@ func TestPEFTTensorsThatAreRefused(t *testing.T) {
 		want   string
 	}{
 		"half a pair":         {func(f folder) { delete(f.shapes, q+".lora_B.weight") }, damaged, "A or B is missing"},
-		"other prefix":        {func(f folder) { f.shapes["model.x.lora_A.weight"] = []int64{4, 64} }, damaged, "begins with base_model.model."},
-		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "want a name that ends in .lora_A.weight or .lora_B.weight"},
+		"other prefix":        {func(f folder) { f.shapes["model.x.lora_A.weight"] = []int64{4, 64} }, damaged, "is no matrix of the model that an adapter can be on"},
+		"adapter's name":      {func(f folder) { f.shapes[q+".lora_A.default.weight"] = []int64{4, 64} }, damaged, "another one has that name too, but for its prefixes"},
 		"DoRA":                {func(f folder) { f.shapes[q+".lora_magnitude_vector"] = []int64{64} }, damaged, "has a lora_magnitude_vector, and adapter_config.json does not say use_dora"},
 		"bias of B":           {func(f folder) { f.shapes[q+".lora_B.bias"] = []int64{64} }, refused, "is a bias of B"},
 		"bias":                {func(f folder) { f.shapes[q+".bias"] = []int64{64} }, refused, "a bias that was trained"},

@@ -35,7 +35,7 @@ func formatOf(path string) (Format, error) {
 	case !info.IsDir() && slices.Contains([]string{".safetensors", ".json", ".bin"}, filepath.Ext(path)):
 		return "", hint.With(&FormatError{path, "is one file of an adapter's folder"}, "give the folder: "+filepath.Dir(path))
 	case !info.IsDir():
-		return GGUF, nil
+		return GGUF, checkDownload(path)
 	}
 	has := func(name string) bool { _, err := os.Stat(filepath.Join(path, name)); return err == nil }
 	switch {
@@ -49,6 +49,9 @@ func formatOf(path string) (Format, error) {
 	case has("config.yaml"):
 		return "", hint.With(&FormatError{path, "is a run directory of finetune, want an adapter"},
 			fmt.Sprintf("finetune export --run %s --out adapter.gguf writes one", path))
+	}
+	if newest := newestCheckpoint(path); newest != "" {
+		return "", hint.With(&FormatError{path, "is a training's folder, with adapters in its checkpoints"}, "the newest is "+newest)
 	}
 	err = &FormatError{path, fmt.Sprintf("holds neither %s (PEFT) nor %s (MLX)", peftWeights, mlxWeights)}
 	if inner, _ := filepath.Glob(filepath.Join(escapeGlob(path), "*", peftWeights)); len(inner) == 1 {

@@ -38,6 +38,7 @@ func TestFormatOf(t *testing.T) {
 		{"pickle", put(configFile, peftPickle), "", "safe_serialization"},
 		{"run directory", put("config.yaml", "adapter.gguf"), "", "finetune export --run"},
 		{"subfolder", put("[x]/" + peftWeights), "", "there is an adapter in"},
+		{"checkpoints", put("checkpoint-9/"+peftWeights, "checkpoint-100/"+peftWeights, "checkpoint-20/"+peftWeights), "", "checkpoint-100"},
 		{"the weights alone", filepath.Join(put(peftWeights), peftWeights), "", "give the folder"},
 	} {
 		got, err := formatOf(tt.path)

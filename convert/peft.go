@@ -32,6 +32,9 @@ func readPEFT(dir string, m *baseModel, r *Report) (*lora, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkDownload(filepath.Join(dir, peftWeights)); err != nil {
+		return nil, err
+	}
 	f, err := safetensors.Open(filepath.Join(dir, peftWeights))
 	if err != nil {
 		return nil, err
@@ -54,6 +57,7 @@ type peftReader struct {
 
 	factors    map[string][2]matrix // by module, as the file calls it
 	magnitudes map[string]matrix    // likewise, of a DoRA
+	others     []string             // modules of a part for images or sound
 }
 
 func (p *peftReader) format(format string, args ...any) error {
@@ -75,6 +79,9 @@ func (p *peftReader) lora() (*lora, error) {
 			return nil, err
 		}
 	}
+	if n := len(p.others); n > 0 {
+		p.r.note("%d modules of the part for images or sound are left out, %q among them: the GGUF has the language model only", n, p.others[0])
+	}
 	if len(l.pairs) == 0 {
 		return nil, p.format("has no factors")
 	}
@@ -86,10 +93,7 @@ func (p *peftReader) lora() (*lora, error) {
 
 // tensor files a factor under its module.
 func (p *peftReader) tensor(t safetensors.Tensor) error {
-	name, ok := strings.CutPrefix(t.Name, peftPrefix)
-	if !ok {
-		return p.format("tensor %q: want a name that begins with %s", t.Name, peftPrefix)
-	}
+	name := plainName(t.Name)
 	for _, suffixes := range peftSuffixes {
 		for i, suffix := range suffixes {
 			module, ok := strings.CutSuffix(name, suffix)
@@ -104,6 +108,9 @@ func (p *peftReader) tensor(t safetensors.Tensor) error {
 				return p.format("tensor %q: shape %v, want a matrix", t.Name, t.Shape)
 			}
 			pair := p.factors[module]
+			if pair[i].read != nil {
+				return p.format("tensor %q: another one has that name too, but for its prefixes", t.Name)
+			}
 			pair[i] = ms[0]
 			p.factors[module] = pair
 			return nil
@@ -134,6 +141,10 @@ func (p *peftReader) foreign(name string, t safetensors.Tensor) error {
 // module checks a pair against the base and the configuration, and adds it.
 func (p *peftReader) module(l *lora, name string) error {
 	mod, wrapper, err := p.m.find(p.f.Path(), name)
+	if err != nil && otherPart(name) {
+		p.others = append(p.others, name)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

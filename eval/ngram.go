@@ -5,6 +5,7 @@ import (
 	"iter"
 	"os"
 
+	"finetune/chat"
 	"finetune/internal/hint"
 	"finetune/ngram"
 	"finetune/run"
@@ -44,19 +45,21 @@ func loadCounted(m *llama.Model, c run.Config, text string) (*data.Windows, erro
 	case !same:
 		c.Data, c.Val, c.ValFraction = text, "", 0
 	}
-	template, _ := m.ChatTemplate("")
-	train, _, err := data.LoadRun(c, m.Vocab(), template)
+	train, _, err := data.LoadRun(c, m.Vocab(), chat.SourceOf(m))
 	return train, err
 }
 
 // oneFile reports whether both paths lead to the same file.
 func oneFile(a, b string) (bool, error) {
+	if a == b {
+		return true, nil
+	}
 	one, err := os.Stat(a)
 	if err != nil {
 		return false, err
 	}
 	other, err := os.Stat(b)
-	return err == nil && os.SameFile(one, other), err
+	return err == nil && os.SameFile(one, other), nil // more than one file is another
 }
 
 // documentsOf yields what the windows are packed from.

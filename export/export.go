@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 
 	"finetune/adapter"
+	"finetune/chat"
 	"finetune/eval"
 	"finetune/gguf"
 	"finetune/imatrix"
@@ -168,9 +169,8 @@ func (x *exporter) open() (err error) {
 	if x.model, err = native.Load(x.base); err != nil {
 		return err
 	}
-	template, _ := x.model.ChatTemplate("")
 	var val *data.Windows
-	if x.train, val, err = data.LoadRun(x.run, x.model.Vocab(), template); err != nil {
+	if x.train, val, err = data.LoadRun(x.run, x.model.Vocab(), chat.SourceOf(x.model)); err != nil {
 		return err
 	}
 	x.val = val.All()

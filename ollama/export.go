@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"finetune/chat"
 	"finetune/imatrix"
@@ -183,7 +182,7 @@ func (r *Result) read(base string) (err error) {
 // translate sets the template, or notes why there is none. between is what the base's writes between an answer and the next
 // question.
 func (r *Result) translate(source string, v Vocabulary) (between string) {
-	t, err := chat.ParseTemplate(source, v, time.Time{}) // without a date, which would stay that of today
+	t, err := chat.Parse(chat.Source{Default: source}, v, chat.Options{AsGiven: true}) // without a date, which would stay that of today
 	if err != nil {
 		r.noTemplate(err)
 		return ""

@@ -3,7 +3,6 @@ package ollama
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"finetune/chat"
 )
@@ -60,7 +59,7 @@ var vocab = vocabulary{names: []string{"<s>", "</s>", "<|start|>", "<|end|>"}, e
 // renders is a renderer of a Jinja template.
 func renders(t *testing.T, source string, v vocabulary) renderer {
 	t.Helper()
-	tmpl, err := chat.ParseTemplate(source, v, time.Time{})
+	tmpl, err := chat.Parse(chat.Source{Default: source}, v, chat.Options{AsGiven: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package run
 import (
 	"math"
 	"slices"
+	"strings"
+	"time"
 
 	"finetune/adapter"
 	"finetune/internal/machine"
@@ -21,10 +23,18 @@ import (
 // A tag `same:"VALUE"` names another word for that value.
 type Config struct {
 	Model       string  `yaml:"model" resume:"free"` // path of the base, a GGUF
-	Data        string  `yaml:"data" resume:"free"`  // path of the training data: .txt, .jsonl or .json
-	Val         string  `yaml:"val" resume:"free"`   // path of the validation data; empty = hold out ValFraction of Data
+	Data        string  `yaml:"data" resume:"free"`  // paths of the training data, a line each: files, folders, globs, or - for standard input
+	Val         string  `yaml:"val" resume:"free"`   // paths of the validation data; empty = hold out ValFraction of Data
 	ValFraction float64 `yaml:"val-fraction"`        // share of Data held out, 0 to below 1; unused with Val
 	Out         string  `yaml:"out" resume:"free"`   // the run directory
+
+	Format      string `yaml:"format" was:""`          // of the records, one of data's; empty = by their fields
+	Map         string `yaml:"map" was:""`             // field=column, a line each: columns that hold the fields of a format
+	OnLost      string `yaml:"on-lost" was:"warn"`     // what happens to a record of which the chat template prints not everything: warn, refuse or skip
+	SkipBad     int    `yaml:"skip-bad" was:"0"`       // how many records that cannot be read may be left out
+	Template    string `yaml:"template" resume:"free"` // path of a chat template in place of the model's own; empty = the model's
+	TemplateArg string `yaml:"template-arg" was:""`    // key=value, a line each: arguments of the chat template
+	Date        string `yaml:"date" resume:"free"`     // day that chat templates tell, 2006-01-02; of a new run the day it began; empty = none
 
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
@@ -69,6 +79,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		ValFraction: 0.1,
+		OnLost:      "refuse",
 		Method:      "dual-lora",
 		Rank:        16,
 		Targets:     "all-linear",
@@ -101,6 +112,28 @@ func DefaultsOf(method string) Config {
 		c.Rank, c.Targets, c.LR, c.WeightDecay = 0, "", 1e-3, 0.1
 	}
 	return c
+}
+
+// DateLayout is how Config.Date is written.
+const DateLayout = "2006-01-02"
+
+// Day returns the day that chat templates tell, zero for none. The setting must have passed Validate.
+func (c Config) Day() time.Time {
+	day, _ := time.ParseInLocation(DateLayout, c.Date, time.Local)
+	return day
+}
+
+// Dated returns the settings with a day: that of now where they have none.
+func (c Config) Dated(now time.Time) Config {
+	if c.Date == "" {
+		c.Date = now.Format(DateLayout)
+	}
+	return c
+}
+
+// Lines returns the entries of a setting that has one a line.
+func Lines(setting string) []string {
+	return strings.FieldsFunc(setting, func(r rune) bool { return r == '\n' })
 }
 
 // TotalSteps returns the number of optimizer steps of a run over n training windows.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"finetune/adapter"
 	"finetune/internal/setting"
@@ -23,6 +24,7 @@ var (
 	methodNames = methods()
 	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
 	longNames   = []string{"cut", "skip"}
+	lostNames   = []string{"warn", "refuse", "skip"}
 )
 
 // Schedules are the decays of the learning rate, see optim.Schedule. Read-only.
@@ -44,6 +46,7 @@ func (c Config) Validate() error {
 		setting.Needed("data", c.Data, "the path of the training data"),
 		setting.Needed("out", c.Out, "the path of the run directory"),
 		setting.Below1("val-fraction", c.ValFraction),
+		c.recordSettings(),
 		setting.OneOf("method", c.Method, methodNames),
 		c.adapterSettings(),
 		setting.Between("ctx", c.Ctx, 2, maxCtx),
@@ -64,6 +67,19 @@ func (c Config) Validate() error {
 		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
+	)
+}
+
+// ValidateRecords checks the settings that say how data is read, and returns the first setting.Error.
+func (c Config) ValidateRecords() error { return setting.Check(c.recordSettings()) }
+
+func (c Config) recordSettings() *setting.Error {
+	return setting.First(
+		setting.OneOf("on-lost", c.OnLost, lostNames),
+		setting.Between("skip-bad", c.SkipBad, 0, MaxCount),
+		pairs("map", c.Map, "field=column"),
+		pairs("template-arg", c.TemplateArg, "key=value"),
+		date("date", c.Date),
 	)
 }
 
@@ -149,6 +165,23 @@ func (c Config) MaxMemoryBytes() int64 {
 	}
 	n, _ := setting.ParseBytes(c.MaxMemory)
 	return n
+}
+
+// pairs checks a setting of a pair a line.
+func pairs(key, value, want string) *setting.Error {
+	for _, line := range Lines(value) {
+		if name, _, ok := strings.Cut(line, "="); !ok || strings.TrimSpace(name) == "" {
+			return &setting.Error{Key: key, Want: want, Got: strconv.Quote(line)}
+		}
+	}
+	return nil
+}
+
+func date(key, value string) *setting.Error {
+	if _, err := time.Parse(DateLayout, value); value != "" && err != nil {
+		return &setting.Error{Key: key, Want: "a day such as 2026-01-31", Got: strconv.Quote(value)}
+	}
+	return nil
 }
 
 func floor(key string, v float64, peak Rate) *setting.Error {

@@ -4,6 +4,7 @@
 #   llama.sh build   build it unless it is there
 #   llama.sh where   the folder in which it is installed, or will be
 #   llama.sh env     what a shell needs so that plain go commands compile: eval "$(make env)"
+#   llama.sh chat    build the program that tests ask what llama.cpp makes of chat templates, unless it is there
 #
 # LLAMA_SRC=dir builds a checkout of llama.cpp instead of the pinned release. LLAMA_PREFIX=dir takes one that is installed
 # there, LLAMA_PREFIX=system the one that pkg-config knows. docs/upgrading-llama.cpp.md says how the pin is moved.
@@ -73,8 +74,10 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 END
 }
 
-# bring puts the source of the pinned release into $1/source; pip compares the checksum before it opens the archive.
+# bring puts the source of the pinned release into $1/source, with the folders named behind $1 besides those of the library;
+# pip compares the checksum before it opens the archive.
 bring() {
+  local folders=(CMakeLists.txt LICENSE licenses cmake ggml include src vendor "${@:2}")
   have python3 && python3 -m pip --version >/dev/null 2>&1 || die "python3 with pip is missing: install python3-pip (brew install python3 on a Mac), or set LLAMA_SRC to a checkout of llama.cpp"
   fake_build_system "$1/stub"
   echo "$package==$version --hash=sha256:$sha256" >"$1/requirements.txt"
@@ -83,8 +86,7 @@ bring() {
     --disable-pip-version-check -d "$1" -r "$1/requirements.txt" >"$1/pip.log" 2>&1 || pip_failed "$1/pip.log"
   local top=llama_cpp_python-$version/vendor/llama.cpp
   mkdir "$1/source"
-  tar -xzf "$1/llama_cpp_python-$version.tar.gz" -C "$1/source" --strip-components=3 \
-    "$top/CMakeLists.txt" "$top/LICENSE" "$top/licenses" "$top/cmake" "$top/ggml" "$top/include" "$top/src" "$top/vendor"
+  tar -xzf "$1/llama_cpp_python-$version.tar.gz" -C "$1/source" --strip-components=3 "${folders[@]/#/$top/}"
 }
 
 pip_failed() {
@@ -199,12 +201,44 @@ build() {
   [[ -d $where ]] || die "cannot write $where"
 }
 
+# ---- llama.cpp's chat code, for tests
+
+# chat compiles the parts of llama.cpp's common code that write and read chats with chat/testdata/llama/oracle.cpp, and puts
+# the templates that come with the source beside it. It prints the folder.
+chat() {
+  build
+  local program into
+  program=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/chat/testdata/llama/oracle.cpp
+  into=$where-chat-$(number <"$program")
+  [[ ${2:-} == where || -d $into ]] || compile_chat "$program" "$into"
+  echo "$into"
+}
+
+compile_chat() {
+  temp=$(mktemp -d "$root/.new.XXXXXX")
+  trap 'rm -rf "$temp"' EXIT
+  local source=${LLAMA_SRC:-$temp/source}
+  [[ -n ${LLAMA_SRC:-} ]] || bring "$temp" common models/templates
+  say "building llama.cpp's chat code, once, some minutes"
+  mkdir -p "$temp/objects" "$temp/made"
+  (cd "$source/common" && ls chat.cpp chat-*.cpp json.cpp json-*.cpp log.cpp peg-parser.cpp unicode.cpp trie.cpp common.cpp reasoning-budget.cpp jinja/*.cpp parsers/*.cpp) |
+    xargs -P "$(getconf _NPROCESSORS_ONLN)" -I{} sh -c 'mkdir -p "$3/$(dirname "$4")" && $1 -std=c++17 -O1 -w -ffunction-sections \
+      -I"$2/common" -I"$2/include" -I"$2/ggml/include" -I"$2/vendor" -c "$2/common/$4" -o "$3/$4.o"' - "$cxx" "$source" "$temp/objects" {} >&2
+  # shellcheck disable=SC2046
+  $cxx -std=c++17 -O1 -w -I"$source/common" -I"$source/include" -I"$source/ggml/include" -I"$source/vendor" "$1" \
+    $(find "$temp/objects" -name '*.o') -Wl,--gc-sections $(libs "$where/lib") -o "$temp/made/oracle" >&2
+  cp -r "$source/models/templates" "$temp/made/templates"
+  mv "$temp/made" "$2" 2>/dev/null || true
+  [[ -d $2 ]] || die "cannot write $2"
+}
+
 case ${1:-} in
 build) build ;;
+chat) chat "$@" ;;
 where) echo "$where" ;;
 env)
   echo "export PKG_CONFIG_PATH=\"$where/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}\""
   have pkg-config || echo "export PKG_CONFIG=\"$where/bin/pkg-config\""
   ;;
-*) die "usage: llama.sh build | where | env" ;;
+*) die "usage: llama.sh build | where | env | chat" ;;
 esac

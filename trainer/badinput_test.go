@@ -66,7 +66,7 @@ func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
 		{"broken line", file("broken.jsonl", `{"text": "the girl"}`+"\n"+`{"text": "the`+"\n"), `broken.jsonl" line 2: `},
 		{"a list as record", file("list.jsonl", "[1]\n"), `list.jsonl" line 1: `},
 		{"unknown fields", file("fields.jsonl", `{"txt": "the girl"}`+"\n"), `line 1: record has the fields "txt"; want "text"`},
-		{"a number as text", file("number.jsonl", `{"text": 5}`+"\n"), `line 1: "text" is a number, want a string`},
+		{"a list as text", file("list.jsonl", `{"text": [5]}`+"\n"), `line 1: "text" is an array, want a string`},
 		{"chat without a template", file("chat.jsonl", `{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}`+"\n"), "no chat template"},
 		{"no trained token", file("long.jsonl", longPrompts(3)), "no trained token in"},
 		{"no trained token, all skipped", func(c *run.Config) {

@@ -26,6 +26,7 @@ type Event struct {
 	Plan       *Plan    `json:"plan,omitempty"`
 	Opening    int64    `json:"opening_bytes,omitempty"` // the process's peak so far: opening the base, reading the data
 	MicroBatch int      `json:"micro_batch,omitempty"`
+	Data       []string `json:"data,omitempty"`  // what was read, in three lines: files and records, tokens, what was left out
 	Notes      []string `json:"notes,omitempty"` // what happened to the data: records cut, skipped, padding
 
 	// range, with LR, the rate that was chosen; without a curve it is the usual one of such a run

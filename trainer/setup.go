@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"finetune/chat"
 	"finetune/eval"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
@@ -62,8 +63,7 @@ func newSetup(c run.Config, fromStart bool) (_ *setup, err error) {
 	if err := native.CheckContext(s.model, c.Ctx); err != nil {
 		return nil, err
 	}
-	template, _ := s.model.ChatTemplate("")
-	if s.train, s.val, err = data.LoadRun(c, s.model.Vocab(), template); err != nil {
+	if s.train, s.val, err = data.LoadRun(c, s.model.Vocab(), chat.SourceOf(s.model)); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {

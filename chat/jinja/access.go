@@ -15,6 +15,16 @@ func attribute(v any, name string) (any, error) {
 		}
 	case *loop:
 		return v.attribute(name)
+	case *named:
+		if x, ok := v.names.Get(name); ok {
+			return x, nil
+		}
+	case *macro:
+		return v.attribute(name), nil
+	case *cycler:
+		if name == "current" {
+			return v.items[v.at], nil
+		}
 	case undefined:
 		return nil, errorf("%q of %q, which is undefined", name, v.name)
 	}
@@ -38,10 +48,10 @@ func (l *loop) attribute(name string) (any, error) {
 		return l.i == n-1, nil
 	case "length":
 		return int64(n), nil
-	case "depth": // counts recursion only, which is not supported
-		return int64(1), nil
+	case "depth": // counts recursion only
+		return int64(l.depth + 1), nil
 	case "depth0":
-		return int64(0), nil
+		return int64(l.depth), nil
 	case "previtem":
 		if l.i > 0 {
 			return l.items[l.i-1], nil
@@ -109,7 +119,7 @@ func (st *state) element(v, i any) (any, error) {
 // sequence returns the elements of a list or the characters of a string.
 func (st *state) sequence(v any) ([]any, error) {
 	switch v.(type) {
-	case []any, tuple, string:
+	case []any, tuple, *named, string:
 		return st.iterate(v)
 	}
 	return nil, errorf("%s has no elements by number%s", typeName(v), missing(v))

@@ -2,6 +2,8 @@ package jinja
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -13,6 +15,8 @@ var globals = map[string]builtin{
 	"range":           rangeFunc,
 	"namespace":       namespaceFunc,
 	"dict":            dictFunc,
+	"joiner":          joinerFunc,
+	"cycler":          cyclerFunc,
 	"raise_exception": raiseException,
 }
 
@@ -82,6 +86,50 @@ func dictFunc(st *state, a args) (any, error) {
 	return d, nil
 }
 
+// joiner gives nothing when it is first called, and then its text.
+type joiner struct {
+	text any
+	used bool
+}
+
+func joinerFunc(_ *state, a args) (any, error) {
+	return &joiner{text: a.get(0, "sep", ", ")}, nil
+}
+
+func (j *joiner) call() any {
+	if !j.used {
+		j.used = true
+		return ""
+	}
+	return j.text
+}
+
+// cycler gives its items in turn, by next(), current and reset().
+type cycler struct {
+	items []any
+	at    int
+}
+
+func cyclerFunc(_ *state, a args) (any, error) {
+	if len(a.positional) == 0 {
+		return nil, errorf("cycler: want at least one value")
+	}
+	return &cycler{items: a.positional}, nil
+}
+
+var cyclerMethods = map[string]methodFunc{
+	"next": func(_ *state, recv any, _ args) (any, error) {
+		c := recv.(*cycler)
+		v := c.items[c.at]
+		c.at = (c.at + 1) % len(c.items)
+		return v, nil
+	},
+	"reset": func(_ *state, recv any, _ args) (any, error) {
+		recv.(*cycler).at = 0
+		return nil, nil
+	},
+}
+
 func raiseException(st *state, a args) (any, error) {
 	msg, err := st.text(a.get(0, "message", ""))
 	if err != nil {
@@ -109,7 +157,33 @@ func Strftime(now time.Time) Func {
 var layouts = map[byte]string{
 	'a': "Mon", 'A': "Monday", 'b': "Jan", 'B': "January", 'd': "02", 'e': "_2", 'm': "01", 'y': "06", 'Y': "2006",
 	'H': "15", 'I': "03", 'M': "04", 'S': "05", 'p': "PM", 'j': "002", 'Z': "MST", 'z': "-0700",
-	'F': "2006-01-02", 'T': "15:04:05",
+	'F': "2006-01-02", 'T': "15:04:05", 'h': "Jan", 'D': "01/02/06", 'R': "15:04", 'r': "03:04:05 PM",
+	'c': "Mon Jan _2 15:04:05 2006", 'x': "01/02/06", 'X': "15:04:05", 'k': "15", 'l': "03", // of the C locale
+}
+
+// directive writes what strftime does for one letter.
+func directive(now time.Time, letter byte) (string, bool) {
+	switch letter {
+	case '%':
+		return "%", true
+	case 'n':
+		return "\n", true
+	case 't':
+		return "\t", true
+	case 'w':
+		return strconv.Itoa(int(now.Weekday())), true
+	case 'u':
+		return strconv.Itoa((int(now.Weekday())+6)%7 + 1), true
+	case 'C':
+		return fmt.Sprintf("%02d", now.Year()/100), true
+	case 's':
+		return strconv.FormatInt(now.Unix(), 10), true
+	case 'V':
+		_, week := now.ISOWeek()
+		return fmt.Sprintf("%02d", week), true
+	}
+	layout, ok := layouts[letter]
+	return now.Format(layout), ok
 }
 
 func strftime(now time.Time, format string) (string, error) {
@@ -120,15 +194,20 @@ func strftime(now time.Time, format string) (string, error) {
 			continue
 		}
 		i++
-		layout, ok := layouts[format[i]]
-		switch {
-		case format[i] == '%':
-			out = append(out, '%')
-		case !ok:
-			return "", fmt.Errorf("strftime_now: %%%c is not supported", format[i])
-		default:
-			out = now.AppendFormat(out, layout)
+		bare := format[i] == '-' && i+1 < len(format) // glibc's: without zeros in front
+		if bare {
+			i++
 		}
+		text, ok := directive(now, format[i])
+		if !ok {
+			return "", fmt.Errorf("strftime_now: %%%c is not supported", format[i])
+		}
+		if trimmed := strings.TrimLeft(text, "0 "); bare && trimmed != "" {
+			text = trimmed
+		} else if bare && text != "" {
+			text = "0"
+		}
+		out = append(out, text...)
 	}
 	return string(out), nil
 }

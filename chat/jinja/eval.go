@@ -9,6 +9,7 @@ import (
 // state is one rendering: the budget left, the text so far, and the names in sight.
 type state struct {
 	work  int64 // units left
+	loose bool  // what is undefined is an empty text in a sum, and what is none an empty list
 	depth int   // evaluations open
 	out   *strings.Builder
 	scope *scope
@@ -264,6 +265,9 @@ func (st *state) binary(op string, a, b any) (any, error) {
 				return st.join(s, t)
 			}
 		}
+		if st.loose && (isUndefined(a) || isUndefined(b)) {
+			return st.binary("~", a, b)
+		}
 		l, ok := list(a)
 		m, ok2 := list(b)
 		if ok && ok2 && typeName(a) == typeName(b) {
@@ -278,12 +282,12 @@ func (st *state) binary(op string, a, b any) (any, error) {
 			case string:
 				return st.repeat(a, n)
 			case []any, tuple:
-				return nil, unsupported("repeating a %s", typeName(a))
+				return st.repeatList(a, n)
 			}
 		}
 	case "%":
-		if _, ok := a.(string); ok {
-			return nil, unsupported("formatting a string with %%")
+		if s, ok := a.(string); ok {
+			return st.percent(s, b)
 		}
 	}
 	return arithmetic(op, a, b)
@@ -318,6 +322,18 @@ func (st *state) repeat(s string, n int64) (any, error) {
 		return nil, err
 	}
 	return strings.Repeat(s, int(n)), nil
+}
+
+func (st *state) repeatList(v any, n int64) (any, error) {
+	l, _ := list(v)
+	n = max(n, 0)
+	if n > maxWork {
+		return nil, st.spend(n)
+	}
+	if err := st.spend(itemCost * n * int64(len(l))); err != nil {
+		return nil, err
+	}
+	return likeThe(v, slices.Repeat(l, int(n))), nil
 }
 
 func arithmetic(op string, a, b any) (any, error) {
@@ -531,6 +547,10 @@ func (st *state) call(name string, f any, a args) (any, error) {
 		return f(st, a)
 	case *macro:
 		return f.call(st, a)
+	case *loop:
+		return f.call(st, a)
+	case *joiner:
+		return f.call(), nil
 	}
 	return nil, errorf("%q is %s, want a function", name, typeName(f))
 }
@@ -544,6 +564,9 @@ func (st *state) callMethod(x *attrExpr, with arguments) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if l, ok := recv.([]any); ok && (x.name == "append" || x.name == "pop") {
+		return st.change(x, l, a)
+	}
 	if m := method(recv, x.name); m != nil {
 		return m(st, recv, a)
 	}
@@ -555,6 +578,51 @@ func (st *state) callMethod(x *attrExpr, with arguments) (any, error) {
 		return nil, unsupported("method %q of %s", x.name, typeName(recv))
 	}
 	return st.call(x.name, f, a)
+}
+
+// change appends to a list or takes an element out of it, in the name or the attribute of a namespace that holds it: the
+// list itself is never changed. Python's templates may do neither, llama.cpp's may.
+func (st *state) change(x *attrExpr, l []any, a args) (result any, err error) {
+	if err := st.spend(itemCost * int64(len(l)+1)); err != nil {
+		return nil, err
+	}
+	changed := slices.Clone(l)
+	if x.name == "append" {
+		changed = append(changed, a.get(0, "object", undefined{"the element"}))
+	} else {
+		i, err := a.int(0, "index", -1)
+		if err != nil {
+			return nil, err
+		}
+		if i < 0 {
+			i += int64(len(l))
+		}
+		if i < 0 || i >= int64(len(l)) {
+			return nil, errorf("pop: the list has %d elements", len(l))
+		}
+		result, changed = l[i], slices.Delete(changed, int(i), int(i)+1)
+	}
+	switch holder := x.x.(type) {
+	case *nameExpr:
+		for s := st.scope; s != nil; s = s.parent {
+			if _, ok := s.vars[holder.name]; ok {
+				s.vars[holder.name] = changed
+				return result, nil
+			}
+		}
+	case *attrExpr:
+		v, err := st.eval(holder.x)
+		if ns, ok := v.(*namespace); err == nil && ok {
+			ns.Set(holder.name, changed)
+			return result, nil
+		}
+	}
+	return nil, unsupported("method %q of a list that no name holds", x.name)
+}
+
+func isUndefined(v any) bool {
+	_, ok := v.(undefined)
+	return ok
 }
 
 func (x *filterExpr) eval(st *state) (any, error) {

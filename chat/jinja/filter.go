@@ -16,17 +16,18 @@ var filters map[string]filterFunc
 
 func init() { // map, select and their kin look filters and tests up by name
 	filters = map[string]filterFunc{
-		"abs": absFilter, "capitalize": onText(capitalize), "count": lengthFilter,
+		"abs": absFilter, "attr": attrFilter, "batch": batch, "capitalize": onText(capitalize), "center": center, "count": lengthFilter,
 		"d": defaultFilter, "default": defaultFilter, "dictsort": dictsort,
 		"e": escape, "escape": escape, "first": first, "float": floatFilter, "forceescape": escape,
-		"indent": indent, "int": intFilter, "items": items, "join": joinFilter, "last": last,
+		"format": formatFilter, "from_json": fromJSON, "fromjson": fromJSON, "groupby": groupby, "indent": indent, "int": intFilter, "items": items, "join": joinFilter, "last": last,
 		"length": lengthFilter, "list": listFilter, "lower": onText(strings.ToLower),
 		"map": mapFilter, "max": extreme(1), "min": extreme(-1),
 		"reject": selecting(false, false), "rejectattr": selecting(true, false),
 		"replace": replaceFilter, "reverse": reverse, "round": round, "safe": onText(same),
-		"select": selecting(false, true), "selectattr": selecting(true, true),
+		"select": selecting(false, true), "selectattr": selecting(true, true), "slice": slice,
 		"sort": sortFilter, "string": onText(same), "sum": sum, "title": onText(titleFilter),
-		"tojson": tojson, "trim": trim, "unique": unique, "upper": onText(strings.ToUpper),
+		"tojson": tojson, "trim": trim, "truncate": truncate, "unique": unique, "upper": onText(strings.ToUpper),
+		"urlencode": urlencode, "wordcount": wordcount,
 	}
 }
 

@@ -29,6 +29,9 @@ func init() {
 		"sequence":  kindTest(isSequence),
 		"iterable":  kindTest(isSequence),
 		"callable":  kindTest(func(v any) bool { return typeName(v) == "function" }),
+		"escaped":   kindTest(func(any) bool { return false }), // nothing is marked as safe, because nothing is escaped
+		"filter":    textTest(func(s string) bool { return filters[s] != nil }),
+		"test":      textTest(func(s string) bool { return tests[s] != nil }),
 		"lower":     textTest(func(s string) bool { return s == strings.ToLower(s) && strings.IndexFunc(s, unicode.IsLower) >= 0 }),
 		"upper":     textTest(func(s string) bool { return s == strings.ToUpper(s) && strings.IndexFunc(s, unicode.IsUpper) >= 0 }),
 		"odd":       remainderTest(2, 1),
@@ -64,7 +67,7 @@ func kindTest(f func(any) bool) testFunc {
 
 func isSequence(v any) bool {
 	switch v.(type) {
-	case string, []any, tuple, *Dict, undefined:
+	case string, []any, tuple, *named, *Dict, undefined:
 		return true
 	}
 	return false

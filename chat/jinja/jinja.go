@@ -35,6 +35,7 @@ const (
 	maxNesting = 200     // blocks and brackets open at once in the source
 	maxDepth   = 4000    // expressions and blocks being evaluated at once; keeps the goroutine's stack small
 	maxWork    = 1 << 28 // units: one a byte made or searched, stepCost a node visited
+	tryWork    = 1 << 23 // units of Try
 	stepCost   = 32
 	itemCost   = 32 // units a list element, about the bytes it takes with its value
 )
@@ -81,7 +82,13 @@ func at(line int, err error) error {
 }
 
 // Template is a parsed template. It is never changed after Parse: goroutines may share it.
-type Template struct{ body []node }
+type Template struct {
+	// Loose makes an undefined value an empty text in a sum, and none an empty list in a loop, as llama.cpp's engine
+	// does, where Jinja2 fails. It is set before the template is shared.
+	Loose bool
+
+	body []node
+}
 
 // Parse compiles a template. The error is an *Error.
 func Parse(source string) (*Template, error) {
@@ -97,13 +104,18 @@ func Parse(source string) (*Template, error) {
 	if err != nil {
 		return nil, at(p.peek().line, err)
 	}
-	return &Template{body}, nil
+	return &Template{body: body}, nil
 }
 
 // Render runs the template over vars and returns its text. A value is nil, a bool, int,
 // int64, float64 or string, a []any or *Dict of values, or a Func. The error is an *Error.
-func (t *Template) Render(vars map[string]any) (string, error) {
-	st := &state{work: maxWork, out: new(strings.Builder)}
+func (t *Template) Render(vars map[string]any) (string, error) { return t.render(vars, maxWork) }
+
+// Try is Render for a small conversation, to see what comes of it: on a budget that is over soon.
+func (t *Template) Try(vars map[string]any) (string, error) { return t.render(vars, tryWork) }
+
+func (t *Template) render(vars map[string]any, work int64) (string, error) {
+	st := &state{work: work, loose: t.Loose, out: new(strings.Builder)}
 	st.scope = &scope{vars: make(map[string]any, len(vars))}
 	for name, v := range vars {
 		st.scope.vars[name] = normal(v)

@@ -73,6 +73,22 @@ func dictFromTokens(dec *json.Decoder) (any, error) {
 	return d, err
 }
 
+// fromJSON is a filter of llama.cpp's engine and of some trainers': the value that a text holds as JSON.
+func fromJSON(st *state, v any, _ args) (any, error) {
+	s, ok := v.(string)
+	if !ok {
+		return nil, errorf("%s is no text", typeName(v))
+	}
+	if err := st.spend(itemCost * int64(len(s))); err != nil {
+		return nil, err
+	}
+	x, err := FromJSON([]byte(s))
+	if err != nil {
+		return nil, errorf("no JSON: %v", err)
+	}
+	return x, nil
+}
+
 // jsonWriter writes values as Python's json.dumps does.
 type jsonWriter struct {
 	st         *state

@@ -23,8 +23,10 @@ func method(recv any, name string) methodFunc {
 		}
 	case *Dict:
 		return dictMethods[name]
-	case []any, tuple:
+	case []any, tuple, *named:
 		return listMethods[name]
+	case *cycler:
+		return cyclerMethods[name]
 	case *loop:
 		return loopMethods[name]
 	}
@@ -73,12 +75,80 @@ var stringMethods = map[string]func(st *state, s string, a args) (any, error){
 		}
 		return st.joinTexts(l, s)
 	},
-	"isdigit": all(unicode.IsDigit),
-	"isalpha": all(unicode.IsLetter),
-	"isalnum": all(func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }),
-	"isspace": all(unicode.IsSpace),
-	"isupper": changedNothing(strings.ToUpper, unicode.IsUpper),
-	"islower": changedNothing(strings.ToLower, unicode.IsLower),
+	"format":   formatMethod,
+	"index":    indexMethod(strings.Index),
+	"rindex":   indexMethod(strings.LastIndex),
+	"swapcase": changed(swapcase),
+	"casefold": changed(func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "ß", "ss") }),
+	"center":   padMethod('^'),
+	"ljust":    padMethod('<'),
+	"rjust":    padMethod('>'),
+	"zfill": func(st *state, s string, a args) (any, error) {
+		width, err := a.int(0, "width", 0)
+		if err != nil {
+			return nil, err
+		}
+		if width > maxWork {
+			return nil, st.spend(width)
+		}
+		sign := ""
+		if s != "" && (s[0] == '-' || s[0] == '+') {
+			sign, s = s[:1], s[1:]
+		}
+		return st.padded(sign, s, field{fill: '0', align: '=', width: int(width)})
+	},
+	"isnumeric": all(unicode.IsNumber),
+	"isdecimal": all(unicode.IsDigit),
+	"isdigit":   all(unicode.IsDigit),
+	"isalpha":   all(unicode.IsLetter),
+	"isalnum":   all(func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }),
+	"isspace":   all(unicode.IsSpace),
+	"isupper":   changedNothing(strings.ToUpper, unicode.IsUpper),
+	"islower":   changedNothing(strings.ToLower, unicode.IsLower),
+}
+
+func swapcase(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsUpper(r) {
+			return unicode.ToLower(r)
+		}
+		return unicode.ToUpper(r)
+	}, s)
+}
+
+// indexMethod is find, but what is not there is an error.
+func indexMethod(index func(s, sub string) int) func(*state, string, args) (any, error) {
+	return func(st *state, s string, a args) (any, error) {
+		at, err := find(index)(st, s, a)
+		if err == nil && at == int64(-1) {
+			return nil, errorf("the text is not there")
+		}
+		return at, err
+	}
+}
+
+// padMethod makes center, ljust and rjust.
+func padMethod(align byte) func(*state, string, args) (any, error) {
+	return func(st *state, s string, a args) (any, error) {
+		width, err := a.int(0, "width", 0)
+		if err != nil {
+			return nil, err
+		}
+		with, err := a.str(1, "fillchar", " ")
+		if err != nil {
+			return nil, err
+		}
+		fill := []rune(with)
+		switch {
+		case len(fill) != 1:
+			return nil, errorf("fill is %s, want one character", quote(with))
+		case align == '^':
+			return centered(st, s, width, fill[0])
+		case width > maxWork:
+			return nil, st.spend(width)
+		}
+		return st.padded("", s, field{fill: fill[0], align: align, width: int(max(width, 0))})
+	}
 }
 
 func strip(_ *state, s string, a args) (any, error) {
@@ -260,6 +330,7 @@ var dictMethods = map[string]methodFunc{
 	},
 	"items": func(st *state, recv any, _ args) (any, error) { return st.pairs(recv.(*Dict)) },
 	"keys":  func(_ *state, recv any, _ args) (any, error) { return recv.(*Dict).keys, nil },
+	"copy":  func(_ *state, recv any, _ args) (any, error) { return recv, nil }, // nothing changes it
 	"values": func(st *state, recv any, _ args) (any, error) {
 		d := recv.(*Dict)
 		if err := st.spend(itemCost * int64(len(d.keys))); err != nil {
@@ -274,6 +345,7 @@ var dictMethods = map[string]methodFunc{
 }
 
 var listMethods = map[string]methodFunc{
+	"copy": func(_ *state, recv any, _ args) (any, error) { return recv, nil }, // nothing changes it
 	"index": func(st *state, recv any, a args) (any, error) {
 		l, _ := list(recv)
 		for i, x := range l {

@@ -156,6 +156,16 @@ func (p *parser) statement(line int) (node, error) {
 		return p.callStatement(line)
 	case "filter":
 		return p.filterStatement(line)
+	case "with":
+		return p.withStatement(line)
+	case "block": // without another template that extends this one, a scope of its own
+		return p.blockStatement()
+	case "autoescape":
+		if !p.acceptName("false") && !p.acceptName("False") {
+			return nil, unsupported("autoescape, but for false,")
+		}
+		nodes, err := p.block("endautoescape")
+		return &groupNode{nodes}, err
 	case "generation": // marks the assistant's words for trainers; the text is the body
 		nodes, err := p.block("endgeneration")
 		return &groupNode{nodes}, err
@@ -211,9 +221,7 @@ func (p *parser) forStatement(line int) (node, error) {
 			return nil, err
 		}
 	}
-	if p.is(tokName, "recursive") {
-		return nil, unsupported("a recursive for loop")
-	}
+	n.recursive = p.acceptName("recursive")
 	if err := p.blockEnd(); err != nil {
 		return nil, err
 	}
@@ -287,11 +295,68 @@ func (p *parser) macroStatement() (node, error) {
 	return n, p.macroRest(&n.macroDef, "endmacro")
 }
 
+// withStatement reads "a = 1, b = 2 %}body{% endwith %}".
+func (p *parser) withStatement(line int) (node, error) {
+	n := &withNode{line: line}
+	for p.peek().kind == tokName {
+		name, err := p.name()
+		if err != nil {
+			return nil, err
+		}
+		if err := p.expectOp("="); err != nil {
+			return nil, err
+		}
+		v, err := p.expr()
+		if err != nil {
+			return nil, err
+		}
+		n.names, n.values = append(n.names, name), append(n.values, v)
+		if !p.acceptOp(",") {
+			break
+		}
+	}
+	var err error
+	n.body, err = p.block("endwith")
+	return n, err
+}
+
+func (p *parser) blockStatement() (node, error) {
+	if _, err := p.name(); err != nil {
+		return nil, err
+	}
+	_ = p.acceptName("scoped") || p.acceptName("required")
+	body, err := p.block("endblock")
+	return &withNode{body: body, apart: true}, err
+}
+
 // macroRest reads "(a, b=1) %}body{% end %}".
 func (p *parser) macroRest(def *macroDef, end string) error {
 	if err := p.expectOp("("); err != nil {
 		return err
 	}
+	if err := p.parameters(def); err != nil {
+		return err
+	}
+	return p.macroBody(def, end)
+}
+
+// macroBody reads the body of a macro or of a call block, and notes which of the names it has that callers may fill.
+func (p *parser) macroBody(def *macroDef, end string) (err error) {
+	loops, from := p.loops, p.pos
+	p.loops = 0
+	def.body, err = p.block(end)
+	p.loops = loops
+	def.names = map[string]bool{}
+	for _, t := range p.tokens[from:p.pos] {
+		if t.kind == tokName && (t.val == "varargs" || t.val == "kwargs" || t.val == "caller") {
+			def.names[t.val] = true
+		}
+	}
+	return err
+}
+
+// parameters reads "a, b=1)".
+func (p *parser) parameters(def *macroDef) error {
 	for !p.acceptOp(")") {
 		name, err := p.name()
 		if err != nil {
@@ -308,18 +373,15 @@ func (p *parser) macroRest(def *macroDef, end string) error {
 			return errorf("%s, want \")\"", p.found())
 		}
 	}
-	loops := p.loops
-	p.loops = 0
-	body, err := p.block(end)
-	p.loops = loops
-	def.body = body
-	return err
+	return nil
 }
 
 func (p *parser) callStatement(line int) (node, error) {
 	n := &callNode{line: line}
-	if p.is(tokOp, "(") {
-		return nil, unsupported("a call block with parameters")
+	if p.acceptOp("(") {
+		if err := p.parameters(&n.macroDef); err != nil {
+			return nil, err
+		}
 	}
 	x, err := p.expr()
 	if err != nil {
@@ -330,11 +392,7 @@ func (p *parser) callStatement(line int) (node, error) {
 		return nil, errorf("call block without a macro call")
 	}
 	n.call = call
-	loops := p.loops
-	p.loops = 0
-	n.body, err = p.block("endcall")
-	p.loops = loops
-	return n, err
+	return n, p.macroBody(&n.macroDef, "endcall")
 }
 
 func (p *parser) filterStatement(line int) (node, error) {

@@ -3,6 +3,7 @@ package jinja
 import (
 	"errors"
 	"slices"
+	"strings"
 )
 
 // node is a piece of the template that renders.
@@ -25,7 +26,15 @@ type (
 		line         int
 		targets      []string
 		over, filter expr
+		recursive    bool
 		body, orElse []node
+	}
+	withNode struct {
+		line   int
+		names  []string
+		values []expr
+		body   []node
+		apart  bool // a block: it does not see the names of the loops around it
 	}
 	setNode struct {
 		line    int
@@ -37,15 +46,16 @@ type (
 		params   []string
 		defaults []expr // nil where a parameter has none
 		body     []node
+		names    map[string]bool // names that the body has, for varargs, kwargs and caller
 	}
 	macroNode struct {
 		name string
 		macroDef
 	}
 	callNode struct {
-		line int
-		call *callExpr
-		body []node
+		line     int
+		call     *callExpr
+		macroDef // the body, and what caller takes
 	}
 	jumpNode struct{ isBreak bool }
 )
@@ -55,8 +65,7 @@ type macro struct {
 	*macroDef
 	name   string
 	scope  *scope
-	caller []node // the body of the call block that calls it
-	from   *scope // where that block stands
+	caller *macro // the body of the call block that calls it
 }
 
 var errBreak, errContinue = errors.New("break"), errors.New("continue")
@@ -115,14 +124,26 @@ func (n *ifNode) render(st *state) error {
 }
 
 func (n *forNode) render(st *state) error {
-	items, err := n.items(st)
+	over, err := st.eval(n.over)
+	if err != nil {
+		return at(n.line, err)
+	}
+	return n.loop(st, over, 0)
+}
+
+// loop runs the body over the items of a value, at a depth of recursion.
+func (n *forNode) loop(st *state, over any, depth int) error {
+	items, err := n.items(st, over)
 	if err != nil {
 		return at(n.line, err)
 	}
 	if len(items) == 0 {
 		return st.render(n.orElse)
 	}
-	l := &loop{items: items}
+	l := &loop{items: items, depth: depth, scope: st.scope}
+	if n.recursive {
+		l.again = n
+	}
 	for i, item := range items {
 		l.i = i
 		vars, err := unpack(n.targets, item)
@@ -143,12 +164,21 @@ func (n *forNode) render(st *state) error {
 	return nil
 }
 
-// items evaluates what the loop runs over, less what its inline if leaves out.
-func (n *forNode) items(st *state) ([]any, error) {
-	over, err := st.eval(n.over)
-	if err != nil {
-		return nil, err
+// call renders the loop again over other items, one level deeper.
+func (l *loop) call(st *state, a args) (any, error) {
+	if l.again == nil {
+		return nil, errorf("loop is called, but is not recursive")
 	}
+	outer, out := st.scope, st.out
+	st.scope, st.out = l.scope, new(strings.Builder)
+	err := l.again.loop(st, a.get(0, "iterable", undefined{"the items"}), l.depth+1)
+	text := st.out.String()
+	st.scope, st.out = outer, out
+	return text, err
+}
+
+// items are the elements that the loop runs over, less what its inline if leaves out.
+func (n *forNode) items(st *state, over any) ([]any, error) {
 	items, err := st.iterate(over)
 	if err != nil || n.filter == nil {
 		return items, err
@@ -220,18 +250,14 @@ func (n *macroNode) render(st *state) error {
 
 // call binds the arguments and renders the macro's body to a string.
 func (m *macro) call(st *state, a args) (any, error) {
-	if len(a.positional) > len(m.params) {
-		return nil, errorf("macro %q takes %d arguments, got %d", m.name, len(m.params), len(a.positional))
-	}
-	for name := range a.named {
-		if !slices.Contains(m.params, name) {
-			return nil, errorf("macro %q has no argument %q", m.name, name)
-		}
+	varargs, kwargs, err := m.extra(st, a)
+	if err != nil {
+		return nil, err
 	}
 	outer := st.scope
 	defer func() { st.scope = outer }()
 	st.scope = m.scope
-	st.push(make(map[string]any, len(m.params)+1))
+	st.push(map[string]any{"varargs": varargs, "kwargs": kwargs})
 	for i, name := range m.params {
 		v := a.get(i, name, undefined{name})
 		if _, missing := v.(undefined); missing && m.defaults[i] != nil {
@@ -243,10 +269,73 @@ func (m *macro) call(st *state, a args) (any, error) {
 		st.scope.vars[name] = v
 	}
 	if m.caller != nil {
-		body := &macroDef{body: m.caller}
-		st.scope.vars["caller"] = &macro{macroDef: body, name: "caller", scope: m.from}
+		st.scope.vars["caller"] = m.caller
 	}
 	return st.capture(m.body)
+}
+
+// extra are the arguments that no parameter takes. A macro that does not use varargs or kwargs may not be given any.
+func (m *macro) extra(st *state, a args) (varargs tuple, kwargs *Dict, err error) {
+	varargs, kwargs = tuple{}, new(Dict)
+	if n := len(m.params); len(a.positional) > n {
+		if !m.uses("varargs") {
+			return nil, nil, errorf("macro %q takes %d arguments, got %d", m.name, n, len(a.positional))
+		}
+		varargs = a.positional[n:]
+	}
+	for _, name := range sortedKeys(a.named) {
+		if slices.Contains(m.params, name) {
+			continue
+		}
+		if !m.uses("kwargs") {
+			return nil, nil, errorf("macro %q has no argument %q", m.name, name)
+		}
+		kwargs.Set(name, a.named[name])
+	}
+	return varargs, kwargs, nil
+}
+
+func (m *macro) uses(name string) bool { return m.names[name] }
+
+// attribute is what a template may ask of a macro.
+func (m *macro) attribute(name string) any {
+	switch name {
+	case "name":
+		return m.name
+	case "arguments":
+		names := make(tuple, len(m.params))
+		for i, p := range m.params {
+			names[i] = p
+		}
+		return names
+	case "catch_varargs":
+		return m.uses("varargs")
+	case "catch_kwargs":
+		return m.uses("kwargs")
+	case "caller":
+		return m.uses("caller")
+	}
+	return undefined{name}
+}
+
+func (n *withNode) render(st *state) error {
+	vars := make(map[string]any, len(n.names))
+	for i, x := range n.values {
+		v, err := st.eval(x)
+		if err != nil {
+			return at(n.line, err)
+		}
+		vars[n.names[i]] = v
+	}
+	outer := st.scope
+	defer func() { st.scope = outer }()
+	if n.apart {
+		for st.scope.parent != nil {
+			st.scope = st.scope.parent
+		}
+	}
+	st.push(vars)
+	return st.render(n.body)
 }
 
 // render of a call block hands its body to the macro as caller().
@@ -264,7 +353,7 @@ func (n *callNode) render(st *state) error {
 		return at(n.line, err)
 	}
 	with := *m
-	with.caller, with.from = n.body, st.scope
+	with.caller = &macro{macroDef: &n.macroDef, name: "caller", scope: st.scope}
 	v, err := with.call(st, a)
 	if err != nil {
 		return at(n.line, err)

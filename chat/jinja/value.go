@@ -59,6 +59,10 @@ type loop struct {
 	i     int
 	last  any // what loop.changed saw
 	seen  bool
+
+	depth int      // of recursion, from 0
+	again *forNode // what loop(items) renders, if the loop is recursive
+	scope *scope   // where the loop stands
 }
 
 func hashable(v any) bool {
@@ -104,6 +108,8 @@ func typeName(v any) string {
 		return "namespace"
 	case *loop:
 		return "loop"
+	case *named:
+		return "tuple"
 	}
 	return "function"
 }
@@ -137,6 +143,8 @@ func list(v any) ([]any, bool) {
 		return v, true
 	case tuple:
 		return v, true
+	case *named:
+		return v.tuple, true
 	}
 	return nil, false
 }
@@ -178,6 +186,10 @@ func (st *state) iterate(v any) ([]any, error) {
 	switch v := v.(type) {
 	case undefined:
 		return nil, nil
+	case nil:
+		if st.loose {
+			return nil, nil
+		}
 	case *Dict:
 		return v.keys, nil
 	case string:
@@ -195,6 +207,8 @@ func (st *state) iterate(v any) ([]any, error) {
 
 func length(v any) (int64, error) {
 	switch v := v.(type) {
+	case *named:
+		return int64(len(v.tuple)), nil
 	case string:
 		return int64(utf8.RuneCountInString(v)), nil
 	case []any:
@@ -362,6 +376,8 @@ func (st *state) repr(b *strings.Builder, v any, undef string) error {
 			return st.reprItems(b, "(", v, ",)")
 		}
 		return st.reprItems(b, "(", v, ")")
+	case *named:
+		return st.repr(b, v.tuple, undef)
 	case *Dict:
 		b.WriteByte('{')
 		for i, k := range v.keys {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"finetune/adapter"
+	"finetune/chat"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/model/native"
@@ -29,7 +31,8 @@ type evalFlags struct {
 	ngram string // text to count
 	order int
 
-	choice choiceFlags
+	records run.Config // how they are read
+	choice  choiceFlags
 }
 
 // evalReport is what finetune eval prints.
@@ -39,6 +42,8 @@ type evalReport struct {
 	Tokens     int64        `json:"tokens"` // that were predicted
 	Windows    int          `json:"windows"`
 	Ctx        int          `json:"ctx"`
+	Records    int          `json:"records"`         // that were read
+	Notes      []string     `json:"notes,omitempty"` // what became of them: cut, skipped, left out
 	NGram      *ngramReport `json:"ngram,omitempty"`
 }
 
@@ -50,7 +55,7 @@ type ngramReport struct {
 }
 
 func evalCommand(u *ui) *cobra.Command {
-	var f evalFlags
+	f := evalFlags{records: run.DefaultConfig()}
 	cmd := &cobra.Command{
 		Use:   "eval --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] --data FILE",
 		Short: "measure the loss of a model on a text or on records",
@@ -95,10 +100,11 @@ func evalCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times")
-	flags.StringVar(&f.data, "data", "", "text (.txt) or records (.jsonl, .json)")
+	dataFlag(flags, &f.data, "text or records: "+dataFiles)
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many; with --choices the most a choice may have, 0 is the model's")
 	flags.Float64Var(&f.heldOut, "val-fraction", 0, "measure only the part of --data that train holds out; 0 is all")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the split of records, as in train")
+	recordFlags(flags, &f.records)
 	flags.StringVar(&f.ngram, "ngram", "", "text or records to count n-grams in, those that the model was trained on; of --data itself, the part that train does not hold out")
 	flags.IntVar(&f.order, "ngram-order", 3, "length in tokens of the n-grams that --ngram counts")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
@@ -113,11 +119,18 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
-	c := run.DefaultConfig()
-	c.Data, c.ValFraction, c.Seed, c.Ctx = f.data, f.heldOut, f.seed, contextOf(f, m)
+	c := f.records
+	c.Data, c.ValFraction, c.Seed, c.Ctx, c.Date = f.data, f.heldOut, f.seed, contextOf(f, m), dayOf(f)
+	if err := c.ValidateRecords(); err != nil {
+		return nil, err
+	}
 	windows, err := heldOut(c, m)
 	if err != nil {
 		return nil, err
+	}
+	notes := windows.Stats().Notes(c.Ctx)
+	for _, note := range notes {
+		u.warn(note)
 	}
 	ngrams, err := countNGrams(f, m, c, windows)
 	if err != nil {
@@ -140,7 +153,7 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 		return nil, err
 	}
 	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().TrainedTokens),
-		Windows: windows.Len(), Ctx: c.Ctx, NGram: ngrams}, nil
+		Windows: windows.Len(), Ctx: c.Ctx, Records: windows.Stats().Records, Notes: notes, NGram: ngrams}, nil
 }
 
 // openModel opens a base and loads it in llama.cpp.
@@ -158,8 +171,7 @@ func openModel(path string) (*model.Base, *llama.Model, error) {
 
 // heldOut reads what is to be measured by the settings of a run.
 func heldOut(c run.Config, m *llama.Model) (*data.Windows, error) {
-	template, _ := m.ChatTemplate("")
-	return data.LoadHeldOut(c, m.Vocab(), template)
+	return data.LoadHeldOut(c, m.Vocab(), chat.SourceOf(m))
 }
 
 // countNGrams measures an n-gram model on the same windows, if one was asked for.
@@ -172,6 +184,21 @@ func countNGrams(f evalFlags, m *llama.Model, c run.Config, windows *data.Window
 		return nil, err
 	}
 	return &ngramReport{f.order, loss, loss.Perplexity()}, nil
+}
+
+// dayOf returns the day that was asked for, that of the run that is evaluated, or today, which an app would tell.
+func dayOf(f evalFlags) string {
+	if f.records.Date != "" {
+		return f.records.Date
+	}
+	for _, a := range f.adapters {
+		if s, err := parseScaled(a); err == nil {
+			if c, err := run.LoadSaved(s.path); err == nil && c.Date != "" {
+				return c.Date
+			}
+		}
+	}
+	return f.records.Dated(time.Now()).Date
 }
 
 // contextOf returns the context that was asked for, that of the run that is evaluated, or 512 if the model takes so

@@ -7,7 +7,9 @@ import (
 	"io"
 	"slices"
 	"text/tabwriter"
+	"time"
 
+	"finetune/chat"
 	"finetune/eval"
 	"finetune/internal/hint"
 	"finetune/model/native"
@@ -134,8 +136,7 @@ func loadQuestions(f evalFlags, m *llama.Model) ([]data.Question, error) {
 		o.NCtx = f.ctx
 	}
 	if f.choice.template {
-		var ok bool
-		if o.Template, ok = m.ChatTemplate(""); !ok {
+		if o.Template, o.Now = chat.SourceOf(m), time.Now(); o.Template.None() {
 			return nil, hint.With(fmt.Errorf("model %q has no chat template", f.model), "without --chat-template the prompt is raw text")
 		}
 	}

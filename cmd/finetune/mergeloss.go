@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"path/filepath"
 	"text/tabwriter"
+	"time"
 
+	"finetune/chat"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/run"
@@ -82,6 +84,7 @@ func (l *mergeLosses) chooseWindows(m *llama.Model, file, dir string) error {
 	c := run.DefaultConfig()
 	if file != "" {
 		c.Data, c.ValFraction = file, 0
+		c = c.Dated(time.Now())
 	} else {
 		var err error
 		if c, err = run.LoadSaved(dir); err != nil {
@@ -89,8 +92,7 @@ func (l *mergeLosses) chooseWindows(m *llama.Model, file, dir string) error {
 		}
 	}
 	c.Ctx = l.ctx
-	template, _ := m.ChatTemplate("")
-	windows, val, err := data.LoadRun(c, m.Vocab(), template)
+	windows, val, err := data.LoadRun(c, m.Vocab(), chat.SourceOf(m))
 	if file == "" {
 		windows = val
 	}

@@ -13,10 +13,12 @@ import (
 // that c has are the defaults.
 func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.StringVar(&c.Model, "model", c.Model, "base model, a GGUF `FILE`")
-	f.StringVar(&c.Data, "data", c.Data, "training data, a .txt, .jsonl or .json `FILE`")
-	f.StringVar(&c.Val, "val", c.Val, "validation data, a `FILE`; without it a part of the training data is held out")
+	dataFlag(f, &c.Data, "training data: "+dataFiles)
+	f.Var(&lines{setting: &c.Val, kind: "FILE"}, "val", "validation data, as --data; without it a part of the training data is held out")
 	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "`SHARE` of the training data that is held out")
 	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
+
+	recordFlags(f, c)
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix, which dual-lora splits between magnitude and direction as --start says")
@@ -56,6 +58,25 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")
 }
 
+// dataFiles says what --data takes.
+const dataFiles = "a `FILE` (.txt, .md, .jsonl, .json, .csv, .tsv, .parquet, also .gz or .zst), folder, glob, or - for standard input; may be given several times"
+
+// dataFlag defines --data.
+func dataFlag(f *pflag.FlagSet, setting *string, usage string) {
+	f.Var(&lines{setting: setting, kind: "FILE"}, "data", usage)
+}
+
+// recordFlags defines the flags that say how records are read.
+func recordFlags(f *pflag.FlagSet, c *run.Config) {
+	f.StringVar(&c.Format, "format", c.Format, "format of the records, such as alpaca, sharegpt, messages or text; empty is by their fields")
+	f.Var(&lines{setting: &c.Map, kind: "FIELD=COLUMN"}, "map", "column that holds a field of the format, such as completion=answer; may be given several times")
+	f.StringVar(&c.OnLost, "on-lost", c.OnLost, "records of which the chat template prints not everything: refuse, warn or skip")
+	f.IntVar(&c.SkipBad, "skip-bad", c.SkipBad, "leave out up to `N` records that cannot be read, and say which")
+	f.StringVar(&c.Template, "template", c.Template, "chat template, a Jinja `FILE`, in place of the model's own")
+	f.Var(&lines{setting: &c.TemplateArg, kind: "KEY=VALUE"}, "template-arg", "argument of the chat template, such as enable_thinking=false; may be given several times")
+	f.StringVar(&c.Date, "date", c.Date, "`DAY` that chat templates tell, such as 2026-01-31; empty is today's")
+}
+
 // rateFlag is a learning rate as a flag.
 type rateFlag struct{ rate *run.Rate }
 
@@ -89,6 +110,12 @@ func overlay(f *pflag.FlagSet, c *run.Config, file run.Config) error {
 	f.Visit(func(flag *pflag.Flag) { given[flag.Name] = flag.Value.String() })
 	*c = file
 	for name, value := range given {
+		if list, ok := f.Lookup(name).Value.(pflag.SliceValue); ok {
+			if err := list.Replace(run.Lines(value)); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := f.Set(name, value); err != nil {
 			return err
 		}

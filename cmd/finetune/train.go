@@ -20,9 +20,10 @@ func trainCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train --model base.gguf --data FILE --out RUNDIR",
 		Short: "train an adapter over a GGUF base model, or the model itself",
-		Long: "Train learns an adapter from a text (.txt) or from records (.jsonl with text, prompt\n" +
-			"and completion, or messages) and leaves it in a run directory. The base is read as it\n" +
-			"is, quantized or not, and never changed.\n\n" +
+		Long: "Train learns an adapter from texts or from records (prompt and completion, messages,\n" +
+			"instruction and output, question and answer …) and leaves it in a run directory. The\n" +
+			"base is read as it is, quantized or not, and never changed. finetune data preview shows\n" +
+			"what of the records is learned.\n\n" +
 			"--method says what the adapter is: dual-lora (arXiv 2512.03402), lora, rslora, whose\n" +
 			"scale is alpha/√rank (2312.03732), or dora, which learns the length of each row of a\n" +
 			"matrix apart from its direction (2402.09353).\n\n" +
@@ -116,6 +117,9 @@ func (p *trainProgress) event(e trainer.Event) {
 			what, tensors = "all of", count(e.Matrices, "tensor")
 		}
 		p.say("%s %q: %s trainable parameters in %s, %s", what, e.Model, thousands(int64(e.Parameters)), tensors, count(e.Threads, "thread"))
+		for _, line := range e.Data {
+			p.say("%s", line)
+		}
 		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
 		p.sayPlan(e.Plan, e.Opening)
 		for _, note := range e.Notes {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/chat"
 	"finetune/internal/testmodel"
 	"finetune/model/native"
 	"finetune/run"
@@ -164,8 +165,7 @@ func Model(t testing.TB, c run.Config) *llama.Model {
 // Data returns the windows of a run, as training reads them.
 func Data(t testing.TB, m *llama.Model, c run.Config) (train, val *data.Windows) {
 	t.Helper()
-	template, _ := m.ChatTemplate("")
-	train, val, err := data.LoadRun(c, m.Vocab(), template)
+	train, val, err := data.LoadRun(c, m.Vocab(), chat.SourceOf(m))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,8 @@ type Answer struct {
 // QuestionOptions say how questions are written.
 type QuestionOptions struct {
 	Tokenizer chat.Tokenizer
-	NCtx      int    // most tokens that a model may be given; 0 = no limit
-	Template  string // chat template that writes the question as a user's message; "" = raw
+	NCtx      int         // most tokens that a model may be given; 0 = no limit
+	Template  chat.Source // chat template that writes the question as a user's message; none = raw
 	Now       time.Time
 	Letters   bool // list the choices in the prompt and choose from their letters, where they stand apart from the question
 }
@@ -34,9 +34,11 @@ func LoadQuestions(path string, o QuestionOptions) ([]Question, error) {
 }
 
 func loadQuestions(path string, o QuestionOptions) ([]Question, error) {
-	if format, err := formatOf(path, formatAuto); err != nil {
+	kind, err := kindOf(path)
+	if err != nil {
 		return nil, err
-	} else if format == formatText {
+	}
+	if kind == kindPlain {
 		return nil, &UnsupportedError{Path: path, Msg: "a text has no questions, want .jsonl or .json", Err: errNotText}
 	}
 	e, err := newQuestionEncoder(o)
@@ -44,21 +46,28 @@ func loadQuestions(path string, o QuestionOptions) ([]Question, error) {
 		return nil, located(err, path, 0)
 	}
 	var all []Question
-	for q, err := range readObjects(path, func(o object, line int) (Question, error) {
-		q, err := parseQuestion(o, e.letters)
-		if err != nil {
-			return q, err
+	for r, err := range rows(path, kind) {
+		var q Question
+		if err == nil {
+			q, err = e.question(r)
 		}
-		q.Line = line
-		q.Answers, err = e.answers(q)
-		return q, err
-	}) {
 		if err != nil {
-			return nil, err
+			return nil, unwrapFatal(locate(err, path, r.line))
 		}
 		all = append(all, q)
 	}
 	return all, nil
+}
+
+// question reads and encodes one row.
+func (e *questionEncoder) question(r row) (Question, error) {
+	q, err := parseQuestion(r.object, e.letters)
+	if err != nil {
+		return q, err
+	}
+	q.Line = r.line
+	q.Answers, err = e.answers(q)
+	return q, err
 }
 
 // questionEncoder turns questions into tokens.
@@ -70,11 +79,11 @@ type questionEncoder struct {
 
 func newQuestionEncoder(o QuestionOptions) (*questionEncoder, error) {
 	e := &questionEncoder{encoder{tok: o.Tokenizer}, o.NCtx, o.Letters}
-	if o.Template == "" {
+	if o.Template.None() {
 		return e, nil
 	}
 	var err error
-	e.template, err = chat.ParseTemplate(o.Template, o.Tokenizer, o.Now)
+	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now})
 	return e, err
 }
 

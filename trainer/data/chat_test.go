@@ -69,7 +69,7 @@ func TestChatLearnsTheAnswersOnly(t *testing.T) {
 			[]string{"<s>Question: q\nAnswer: «a</s>»"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			set := mustLoad(t, write(t, "a.jsonl", c.record), options{NCtx: 500, Tokenizer: c.tok, Template: c.template})
+			set := mustLoad(t, write(t, "a.jsonl", c.record), options{NCtx: 500, Tokenizer: c.tok, Template: chat.Source{Default: c.template}})
 			checkPacking(t, set.Train)
 			got := map[string]bool{}
 			for _, e := range examples(set.Train) {
@@ -86,7 +86,7 @@ func TestChatLearnsTheAnswersOnly(t *testing.T) {
 
 func TestStatsTellWhatTheTemplateDid(t *testing.T) {
 	load := func(template, record string) Stats {
-		return mustLoad(t, write(t, "a.jsonl", record), options{NCtx: 500, Tokenizer: byteTokenizer{}, Template: template}).Train.Stats()
+		return mustLoad(t, write(t, "a.jsonl", record), options{NCtx: 500, Tokenizer: byteTokenizer{}, Template: chat.Source{Default: template}}).Train.Stats()
 	}
 	const twoTurns = `{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]}`
 	if s := load(bare, twoTurns); s.StopsAdded != 1 || s.StopsMissing != 1 {
@@ -102,13 +102,13 @@ func TestStatsTellWhatTheTemplateDid(t *testing.T) {
 
 func TestTemplateErrorsNameTheRecord(t *testing.T) {
 	for _, c := range []struct{ name, template, want string }{
-		{"refusal", `{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}` + chatML, `line 2: message 3: chat template refuses the messages: no system role`},
+		{"refusal", `{% if messages|length > 2 %}{{ raise_exception('too many') }}{% endif %}` + chatML, `line 2: message 3: chat template refuses the messages: too many`},
 		{"runaway", `{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}`, `line 1: message 2: chat template, line 1: template asks for too much work`},
 		{"history rewritten", `{{ messages|length }}` + chatML, `line 1: message 2: chat template writes the earlier messages differently`},
 	} {
-		path := write(t, "a.jsonl", `{"question": "q", "answer": "a"}
+		path := write(t, "a.jsonl", `{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}`)
-		_, err := loadFile(path, options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: c.template})
+		_, err := loadFile(path, options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: chat.Source{Default: c.template}})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want …%s", c.name, err, c.want)
 		}
@@ -117,7 +117,7 @@ func TestTemplateErrorsNameTheRecord(t *testing.T) {
 	if e, ok := errors.AsType[*chat.Error](err); !ok || !e.Unsupported {
 		t.Errorf("include: got %v, want a *chat.Error, unsupported", err)
 	}
-	_, err = loadFile(write(t, "a.jsonl", `{"question": "q", "answer": "a"}`), options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: `{% include "/etc/hosts" %}`})
+	_, err = loadFile(write(t, "a.jsonl", `{"question": "q", "answer": "a"}`), options{NCtx: 100, Tokenizer: byteTokenizer{}, Template: chat.Source{Default: `{% include "/etc/hosts" %}`}})
 	if _, ok := errors.AsType[*UnsupportedError](err); !ok {
 		t.Errorf("include: Load = %v, want an *UnsupportedError", err)
 	}
@@ -142,7 +142,7 @@ func TestTheClockIsTheCallers(t *testing.T) {
 func TestRealInstructionSetsLoad(t *testing.T) {
 	check := func(t *testing.T, path string, records int, template string) {
 		tok := byteTokenizer{addBOS: true}
-		set := mustLoad(t, path, options{NCtx: 4096, Tokenizer: tok, Template: template, ValFraction: 0.1, Seed: 1})
+		set := mustLoad(t, path, options{NCtx: 4096, Tokenizer: tok, Template: chat.Source{Default: template}, ValFraction: 0.1, Seed: 1})
 		s, v := set.Train.Stats(), set.Val.Stats()
 		if n := s.Records + v.Records; records != 0 && n != records {
 			t.Errorf("%d records, want %d", n, records)

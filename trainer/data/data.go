@@ -1,13 +1,13 @@
 // Package data turns files of text into windows of tokens to train on: what is read, what
 // of it is learned, how it is packed to the context, in what order it comes.
 //
-// Files are plain text (UTF-8), JSON lines, or a JSON array of records. A record is
+// Files are plain texts, or records: JSON lines, a JSON array, CSV, TSV or Parquet, each also as .gz or .zst. A record is
 // {text}, {prompt, completion}, {messages} (also as ShareGPT's {conversations}),
-// {instruction, input, output} or {question, answer}; see record.go. Chats are written by
-// the model's own template. Everything is a function of the file, the options and the
-// seed: two loads give the same windows.
+// {instruction, input, output}, {question, answer} and the like; see format.go. Chats are written by
+// the model's own template, and what the template loses of them is refused or told. Everything is a function of the files,
+// the options and the seed: two loads give the same windows.
 //
-// Refused: files that are not UTF-8, tables and archives (CSV, Parquet, gzip), message
+// Refused: files that are not UTF-8 or UTF-16, message
 // parts that are not text, loss weights other than 0 and 1.
 //
 //	train, val, err := data.LoadRun(config, model.Vocab(), template)
@@ -37,13 +37,17 @@ type options struct {
 	NCtx      int // tokens a window
 	Tokenizer chat.Tokenizer
 
-	// Template is the model's chat template (tokenizer.chat_template), Jinja source; "" if it has none.
-	Template string
+	// Template is the model's chat template, Jinja source; none if it has none.
+	Template chat.Source
 	// Now is the clock of templates that print the date (strftime_now). Zero hides the
 	// clock from them, and they fall back to the date they were written with.
-	Now time.Time
+	Now  time.Time
+	Args chat.Args // of the template
 
-	Format      fileFormat  // default: by the file's name
+	Format      string      // of the records, see formats; "": by their fields
+	Map         []string    // field=column
+	OnLost      string      // a record of which the template loses something: refuse (the default), warn or skip
+	SkipBad     int         // records that cannot be read and may be left out
 	LongRecords longRecords // records only; a plain text is cut into windows
 	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
 	Seed        uint64      // picks the records held out
@@ -71,15 +75,15 @@ func loadFile(path string, o options) (*dataset, error) {
 	return set, advise(err)
 }
 
-func load(path string, o options) (*dataset, error) {
-	format, err := formatOf(path, o.Format)
+func load(paths string, o options) (*dataset, error) {
+	s, asText, err := newSource(paths, o)
 	if err != nil {
 		return nil, err
 	}
-	if format == formatText {
-		return loadText(path, o)
+	if asText {
+		return loadTexts(s.files, o)
 	}
-	return loadRecords(path, o)
+	return loadRecords(s, o)
 }
 
 func (o options) check() error {
@@ -94,39 +98,50 @@ func (o options) check() error {
 	return nil
 }
 
-func loadText(path string, o options) (*dataset, error) {
-	text, err := readText(path)
-	if err != nil {
-		return nil, err
+// loadTexts reads plain texts, of each of which the last part is held out.
+func loadTexts(files []string, o options) (*dataset, error) {
+	var train, val []string
+	for _, path := range files {
+		text, err := readText(path)
+		if err != nil {
+			return nil, err
+		}
+		t, v := splitText(text, o.ValFraction)
+		train, val = append(train, t), append(val, v)
 	}
-	train, val := splitText(text, o.ValFraction)
 	set := new(dataset)
-	if set.Train, err = textWindows(path, train, o); err != nil {
+	var err error
+	if set.Train, err = textWindows(files[0], train, o); err != nil {
 		return nil, err
 	}
 	if o.ValFraction > 0 {
-		if set.Val, err = textWindows(path, val, o); err != nil {
+		if set.Val, err = textWindows(files[0], val, o); err != nil {
 			return nil, heldOut(err)
 		}
 	}
 	return set, nil
 }
 
-func loadRecords(path string, o options) (*dataset, error) {
-	records, err := encodeFile(path, o)
+func loadRecords(s *source, o options) (*dataset, error) {
+	records, err := encodeAll(s, o)
 	if err != nil {
 		return nil, err
 	}
-	train, val, err := splitRecords(records, o.ValFraction, o.Seed)
+	path := s.files[0]
+	parts, err := splitRecords(records, o.ValFraction, o.Seed, func(r encoded) bool { return len(new(Stats).fit(r, o)) > 0 })
 	if err != nil {
-		return nil, &FormatError{Path: path, Msg: err.Error()}
+		if _, err := recordWindows(path, records, o); err != nil { // there is nothing to split
+			return nil, err
+		}
+		return nil, located(err, path, 0)
 	}
 	set := new(dataset)
-	if set.Train, err = recordWindows(path, train, o); err != nil {
+	if set.Train, err = recordWindows(path, parts.train, o); err != nil {
 		return nil, err
 	}
+	set.Train.stats.Source = s.describe(records, parts)
 	if o.ValFraction > 0 {
-		if set.Val, err = recordWindows(path, val, o); err != nil {
+		if set.Val, err = recordWindows(path, parts.val, o); err != nil {
 			return nil, heldOut(err)
 		}
 	}
@@ -149,5 +164,6 @@ func recordWindows(path string, records []encoded, o options) (*Windows, error) 
 
 // noTrained says where the records went.
 func noTrained(s Stats) string {
-	return fmt.Sprintf("no trained token in %d records: %d without an answer to learn or cut before it, %d skipped as too long", s.Records, s.NoLoss, s.Skipped)
+	return fmt.Sprintf("no trained token in %d records: %d with an empty answer, %d without an answer to learn or cut before it, %d skipped as too long, %d of which the chat template loses a part",
+		s.Records, s.EmptyRecords, s.NoLoss, s.Skipped, s.LostSkipped)
 }

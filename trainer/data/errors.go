@@ -14,8 +14,13 @@ var (
 	// ErrNoTrained marks data that holds nothing to learn: no target token has weight.
 	ErrNoTrained = errors.New("no trained token")
 
-	errNotText = errors.New("not text")
-	errLong    = errors.New("longer than the context")
+	errNotText  = errors.New("not text")
+	errEncoding = errors.New("not UTF-8")
+	errFields   = errors.New("fields of no format")
+	errNoString = errors.New("no string")
+	errLost     = errors.New("lost by the chat template")
+	errSplit    = errors.New("nothing to hold out")
+	errLong     = errors.New("longer than the context")
 )
 
 // FormatError says what is wrong in a file, and where.
@@ -52,6 +57,9 @@ func place(path string, line int, msg string) string {
 
 // located gives an error made below the file its path and line.
 func located(err error, path string, line int) error {
+	if e, ok := asChat(err); ok {
+		err = e
+	}
 	switch e := err.(type) {
 	case *FormatError:
 		return &FormatError{path, line, e.Msg, e.Err}
@@ -66,15 +74,28 @@ func located(err error, path string, line int) error {
 	return &FormatError{path, line, err.Error(), err}
 }
 
+// asChat finds the chat package's error in err.
+func asChat(err error) (*chat.Error, bool) { return errors.AsType[*chat.Error](err) }
+
 // advise adds what can be tried next to the errors that have an answer.
 func advise(err error) error {
 	switch {
 	case errors.Is(err, chat.ErrNoTemplate):
-		return hint.With(err, `use an instruct model, whose GGUF carries a chat template, or records of "prompt" and "completion"`)
+		return hint.With(err, `use an instruct model, whose GGUF carries a chat template, give one by --template FILE, or records of "prompt" and "completion"`)
 	case errors.Is(err, chat.ErrRefused):
-		return hint.With(err, "write the records with the roles and the order that the model's chat template accepts")
+		return hint.With(err, "write the records with the roles and the order that the model's chat template accepts, or by --skip-bad N leave out such records")
 	case errors.Is(err, errNotText):
 		return hint.With(err, `write one JSON object a line: {"text": …}, {"prompt": …, "completion": …} or {"messages": […]}`)
+	case errors.Is(err, errEncoding):
+		return hint.With(err, "make UTF-8 of it, for instance by iconv -f latin1 -t utf-8 FILE, or by --skip-bad N leave out such records")
+	case errors.Is(err, errFields):
+		return hint.With(err, "--map FIELD=COLUMN says which column is a field, for instance --map prompt=question --map completion=answer, or --map text=COLUMN")
+	case errors.Is(err, errNoString):
+		return hint.With(err, "write it as a text: of a list one of its elements, of an object its JSON as a string")
+	case errors.Is(err, errLost):
+		return hint.With(err, "--template FILE takes a chat template that prints it, --on-lost warn trains without what is lost, --on-lost skip leaves out such records")
+	case errors.Is(err, errSplit):
+		return hint.With(err, "--val FILE measures on other data, --val-fraction 0 measures nothing")
 	case errors.Is(err, errLong):
 		return hint.With(err, "a longer --ctx, or a model that was trained on more tokens")
 	}

@@ -1,7 +1,9 @@
 package data
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"finetune/chat"
 )
@@ -32,12 +34,23 @@ func (e example) targets() int {
 	return n
 }
 
-// encoded is a record as examples.
+// encoded is a record as examples, with what became of it.
 type encoded struct {
 	examples     []example
-	stopsAdded   int // answers that got an EOS because their template prints no end of turn
-	stopsMissing int // answers inside a chat that end without a token to stop at
-	inexact      int // answers that follow other tokens here than in an app
+	line         int
+	path         string
+	print        fingerprint
+	stopsAdded   int         // answers that got an EOS because their template prints no end of turn
+	stopsMissing int         // answers inside a chat that end without a token to stop at
+	stopsInside  int         // answers with a token to stop at before their end
+	inexact      int         // answers that follow other tokens here than in an app
+	given        int         // answers taken as they are, with thoughts that the template would cut
+	empty        int         // answers without a word, which are not learned
+	behind       int         // messages behind the last answer
+	merged       bool        // the system message is a part of the user's
+	chosen       bool        // of two answers, the better one
+	lost         []chat.Loss // what the template lost
+	leftOut      bool        // because of that
 }
 
 // encoder turns records into tokens.
@@ -45,28 +58,37 @@ type encoder struct {
 	tok      chat.Tokenizer
 	template *chat.Template // nil: the model has none
 	prefixes bool           // whether the vocabulary puts a space in front of a text
+	onLost   string         // what happens to a record of which the template loses something
 }
 
-func encodeFile(path string, o options) ([]encoded, error) {
-	enc := encoder{tok: o.Tokenizer, prefixes: addsSpace(o.Tokenizer)}
-	if o.Template != "" {
-		var err error
-		if enc.template, err = chat.ParseTemplate(o.Template, o.Tokenizer, o.Now); err != nil {
-			return nil, located(err, "", 0)
-		}
+// newEncoder reads the template that o names.
+func newEncoder(o options) (*encoder, error) {
+	e := &encoder{tok: o.Tokenizer, prefixes: addsSpace(o.Tokenizer), onLost: o.OnLost}
+	if o.Template.None() {
+		return e, nil
+	}
+	var err error
+	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now, Args: o.Args})
+	return e, err
+}
+
+// encodeAll encodes the records of a source.
+func encodeAll(s *source, o options) ([]encoded, error) {
+	enc, err := newEncoder(o)
+	if err != nil {
+		return nil, located(err, "", 0)
 	}
 	var all []encoded
-	for rec, err := range readRecords(path) {
-		if err != nil {
-			return nil, err
-		}
+	err = s.records(func(rec record) error {
 		e, err := enc.record(rec)
 		if err != nil {
-			return nil, located(err, path, rec.Line)
+			return located(err, rec.Path, rec.Line)
 		}
+		e.line, e.path, e.print, e.chosen = rec.Line, rec.Path, newFingerprint(rec.parts()), rec.Chosen
 		all = append(all, e)
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
 // addsSpace finds out whether a text's first token gets a space it does not have, as
@@ -90,6 +112,9 @@ func (e *encoder) record(r record) (encoded, error) {
 // such a text ends. Names of special tokens in it count as those tokens, because records
 // are often chats that were written out beforehand.
 func (e *encoder) text(text string) (encoded, error) {
+	if strings.TrimSpace(text) == "" {
+		return encoded{empty: 1}, nil
+	}
 	var x example
 	if err := e.begin(&x, text, true); err != nil {
 		return encoded{}, err
@@ -102,6 +127,9 @@ func (e *encoder) text(text string) (encoded, error) {
 
 // completion encodes [BOS] prompt completion EOS; the completion and its EOS are learned.
 func (e *encoder) completion(prompt, completion string) (encoded, error) {
+	if strings.TrimSpace(completion) == "" {
+		return encoded{empty: 1}, nil
+	}
 	var x example
 	if err := e.begin(&x, prompt, false); err != nil {
 		return encoded{}, err
@@ -109,10 +137,22 @@ func (e *encoder) completion(prompt, completion string) (encoded, error) {
 	if err := e.follow(&x, completion, true); err != nil {
 		return encoded{}, err
 	}
+	out := encoded{stopsInside: e.stopsBefore(x, len(x.Tokens)-1)}
 	if n := len(x.Tokens); n == 0 || !x.LossMask[n-1] || !e.tok.IsEOG(x.Tokens[n-1]) {
 		e.end(&x)
 	}
-	return encoded{examples: []example{x}}, nil
+	out.examples = []example{x}
+	return out, nil
+}
+
+// stopsBefore is 1 if the model would learn a token to stop at before a position.
+func (e *encoder) stopsBefore(x example, end int) int {
+	for i, t := range x.Tokens[:max(end, 0)] {
+		if x.LossMask[i] && e.tok.IsEOG(t) {
+			return 1
+		}
+	}
+	return 0
 }
 
 // begin encodes the first text of a document. It begins with one BOS if the vocabulary
@@ -184,11 +224,29 @@ func (e *encoder) chat(r record) (encoded, error) {
 		return encoded{}, &FormatError{Msg: "chat record, but the model has no chat template", Err: chat.ErrNoTemplate}
 	}
 	var out encoded
-	sequences, err := e.template.Sequences(r.Messages, r.Tools)
+	messages := slices.Clone(r.Messages)
+	for i, m := range messages {
+		if m.Role == "assistant" && !m.NoLoss && m.Empty() {
+			messages[i].NoLoss = true
+			out.empty++
+		}
+	}
+	rendered, err := e.template.Sequences(messages, r.Tools, r.ToolNames)
 	if err != nil {
 		return out, err
 	}
-	for _, s := range sequences {
+	if len(rendered.Sequences) == 0 && len(rendered.Lost) == 0 {
+		return out, nil
+	}
+	out.behind, out.merged = rendered.Behind, e.template.MergesSystem(messages, r.Tools)
+	if out.lost = rendered.Lost; len(out.lost) > 0 && e.onLost != "warn" {
+		if e.onLost != "skip" {
+			return out, &FormatError{Msg: "the chat template loses the " + lossText(out.lost), Err: errLost}
+		}
+		out.leftOut = true
+		return out, nil
+	}
+	for _, s := range rendered.Sequences {
 		x, err := e.sequence(s, &out)
 		if err != nil {
 			return out, err
@@ -196,6 +254,24 @@ func (e *encoder) chat(r record) (encoded, error) {
 		out.examples = append(out.examples, x)
 	}
 	return out, nil
+}
+
+// lossText names what was lost, and where.
+func lossText(lost []chat.Loss) string {
+	var parts []string
+	for _, l := range lost {
+		part := l.What
+		if l.Message > 0 {
+			part = fmt.Sprintf("%s of message %d", l.What, l.Message)
+		}
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	if len(parts) > 3 {
+		parts = append(parts[:3], "more")
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (e *encoder) sequence(pieces []chat.Piece, out *encoded) (example, error) {
@@ -214,14 +290,22 @@ func (e *encoder) sequence(pieces []chat.Piece, out *encoded) (example, error) {
 		if !p.Answer {
 			continue
 		}
+		stop := e.lastStop(x.Tokens, from)
+		if e.blank(x.Tokens[from:]) { // of a call that the template loses, for instance
+			forget(x.LossMask[from:])
+			out.empty++
+			continue
+		}
 		if p.Inexact {
 			out.inexact++
 		}
-		switch stop := e.lastStop(x.Tokens, from); {
+		if p.Given {
+			out.given++
+		}
+		switch {
 		case stop >= 0:
-			for j := stop + 1; j < len(x.LossMask); j++ {
-				x.LossMask[j] = false
-			}
+			forget(x.LossMask[stop+1:])
+			out.stopsInside += e.stopsBefore(example{x.Tokens[from:], x.LossMask[from:]}, stop-from)
 		case i == len(pieces)-1:
 			e.end(&x)
 			out.stopsAdded++
@@ -230,6 +314,23 @@ func (e *encoder) sequence(pieces []chat.Piece, out *encoded) (example, error) {
 		}
 	}
 	return x, nil
+}
+
+// forget takes tokens out of the loss.
+func forget(mask []bool) {
+	for i := range mask {
+		mask[i] = false
+	}
+}
+
+// blank reports whether tokens are white space and ends of turns only.
+func (e *encoder) blank(tokens []int32) bool {
+	for _, t := range tokens {
+		if !e.tok.IsEOG(t) && strings.TrimSpace(e.tok.Piece(t, true)) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // lastStop returns the last position from on where an app stops generating, -1 if there is none.

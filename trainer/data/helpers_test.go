@@ -88,10 +88,10 @@ func write(t testing.TB, name, text string) string {
 func marked(e example, tok chat.Tokenizer) string {
 	var b strings.Builder
 	in := false
-	for _, v := range describe(e, tok) {
-		if v.InLoss != in {
-			b.WriteString(map[bool]string{true: "«", false: "»"}[v.InLoss])
-			in = v.InLoss
+	for _, v := range (&Looked{tok: tok}).sample(e, "", 0).Tokens {
+		if v.Learned != in {
+			b.WriteString(map[bool]string{true: "«", false: "»"}[v.Learned])
+			in = v.Learned
 		}
 		b.WriteString(v.Text)
 	}

@@ -3,6 +3,7 @@ package data
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -112,7 +113,9 @@ func TestLongRecordsAreCutOrSkipped(t *testing.T) {
 		for _, e := range examples(set.Train) {
 			got = append(got, marked(e, tok))
 		}
-		if fmt.Sprint(got) != c.want || set.Train.Stats() != c.s {
+		stats := set.Train.Stats()
+		stats.Source, stats.Lengths = nil, nil
+		if fmt.Sprint(got) != c.want || !reflect.DeepEqual(stats, c.s) {
 			t.Errorf("long records %d: %v %+v, want %s %+v", c.long, got, set.Train.Stats(), c.want, c.s)
 		}
 	}

@@ -127,7 +127,7 @@ func adaptersQuestion(o object) (Question, error) {
 	if gold < 0 {
 		return Question{}, badf(`"answer" is %.40q, want one of %q`, s[2], choices)
 	}
-	r, err := instructionRecord(o)
+	r, err := questionRecord(o, "instruction", "output")
 	if err != nil {
 		return Question{}, err
 	}

@@ -53,9 +53,9 @@ func TestQuestionsAreEncodedAsTheHarnessDoes(t *testing.T) {
 			"### Instruction:\nIs it so?\n\nAnswer format: true/false\n\n### Response:\nthe correct answer is« true» | " +
 				"### Instruction:\nIs it so?\n\nAnswer format: true/false\n\n### Response:\nthe correct answer is« false»*"},
 		{"BOS", `{"query": "q", "choices": ["a", "b"], "gold": 0}`, QuestionOptions{Tokenizer: byteTokenizer{addBOS: true}}, "<s>q« a»* | <s>q« b»"},
-		{"template", `{"question": "q", "choices": ["a", "b"], "gold": 0}`, QuestionOptions{Template: chatML},
+		{"template", `{"question": "q", "choices": ["a", "b"], "gold": 0}`, QuestionOptions{Template: chat.Source{Default: chatML}},
 			"<|im_start|>user\nQuestion: q\nAnswer:<|im_end|>\n<|im_start|>assistant«\na»* | <|im_start|>user\nQuestion: q\nAnswer:<|im_end|>\n<|im_start|>assistant«\nb»"},
-		{"LLM-Adapters by template", adapters, QuestionOptions{Template: chatML},
+		{"LLM-Adapters by template", adapters, QuestionOptions{Template: chat.Source{Default: chatML}},
 			"<|im_start|>user\nIs it so?\n\nAnswer format: true/false<|im_end|>\n<|im_start|>assistant\nthe correct answer is« true» | " +
 				"<|im_start|>user\nIs it so?\n\nAnswer format: true/false<|im_end|>\n<|im_start|>assistant\nthe correct answer is« false»*"},
 		{"more than are needed", `{"question": "q", "choices": ["a", "b"], "answer": 0, "goal": "g", "subject": "s"}`, QuestionOptions{}, "Question: q\nAnswer:« a»* | Question: q\nAnswer:« b»"},
@@ -93,7 +93,7 @@ func TestBadQuestions(t *testing.T) {
 		{`{"text": "q", "choices": ["a", "b"], "answer": 0}`, `record has the fields "answer", "choices", "text"; want "question", "query" or "prompt"`},
 		{`{"question": "", "query": "q", "choices": ["a", "b"], "answer": 3}`, `"answer" is 3`},
 		{`{"query": " ", "choices": ["a", "b"], "answer": 0}`, "the question is empty"},
-		{`{"question": 7, "choices": ["a", "b"], "answer": 0}`, `"question" is a number, want a string`},
+		{`{"question": [7], "choices": ["a", "b"], "answer": 0}`, `"question" is an array, want a string`},
 		{`{"goal": "g", "sol1": "a", "sol2": "", "label": 0}`, "choice 2 is empty"},
 		{`{"goal": "g", "sol1": "a", "sol2": "b", "label": 2}`, `"label" is 2, want 0 to 1`},
 		{`{"instruction": "q", "output": "is a", "answer": "a"}`, `"instruction" names no choices, want "Answer format: …/…" at its end`},
@@ -121,11 +121,11 @@ func TestBadQuestions(t *testing.T) {
 	if _, err := LoadQuestions("none.jsonl", o); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
-	o.Template = "{% if %}"
+	o.Template = chat.Source{Default: "{% if %}"}
 	if _, err := LoadQuestions("none.jsonl", o); err == nil {
 		t.Error("a template that is none: no error")
 	}
-	o.Template = `{{ raise_exception("no users here") }}`
+	o.Template = chat.Source{Default: `{{ raise_exception("no users here") }}`}
 	if _, err := LoadQuestions(write(t, "q.jsonl", `{"query": "q", "choices": ["a", "b"], "answer": 0}`), o); !errors.Is(err, chat.ErrRefused) {
 		t.Errorf("a template that refuses: %v", err)
 	}

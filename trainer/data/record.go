@@ -19,7 +19,7 @@ const (
 	kindCompletion                   // {prompt, completion}: the completion is learned
 	kindChat                         // {messages}: the assistant's messages are learned
 	// kindInstruction is a question and its answer, {instruction, input, output} or
-	// {question, answer}: a chat of two messages where the model has a template, a prompt
+	// {question, answer}: a chat where the model has a template, a prompt
 	// and a completion where it has none. The prompt is then
 	// "### Instruction:\n…\n\n### Input:\n…\n\n### Response:\n" (without an empty input) or "Question: …\nAnswer: ".
 	kindInstruction
@@ -29,20 +29,19 @@ func (k recordKind) String() string {
 	return [...]string{"text", "prompt and completion", "chat", "instruction"}[k]
 }
 
-// record is one record of a file. Which fields are set goes by Kind; when an object fits
-// several kinds, the first of chat, completion, instruction, text counts, and fields that
-// are not named here are ignored.
+// record is one record of a file. Which fields are set goes by Kind.
 type record struct {
+	Path       string
 	Line       int // where it begins in the file, from 1
 	Kind       recordKind
 	Text       string         // kindText
 	Prompt     string         // kindCompletion, and kindInstruction for a model without a template
 	Completion string         // likewise
 	Messages   []chat.Message // kindChat, and kindInstruction for a model with a template
-	Tools      any            // kindChat: the "tools" field, for the template
+	Tools      any            // kindChat: the tools that the template describes
+	ToolNames  []string
+	Chosen     bool // the better answer of two
 }
-
-const wantedFields = `want "text", "prompt" and "completion", "messages", "instruction" and "output", or "question" and "answer"`
 
 // object is a JSON object, its values undecoded.
 type object map[string]json.RawMessage
@@ -54,41 +53,6 @@ func (o object) has(names ...string) bool {
 		}
 	}
 	return true
-}
-
-// parseObject reads one JSON object. Its errors have no path and line yet.
-func parseObject(b []byte) (object, error) {
-	var o object
-	if err := json.Unmarshal(b, &o); err != nil {
-		if _, wrongKind := err.(*json.UnmarshalTypeError); wrongKind {
-			return nil, badf("record is %s, want a JSON object", jsonKind(b))
-		}
-		return nil, badf("%s; want one JSON object a line", jsonProblem(err))
-	}
-	if o == nil {
-		return nil, badf("record is null, want a JSON object")
-	}
-	return o, nil
-}
-
-// parseRecord tells what an object is. Its errors have no path and line yet.
-func parseRecord(o object) (record, error) {
-	switch {
-	case o.has("messages"):
-		return chatRecord(o, "messages", "role", "content")
-	case o.has("conversations"):
-		return chatRecord(o, "conversations", "from", "value")
-	case o.has("prompt", "completion"):
-		return completionRecord(o)
-	case o.has("instruction", "output"):
-		return instructionRecord(o)
-	case o.has("question", "answer"):
-		return questionRecord(o)
-	case o.has("text"):
-		text, err := o.text("text")
-		return record{Kind: kindText, Text: text}, err
-	}
-	return record{}, badf("record has the fields %s; %s", fieldNames(o), wantedFields)
 }
 
 // fieldNames lists what a record has, cut after eight.
@@ -107,15 +71,21 @@ func fieldNames(o object) string {
 	return strings.Join(names, ", ") + more
 }
 
-// text returns a string field; a field that is missing or null is empty.
+// text returns a string field; one that is missing or null is empty. A number, true and false are texts as they are written.
 func (o object) text(name string) (string, error) {
 	raw, ok := o[name]
 	if !ok {
 		return "", nil
 	}
 	var s string
+	switch kind := jsonKind(raw); kind {
+	case "an object", "an array":
+		return "", &FormatError{Msg: fmt.Sprintf("%q is %s, want a string", name, kind), Err: errNoString}
+	case "a number", "true or false":
+		return string(bytes.TrimSpace(raw)), nil
+	}
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return "", badf("%q is %s, want a string", name, jsonKind(raw))
+		return "", badf("%q: %s", name, jsonProblem(err, raw, 0))
 	}
 	return s, nil
 }
@@ -129,6 +99,34 @@ func (o object) texts(names ...string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// list returns a field that is an array, or a string that holds one, as cells of tables do; nil if it is missing, null or empty.
+func (o object) list(name string) (json.RawMessage, error) {
+	raw, ok := o[name]
+	if !ok {
+		return nil, nil
+	}
+	kind := jsonKind(raw)
+	if kind == "a string" {
+		var s string
+		json.Unmarshal(raw, &s) // raw is a value of a document that parsed
+		if strings.TrimSpace(s) == "" {
+			return nil, nil
+		}
+		inner := []byte(s)
+		if !json.Valid(inner) || jsonKind(inner) != "an array" {
+			return nil, badf("%q is the string %.60q, want a list or a string that holds one as JSON", name, s)
+		}
+		return inner, nil
+	}
+	if kind == "null" {
+		return nil, nil
+	}
+	if kind != "an array" {
+		return nil, badf("%q is %s, want a list", name, kind)
+	}
+	return raw, nil
 }
 
 func jsonKind(raw []byte) string {
@@ -147,223 +145,148 @@ func jsonKind(raw []byte) string {
 	return "a number"
 }
 
+// decodeFirst decodes the first element of an array of objects.
+func decodeFirst(raw []byte, list *[]object) bool {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil || !dec.More() {
+		return false
+	}
+	var o object
+	if dec.Decode(&o) != nil || o == nil {
+		return false
+	}
+	*list = append(*list, o)
+	return true
+}
+
 // completionRecord reads a prompt and completion, which are strings or, both, lists of messages.
 func completionRecord(o object) (record, error) {
 	if jsonKind(o["prompt"]) == "an array" {
-		return completionOfMessages(o)
+		return completionOfMessages(o, "completion")
 	}
 	s, err := o.texts("prompt", "completion")
 	if err != nil {
 		return record{}, err
 	}
-	return record{Kind: kindCompletion, Prompt: s[0], Completion: s[1]}, nil
+	system, err := o.system()
+	if system != "" {
+		s[0] = system + "\n\n" + s[0]
+	}
+	return record{Kind: kindCompletion, Prompt: s[0], Completion: s[1]}, err
 }
 
-func completionOfMessages(o object) (record, error) {
-	prompt, err := parseMessages(o["prompt"], "role", "content")
+func completionOfMessages(o object, answer string) (record, error) {
+	prompt, err := parseMessages(o["prompt"], "prompt")
 	if err != nil {
 		return record{}, err
 	}
 	for i := range prompt {
 		prompt[i].NoLoss = true
 	}
-	completion, err := parseMessages(o["completion"], "role", "content")
+	completion, err := parseMessages(o[answer], answer)
 	if err != nil {
 		return record{}, err
 	}
-	tools, err := o.tools()
-	return record{Kind: kindChat, Messages: append(prompt, completion...), Tools: tools}, err
+	return chatOf(o, append(prompt, completion...))
 }
 
-func instructionRecord(o object) (record, error) {
-	s, err := o.texts("instruction", "input", "output")
-	if err != nil {
-		return record{}, err
-	}
-	question := s[0]
-	prompt := "### Instruction:\n" + s[0] + "\n\n"
-	if s[1] != "" {
-		question += "\n\n" + s[1]
-		prompt += "### Input:\n" + s[1] + "\n\n"
-	}
-	return instruction(question, prompt+"### Response:\n", s[2]), nil
-}
-
-func questionRecord(o object) (record, error) {
-	s, err := o.texts("question", "answer")
-	if err != nil {
-		return record{}, err
-	}
-	return instruction(s[0], "Question: "+s[0]+"\nAnswer: ", s[1]), nil
-}
-
-func instruction(question, prompt, answer string) record {
-	return record{
-		Kind: kindInstruction, Prompt: prompt, Completion: answer,
-		Messages: []chat.Message{{Role: "user", Content: question}, {Role: "assistant", Content: answer}},
-	}
-}
-
-func chatRecord(o object, list, role, content string) (record, error) {
-	messages, err := parseMessages(o[list], role, content)
-	if err != nil {
-		return record{}, err
-	}
-	tools, err := o.tools()
-	return record{Kind: kindChat, Messages: messages, Tools: tools}, err
-}
-
-func (o object) tools() (any, error) {
-	raw, ok := o["tools"]
-	if !ok || jsonKind(raw) != "an array" {
-		return nil, nil
-	}
-	return chat.ParseTools(raw)
-}
-
-func parseMessages(raw []byte, role, content string) ([]chat.Message, error) {
-	var list []json.RawMessage
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, badf("the messages are %s, want an array of objects with %q and %q", jsonKind(raw), role, content)
-	}
-	if len(list) == 0 {
-		return nil, badf("no messages, want at least one")
-	}
-	messages := make([]chat.Message, 0, len(list))
-	for i, raw := range list {
-		m, err := parseMessage(raw, role, content)
-		if err != nil {
-			return nil, inMessage(i+1, err)
-		}
-		messages = append(messages, m)
-	}
-	return messages, nil
-}
-
-func inMessage(i int, err error) error {
-	switch e := err.(type) {
-	case *FormatError:
-		return badf("message %d: %s", i, e.Msg)
-	case *UnsupportedError:
-		return unsupportedf("message %d: %s", i, e.Msg)
-	}
-	return badf("message %d: %v", i, err)
-}
-
-// parseMessage reads {role, content, …}. The template sees all fields, in their order, with
-// the content as one string and without the loss weight.
-func parseMessage(raw []byte, role, content string) (chat.Message, error) {
-	var o object
-	if err := json.Unmarshal(raw, &o); err != nil || o == nil {
-		return chat.Message{}, badf("is %s, want an object with %q and %q", jsonKind(raw), role, content)
-	}
-	if !o.has(role) || !o.has(content) && !o.has("tool_calls") {
-		return chat.Message{}, badf("has the fields %s, want %q and %q", fieldNames(o), role, content)
-	}
-	var m chat.Message
-	var err error
-	if m.Role, err = o.text(role); err != nil {
-		return m, err
-	}
-	m.Role = roleName(m.Role)
-	if m.Content, err = contentText(o[content], content); err != nil {
-		return m, err
-	}
-	if m.NoLoss, err = o.noLoss(); err != nil {
-		return m, err
-	}
-	return m.WithFields(raw, append([]string{role, content}, weightFields...)...)
-}
-
-// roleName maps ShareGPT's names of the speakers to those of the templates.
-func roleName(role string) string {
-	switch role {
-	case "human":
-		return "user"
-	case "gpt":
-		return "assistant"
-	case "observation":
-		return "tool"
-	}
-	return role
-}
-
-var weightFields = []string{"loss_weight", "weight", "train"}
-
-// noLoss reads the fields that take a message out of the loss.
-func (o object) noLoss() (bool, error) {
-	for _, name := range weightFields {
-		raw, ok := o[name]
-		if !ok {
-			continue
-		}
-		var v any
-		json.Unmarshal(raw, &v) // raw is a value of a document that parsed
-		switch v {
-		case 0.0, false:
-			return true, nil
-		case 1.0, true, nil:
-		default:
-			return false, unsupportedf("%q is %.40s, want 0 or 1", name, raw)
-		}
-	}
-	return false, nil
-}
-
-// contentText reads a string, null, or a list of parts {type: "text", text} (or value in
-// place of text), whose texts are joined.
-func contentText(raw []byte, name string) (string, error) {
-	if raw == nil {
-		return "", nil
-	}
-	switch jsonKind(raw) {
-	case "a string", "null":
-		return object{name: raw}.text(name)
-	case "an array":
-	default:
-		return "", badf("%q is %s, want a string or a list of text parts", name, jsonKind(raw))
-	}
-	var parts []json.RawMessage
-	if err := json.Unmarshal(raw, &parts); err != nil {
-		return "", badf("%q: %s", name, jsonProblem(err))
-	}
-	var b strings.Builder
-	for i, raw := range parts {
-		s, err := partText(raw)
-		if err != nil {
-			return "", inPart(i+1, err)
-		}
-		b.WriteString(s)
-	}
-	return b.String(), nil
-}
-
-func inPart(i int, err error) error {
-	if e, ok := err.(*UnsupportedError); ok {
-		return unsupportedf("part %d %s", i, e.Msg)
-	}
-	return badf("part %d %s", i, err.(*FormatError).Msg)
-}
-
-func partText(raw []byte) (string, error) {
-	if jsonKind(raw) == "a string" {
-		return object{"text": raw}.text("text")
-	}
-	var o object
-	if err := json.Unmarshal(raw, &o); err != nil || o == nil {
-		return "", badf(`is %s, want {"type": "text", "text": …}`, jsonKind(raw))
-	}
-	kind, err := o.text("type")
-	if err != nil {
-		return "", err
-	}
+// preferenceRecord reads the better of two answers: the answer itself, or a conversation with it.
+func preferenceRecord(o object) (rec record, err error) {
 	switch {
-	case kind != "" && kind != "text":
-		return "", unsupportedf("is of type %.40q, only text can be trained on", kind)
-	case o.has("text"):
-		return o.text("text")
-	case o.has("value"):
-		return o.text("value")
+	case jsonKind(o["chosen"]) == "an array" && o.has("prompt") && jsonKind(o["prompt"]) == "an array":
+		rec, err = completionOfMessages(o, "chosen")
+	case jsonKind(o["chosen"]) == "an array":
+		rec, err = chatRecord(o, "chosen")
+		for i := range rec.Messages { // only the last answer is the better one
+			rec.Messages[i].NoLoss = rec.Messages[i].NoLoss || i < len(rec.Messages)-1
+		}
+	case o.has("prompt"):
+		rec, err = questionRecord(o, "prompt", "chosen")
+	case o.has("question"):
+		rec, err = questionRecord(o, "question", "chosen")
+	case o.has("instruction"):
+		rec, err = questionRecord(o, "instruction", "chosen")
+	default:
+		text := ""
+		if text, err = o.text("chosen"); err == nil {
+			rec = record{Kind: kindText, Text: text}
+		}
 	}
-	return "", badf(`has the fields %s, want "type" and "text"`, fieldNames(o))
+	rec.Chosen = true
+	return rec, err
+}
+
+// system returns the text that a record gives beside its turns.
+func (o object) system() (string, error) {
+	for _, name := range []string{"system", "system_prompt"} {
+		if s, err := o.text(name); err != nil || strings.TrimSpace(s) != "" {
+			return s, err
+		}
+	}
+	return "", nil
+}
+
+// questionRecord reads a question and its answer, which may have a system text and earlier turns in front.
+func questionRecord(o object, question, answer string) (record, error) {
+	s, err := o.texts(question, answer)
+	if err != nil {
+		return record{}, err
+	}
+	input := ""
+	if question == "instruction" {
+		if input, err = o.text("input"); err != nil {
+			return record{}, err
+		}
+	}
+	before, prompt, err := o.before()
+	if err != nil {
+		return record{}, err
+	}
+	asked := s[0]
+	if input != "" {
+		asked += "\n\n" + input
+	}
+	messages := append(before, chat.Message{Role: "user", Content: asked}, chat.Message{Role: "assistant", Content: s[1]})
+	return record{Kind: kindInstruction, Prompt: prompt + heading(question, s[0], input), Completion: s[1], Messages: messages}, nil
+}
+
+// heading writes a question for a model that has no template.
+func heading(field, question, input string) string {
+	if field == "question" {
+		return "Question: " + question + "\nAnswer: "
+	}
+	text := "### Instruction:\n" + question + "\n\n"
+	if input != "" {
+		text += "### Input:\n" + input + "\n\n"
+	}
+	return text + "### Response:\n"
+}
+
+// before returns what stands in front of a record's question: a system text and earlier turns, as messages and as a text
+// for a model that has no template.
+func (o object) before() (messages []chat.Message, prompt string, err error) {
+	system, err := o.system()
+	if err != nil {
+		return nil, "", err
+	}
+	if system != "" {
+		messages = append(messages, chat.Message{Role: "system", Content: system})
+		prompt = system + "\n\n"
+	}
+	raw, err := o.list("history")
+	if raw == nil || err != nil {
+		return messages, prompt, err
+	}
+	var turns [][]string
+	if err := json.Unmarshal(raw, &turns); err != nil {
+		return nil, "", badf(`"history" is %.60q, want pairs of texts [question, answer]`, raw)
+	}
+	for i, turn := range turns {
+		if len(turn) != 2 {
+			return nil, "", badf(`"history": turn %d has %d texts, want a question and an answer`, i+1, len(turn))
+		}
+		messages = append(messages, chat.Message{Role: "user", Content: turn[0]}, chat.Message{Role: "assistant", Content: turn[1]})
+		prompt += heading("", turn[0], "") + turn[1] + "\n\n"
+	}
+	return messages, prompt, nil
 }

@@ -15,7 +15,7 @@ func TestRecordKinds(t *testing.T) {
 		{`{"text": "é"}`, `{"Kind":0,"Text":"é"}`},
 		{`{"prompt": "a", "completion": " b"}`, `{"Kind":1,"Prompt":"a","Completion":" b"}`},
 		{`{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "text", "value": "b"}, "c"], "loss_weight": 0}]}`,
-			`{"Kind":2,"Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"abc","NoLoss":true}]}`},
+			`{"Kind":2,"Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"a\nb\nc","NoLoss":true}]}`},
 		{`{"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", "train": true}]}`,
 			`{"Kind":2,"Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"a"}]}`},
 		{`{"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]}`,
@@ -26,17 +26,18 @@ func TestRecordKinds(t *testing.T) {
 			`{"Kind":3,"Prompt":"Question: q\nAnswer: ","Completion":"a","Messages":[{"Role":"user","Content":"q"},{"Role":"assistant","Content":"a"}]}`},
 		{`{"text": "t", "question": "not alone"}`, `{"Kind":0,"Text":"t"}`},
 	} {
-		o, err := parseObject([]byte(c.json))
+		o, err := parseObject([]byte(c.json), wantLine)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := parseRecord(o)
+		r, _ := newReader("", nil)
+		got, err := r.record(row{object: o}, "")
 		if err != nil {
-			t.Errorf("parseRecord(%s) = %v, want %s", c.json, err, c.want)
+			t.Errorf("record(%s) = %v, want %s", c.json, err, c.want)
 			continue
 		}
 		if s := compact(t, got); s != c.want {
-			t.Errorf("parseRecord(%s) = %s, want %s", c.json, s, c.want)
+			t.Errorf("record(%s) = %s, want %s", c.json, s, c.want)
 		}
 	}
 }
@@ -70,28 +71,44 @@ func TestBadFilesGetOneClearLine(t *testing.T) {
 		{"empty text", "a.txt", "", `data: "a.txt": file is empty`},
 		{"empty lines", "a.jsonl", "\n \n", `data: "a.jsonl": no record in the file`},
 		{"empty array", "a.json", " [] ", `data: "a.json": no record in the file`},
-		{"text that is not UTF-8", "a.txt", "ab\xffc", `data: "a.txt": byte 2 is not UTF-8, want UTF-8 text`},
-		{"line that is not UTF-8", "a.jsonl", good + "{\"text\": \"\xc3\"}", `data: "a.jsonl" line 2: byte 10 of the line is not UTF-8, want UTF-8 text`},
+		{"text that is not UTF-8", "a.txt", "ab\xffc", `data: "a.txt" line 1: byte 2 of the line is 0xFF, not UTF-8 (in Latin-1 it is "ÿ"), want UTF-8 text`},
+		{"line that is not UTF-8", "a.jsonl", good + "{\"text\": \"\xc3\"}", `data: "a.jsonl" line 2: byte 10 of the line is 0xC3, not UTF-8 (in Latin-1 it is "Ã"), want UTF-8 text`},
 		{"not JSON", "a.jsonl", good + good + "xyz\n", `data: "a.jsonl" line 3: invalid character 'x' looking for beginning of value; want one JSON object a line`},
 		{"cut line", "a.jsonl", `{"text": "ab`, `data: "a.jsonl" line 1: JSON ends too early; want one JSON object a line`},
-		{"object over two lines", "a.jsonl", "{\n\"text\": \"x\"}", `data: "a.jsonl" line 1: JSON ends too early; want one JSON object a line`},
+		{"object over lines that does not end", "a.jsonl", "{\n\"text\": \"x\"", `data: "a.jsonl" line 2: JSON ends too early; want one JSON object a line`},
+		{"single quotes", "a.jsonl", good + "{'text': 'x'}", `data: "a.jsonl" line 2: single quotes are no JSON, which has double quotes; want one JSON object a line`},
+		{"commas", "a.jsonl", "{\"text\": \"x\"},\n" + good, `data: "a.jsonl" line 1: comma behind the object; want one JSON object a line`},
+		{"trailing comma", "a.json", "[{\"text\": \"x\"},\n]", `data: "a.json" line 2: comma behind the last element; want a JSON array of objects`},
+		{"NaN", "a.jsonl", good + `{"text": NaN}`, `data: "a.jsonl" line 2: NaN is no JSON value, which has null, true and false; want one JSON object a line`},
+		{"None", "a.jsonl", good + `{"text": None}`, `data: "a.jsonl" line 2: None is no JSON value, which has null, true and false; want one JSON object a line`},
+		{"half a character", "a.jsonl", good + `{"text": "\ud83d\ude00 \ud83d"}`, `data: "a.jsonl" line 2: \ud83d is half of a character, want it whole or left out`},
+		{"a list for a text", "a.jsonl", `{"text": ["x"]}`, `data: "a.jsonl" line 1: "text" is an array, want a string`},
+		{"an object for a text", "a.jsonl", `{"prompt": "p", "completion": {"x": 1}}`, `data: "a.jsonl" line 1: "completion" is an object, want a string`},
+		{"two formats", "a.jsonl", good + `{"prompt": "x", "completion": "y"}`, `data: "a.jsonl" line 2: record is of the format completion, but that in "a.jsonl" line 1 of the format text, want one format`},
+		{"a missing field", "a.jsonl", good + `{"txt": "x"}`, `data: "a.jsonl" line 2: record has the fields "txt", not those of the format text that "a.jsonl" line 1 has, "text"`},
+		{"a ragged table", "a.csv", "prompt,completion\na,b\nc\n", `data: "a.csv" line 3: 1 cells, want 2 as in the first line`},
+		{"a quote that is not closed", "a.csv", "text\n\"a\n", `data: "a.csv" line 2: column 4: extraneous or missing " in quoted-field`},
+		{"a table of other names", "a.csv", "a,b\n1,2\n", `data: "a.csv" line 2: record has the fields "a", "b"; ` + wantedFields},
+		{"no archive", "a.jsonl.gz", "x", `data: "a.jsonl.gz": cannot be unpacked: unexpected EOF`},
+		{"no Parquet", "a.parquet", "x", `data: "a.parquet": no Parquet: 1 bytes, want at least 12`},
+		{"history of another kind", "a.jsonl", `{"instruction": "i", "output": "o", "history": ["x"]}`, `data: "a.jsonl" line 1: "history" is "[\"x\"]", want pairs of texts [question, answer]`},
+		{"a call that is no JSON", "a.jsonl", `{"conversations": [{"from": "function_call", "value": "f(1)"}]}`, `data: "a.jsonl" line 1: message 1: function call "f(1)", want JSON with "name" and "arguments"`},
 		{"number in place of a record", "a.jsonl", good + "7", `data: "a.jsonl" line 2: record is a number, want a JSON object`},
 		{"null in place of a record", "a.jsonl", "null", `data: "a.jsonl" line 1: record is null, want a JSON object`},
-		{"unknown fields", "a.jsonl", good + `{"b": 1, "a": 2}`, `data: "a.jsonl" line 2: record has the fields "a", "b"; ` + wantedFields},
+		{"unknown fields", "a.jsonl", `{"b": 1, "a": 2}`, `data: "a.jsonl" line 1: record has the fields "a", "b"; ` + wantedFields},
 		{"no fields", "a.jsonl", `{}`, `data: "a.jsonl" line 1: record has the fields none; ` + wantedFields},
-		{"text that is a number", "a.jsonl", `{"text": 1}`, `data: "a.jsonl" line 1: "text" is a number, want a string`},
 		{"messages that are a string", "a.jsonl", `{"messages": "hi"}`, `data: "a.jsonl" line 1: the messages are a string, want an array of objects with "role" and "content"`},
 		{"no messages", "a.jsonl", `{"messages": []}`, `data: "a.jsonl" line 1: no messages, want at least one`},
 		{"message without a role", "a.jsonl", `{"messages": [{"content": "x"}]}`, `data: "a.jsonl" line 1: message 1: has the fields "content", want "role" and "content"`},
 		{"image", "a.jsonl", `{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}`, `data: "a.jsonl" line 1: message 1: part 1 is of type "image_url", only text can be trained on`},
 		{"half a weight", "a.jsonl", `{"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}`, `data: "a.jsonl" line 1: message 1: "weight" is 0.5, want 0 or 1`},
 		{"bad element of an array", "a.json", "[\n" + good + ",\n{\"text\": nope}\n]", `data: "a.json" line 4: invalid character 'o' in literal null (expecting 'u'); want a JSON array of objects`},
-		{"unknown element of an array", "a.json", "[\n" + good + ",\n\n{\"foo\": 1}]", `data: "a.json" line 5: record has the fields "foo"; ` + wantedFields},
+		{"unknown element of an array", "a.json", "[\n\n{\"foo\": 1}]", `data: "a.json" line 3: record has the fields "foo"; ` + wantedFields},
 		{"array that does not end", "a.json", "[\n" + good, `data: "a.json" line 3: JSON ends too early; want a JSON array of objects`},
 		{"data behind the array", "a.json", "[" + good + "] 1", `data: "a.json" line 2: data behind the array; want a JSON array of objects`},
-		{"chat without a template", "a.jsonl", good + `{"messages": [{"role": "user", "content": "x"}]}`, `data: "a.jsonl" line 2: chat record, but the model has no chat template`},
+		{"chat without a template", "a.jsonl", `{"messages": [{"role": "user", "content": "x"}]}`, `data: "a.jsonl" line 1: chat record, but the model has no chat template`},
 		{"nothing to learn", "a.txt", "x", `data: "a.txt": no trained token: the text is too short`},
-		{"table", "a.csv", "a,b", `data: "a.csv": .csv is not read, want plain text, .jsonl or .json`},
+		{"workbook", "a.xlsx", "a,b", `data: "a.xlsx": .xlsx is not read, ` + wantedFiles},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := write(t, c.file, c.text)
@@ -99,7 +116,7 @@ func TestBadFilesGetOneClearLine(t *testing.T) {
 			if err == nil {
 				t.Fatalf("Load(%q) gave %d windows, want the error %s", c.text, set.Train.Len(), c.want)
 			}
-			if got := strings.Replace(err.Error(), path, c.file, 1); got != c.want {
+			if got := strings.ReplaceAll(err.Error(), path, c.file); got != c.want {
 				t.Errorf("Load(%q)\n got %s\nwant %s", c.text, got, c.want)
 			}
 		})
@@ -143,14 +160,14 @@ func TestLongLinesAreRefused(t *testing.T) {
 func TestByteOrderMarkAndLineEnds(t *testing.T) {
 	for _, text := range []string{"\ufeff{\"text\": \"a\"}\r\n\r\n{\"text\": \"b\"}", "\ufeff[{\"text\": \"a\"},\r\n {\"text\": \"b\"}]"} {
 		var got []string
-		for r, err := range readRecords(write(t, "a.jsonl", text)) {
+		for text, err := range Texts(write(t, "a.jsonl", text)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got = append(got, r.Text)
+			got = append(got, text)
 		}
 		if strings.Join(got, "") != "ab" {
-			t.Errorf("ReadRecords(%q) = %q, want a and b", text, got)
+			t.Errorf("Texts(%q) = %q, want a and b", text, got)
 		}
 	}
 }
@@ -168,7 +185,7 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := write(t, "a.jsonl", string(b))
 		for _, tok := range []byteTokenizer{{addBOS: true}, {space: true}} {
-			set, err := loadFile(path, options{NCtx: 5, Tokenizer: tok, Template: chatML, ValFraction: 0.3})
+			set, err := loadFile(path, options{NCtx: 5, Tokenizer: tok, Template: chat.Source{Default: chatML}, ValFraction: 0.3})
 			if err != nil {
 				if !strings.HasPrefix(err.Error(), "data: ") || strings.Contains(err.Error(), "\n") {
 					t.Fatalf("error %q, want one line that begins with data:", err)

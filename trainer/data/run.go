@@ -6,13 +6,13 @@ import (
 )
 
 // LoadRun reads the data of a run: what it trains on, and what it holds out, a file of its own or a fraction; val is nil
-// for neither. template is the source of the model's chat template, "" if it has none. Errors are
+// for neither. template is the source of the model's chat templates, none if it has none. Errors are
 // *fs.PathError, *FormatError (ErrEmpty, ErrNoTrained and chat.ErrNoTemplate are told apart by errors.Is) and
 // *UnsupportedError, some with a hint.
-func LoadRun(c run.Config, tok chat.Tokenizer, template string) (train, val *Windows, err error) {
-	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed}
-	if c.LongRecords == "skip" {
-		o.LongRecords = skipLong
+func LoadRun(c run.Config, tok chat.Tokenizer, template chat.Source) (train, val *Windows, err error) {
+	o, err := optionsOf(c, tok, template)
+	if err != nil {
+		return nil, nil, err
 	}
 	if c.Val == "" {
 		o.ValFraction = c.ValFraction
@@ -31,9 +31,32 @@ func LoadRun(c run.Config, tok chat.Tokenizer, template string) (train, val *Win
 	return set.Train, held.Train, nil
 }
 
+// optionsOf are the options that a run's settings ask for.
+func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
+	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),
+		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad}
+	if c.LongRecords == "skip" {
+		o.LongRecords = skipLong
+	}
+	var err error
+	if c.Template != "" {
+		if o.Template, err = readTemplate(c.Template); err != nil {
+			return o, err
+		}
+	}
+	o.Args, err = chat.ParseArgs(run.Lines(c.TemplateArg))
+	return o, err
+}
+
+// readTemplate reads a chat template from a file of its own.
+func readTemplate(path string) (chat.Source, error) {
+	text, err := readText(path)
+	return chat.Source{Default: text}, err
+}
+
 // LoadHeldOut reads what is to be evaluated by c: the part of Data that training holds out, or all of it where it holds
 // nothing out.
-func LoadHeldOut(c run.Config, tok chat.Tokenizer, template string) (*Windows, error) {
+func LoadHeldOut(c run.Config, tok chat.Tokenizer, template chat.Source) (*Windows, error) {
 	train, val, err := LoadRun(c, tok, template)
 	if val != nil {
 		return val, err

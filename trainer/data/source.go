@@ -1,284 +1,165 @@
 package data
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"iter"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"finetune/internal/hint"
 )
 
-// fileFormat is how a file holds its text.
-type fileFormat uint8
-
-const (
-	formatAuto    fileFormat = iota // by the name: .jsonl, .ndjson and .json are records, others text
-	formatText                      // one plain text
-	formatRecords                   // one JSON object a line, or one JSON array of objects
-)
-
-const (
-	maxRecord = 16 << 20 // bytes of one line of JSON
-	maxFile   = 1 << 30  // bytes of a file that is read whole: plain text, a JSON array
-)
-
-// notText are names of files that would read as nonsense.
-var notText = []string{".csv", ".tsv", ".parquet", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip", ".xlsx", ".pdf", ".docx", ".gguf"}
-
-func formatOf(path string, f fileFormat) (fileFormat, error) {
-	if f != formatAuto {
-		return f, nil
-	}
-	ext := strings.ToLower(filepath.Ext(path))
-	switch {
-	case ext == ".jsonl" || ext == ".ndjson" || ext == ".json":
-		return formatRecords, nil
-	case slices.Contains(notText, ext):
-		return formatAuto, &UnsupportedError{Path: path, Msg: ext + " is not read, want plain text, .jsonl or .json", Err: errNotText}
-	}
-	return formatText, nil
+// source reads records from files.
+type source struct {
+	*reader
+	files     []string
+	asRecords string // one of them that has the name of a text, and holds records
+	kinds     []fileKind
+	skipBad   int      // records that may be left out
+	bad       []string // why some were
 }
 
-var byteOrderMark = []byte("\ufeff")
-
-// readWhole reads a file that must be UTF-8, without its byte order mark.
-func readWhole(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
+// newSource finds the files that paths name. asText says that they are plain texts, all of them; names that differ in that
+// are refused.
+func newSource(paths string, o options) (s *source, asText bool, err error) {
+	s = &source{skipBad: o.SkipBad}
+	if s.reader, err = newReader(o.Format, o.Map); err != nil {
+		return nil, false, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(b) > maxFile:
-		return nil, &UnsupportedError{Path: path, Msg: fmt.Sprintf("more than %d MiB to read at once, want JSON lines, which are streamed", maxFile>>20)}
+	if s.files, err = expand(paths); err != nil {
+		return nil, false, err
 	}
-	if i := badUTF8(b); i >= 0 {
-		return nil, &FormatError{Path: path, Msg: fmt.Sprintf("byte %d is not UTF-8, want UTF-8 text", i)}
-	}
-	b = bytes.TrimPrefix(b, byteOrderMark)
-	if len(b) == 0 {
-		return nil, &FormatError{Path: path, Msg: "file is empty", Err: ErrEmpty}
-	}
-	return b, nil
-}
-
-func readText(path string) (string, error) {
-	b, err := readWhole(path)
-	return string(b), err
-}
-
-// badUTF8 returns the offset of the first byte that is not UTF-8, -1 if there is none.
-func badUTF8(b []byte) int {
-	if utf8.Valid(b) {
-		return -1
-	}
-	at := 0
-	for {
-		r, n := utf8.DecodeRune(b[at:])
-		if r == utf8.RuneError && n <= 1 {
-			return at
-		}
-		at += n
-	}
-}
-
-// readRecords yields the records of a file in order, and stops behind the first error, which
-// names path and line. Lines of JSON are streamed, at most 16 MiB each; blank ones are
-// skipped. A JSON array is read whole.
-func readRecords(path string) iter.Seq2[record, error] {
-	return readObjects(path, func(o object, line int) (record, error) {
-		rec, err := parseRecord(o)
-		rec.Line = line
-		return rec, err
-	})
-}
-
-// readObjects yields what parse makes of each JSON object of a file, as readRecords.
-func readObjects[T any](path string, parse func(o object, line int) (T, error)) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		var none T
-		f, err := os.Open(path)
+	for _, path := range s.files {
+		kind, err := kindOf(path)
 		if err != nil {
-			yield(none, err)
-			return
+			return nil, false, err
 		}
-		defer f.Close()
-		r := bufio.NewReaderSize(f, 1<<16)
-		isArray, err := beginsArray(r)
-		if err != nil {
-			yield(none, err)
-			return
+		switch {
+		case kind == kindJSON && namedText(path) && o.Format == "text":
+			kind = kindPlain
+		case kind == kindJSON && namedText(path):
+			s.asRecords = path
 		}
-		next := lines(path, r)
-		if isArray {
-			next = elements(path)
-		}
-		n := 0
-		for raw, err := range next {
-			var o object
-			var x T
-			if err == nil {
-				o, err = parseObject(raw.json)
-			}
-			if err == nil {
-				x, err = parse(o, raw.line)
-			}
-			if err != nil {
-				yield(none, locate(err, path, raw.line))
-				return
-			}
-			if n++; !yield(x, nil) {
-				return
-			}
-		}
-		if n == 0 {
-			yield(none, &FormatError{Path: path, Msg: "no record in the file", Err: ErrEmpty})
+		s.kinds = append(s.kinds, kind)
+	}
+	for i, kind := range s.kinds {
+		if (kind == kindPlain) != (s.kinds[0] == kindPlain) {
+			return nil, false, &FormatError{Path: s.files[i], Msg: fmt.Sprintf("is not of the kind of %q, want either texts or records", s.files[0])}
 		}
 	}
+	return s, s.kinds[0] == kindPlain, nil
+}
+
+// records hands every record to do, and stops at the first error, of reading or of do, that may not be left out.
+func (s *source) records(do func(record) error) error {
+	for i, path := range s.files {
+		if err := s.file(path, s.kinds[i], do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *source) file(path string, kind fileKind, do func(record) error) error {
+	var cells []row // of a table without a header, which is looked at as a whole
+	for r, err := range rows(path, kind) {
+		if fatal := (*fatalError)(nil); errors.As(err, &fatal) {
+			return fatal.error
+		}
+		if err == nil && r.cols > 0 && len(s.names) == 0 {
+			cells = append(cells, r)
+			continue
+		}
+		if err := s.take(r, err, path, do); err != nil {
+			return err
+		}
+	}
+	if len(cells) == 0 {
+		return nil
+	}
+	column, ok := textColumn(cells)
+	if !ok {
+		return &FormatError{Path: path, Line: 1, Msg: "table without a header, and no one column of texts", Err: errFields}
+	}
+	s.text = column
+	for _, r := range cells {
+		r.object = maps.Clone(r.object)
+		r.object["text"] = r.object[column]
+		delete(r.object, column)
+		if err := s.take(r, nil, path, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take reads one row, or leaves it out.
+func (s *source) take(r row, err error, path string, do func(record) error) error {
+	var rec record
+	if err == nil {
+		rec, err = s.record(r, path)
+	}
+	if err == nil {
+		err = do(rec)
+	}
+	if err == nil {
+		return nil
+	}
+	err = locate(err, path, r.line)
+	if len(s.bad) < s.skipBad {
+		s.bad = append(s.bad, err.Error())
+		return nil
+	}
+	if s.skipBad > 0 {
+		return hint.With(err, fmt.Sprintf("%d bad records were left out before it, the most that --skip-bad allows", s.skipBad))
+	}
+	return err
+}
+
+// notes says how the files were read, where that is not plain to see.
+func (s *source) notes() (lines []string) {
+	if s.text != "" {
+		lines = append(lines, fmt.Sprintf("the table has no header: column %s is read as text, and no other", s.text))
+	}
+	if s.asRecords != "" {
+		lines = append(lines, fmt.Sprintf("%q holds records and is read so, not as a text (--format text reads it as one)", s.asRecords))
+	}
+	if len(s.unused) > 0 && s.text == "" {
+		var names []string
+		for _, name := range slices.Sorted(maps.Keys(s.unused)) {
+			names = append(names, fmt.Sprintf("%.40q (%d)", name, s.unused[name]))
+		}
+		if len(names) > 8 {
+			names = append(names[:8], fmt.Sprintf("and %d more", len(names)-8))
+		}
+		lines = append(lines, "fields of records that are not used: "+strings.Join(names, ", "))
+	}
+	if n := len(s.bad); n > 0 {
+		const shown = 5
+		text := strings.Join(s.bad[:min(n, shown)], "; ")
+		if n > shown {
+			text += fmt.Sprintf("; and %d more", n-shown)
+		}
+		lines = append(lines, fmt.Sprintf("%d bad records were left out: %s", n, text))
+	}
+	return lines
 }
 
 // locate leaves errors of the file system, and those that know their place, as they are.
 func locate(err error, path string, line int) error {
 	var f *FormatError
 	var u *UnsupportedError
-	if errors.As(err, &f) && f.Path == "" || errors.As(err, &u) && u.Path == "" {
+	switch {
+	case errors.As(err, &f) && f.Path == "":
+		return located(f, path, max(line, f.Line))
+	case errors.As(err, &u) && u.Path == "":
+		return located(u, path, line)
+	case errors.As(err, &f), errors.As(err, &u), err == nil:
+		return err
+	}
+	if _, isChat := asChat(err); isChat {
 		return located(err, path, line)
 	}
 	return err
-}
-
-// beginsArray looks at the first byte that is not white space.
-func beginsArray(r *bufio.Reader) (bool, error) {
-	if mark, err := r.Peek(len(byteOrderMark)); err == nil && bytes.Equal(mark, byteOrderMark) {
-		r.Discard(len(mark))
-	}
-	for n := 1; n <= 1<<16; n++ {
-		b, err := r.Peek(n)
-		if err != nil {
-			if err == io.EOF || err == bufio.ErrBufferFull {
-				return false, nil
-			}
-			return false, err
-		}
-		if c := b[n-1]; c != ' ' && c != '\t' && c != '\r' && c != '\n' {
-			return c == '[', nil
-		}
-	}
-	return false, nil
-}
-
-// rawRecord is the bytes of one record and the line it begins on.
-type rawRecord struct {
-	json []byte
-	line int
-}
-
-func lines(path string, r *bufio.Reader) iter.Seq2[rawRecord, error] {
-	return func(yield func(rawRecord, error) bool) {
-		for line := 1; ; line++ {
-			b, err := readLine(r)
-			if err != nil && err != io.EOF {
-				yield(rawRecord{line: line}, locate(err, path, line))
-				return
-			}
-			if len(bytes.TrimSpace(b)) > 0 && !yield(rawRecord{b, line}, checkLine(b)) {
-				return
-			}
-			if err == io.EOF {
-				return
-			}
-		}
-	}
-}
-
-// readLine returns the next line without its end, io.EOF with the last.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		line = append(line, part...)
-		switch {
-		case len(line) > maxRecord:
-			return nil, badf("more than %d MiB without a line end, want one JSON object a line", maxRecord>>20)
-		case err == bufio.ErrBufferFull:
-			continue
-		}
-		return bytes.TrimSuffix(line, []byte("\n")), err
-	}
-}
-
-func checkLine(b []byte) error {
-	if i := badUTF8(b); i >= 0 {
-		return badf("byte %d of the line is not UTF-8, want UTF-8 text", i)
-	}
-	return nil
-}
-
-// elements yields the elements of a JSON array.
-func elements(path string) iter.Seq2[rawRecord, error] {
-	return func(yield func(rawRecord, error) bool) {
-		b, err := readWhole(path)
-		if err != nil {
-			yield(rawRecord{}, err)
-			return
-		}
-		dec := json.NewDecoder(bytes.NewReader(b))
-		line, counted := 1, 0 // the line of byte counted
-		lineOf := func(offset int64) int {
-			if at := min(int(offset), len(b)); at > counted {
-				line += bytes.Count(b[counted:at], []byte("\n"))
-				counted = at
-			}
-			return line
-		}
-		fail := func(err error) {
-			at := dec.InputOffset()
-			if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-				at = s.Offset
-			} else if err == io.EOF || err == io.ErrUnexpectedEOF {
-				at = int64(len(b))
-			}
-			yield(rawRecord{line: lineOf(at)}, badf("%s; want a JSON array of objects", jsonProblem(err)))
-		}
-		if _, err := dec.Token(); err != nil {
-			fail(err)
-			return
-		}
-		for dec.More() {
-			var raw json.RawMessage
-			if err := dec.Decode(&raw); err != nil {
-				fail(err)
-				return
-			}
-			if !yield(rawRecord{raw, lineOf(dec.InputOffset() - int64(len(raw)))}, nil) {
-				return
-			}
-		}
-		if _, err := dec.Token(); err != nil {
-			fail(err)
-			return
-		}
-		if _, err := dec.Token(); err != io.EOF {
-			fail(errors.New("data behind the array"))
-		}
-	}
-}
-
-// jsonProblem returns encoding/json's message in words for someone who looks at the
-// file.
-func jsonProblem(err error) string {
-	if err == io.EOF || err == io.ErrUnexpectedEOF || strings.Contains(err.Error(), "unexpected end") {
-		return "JSON ends too early"
-	}
-	return strings.TrimPrefix(err.Error(), "json: ")
 }

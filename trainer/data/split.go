@@ -1,73 +1,106 @@
 package data
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"hash"
 	"math"
 	"math/rand/v2"
 )
 
-// splitRecords holds out a fraction of the records, chosen by seed, at least one. Records
-// of equal tokens stay on one side, so that nothing held out was trained on. Both parts keep
-// the order of the file.
-func splitRecords(records []encoded, fraction float64, seed uint64) (train, val []encoded, err error) {
-	if fraction == 0 {
-		return records, nil, nil
+// split is a choice of records to hold out.
+type split struct {
+	train, val []encoded
+	near       int  // records that have a near-duplicate
+	equalOnly  bool // near-duplicates could not be kept on one side
+}
+
+// splitRecords holds out a fraction of the records, chosen by seed, at least one. Near-duplicates
+// stay on one side, so that nothing held out was trained on; where hardly anything is left to choose from then, only those
+// whose words are the same. Both parts keep the order of the files, and have something to learn, or the error says what to do.
+// trains tells whether a record has a token to learn.
+func splitRecords(records []encoded, fraction float64, seed uint64, trains func(encoded) bool) (split, error) {
+	prints := make([]fingerprint, len(records))
+	for i, r := range records {
+		prints[i] = r.print
 	}
-	group, sizes := groupEqual(records)
-	if len(sizes) < 2 {
-		return nil, nil, fmt.Errorf("%d distinct record, want at least 2 to hold one out", len(sizes))
+	group, sizes := groupSimilar(prints)
+	s := split{train: records, near: len(records) - len(sizes)}
+	if fraction == 0 {
+		return s, nil
+	}
+	learns := make([]bool, len(records))
+	for i, r := range records {
+		learns[i] = trains(r)
 	}
 	want := max(1, int(math.Round(fraction*float64(len(records)))))
-	held := make([]bool, len(sizes))
-	n := 0
-	for i, g := range rand.New(rand.NewPCG(seed, splitStream)).Perm(len(sizes)) {
-		if n >= want || i == len(sizes)-1 { // one group stays for training
-			break
+	held, ok := chooseGroups(group, sizes, learns, want, seed)
+	if !ok {
+		for i := range prints {
+			prints[i].triples = nil
 		}
-		held[g] = true
-		n += sizes[g]
+		group, sizes = groupSimilar(prints)
+		held, ok = chooseGroups(group, sizes, learns, want, seed)
+		s.equalOnly = true
 	}
+	if !ok {
+		n := 0
+		for _, l := range learns {
+			if l {
+				n++
+			}
+		}
+		return s, &FormatError{Msg: fmt.Sprintf("%d of %d records have something to learn, want at least 2 that differ to hold one out", n, len(records)), Err: errSplit}
+	}
+	s.train = nil
 	for i, r := range records {
 		if held[group[i]] {
-			val = append(val, r)
+			s.val = append(s.val, r)
 		} else {
-			train = append(train, r)
+			s.train = append(s.train, r)
 		}
 	}
-	return train, val, nil
+	return s, nil
 }
 
-// groupEqual numbers the distinct records in order of appearance.
-func groupEqual(records []encoded) (group, sizes []int) {
-	seen := map[[sha256.Size]byte]int{}
-	group = make([]int, len(records))
-	h := sha256.New()
-	for i, r := range records {
-		h.Reset()
-		for _, e := range r.examples {
-			hashTokens(h, e.Tokens)
+// chooseGroups holds out groups in an order by seed until there are enough records. ok is false where the groups that have
+// something to learn are fewer than two, or where most records are in one group that neither side can do without.
+func chooseGroups(group, sizes []int, learns []bool, want int, seed uint64) (held []bool, ok bool) {
+	useful := make([]bool, len(sizes))
+	left := 0 // groups for training that have something to learn
+	for i, g := range group {
+		if learns[i] && !useful[g] {
+			useful[g] = true
+			left++
 		}
-		key := [sha256.Size]byte(h.Sum(nil))
-		g, ok := seen[key]
-		if !ok {
-			g = len(sizes)
-			seen[key] = g
-			sizes = append(sizes, 0)
+	}
+	if left < 2 {
+		return nil, false
+	}
+	held = make([]bool, len(sizes))
+	order := rand.New(rand.NewPCG(seed, splitStream)).Perm(len(sizes))
+	n, learned := 0, false
+	most := max(4*want, len(group)/2) // held out in the end
+	take := func(g int) {
+		held[g] = true
+		n += sizes[g]
+		if useful[g] {
+			left, learned = left-1, true
 		}
-		group[i] = g
-		sizes[g]++
 	}
-	return group, sizes
-}
-
-// hashTokens writes the count before the tokens, so that two examples never read as one.
-func hashTokens(h hash.Hash, tokens []int32) {
-	b := binary.LittleEndian.AppendUint64(nil, uint64(len(tokens)))
-	for _, t := range tokens {
-		b = binary.LittleEndian.AppendUint32(b, uint32(t))
+	for _, g := range order {
+		if n >= want {
+			break
+		}
+		if (!useful[g] || left > 1) && n+sizes[g] <= most {
+			take(g)
+		}
 	}
-	h.Write(b)
+	for _, g := range order {
+		if learned {
+			break
+		}
+		if useful[g] && left > 1 && n+sizes[g] <= most {
+			take(g)
+		}
+	}
+	return held, learned
 }

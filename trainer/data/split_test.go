@@ -62,7 +62,7 @@ func TestSplitFollowsTheSeed(t *testing.T) {
 func TestOneRecordCannotBeSplit(t *testing.T) {
 	path := write(t, "a.jsonl", `{"text": "same"}`+"\n"+`{"text": "same"}`)
 	_, err := loadFile(path, options{NCtx: 8, Tokenizer: byteTokenizer{}, ValFraction: 0.5})
-	if err == nil || !strings.Contains(err.Error(), "1 distinct record, want at least 2 to hold one out") {
+	if err == nil || !strings.Contains(err.Error(), "2 of 2 records have something to learn, want at least 2 that differ to hold one out") {
 		t.Errorf("Load = %v, want a refusal", err)
 	}
 }

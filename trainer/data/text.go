@@ -5,22 +5,26 @@ import (
 	"unicode/utf8"
 )
 
-// textWindows cuts a plain text into windows. The text is tokenized whole, names of special
+// textWindows cuts plain texts into windows. Each is tokenized whole, names of special
 // tokens being text like any other. A vocabulary with a BOS gives windows
 //
 //	inputs  BOS t0 … t(n-2)    targets  t0 … t(n-1)
 //
 // and one without inputs t0 … t(n-1), targets t1 … tn, the next window beginning at tn. Either
 // way every token is a target once (but for t0 without a BOS). The last window is padded.
-func textWindows(path, text string, o options) (*Windows, error) {
-	if text == "" {
+func textWindows(path string, texts []string, o options) (*Windows, error) {
+	var pieces []example
+	for _, text := range texts {
+		ids, err := o.Tokenizer.Tokenize(text, false, false)
+		if err != nil {
+			return nil, located(err, path, 0)
+		}
+		pieces = append(pieces, cutText(ids, o)...)
+	}
+	if strings.Join(texts, "") == "" {
 		return nil, &FormatError{Path: path, Msg: "no text", Err: ErrEmpty}
 	}
-	ids, err := o.Tokenizer.Tokenize(text, false, false)
-	if err != nil {
-		return nil, located(err, path, 0)
-	}
-	w := pack(cutText(ids, o), o.NCtx, Stats{Records: 1})
+	w := pack(pieces, o.NCtx, Stats{Records: len(texts)})
 	if w.stats.TrainedTokens == 0 {
 		return nil, &FormatError{Path: path, Msg: "no trained token: the text is too short", Err: ErrNoTrained}
 	}

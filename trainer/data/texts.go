@@ -8,26 +8,31 @@ import "iter"
 // *fs.PathError, *FormatError and *UnsupportedError.
 func Texts(path string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		format, err := formatOf(path, formatAuto)
+		s, asText, err := newSource(path, options{})
 		if err != nil {
 			yield("", advise(err))
 			return
 		}
-		if format == formatText {
-			text, err := readText(path)
-			yield(text, advise(err))
-			return
-		}
-		for rec, err := range readRecords(path) {
-			if err != nil {
-				yield("", advise(err))
-				return
-			}
-			for _, part := range rec.parts() {
-				if part != "" && !yield(part, nil) {
+		s.mixed = true
+		if asText {
+			for _, file := range s.files {
+				text, err := readText(file)
+				if !yield(text, advise(err)) || err != nil {
 					return
 				}
 			}
+			return
+		}
+		err = s.records(func(rec record) error {
+			for _, part := range rec.parts() {
+				if part != "" && !yield(part, nil) {
+					return errStopped
+				}
+			}
+			return nil
+		})
+		if err != nil && err != errStopped {
+			yield("", advise(err))
 		}
 	}
 }
@@ -42,7 +47,12 @@ func (r record) parts() (parts []string) {
 		return []string{r.Prompt, r.Completion}
 	}
 	for _, m := range r.Messages {
-		parts = append(parts, m.Content)
+		if m.Role != "system" {
+			parts = append(parts, m.Thought, m.Content)
+		}
+		for _, c := range m.Calls {
+			parts = append(parts, c.Name, c.Arguments())
+		}
 	}
 	return parts
 }

@@ -42,9 +42,9 @@ func TestTextsStopsAtAnError(t *testing.T) {
 		texts              int
 	}{
 		{"a.jsonl", "{\"text\": \"x\"}\n{\"txt\": \"y\"}\n{\"text\": \"z\"}", "line 2: record has the fields", 1},
-		{"a.txt", "a\xff", "byte 1 is not UTF-8", 0},
+		{"a.txt", "a\xff", "byte 1 of the line is 0xFF, not UTF-8", 0},
 		{"a.txt", "", "file is empty", 0},
-		{"a.csv", "a,b", ".csv is not read", 0},
+		{"a.xlsx", "a,b", ".xlsx is not read", 0},
 	} {
 		texts, failed := 0, error(nil)
 		for _, err := range Texts(write(t, c.file, c.content)) {

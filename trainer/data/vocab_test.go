@@ -109,7 +109,7 @@ func chatTokensAreSent(t *testing.T, model string) {
 	if err := os.WriteFile(path, []byte(`{"messages": [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "Over there."}]}`), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	set, err := loadFile(path, options{NCtx: 64, Tokenizer: v, Template: source})
+	set, err := loadFile(path, options{NCtx: 64, Tokenizer: v, Template: chat.Source{Default: source}})
 	if err != nil {
 		t.Fatal(err)
 	}

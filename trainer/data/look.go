@@ -1,0 +1,138 @@
+package data
+
+import (
+	"finetune/chat"
+	"finetune/run"
+)
+
+// Looked is data as it is read, for people to look at before they train.
+type Looked struct {
+	Stats   Stats
+	Samples []Sample // of records, in the order of the files; of plain texts, their windows
+	Bad     []string // why records were left out, one line each
+	tok     chat.Tokenizer
+}
+
+// Sample is one document: a record, or an answer of one with all before it.
+type Sample struct {
+	Path   string        `json:"path"`
+	Line   int           `json:"line,omitempty"` // of the record, from 1; 0 of a plain text
+	Tokens []SampleToken `json:"tokens"`
+}
+
+// SampleToken is a token of a document.
+type SampleToken struct {
+	ID      int32  `json:"id"`
+	Text    string `json:"text"` // control tokens by their name; may be part of a character
+	Learned bool   `json:"learned,omitempty"`
+	Special bool   `json:"special,omitempty"` // a control token
+}
+
+// Learned counts the tokens that are learned.
+func (s Sample) Learned() (n int) {
+	for _, t := range s.Tokens {
+		if t.Learned {
+			n++
+		}
+	}
+	return n
+}
+
+// Look reads the data of a run, all of it, holds nothing out, and gives the first samples. Errors are as LoadRun's, but data
+// without anything to learn is none.
+func Look(c run.Config, tok chat.Tokenizer, template chat.Source, samples int) (*Looked, error) {
+	o, err := optionsOf(c, tok, template)
+	if err != nil {
+		return nil, advise(err)
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	l := &Looked{tok: tok}
+	s, asText, err := newSource(c.Data, o)
+	if err == nil && asText {
+		return l, advise(l.texts(s, o, samples))
+	}
+	if err == nil {
+		err = l.records(s, o, samples)
+	}
+	return l, advise(err)
+}
+
+func (l *Looked) texts(s *source, o options, samples int) error {
+	o.ValFraction = 0
+	set, err := loadTexts(s.files, o)
+	if err != nil {
+		return err
+	}
+	l.Stats = set.Train.stats
+	for _, e := range set.Train.examples[:min(samples, len(set.Train.examples))] {
+		l.Samples = append(l.Samples, l.sample(e, s.files[0], 0))
+	}
+	return nil
+}
+
+func (l *Looked) records(s *source, o options, samples int) error {
+	records, err := encodeAll(s, o)
+	if err != nil {
+		return err
+	}
+	parts, err := splitRecords(records, 0, 0, nil)
+	if err != nil {
+		return err
+	}
+	var kept []example
+	for _, r := range records {
+		examples := l.Stats.fit(r, o)
+		kept = append(kept, examples...)
+		for _, e := range examples {
+			if len(l.Samples) < samples {
+				l.Samples = append(l.Samples, l.sample(e, r.path, r.line))
+			}
+		}
+	}
+	l.Stats = pack(kept, o.NCtx, l.Stats).stats
+	l.Stats.Source, l.Bad = s.describe(records, parts), s.bad
+	return nil
+}
+
+func (l *Looked) sample(e example, path string, line int) Sample {
+	s := Sample{Path: path, Line: line, Tokens: make([]SampleToken, len(e.Tokens))}
+	for i, id := range e.Tokens {
+		text := l.tok.Piece(id, true)
+		s.Tokens[i] = SampleToken{ID: id, Text: text, Learned: i > 0 && e.LossMask[i], Special: text != "" && l.tok.Piece(id, false) == ""}
+	}
+	return s
+}
+
+// Reasons says what of the data somebody should look at before training on it, in sentences; none if it is as it should be.
+func (l *Looked) Reasons(nCtx int) (reasons []string) {
+	reasons = append(reasons, l.Bad...)
+	s := l.Stats
+	s.Source = nil
+	s.Merged, s.Chosen, s.Given = 0, 0, 0 // as they should be
+	reasons = append(reasons, s.Notes(nCtx)...)
+	if s.TrainedTokens == 0 {
+		reasons = append(reasons, "there is no token to learn")
+	}
+	return reasons
+}
+
+// Histogram counts lengths in classes that each double: up to 16 tokens, up to 32 and so on.
+func (s Stats) Histogram() (upTo, counts []int) {
+	limit := 16
+	for _, n := range s.Lengths {
+		for n > limit || len(upTo) == 0 {
+			if n > limit {
+				limit *= 2
+				if len(upTo) > 0 {
+					upTo, counts = append(upTo, limit), append(counts, 0)
+				}
+				continue
+			}
+			upTo, counts = append(upTo, limit), append(counts, 0)
+		}
+		counts[len(counts)-1]++
+	}
+	return upTo, counts
+}

@@ -147,7 +147,7 @@ func (d Demand) plan(e *graph.Engine) Plan {
 // fixedCosts returns the part of a plan that does not depend on the graph.
 func (d Demand) fixedCosts() Plan {
 	n := int64(d.Parameters)
-	p := Plan{Adapter: 4 * n * int64(2+d.Copies) + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
+	p := Plan{Adapter: 4*n*int64(2+d.Copies) + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
 	if d.Optimizer {
 		p.Optimizer = 2 * 4 * n
 	}

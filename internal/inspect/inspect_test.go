@@ -199,13 +199,16 @@ func TestDoRAHasNoNormWithoutItsBase(t *testing.T) {
 
 // What package adapter cannot use but is valid is described by its header; what is damaged is an error.
 func TestPathOfOtherAdapters(t *testing.T) {
-	write := func(name string, alpha, value float32) string {
+	write := func(name string, alpha, value float32, shape ...int64) string {
+		if shape == nil {
+			shape = []int64{2, 1}
+		}
 		b := gguf.NewBuilder()
 		b.Set("general.architecture", "llama")
 		b.Set("general.type", "adapter")
 		b.Set("adapter.type", "lora")
 		b.Set("adapter.lora.alpha", alpha)
-		b.AddTensor(name+".lora_a", gguf.TypeF32, []int64{2, 1}, bytesOf(t, gguf.TypeF32, value, 1))
+		b.AddTensor(name+".lora_a", gguf.TypeF32, shape, bytesOf(t, gguf.TypeF32, value, 1))
 		b.AddTensor(name+".lora_b", gguf.TypeF32, []int64{1, 2}, bytesOf(t, gguf.TypeF32, value, 1))
 		path := filepath.Join(t.TempDir(), "adapter.gguf")
 		if err := b.WriteFile(path); err != nil {
@@ -213,9 +216,9 @@ func TestPathOfOtherAdapters(t *testing.T) {
 		}
 		return path
 	}
-	r, err := describeFile(write("token_embd.weight", 1, 1))
-	if err != nil || r.Kind != KindAdapter || r.Adapter != nil || r.Note != `tensor "token_embd.weight.lora_a": adapted embeddings are not supported` || len(r.Tensors) != 2 {
-		t.Errorf("embeddings: %v, %+v", err, r)
+	r, err := describeFile(write("blk.0.ffn_up_exps.weight", 1, 1, 1, 1, 2))
+	if err != nil || r.Kind != KindAdapter || r.Adapter != nil || r.Note != `tensor "blk.0.ffn_up_exps.weight.lora_a": shape [1 1 2], adapted experts are not supported` || len(r.Tensors) != 2 {
+		t.Errorf("experts: %v, %+v", err, r)
 	}
 	nan := float32(math.NaN())
 	var format *adapter.FormatError

@@ -158,7 +158,7 @@ func (d Demand) fixedCosts() Plan {
 // programBytes is what a run holds that does not depend on the model: code and tables of the program and of llama.cpp, Go's
 // runtime, stacks, buffers of files. Measured as the resident size of training runs over models of a megabyte, less all
 // other parts of their plans.
-const programBytes = 24 << 20
+const programBytes = 34 << 20
 
 // slack returns the bytes that Go's collector lets the heap grow by before it looks for garbage: the percentage that is set
 // (GOGC) of what is in use.

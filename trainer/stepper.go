@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"fmt"
+	"slices"
 
 	"finetune/eval"
 	"finetune/internal/machine"
@@ -71,7 +72,9 @@ func NewStepper(o StepperOptions) *Stepper {
 // Step takes one step over windows. A loss or a gradient that is not healthy is a *DivergedError, and leaves the parameters
 // as they were.
 func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
-	s.setShare(deltaShare(s.Optimizer.Steps()+1, s.DeltaWarmup))
+	step := s.Optimizer.Steps() + 1
+	s.setShare(deltaShare(step, s.DeltaWarmup))
+	s.Engine.SetMagnitude(!slices.ContainsFunc(s.Params, func(p optim.Param) bool { return !p.Due(step) }))
 	r, err := s.gradients(windows)
 	if err != nil {
 		return r, err
@@ -81,7 +84,7 @@ func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
 	if !healthy(r.Loss, r.GradNorm) {
 		return r, &DivergedError{r}
 	}
-	r.LR = s.Schedule.LR(s.Optimizer.Steps() + 1)
+	r.LR = s.Schedule.LR(step)
 	s.Optimizer.Step(r.LR, s.Values, s.grads)
 	s.Engine.Upload()
 	return r, nil

@@ -129,10 +129,6 @@ func (c Config) Recipe() adapter.Recipe {
 const (
 	startScale  = 4    // s
 	deltaWarmup = 0.15 // share of the steps
-
-	// Steps of which a thin start's magnitude is trained in one: its gradients are a third of a step, and half of them do
-	// as well (docs/performance.md).
-	magnitudeEvery = 2
 )
 
 // FollowStart returns the settings with those that go with the start in the place of the defaults, but for those that the
@@ -152,9 +148,6 @@ func (c Config) FollowStart(set func(key string) bool) Config {
 	}
 	if !set("delta-warmup") && c.DeltaWarmup == 0 {
 		c.DeltaWarmup = deltaWarmup
-	}
-	if !set("magnitude-every") && c.MagnitudeEvery == 0 && start.Thin() && c.MagnitudeRank <= 1 {
-		c.MagnitudeEvery = magnitudeEvery
 	}
 	return c
 }

@@ -41,7 +41,7 @@ type Options struct {
 	Seqs           int   // sequences a step
 	Threads        int   // 0 = one per physical core
 	Repeat         int   // steps that are timed; the median counts
-	MagnitudeEvery int   // as train's; 0 = what goes with the start
+	MagnitudeEvery int   // as train's
 	NoForward      bool  // leave llama.cpp's forward pass out
 	MaxMemory      int64 // as train's: the most memory, in bytes; 0 = no limit
 	Profile        bool  // also say where the time goes
@@ -163,7 +163,7 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 	if err := e.Allocate(); err != nil {
 		return nil, err
 	}
-	seconds, busy, err := timeSteps(ctx, o.Repeat, o.magnitudeEvery(r), e, windows)
+	seconds, busy, err := timeSteps(ctx, o.Repeat, max(1, o.MagnitudeEvery), e, windows)
 	if err != nil {
 		return nil, err
 	}
@@ -174,12 +174,6 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
 	}
 	return c, err
-}
-
-// magnitudeEvery returns in one of how many steps train would train the magnitude.
-func (o Options) magnitudeEvery(r adapter.Recipe) int {
-	c := run.Config{Method: string(r.Method), Rank: r.Rank, Start: string(r.Start), MagnitudeEvery: o.MagnitudeEvery}
-	return max(1, c.FollowStart(func(string) bool { return false }).MagnitudeEvery)
 }
 
 // timeSteps returns the seconds of a step, and those of the processor. Of steps that train a magnitude, one of every, and steps
@@ -255,7 +249,7 @@ func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected
 	}
 	d.Parameters = a.Parameters()
 	d.Prepare = func(g graph.Options) (*graph.Engine, error) {
-		g.MagnitudeApart = o.magnitudeEvery(r) > 1
+		g.MagnitudeApart = o.MagnitudeEvery > 1
 		return graph.Prepare(m, a.Weights, g)
 	}
 	return d, nil

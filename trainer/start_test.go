@@ -79,6 +79,7 @@ func TestMagnitudeIsTrainedInEverySecondStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	stepper := NewStepper(StepperOptions{Engine: s.engine, Params: params, Values: values, Schedule: schedule, Threads: 1})
+	s.engine.Upload()
 	windows := s.train.All()[:3*s.engine.Shape().Seqs] // three passes
 	for step := 1; step <= 4; step++ {
 		stepper.setMagnitude(true)

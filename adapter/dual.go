@@ -58,7 +58,8 @@ func (d *Dual) Scale() float32 { return scaleOf(d.Alpha, d.A.NE[1]) }
 
 // Matrices lists dual_a, dual_b, dual_c and dual_d.
 func (d *Dual) Matrices() []NamedFactor {
-	return []NamedFactor{{Suffix: "dual_a", Mat: d.A}, {Suffix: "dual_b", Mat: d.B, Warms: true}, {Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
+	return []NamedFactor{{Suffix: "dual_a", Mat: d.A, Magnitude: true}, {Suffix: "dual_b", Mat: d.B, Magnitude: true, Warms: true},
+		{Suffix: "dual_c", Mat: d.C}, {Suffix: "dual_d", Mat: d.D}}
 }
 
 // Init draws A, C and D and leaves B zero: ΔW = 0, and since ReLU'(0) counts as

@@ -50,10 +50,11 @@ type Factors interface {
 
 // NamedFactor is one factor with the suffix that it has in a file, such as "lora_a".
 type NamedFactor struct {
-	Suffix  string
-	Mat     Mat
-	Warms   bool // ΔW grows in proportion to it: a warm-up of ΔW is one of this factor
-	NoDecay bool // the weight is unchanged at a value other than 0: a weight decay must not draw it to 0
+	Suffix    string
+	Mat       Mat
+	Magnitude bool // one of the two that the magnitude of a Dual LoRA's ΔW is made of
+	Warms     bool // ΔW grows in proportion to it: a warm-up of ΔW is one of this factor
+	NoDecay   bool // the weight is unchanged at a value other than 0: a weight decay must not draw it to 0
 }
 
 // New returns zero factors of a method for a weight [n_in, n_out]; call Init

@@ -50,19 +50,13 @@ func DualGrads(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale, limit flo
 	parts := int64(C.ft_dual_parts(C.int64_t(nIn), C.int64_t(nOut), C.int64_t(ranks)))
 	shares := dualGrads.node(c, [4]int64{(parts*nIn + nOut) * ranks, 1, 1, 1}, params{scale, limit}, x, dy, a, b, cc, d)
 	all = dualSum.node(c, [4]int64{(nIn + nOut) * ranks, 1, 1, 1}, nil, shares, a, b, cc, d)
-	da, db, dc, dd = dualViews(c, all, a, b, cc, d)
-	return all, da, db, dc, dd
-}
-
-// dualViews returns the parts [dA | dB | dC | dD] of a vector in the factors' shapes.
-func dualViews(c *ggml.Context, all, a, b, cc, d ggml.Tensor) (da, db, dc, dd ggml.Tensor) {
 	var offset int64
 	view := func(like ggml.Tensor) ggml.Tensor {
 		v := c.View(all, like.NE(), like.NB(), offset)
 		offset += like.Bytes()
 		return v
 	}
-	return view(a), view(b), view(cc), view(d)
+	return all, view(a), view(b), view(cc), view(d)
 }
 
 func mustBeDual(op string, nIn, nOut int64, a, b, c, d ggml.Tensor) {

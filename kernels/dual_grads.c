@@ -268,14 +268,12 @@ void ft_dual_sum(tensor dst, int ith, int nth, void *userdata) {
 	copy_range(dd, r2 * n_out, out + r1 * (n_in + n_out) + r2 * n_in, ith, nth);
 }
 
-// src: the node of ft_thin_grads, that of the LoRA's gradients (thin.c), a, b, c. dst: [dA | dB | dC | dD].
+// src: the node of ft_thin_grads, a, b. dst: [dA | dB].
 void ft_thin_sum(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	const tensor a = dst->src[2], b = dst->src[3], c = dst->src[4];
-	const int64_t n_in = a->ne[0], n_out = b->ne[1], r = c->ne[1], parts = ft_dual_parts(n_in, n_out, 1);
-	const float *shares = dst->src[0]->data, *left = dst->src[1]->data;
+	const int64_t n_in = dst->src[1]->ne[0], n_out = dst->src[2]->ne[1], parts = ft_dual_parts(n_in, n_out, 1);
+	const float *shares = dst->src[0]->data;
 	float *out = dst->data;
 	add_shares(shares, parts, n_in, n_in, out, ith, nth);
 	copy_range(shares + parts * n_in, n_out, out + n_in, ith, nth);
-	ft_thin_directions(a->data, b->data, n_in, n_out, r, left, out + n_in + n_out, ith, nth);
 }

@@ -32,9 +32,13 @@ void ft_thin_factors(tensor dst, int ith, int nth, void *userdata) {
 		}
 }
 
-void ft_thin_directions(const float *a, const float *b, int64_t n_in, int64_t n_out, int64_t r, const float *lora, float *out, int ith, int nth) {
-	const float *left = lora, *right = lora + 2 * r * n_in;
-	float *dd = out + r * n_in;
+// src: [dA' | dB'], a [n_in, 1], b [1, n_out], c [n_in, r]. dst: [dC | dD].
+void ft_thin_directions(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const float *a = dst->src[1]->data, *b = dst->src[2]->data;
+	const int64_t n_in = dst->src[1]->ne[0], n_out = dst->src[2]->ne[1], r = dst->src[3]->ne[1];
+	const float *left = dst->src[0]->data, *right = left + 2 * r * n_in;
+	float *out = dst->data, *dd = out + r * n_in;
 	for (int64_t k = r * ith / nth; k < r * (ith + 1) / nth; k++)
 		for (int64_t i = 0; i < n_in; i++)
 			out[k * n_in + i] = plus(a[i]) * left[k * n_in + i] + minus(a[i]) * left[(r + k) * n_in + i];

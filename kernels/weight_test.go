@@ -76,19 +76,20 @@ type product struct {
 	w, x, dy             ggml.Tensor
 	f                    [4]ggml.Tensor
 	y, dx, dualY, dualDX ggml.Tensor
-	grads                [][5]ggml.Tensor // by each kernel that has them: all, and those of a, b, c and d
+	grads                [][6]ggml.Tensor // by each kernel that has them: all or a's and b's, those of a, b, c and d, all or c's and d's
 }
 
 // gradsOf computes the gradients of a Dual LoRA's factors by each kernel that can.
-func gradsOf(k *bench, x, dy ggml.Tensor, f [4]ggml.Tensor) [][5]ggml.Tensor {
-	var one [5]ggml.Tensor
+func gradsOf(k *bench, x, dy ggml.Tensor, f [4]ggml.Tensor) [][6]ggml.Tensor {
+	var one [6]ggml.Tensor
 	one[0], one[1], one[2], one[3], one[4] = kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 0)
+	one[5] = one[0]
 	if f[0].NE()[1] > 1 {
-		return [][5]ggml.Tensor{one}
+		return [][6]ggml.Tensor{one}
 	}
 	thin := one
-	thin[0], thin[1], thin[2], thin[3], thin[4] = kernels.ThinGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 1)
-	return [][5]ggml.Tensor{one, thin}
+	thin[0], thin[5], thin[1], thin[2], thin[3], thin[4] = kernels.ThinGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale)
+	return [][6]ggml.Tensor{one, thin}
 }
 
 const productScale = 1.5
@@ -129,7 +130,7 @@ func TestProductsEqualTheirDefinition(t *testing.T) {
 				for _, threads := range more {
 					q := newProduct(t, c, threads)
 					for i, pair := range [][2]ggml.Tensor{{p.y, q.y}, {p.dx, q.dx}, {p.dualY, q.dualY}, {p.dualDX, q.dualDX}, {p.grads[0][0], q.grads[0][0]},
-						{p.grads[len(p.grads)-1][0], q.grads[len(p.grads)-1][0]}} {
+						{p.grads[len(p.grads)-1][0], q.grads[len(p.grads)-1][0]}, {p.grads[len(p.grads)-1][5], q.grads[len(p.grads)-1][5]}} {
 						if !slices.Equal(pair[0].Floats(), pair[1].Floats()) {
 							t.Errorf("result %d differs between 1 and %d threads", i, threads)
 						}

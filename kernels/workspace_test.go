@@ -24,7 +24,7 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 			attention := kernels.Attention(k.ctx, q, keys, k.ctx.Transpose(others), mask, spans, 1)
 			dq, _, _ := kernels.AttentionBack(k.ctx, attention, q)
 			dual, _, _, _, _ := kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 0)
-			thin, _, _, _, _ := kernels.ThinGrads(k.ctx, x, dy, thinF[0], thinF[1], thinF[2], thinF[3], productScale, 3)
+			thin, thinDirections, _, _, _, _ := kernels.ThinGrads(k.ctx, x, dy, thinF[0], thinF[1], thinF[2], thinF[3], productScale)
 			lora, _, _ := kernels.LoRAGrads(k.ctx, x, dy, f[0], f[1], productScale)
 			nodes := map[string]ggml.Tensor{
 				"W·x":                 kernels.WeightMul(k.ctx, w, x),
@@ -34,7 +34,7 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 				"(W+s·B·A)·x":         kernels.LoRAMul(k.ctx, w, x, f[0], f[1], productScale),
 				"(W+s·B·A)ᵀ·dy":       kernels.LoRAMulT(k.ctx, w, dy, f[0], f[1], productScale),
 				"gradients of a dual": dual.Src(0), "their sum": dual,
-				"gradients of a thin dual": thin.Src(0), "their thin sum": thin, "gradients of a lora": lora, "their inner": lora.Src(0),
+				"gradients of a thin dual": thin.Src(0), "their thin sum": thin, "directions of a thin dual": thinDirections, "gradients of a lora": lora, "their inner": lora.Src(0),
 				"attention": attention, "its gradients": dq.ViewSrc(),
 				"heads": kernels.BatchMul(k.ctx, others, heads), "norm": kernels.RMSNormBack(k.ctx, x, x, 1e-5),
 			}
@@ -42,7 +42,7 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 			for name, node := range nodes {
 				before[name] = kernels.Scratch(node)
 			}
-			k.graph(dual, thin, lora, nodes["W·x"], nodes["Wᵀ·dy"], nodes["(W+ΔW)·x"], nodes["(W+ΔW)ᵀ·dy"], nodes["(W+s·B·A)·x"],
+			k.graph(dual, thin, thinDirections, lora, nodes["W·x"], nodes["Wᵀ·dy"], nodes["(W+ΔW)·x"], nodes["(W+ΔW)ᵀ·dy"], nodes["(W+s·B·A)·x"],
 				nodes["(W+s·B·A)ᵀ·dy"], nodes["heads"], nodes["norm"], dq)()
 			places := slices.Clone(spans.Ints())
 			for name, node := range nodes {

@@ -144,7 +144,7 @@ func (c Config) startSettings() *setting.Error {
 	return setting.First(
 		setting.Number("rho", c.Rho, c.Rho >= 0 && c.Rho <= 1, "a share of the weights' size from 0 to 1"),
 		setting.AtLeast0("magnitude-lr", c.MagnitudeLR),
-		setting.Between("magnitude-every", c.MagnitudeEvery, 0, maxCtx),
+		setting.Between("magnitude-every", c.MagnitudeEvery, 0, MaxCount),
 		setting.Number("delta-warmup", c.DeltaWarmup, c.DeltaWarmup >= 0 && c.DeltaWarmup <= 1, "a share of the steps from 0 to 1"),
 	)
 }

@@ -58,7 +58,7 @@ type adapterTrainable struct {
 	*adapter.Adapter
 	recipe  adapter.Recipe
 	targets string           // as the user wrote them
-	every   int              // see graph.Options.MagnitudeEvery
+	every   int              // see run.Config.MagnitudeEvery
 	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
 }
 
@@ -102,7 +102,13 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 }
 
 func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
-	return AdapterParams(a.Adapter, a.recipe)
+	params, values = AdapterParams(a.Adapter, a.recipe)
+	for i, t := range a.Tensors() {
+		if t.Magnitude {
+			params[i].Every = a.every
+		}
+	}
+	return params, values
 }
 
 // AdapterParams describes the factors of an adapter to an optimizer; values are their data.
@@ -115,7 +121,7 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 }
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
-	o.MagnitudeEvery = a.every
+	o.MagnitudeApart = a.every > 1
 	return graph.Prepare(m, a.Weights, o)
 }
 

@@ -79,22 +79,27 @@ static struct ggml_tensor part_of(tensor t, int64_t offset, int64_t n0, int64_t 
 	return p;
 }
 
+static struct want part_of_want(struct want w, int64_t from, int64_t n) { return (struct want){ n, w.sum + from, w.abs + from }; }
+
 // The same gradients where the magnitude has one rank.
 static void check_thin(const struct dual *d, tensor x, tensor dy, struct want want, const char *what) {
 	const int64_t n_in = d->n_in, n_out = d->n_out, r = 2 * d->r2, parts = ft_dual_parts(n_in, n_out, 1);
 	tensor factors = new_result(r * (n_in + n_out), 1, 1, 1), inner = new_result(ft_up(r, 4), x->ne[1], 2, 1);
 	tensor directions = new_result(r * (n_in + n_out), 1, 1, 1), shares = new_result(parts * n_in + n_out, 1, 1, 1);
-	tensor all = new_result((n_in + n_out) * (1 + d->r2), 1, 1, 1);
+	tensor magnitude = new_result(n_in + n_out, 1, 1, 1), all = new_result(d->r2 * (n_in + n_out), 1, 1, 1);
 	struct ggml_tensor left = part_of(factors, 0, n_in, r), right = part_of(factors, r * n_in, r, n_out);
 	for (int i = 0; i < 4; i++) factors->src[i] = shares->src[2 + i] = d->f[i];
 	inner->src[0] = shares->src[0] = directions->src[1] = x, inner->src[1] = shares->src[1] = directions->src[2] = dy;
 	inner->src[2] = directions->src[3] = &left, inner->src[3] = directions->src[4] = &right, directions->src[0] = inner;
-	all->src[0] = shares, all->src[1] = directions;
-	for (int i = 0; i < 3; i++) all->src[2 + i] = d->f[i];
-	const struct result result = { "factor gradients of a thin one", all, want };
+	magnitude->src[0] = shares, all->src[0] = directions;
+	for (int i = 0; i < 2; i++) magnitude->src[1 + i] = d->f[i];
+	for (int i = 0; i < 3; i++) all->src[1 + i] = d->f[i];
+	const struct result results[] = { { "magnitude's gradients of a thin one", magnitude, part_of_want(want, 0, n_in + n_out) },
+		{ "directions' gradients of a thin one", all, part_of_want(want, n_in + n_out, d->r2 * (n_in + n_out)) } };
 	check_nodes(what, (struct node[]){ { factors, ft_thin_factors, 0, NULL }, { inner, ft_lora_inner, scale, NULL },
-		{ directions, ft_lora_outer, 0, NULL }, { shares, ft_thin_grads, scale, NULL }, { all, ft_thin_sum, 0, NULL } }, 5, &result, 1);
-	drop(factors), drop(inner), drop(directions), drop(shares), drop(all);
+		{ directions, ft_lora_outer, 0, NULL }, { all, ft_thin_directions, 0, NULL },
+		{ shares, ft_thin_grads, scale, NULL }, { magnitude, ft_thin_sum, 0, NULL } }, 6, results, 2);
+	drop(factors), drop(inner), drop(directions), drop(shares), drop(magnitude), drop(all);
 }
 
 static void check_grads(const struct dual *d, int64_t tokens, const char *what) {

@@ -58,6 +58,7 @@ type param struct {
 	name  string
 	ne    []int64
 	warms bool        // a warm-up of the change is one of this factor
+	apart bool        // see Options.MagnitudeApart
 	data  []float32   // the caller's
 	leaf  ggml.Tensor // F32 [ne]
 	total ggml.Tensor // F32 [ne], the gradient, summed over the calls of Step since Reset
@@ -88,9 +89,9 @@ type Options struct {
 	reference bool
 	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
-	// MagnitudeEvery has the gradients of A and B of a Dual LoRA whose magnitude has one rank summed over one of so many
-	// tokens, and scaled: they cost as much as a product with W. All other gradients are exact. Up to 1: over all tokens.
-	MagnitudeEvery int
+	// MagnitudeApart gives the gradients of A and B of a Dual LoRA whose magnitude has one rank nodes of their own, which
+	// cost as much as a product with W and can be passed over: see Engine.SetMagnitude.
+	MagnitudeApart bool
 	// ForwardOnly leaves out the backward pass: only Hidden may be called, and only its memory is taken.
 	ForwardOnly bool
 	// Teacher builds a head for StepToward, which then takes the place of Step and Loss: the loss is the divergence from
@@ -111,7 +112,7 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 		targets = append(targets, target{w.Name, nIn, nOut})
 		for _, m := range w.Factors.Matrices() {
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
-			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data, warms: m.Warms})
+			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data, warms: m.Warms, apart: m.Magnitude && o.MagnitudeApart})
 		}
 		for _, data := range constantsOf(w.Factors) {
 			fixed = append(fixed, constant{data: data})
@@ -136,7 +137,7 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference, magnitudeEvery: o.MagnitudeEvery}, params: params, constants: fixed}
+	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference, apart: o.MagnitudeApart}, params: params, constants: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -211,9 +212,9 @@ func (e *Engine) masters() map[string]ggml.Tensor {
 
 // build makes the body, forward and backward, and the head from the traced nodes.
 func (e *Engine) build(set trainedSet, o Options) (err error) {
-	set.totals = map[ggml.Tensor]ggml.Tensor{}
+	set.totals, set.apart = map[ggml.Tensor]ggml.Tensor{}, map[ggml.Tensor]bool{}
 	for _, p := range e.params {
-		set.totals[p.leaf] = p.total
+		set.totals[p.leaf], set.apart[p.leaf] = p.total, p.apart
 	}
 	arch, nodes := e.model.Arch(), e.trace.nodes
 	split, err := splitHead(arch, nodes)
@@ -324,6 +325,14 @@ func (e *Engine) Upload() {
 // proportional to: ReLU(f·M) = f·ReLU(M) for f ≥ 0. The gradient of that factor becomes the one by what the graph reads:
 // with y = f·x it is dL/dy, and f times that by x.
 func (e *Engine) SetChangeShare(share float32) { e.lessChange = 1 - share }
+
+// SetMagnitude says whether the next calls of Step form the gradients of A and B that Options.MagnitudeApart has given nodes of
+// their own; where they do not, nothing is added to their sums. At first they do. All other gradients are the same either way.
+func (e *Engine) SetMagnitude(on bool) {
+	for _, node := range e.magnitude {
+		node.SetComputed(on)
+	}
+}
 
 // Gradient is the gradient of one trainable tensor, summed over the calls of Step since the last Reset.
 type Gradient struct {

@@ -99,32 +99,13 @@ func TestTermEqualsPlainGo(t *testing.T) {
 	terms["thin"] = &adapter.Dual{A: adapter.NewMat(nIn, 1), B: adapter.NewMat(1, nOut), C: adapter.NewMat(nIn, 5), D: adapter.NewMat(5, nOut), Alpha: 2}
 	terms["limited"] = &adapter.Dual{A: adapter.NewMat(nIn, 1), B: adapter.NewMat(1, nOut), C: adapter.NewMat(nIn, 3), D: adapter.NewMat(3, nOut), Limit: 0.1}
 	for name, f := range terms {
-		for _, native := range []bool{false, true} {
-			termEqualsPlainGo(t, name, f, native)
+		for _, with := range []opSet{{}, {native: true}, {apart: true}, {native: true, apart: true}} {
+			termEqualsPlainGo(t, name, f, with)
 		}
 	}
 }
 
-// With gradients of the magnitude over some of the tokens the kernels and ggml's operations agree too.
-func TestTermOverSomeTokens(t *testing.T) {
-	const nIn, nOut, tokens, every = 24, 20, 7, 3
-	f := &adapter.Dual{A: adapter.NewMat(nIn, 1), B: adapter.NewMat(1, nOut), C: adapter.NewMat(nIn, 5), D: adapter.NewMat(5, nOut)}
-	f.Init(3, "w")
-	disturb([]adapter.Weight{{Name: "w", Factors: f}})
-	w, x, dy := noise(nIn*nOut, 1), noise(nIn*tokens, 2), noise(nOut*tokens, 3)
-	_, _, composed := runTerm(t, opSet{magnitudeEvery: every}, f, w, x, dy, tokens)
-	_, _, native := runTerm(t, opSet{native: true, magnitudeEvery: every}, f, w, x, dy, tokens)
-	_, _, exact := runTerm(t, opSet{native: true}, f, w, x, dy, tokens)
-	for i, m := range f.Matrices() {
-		compare(t, "d"+m.Suffix, native[i], composed[i])
-		estimated, apart := i < 2, near.Share(native[i], exact[i])
-		if estimated && !(apart > 1000*termTolerance) || !estimated && !(apart <= termTolerance) {
-			t.Errorf("d%s: %v of the largest from that of all tokens, an estimate: %v", m.Suffix, apart, estimated)
-		}
-	}
-}
-
-func termEqualsPlainGo(t *testing.T, name string, f adapter.Factors, native bool) {
+func termEqualsPlainGo(t *testing.T, name string, f adapter.Factors, with opSet) {
 	const tokens = 7
 	nIn, nOut := f.Shape()
 	w, x, dy := noise(nIn*nOut, 1), noise(nIn*tokens, 2), noise(nOut*tokens, 3)
@@ -132,8 +113,8 @@ func termEqualsPlainGo(t *testing.T, name string, f adapter.Factors, native bool
 	bind(t, weight, w)
 	f.Init(3, "w")
 	disturb([]adapter.Weight{weight})
-	what := fmt.Sprintf("%s native=%v", name, native)
-	y, dx, grads := runTerm(t, opSet{native: native}, f, w, x, dy, tokens)
+	what := fmt.Sprintf("%s %+v", name, with)
+	y, dx, grads := runTerm(t, with, f, w, x, dy, tokens)
 
 	mat := func(n, m int, v []float32) adapter.Mat { return adapter.Mat{NE: [2]int{n, m}, Data: v} }
 	compare(t, what+" y", y, adapter.Forward(f, mat(nIn, nOut, w), mat(nIn, tokens, x)).Data)

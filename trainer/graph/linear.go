@@ -22,8 +22,8 @@ type linear interface {
 // opSet says what the heavy operations of a graph are made of: kernels of our own, which run on the CPU (native), or ggml's
 // operations, which every backend has and which are the kernels' oracle.
 type opSet struct {
-	native         bool
-	magnitudeEvery int // of a Dual LoRA whose magnitude has one rank: dA and dB are over one of so many tokens; up to 1: all
+	native bool
+	apart  bool // see Options.MagnitudeApart
 }
 
 // constantsOf returns the vectors that the linear of f reads beside its factors.
@@ -121,9 +121,9 @@ type dual struct {
 	limit      float32 // of |N| for the gradient through the sign; 0: none
 }
 
-// estimates reports whether the gradients of a magnitude of one rank are over some of the tokens. Then the others need no
-// product of the size of W; over all of them one kernel for all four is as fast.
-func (d *dual) estimates() bool { return d.a.NE()[1] == 1 && d.limit == 0 && d.magnitudeEvery > 1 }
+// isApart reports whether dA and dB take nodes of their own. Then dC and dD need no product of the size of W; where all four
+// are wanted one kernel for them is as fast.
+func (d *dual) isApart() bool { return d.apart && d.a.NE()[1] == 1 && d.limit == 0 }
 
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
@@ -150,8 +150,8 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 			dx = kernels.DualMulT(c, w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}
 		x := contiguous(c, x)
-		if d.estimates() {
-			_, da, db, dc, dd := kernels.ThinGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale, d.magnitudeEvery)
+		if d.isApart() {
+			_, _, da, db, dc, dd := kernels.ThinGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale)
 			return []ggml.Tensor{da, db, dc, dd}, dx
 		}
 		_, da, db, dc, dd := kernels.DualGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale, d.limit)
@@ -168,10 +168,6 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 		n := c.MulMat(transposed(c, d.c), d.d)
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
 		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
-	}
-	if d.estimates() {
-		part, weight := kernels.EveryNth(c, contiguous(c, x), contiguous(c, dy), d.magnitudeEvery)
-		g = c.Scale(c.MulMat(transposed(c, part[0]), transposed(c, part[1])), weight)
 	}
 	on := c.ScaleBias(c.Step(c.Neg(m)), -d.scale, d.scale) // s·[M ≥ 0]: ReLU'(0) = 1
 	dm := c.Mul(c.Mul(g, sign), on)

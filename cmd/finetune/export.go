@@ -55,7 +55,7 @@ func exportCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			startEngine(u)
+			startEngine(u, c.Threads)
 			r, err := export.Run(cmd.Context(), c, func(what string) {
 				if !u.progress("%s", what) {
 					u.say("%s", what)

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"finetune/internal/hint"
 )
 
 // fileFormat is how a file holds its text.
@@ -48,9 +50,19 @@ func formatOf(path string, f fileFormat) (fileFormat, error) {
 
 var byteOrderMark = []byte("\ufeff")
 
+// openFile opens a file that has an end and can be read again. It asks before it opens, which would wait for the other end of
+// a named pipe.
+func openFile(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, hint.With(&UnsupportedError{Path: path, Msg: "is a device or a pipe, want a regular file"},
+			"what a pipe gives can be written to a file first")
+	}
+	return os.Open(path)
+}
+
 // readWhole reads a file that must be UTF-8, without its byte order mark.
 func readWhole(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +119,7 @@ func readRecords(path string) iter.Seq2[record, error] {
 func readObjects[T any](path string, parse func(o object, line int) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		f, err := os.Open(path)
+		f, err := openFile(path)
 		if err != nil {
 			yield(none, err)
 			return

@@ -166,6 +166,9 @@ func warmup(key string, v float64) *setting.Error {
 // alpha refuses what a float32, in which files hold it, has not in full precision.
 func alpha(key string, v float64) *setting.Error {
 	const least = 0x1p-126
+	if err := setting.AtLeast0(key, v); err != nil {
+		return err
+	}
 	return setting.Number(key, v, v == 0 || v >= least && v <= math.MaxFloat32, fmt.Sprintf("0 or a number from %.3g to %.3g", least, math.MaxFloat32))
 }
 

@@ -268,9 +268,13 @@ func (h header) checkRotation() error {
 		if width == 0 {
 			continue
 		}
-		bad := func(n float64) bool { return n < 0 || n > width || math.Mod(n, 2) != 0 }
+		least := 2.0 // of 0 pairs ggml's loop over them has no end
+		if h.arch == "glm5-next" {
+			least = 0 // has no rotation
+		}
+		bad := func(n float64) bool { return n < least || n > width || math.Mod(n, 2) != 0 }
 		if slices.ContainsFunc(h.numbers(name), bad) {
-			return h.keyError(h.key(name), fmt.Sprintf("an even number from 0 to %.0f, the width of a head", width))
+			return h.keyError(h.key(name), fmt.Sprintf("an even number from %.0f to %.0f, the width of a head", least, width))
 		}
 		if _, ok := h.Get(h.key(name)); !ok && suffix == "" && h.rotatesOdd(width) {
 			return fmt.Errorf("model %q: key %q: missing, want an even number, got heads of %.0f channels", h.Path(), h.key(name), width)

@@ -16,6 +16,7 @@ import (
 	"math"
 	"sync"
 
+	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/model/native"
 	"finetune/trainer/data"
@@ -180,12 +181,21 @@ func (e *Evaluator) evaluate(g *group) (sum float64, err error) {
 		rows := e.logits(len(targets))
 		losses := make([]float64, len(targets))
 		e.eachRow(rows, func(i int) { losses[i] = float64(weights[i]) * negLogLikelihood(rows[i], targets[i]) })
-		for _, loss := range losses {
+		for i, loss := range losses {
+			if rows[i] != nil && !Loss(loss).Measured() {
+				return errNoNumber(e.model.Path(), loss)
+			}
 			sum += loss
 		}
 		return nil
 	})
 	return sum, err
+}
+
+// errNoNumber is what a model with damaged weights, or an adapter with such, is answered with.
+func errNoNumber(path string, loss float64) error {
+	return hint.With(fmt.Errorf("eval: model %q: want a loss that is a number, got %v", path, loss),
+		"the weights of the model or of an adapter are damaged, or too large for its activations")
 }
 
 // logits returns the rows of the last decoded batch of n tokens, nil for those without output. It asks for them one

@@ -32,8 +32,13 @@ func openSiblings(first *part) (parts []*part, err error) {
 		}
 	}()
 	count, err := first.splitNumber(keySplitCount, 1)
-	if err != nil || count <= 1 {
+	switch {
+	case err != nil:
 		return parts, err
+	case count < 1:
+		return parts, first.format("key %q: want 1 part or more, got %d", keySplitCount, count)
+	case count == 1:
+		return parts, nil
 	}
 	prefix, err := first.checkFirst(count)
 	if err != nil {

@@ -423,7 +423,7 @@ func TestRefuses(t *testing.T) {
 		{"the second part of out is a folder", Config{Model: base, Adapters: none, Out: parts, SplitMaxSize: 1 << 20}, "exists and is not a file"},
 		{"out in a file", Config{Model: base, Adapters: none, Out: filepath.Join(good, "out.gguf")}, "is not a folder"},
 		{"out is the matrix", Config{Model: base, Adapters: none, Out: matrix, IMatrix: matrix}, "would be replaced by what is made of it"},
-		{"a base of integers", Config{Model: integers(t, base), Adapters: none, Out: out, Type: &half}, "type i32 cannot be decoded"},
+		{"a base of integers", Config{Model: integers(t, base), Adapters: none, Out: out, Type: &half}, "want a type of weights, got i32"},
 		{"a weight with a scale apart", Config{Model: scaled(t, base), Adapters: none, Out: out}, `has a scale apart, "blk.0.attn_q.scale"`},
 		{"out in no folder", Config{Model: base, Adapters: none, Out: filepath.Join(dir, "none", "out.gguf")}, "no such file"},
 		{"too large for halves", Config{Model: base, Adapters: []Adapter{{good, 1e9}}, Out: out, Type: new(gguf.Type(gguf.TypeF16))}, "which type f16 cannot hold"},

@@ -54,6 +54,9 @@ func open(c Config) (*merger, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := base.CheckWeights(); err != nil {
+		return nil, errors.Join(err, base.Close())
+	}
 	m := &merger{Config: c, base: base, changes: map[string]*change{}, typeErrors: map[gguf.Type]float64{}, ctx: context.Background()}
 	if err := m.plan(); err != nil {
 		return nil, errors.Join(err, m.close())

@@ -30,15 +30,16 @@ type Base struct {
 }
 
 // Open opens a base model, in one file or split. An adapter, an importance matrix, a file that llama.cpp would not load for
-// its byte order and one with a tokenizer and no weights are errors; those of gguf.Open pass through.
+// its byte order, one with a tokenizer and no weights, and a header that llama.cpp would not survive are errors, the latter
+// with the key or tensor, what is wanted and what it has; those of gguf.Open pass through.
 func Open(path string) (*Base, error) {
 	b, err := OpenParts(path)
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := b.Tensor("token_embd.weight"); !ok {
+	if err := checkWhole(b.File); err != nil {
 		b.Close()
-		return nil, fmt.Errorf("model %q: holds no weights (no tensor \"token_embd.weight\"), want a whole model", path)
+		return nil, err
 	}
 	return b, nil
 }
@@ -69,7 +70,7 @@ func refuse(f *gguf.File) error {
 	case f.ByteOrder() != binary.LittleEndian:
 		return fmt.Errorf("model %q: is big endian, which llama.cpp does not load", f.Path())
 	}
-	return nil
+	return checkHeader(f)
 }
 
 // Bytes returns the size of all tensors' data, without padding.

@@ -19,6 +19,9 @@ func file(t *testing.T, kind, tensor string) string {
 	t.Helper()
 	b := gguf.NewBuilder()
 	b.Set("general.architecture", "llama")
+	for _, key := range []string{"block_count", "context_length", "embedding_length"} {
+		b.Set("llama."+key, uint32(2))
+	}
 	if kind != "" {
 		b.Set("general.type", kind)
 	}

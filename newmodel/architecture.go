@@ -59,6 +59,9 @@ func (s Spec) dims() map[string]int64 {
 	}
 }
 
+// minWindow is the narrowest sliding window that package model takes.
+const minWindow = 4
+
 // extra returns the keys that only some architectures have.
 func (a architecture) extra(s Spec) []gguf.KV {
 	if !a.softcap {
@@ -67,7 +70,7 @@ func (a architecture) extra(s Spec) []gguf.KV {
 	return []gguf.KV{
 		{Key: "attn_logit_softcapping", Value: float32(50)},
 		{Key: "final_logit_softcapping", Value: float32(30)},
-		{Key: "attention.sliding_window", Value: uint32(max(s.Ctx/4, 1))},
+		{Key: "attention.sliding_window", Value: uint32(max(s.Ctx/4, minWindow))},
 	}
 }
 

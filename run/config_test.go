@@ -48,6 +48,7 @@ func TestValidate(t *testing.T) {
 		{"full with targets", func(c *Config) { c.Method, c.Rank = "full", 0 }, `setting "targets": want none with method full, which trains the base's own tensors, got "all-linear"`},
 		{"negative alpha", func(c *Config) { c.Alpha = -1 }, `setting "alpha": want 0 or a number above, got -1`},
 		{"infinite alpha", func(c *Config) { c.Alpha = math.Inf(1) }, `setting "alpha": want 0 or a number above, got +Inf`},
+		{"alpha that no float32 has", func(c *Config) { c.Alpha = 1e-46 }, `setting "alpha": want 0 or a number from 1.18e-38 to 3.4e+38, got 1e-46`},
 		{"no targets", func(c *Config) { c.Targets = "" }, `setting "targets": missing, want all-linear, attention or a regular expression`},
 		{"broken expression", func(c *Config) { c.Targets = "attn_(" }, `setting "targets": want all-linear, attention or a regular expression, got "attn_("`},
 		{"ctx 0", func(c *Config) { c.Ctx = 0 }, `setting "ctx": want 2 or more, got 0`},

@@ -107,7 +107,7 @@ func (c Config) adapterSettings() *setting.Error {
 	}
 	return setting.First(
 		setting.Between("rank", c.Rank, adapter.Method(c.Method).MinRank(), MaxRank),
-		setting.AtLeast0("alpha", c.Alpha),
+		alpha("alpha", c.Alpha),
 		targets("targets", c.Targets),
 		c.startSettings(),
 	)
@@ -194,6 +194,15 @@ func floor(key string, v float64, peak Rate) *setting.Error {
 func warmup(key string, v float64) *setting.Error {
 	ok := v >= 0 && (v < 1 || v == math.Trunc(v)) && v <= MaxCount
 	return setting.Number(key, v, ok, "a fraction below 1 or a whole number of steps")
+}
+
+// alpha refuses what a float32, in which files hold it, has not in full precision.
+func alpha(key string, v float64) *setting.Error {
+	const least = 0x1p-126
+	if err := setting.AtLeast0(key, v); err != nil {
+		return err
+	}
+	return setting.Number(key, v, v == 0 || v >= least && v <= math.MaxFloat32, fmt.Sprintf("0 or a number from %.3g to %.3g", least, math.MaxFloat32))
 }
 
 func targets(key, value string) *setting.Error {

@@ -189,6 +189,9 @@ func (l *loop) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.val != nil && !loss.Measured() {
+		return l.baseError("validation loss", float64(loss))
+	}
 	l.totals.BaseValLoss = float64(loss)
 	if !l.trainable.start() {
 		return nil
@@ -268,8 +271,17 @@ func (l *loop) interrupt() error {
 		"--resume continues where it stopped")
 }
 
+// baseError is for a base that gives no loss before anything was learned: no rate would cure that.
+func (l *loop) baseError(what string, loss float64) error {
+	return hint.With(fmt.Errorf("trainer: base %q: want a %s that is a number before the first step, got %v", l.config.Model, what, loss),
+		"the weights of the model are damaged, or too large for its activations")
+}
+
 // diverged keeps the parameters as they were before the step that is not healthy.
 func (l *loop) diverged(before cursor, err *DivergedError) error {
+	if l.step == 0 && !eval.Loss(err.Loss).Measured() {
+		return l.baseError("loss", err.Loss)
+	}
 	if err := l.checkpoint(before); err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func diffAdapters(ctx context.Context, u *ui, a, b string, f evalFlags) (*diffRe
 	if err != nil || f.model == "" {
 		return &diffReport{Difference: d}, err
 	}
-	startEngine(u)
+	startEngine(u, f.threads)
 	f.adapters = []string{a, b} // the run's context is theirs
 	logits, err := compareLogits(ctx, u, fileA, fileB, f)
 	return &diffReport{d, logits}, err

@@ -48,7 +48,7 @@ func benchCommand(u *ui) *cobra.Command {
 				}
 				o.MaxMemory = limit
 			}
-			startEngine(u)
+			startEngine(u, o.Threads)
 			all := &bench.Report{}
 			for _, kind := range kinds {
 				o.Type = kind

@@ -52,7 +52,7 @@ func dataPart(u *ui, name, short string, do func(u *ui, l *data.Looked, f dataFl
 		Short: short,
 		Args:  exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			startEngine(u)
+			startEngine(u, 0)
 			if name != "preview" {
 				f.samples = 0
 			}

@@ -24,7 +24,7 @@ func demoCommand(u *ui) *cobra.Command {
 			"answers before and after. It takes about a minute and needs no network.",
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			startEngine(u)
+			startEngine(u, o.Threads)
 			return runDemo(cmd.Context(), u, o)
 		},
 	}

@@ -1,17 +1,25 @@
 package main
 
 import (
+	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+
+	"finetune/internal/machine"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // startEngine is called first by every command that runs a model: it warns
-// of a slow build, and with --verbose lets llama.cpp's log through.
-func startEngine(u *ui) {
+// of a slow build and of threads that there are no cores for, and with
+// --verbose lets llama.cpp's log through.
+func startEngine(u *ui, threads int) {
 	ggml.ReturnBlocks()
+	if most := machine.ThreadCount(threads); threads > most {
+		u.warn(fmt.Sprintf("--threads %d: this machine has %s, %d are used", threads, counted(runtime.NumCPU(), "core", "cores"), most))
+	}
 	if ok, cure := llama.FastBuild(); !ok {
 		u.warn("built without AVX2 and FMA, which this processor has: everything will be many times slower",
 			cure)

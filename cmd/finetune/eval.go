@@ -76,7 +76,7 @@ func evalCommand(u *ui) *cobra.Command {
 			if err := f.choice.check(cmd); err != nil {
 				return err
 			}
-			startEngine(u)
+			startEngine(u, f.threads)
 			if f.choice.choices {
 				return answerChoices(cmd.Context(), u, f)
 			}

@@ -57,7 +57,7 @@ func exportCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			startEngine(u)
+			startEngine(u, c.Threads)
 			warnOfExportBase(u, c)
 			r, err := export.Run(cmd.Context(), c, func(what string) {
 				if !u.progress("%s", what) {

@@ -32,10 +32,20 @@ const (
 const heapGrowth = 20
 
 func main() {
+	dieBySignal()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
 	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// dieBySignal makes an end that nobody foresaw look like none of the exit codes: a panic of Go, whose own code is that of a
+// wrong command line, and a failed assertion of ggml, which would start a debugger to print where it was.
+func dieBySignal() {
+	debug.SetTraceback("crash")
+	if os.Getenv("GGML_NO_BACKTRACE") == "" {
+		os.Setenv("GGML_NO_BACKTRACE", "1")
+	}
 }
 
 // execute runs the whole program but for the process around it.

@@ -110,7 +110,7 @@ func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err e
 	if err := merge.Check(c); err != nil {
 		return nil, err
 	}
-	startEngine(u)
+	startEngine(u, f.threads)
 	losses, err := measureBase(ctx, u, f)
 	if err != nil {
 		return nil, err

@@ -42,7 +42,10 @@ func runCommand(u *ui) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			startEngine(u)
+			if err := f.sampling.Validate(); err != nil {
+				return err
+			}
+			startEngine(u, f.threads)
 			return withModel(u, f, func(m *llama.Model, e *eval.Evaluator) error {
 				if len(args) == 1 {
 					return converse(cmd, u, f, m, e)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(waitVariable) != "" {
 		waitForInterrupts()
 	}
-	testscript.Main(m, map[string]func(){"finetune": main})
+	testscript.Main(m, map[string]func(){"finetune": main, "crash": crash})
 }
 
 // TestScripts runs the program over testdata/script, a file for each command. $BASE is the demo's model, $TEXT a text of
@@ -40,8 +41,10 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":      exits,
 			"hardlink":   hardlink,
+			"loud":       loud,
 			"near":       near,
 			"retype":     retype,
+			"setkey":     setKey,
 			"truncate":   truncate,
 			"vocabulary": vocabulary,
 			"without":    without,
@@ -155,6 +158,50 @@ func without(ts *testscript.TestScript, neg bool, args []string) {
 			b.CopyTensor(f, t.Name)
 		}
 	})
+}
+
+// loud writes a model whose last norm has numbers, but so large ones that its logits are none: loud FROM TO
+func loud(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: loud FROM TO")
+	}
+	rewrite(ts, args[0], args[1], func(b *gguf.Builder, f *gguf.File) {
+		b.SetAll(f.KVs())
+		for _, t := range f.Tensors() {
+			if t.Name != "output_norm.weight" {
+				b.CopyTensor(f, t.Name)
+				continue
+			}
+			var data []byte
+			for range t.Elements() {
+				data = binary.LittleEndian.AppendUint32(data, math.Float32bits(math.MaxFloat32))
+			}
+			b.AddTensor(t.Name, t.Type, t.Shape, data)
+		}
+	})
+}
+
+// setKey writes a model with another value of a key, a float: setkey KEY NUMBER FROM TO
+func setKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: setkey KEY NUMBER FROM TO")
+	}
+	x, err := strconv.ParseFloat(args[1], 32)
+	ts.Check(err)
+	rewrite(ts, args[2], args[3], func(b *gguf.Builder, f *gguf.File) {
+		b.SetAll(f.KVs())
+		b.Set(args[0], float32(x))
+		for _, t := range f.Tensors() {
+			b.CopyTensor(f, t.Name)
+		}
+	})
+}
+
+// crash ends as the program would by a panic on a goroutine of its own.
+func crash() {
+	dieBySignal()
+	go panic("nobody foresaw this")
+	select {}
 }
 
 // rewrite writes a model that fill makes of another.

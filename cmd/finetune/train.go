@@ -40,7 +40,7 @@ func trainCommand(u *ui) *cobra.Command {
 			if err := c.Validate(); err != nil {
 				return err
 			}
-			startEngine(u)
+			startEngine(u, c.Threads)
 			return train(cmd.Context(), u, c, resume)
 		},
 	}

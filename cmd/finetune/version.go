@@ -27,7 +27,7 @@ func versionCommand(u *ui) *cobra.Command {
 		Short: "print the version and how the native code was built",
 		Args:  exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			startEngine(u)
+			startEngine(u, 0)
 			r := newVersionReport()
 			if u.json {
 				return u.printJSON(r)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -52,13 +54,20 @@ type scaled struct {
 	scale float32
 }
 
+// maxScale is the largest scale of an adapter that is not a mistake.
+const maxScale = 1e4
+
 // parseScaled reads PATH or PATH:SCALE. A colon that no number follows belongs to the path.
 func parseScaled(s string) (scaled, error) {
 	if s == "" {
 		return scaled{}, hint.With(&usageError{`--adapter: want a path, got ""`}, "an adapter is a GGUF LoRA or a run directory, PATH or PATH:SCALE")
 	}
 	if i := strings.LastIndexByte(s, ':'); i > 0 {
-		if scale, err := strconv.ParseFloat(s[i+1:], 32); err == nil {
+		scale, err := strconv.ParseFloat(s[i+1:], 32)
+		switch {
+		case (err == nil || errors.Is(err, strconv.ErrRange)) && !(math.Abs(scale) <= maxScale):
+			return scaled{}, &usageError{fmt.Sprintf("--adapter %q: want a scale from -%g to %g", s, maxScale, maxScale)}
+		case err == nil:
 			return scaled{s[:i], float32(scale)}, nil
 		}
 	}

@@ -25,10 +25,11 @@ func PhysicalCores() int {
 	return runtime.NumCPU()
 }
 
-// ThreadCount returns the number of threads that a setting stands for: 0 is one per physical core.
+// ThreadCount returns the number of threads that a setting stands for: 0 is one per physical core, and more than the process
+// has CPUs are as many as those.
 func ThreadCount(setting int) int {
 	if setting > 0 {
-		return setting
+		return min(setting, runtime.NumCPU())
 	}
 	return PhysicalCores()
 }

@@ -2,6 +2,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 
 	"finetune/internal/hint"
@@ -10,9 +11,20 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Load loads a base that was opened. The result is the caller's to close, before or after the base.
+// Load loads a base that was opened, and looks at its weights meanwhile: see model.Base.CheckWeights. The result is the
+// caller's to close, before or after the base.
 func Load(base *model.Base) (*llama.Model, error) {
-	return llama.LoadModel(base.Path(), llama.ModelParams{})
+	checked := make(chan error, 1)
+	go func() { checked <- base.CheckWeights() }()
+	m, err := llama.LoadModel(base.Path(), llama.ModelParams{})
+	damage := <-checked
+	switch {
+	case err != nil:
+		return nil, err
+	case damage != nil:
+		return nil, errors.Join(damage, m.Close())
+	}
+	return m, nil
 }
 
 // Open opens a base by its path and loads it, for who needs no more of its header.

@@ -18,6 +18,8 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"finetune/internal/hint"
+
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -199,12 +201,22 @@ type wrapped struct {
 	io.Closer
 }
 
+// openFile opens a file that has an end and can be read again. It asks before it opens, which would wait for the other end of
+// a named pipe.
+func openFile(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, hint.With(&UnsupportedError{Path: path, Msg: "is a device or a pipe, want a regular file"},
+			"--data - reads standard input, once and whole")
+	}
+	return os.Open(path)
+}
+
 func openPacked(path string) (io.ReadCloser, error) {
 	if path == stdin {
 		b, err := readStdin()
 		return io.NopCloser(bytes.NewReader(b)), err
 	}
-	f, err := os.Open(path)
+	f, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -121,7 +120,7 @@ type fileAt interface {
 // openAt opens a file to be read anywhere; what is packed or comes by standard input is read whole.
 func openAt(path string) (fileAt, int64, error) {
 	if path != stdin && packedBy(path) == "" {
-		f, err := os.Open(path)
+		f, err := openFile(path)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -8,6 +8,7 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"unsafe"
 )
@@ -100,6 +101,9 @@ func (c *Context) SetAdapter(a *Adapter, scale float32) error {
 		return errorf(op, "the context is closed")
 	case a.m != c.m:
 		return errorf(op, "it was loaded for another model: %q, want %q", a.m.path, c.m.path)
+	}
+	if x := float64(scale); math.IsNaN(x) || math.IsInf(x, 0) {
+		return errorf(op, "scale %v, want a number", scale)
 	}
 	before, again := c.adapters[a]
 	if !again {

@@ -122,11 +122,11 @@ func TestModelsThatAreRefused(t *testing.T) {
 		}
 	}
 	for name, keys := range map[string]map[string]any{
-		`architecture "mamba"`:       {"general.architecture": "mamba"},
-		"0 heads":                    {"llama.attention.head_count": uint32(0)},
-		"3 key heads":                {"llama.attention.head_count_kv": uint32(3)},
-		"llama.attention.head_count": {"llama.attention.head_count": nil},
-		"none for layer":             {"llama.attention.head_count": []uint32{4}},
+		`architecture "mamba"`:           {"general.architecture": "mamba"},
+		"0 heads":                        {"llama.attention.head_count": uint32(0)},
+		"a divisor of the 4 query heads": {"llama.attention.head_count_kv": uint32(3)},
+		"llama.attention.head_count":     {"llama.attention.head_count": nil},
+		"none for layer":                 {"llama.attention.head_count": []uint32{4}},
 	} {
 		path := ggufAdapter(t, model, keys, nil)
 		if _, err := Run(Config{From: peft, To: GGUF, Model: path, Out: filepath.Join(t.TempDir(), "x")}); err == nil || !strings.Contains(err.Error(), name) {

@@ -123,12 +123,17 @@ func (p *planner) compare(rank, seed int, on []string, names ...string) {
 	}
 }
 
-// magnitude asks how fast a thin start's magnitude should move, and what the directions of the first gradients are worth.
+// magnitude asks how fast a thin start's magnitude should move, and whether every second step will do.
 func (p *planner) magnitude() {
 	for _, task := range []string{"biomedqa", "alpaca"} {
-		r := contenderOf("thin").with(task, 8, 6e-3, tuningSeed)
-		r.MagnitudeLR = 1
-		p.add("rho", r)
+		for _, way := range []struct {
+			rate  float64
+			every int
+		}{{0.6, 2}, {0.6, 0}, {1, 0}} {
+			r := contenderOf("thin").with(task, 8, 6e-3, tuningSeed)
+			r.MagnitudeLR, r.Every = way.rate, way.every
+			p.add("magnitude", r)
+		}
 	}
 }
 

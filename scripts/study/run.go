@@ -24,7 +24,8 @@ type run struct {
 	Rank          int     `json:"rank"`
 	Alpha         float64 `json:"alpha"`
 	Rho           float64 `json:"rho,omitempty"`
-	MagnitudeLR   float64 `json:"magnitude_lr,omitempty"` // rate of the magnitude over that of the directions
+	MagnitudeLR   float64 `json:"magnitude_lr,omitempty"`    // rate of the magnitude over that of the directions
+	Every         int     `json:"magnitude_every,omitempty"` // steps in one of which the magnitude is trained
 	LR            float64 `json:"lr"`
 	Seed          int     `json:"seed"`
 
@@ -39,7 +40,8 @@ type run struct {
 // key is what a run is; the group and the results are no part of it.
 func (r run) key() string {
 	r.Group, r.Base, r.Loss, r.Exported, r.Kept, r.Seconds, r.Version = "", 0, 0, 0, 0, 0, ""
-	return fmt.Sprintf("%+v", r)
+	type fields run // whose text is all of them, where String leaves some out
+	return fmt.Sprintf("%+v", fields(r))
 }
 
 func (r run) String() string {
@@ -114,6 +116,9 @@ func (s *study) settings(r run, files taskFiles) []string {
 	}
 	if r.MagnitudeLR != 0 {
 		set = append(set, "--magnitude-lr", number(r.MagnitudeLR))
+	}
+	if r.Every != 0 {
+		set = append(set, "--magnitude-every", strconv.Itoa(r.Every))
 	}
 	return set
 }

@@ -47,6 +47,16 @@ func TestNoRunIsMadeTwice(t *testing.T) {
 }
 
 // What is compared has the rate that did best on the tuning seed, and waits for it.
+func TestWhatDiffersIsAnotherRun(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range []run{{}, {Alpha: 1}, {MagnitudeLR: 1}, {Every: 2}, {MagnitudeRank: 2}, {Start: "thin"}, {Rho: 0.1}} {
+		if seen[r.key()] {
+			t.Errorf("%+v is taken for another", r.key())
+		}
+		seen[r.key()] = true
+	}
+}
+
 func TestRatesAreTunedOnAnotherSeed(t *testing.T) {
 	lora := contenderOf("lora")
 	compared := func(made []run) (rates []float64) {

@@ -54,6 +54,9 @@ func rhoText(r run) string {
 	if r.MagnitudeLR != 0 {
 		text += ", magnitude's rate × " + number(r.MagnitudeLR)
 	}
+	if r.Every > 1 {
+		text += fmt.Sprintf(", one step in %d", r.Every)
+	}
 	return text
 }
 

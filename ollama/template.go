@@ -18,6 +18,10 @@ const completion = "{{ .Prompt }}"
 // merged stands between messages that become one, as in Ollama, which joins neighbours of one role so.
 const merged = "\n\n"
 
+// beforeQuestion stands between a system message for which the base's template has no place and the question that it is put
+// in front of, as in package chat and in llama.cpp.
+const beforeQuestion = "\n"
+
 // translate writes a base's chat template as one of Ollama's, and tries it on conversations that it was not made from. The
 // error says what of the base's template cannot be written so.
 func translate(render renderer) (string, *form, error) {
@@ -39,9 +43,15 @@ func (f *form) complete() {
 		}
 	}
 	by(start, user, assistant)
-	if f.system == inFront {
+	switch f.system {
+	case inFront:
 		by(system, user, assistant)
 		by(system, user, answer)
+	case nowhere:
+		f.joints[joint{start, system}] = f.joints[joint{start, user}]
+		f.joints[joint{system, user}] = beforeQuestion
+		f.joints[joint{system, assistant}] = f.joints[joint{user, assistant}]
+		f.joints[joint{system, answer}] = f.joints[joint{user, answer}]
 	}
 	f.joints[joint{user, user}] = merged
 	f.joints[joint{assistant, answer}] = "" // an answer that is to go on
@@ -67,7 +77,7 @@ func (f *form) template() string {
 	switch {
 	case f.system == inFront && f.systemAnywhere():
 		write(`{{ else if eq .Role "system" }}{{ $to = "system" }}`)
-	case f.system == inFront:
+	case f.system != inLast:
 		write(`{{ else if and (eq .Role "system") (eq $from "") }}{{ $to = "system" }}`)
 	}
 	write(`{{ end }}`)

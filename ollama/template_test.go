@@ -107,7 +107,7 @@ func TestTemplatesAreTranslated(t *testing.T) {
 		{"its beginning cut off", systemInFirst, inFront, "sau", "[Q] 0\n==\n [/Q] 1 </s><s>[Q] 2 [/Q]"},
 		{"its system in the middle", systemInFirst, inFront, "uasu", "[Q] 0 [/Q] 1 </s><s>[Q] 2\n\n3 [/Q]"},
 		{"system in the last question", systemInLast, inLast, "suau", "[Q]1[/Q] 2</s>[Q]0\n\n3[/Q]"},
-		{"no system", noSystem, nowhere, "su", "<|start|>user\n0\n\n1<|end|>\n<|start|>assistant\n"},
+		{"no system", noSystem, nowhere, "su", "<|start|>user\n0\n1<|end|>\n<|start|>assistant\n"},
 		{"answer begun", begunThink, inFront, "u", "<|start|>user\n0<|end|>\n<|start|>assistant\n<think>\n"},
 		{"words", words, inFront, "uau", "User: 0\n\nAssistant: 1\n\nUser: 2\n\nAssistant:"},
 	} {

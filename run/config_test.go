@@ -58,6 +58,8 @@ func TestValidate(t *testing.T) {
 		{"unknown long-records", func(c *Config) { c.LongRecords = "split" }, `setting "long-records": want cut or skip, got "split"`},
 		{"learning rate 0", func(c *Config) { c.LR = 0 }, `setting "lr": want a number above 0, auto or usual, got 0`},
 		{"learning rate not a number", func(c *Config) { c.LR = Rate(math.NaN()) }, `setting "lr": want a number above 0, auto or usual, got NaN`},
+		{"floor below the usual rate", func(c *Config) { c.LR, c.MinLR = Usual, 1e-5 }, ""},
+		{"negative floor below the usual rate", func(c *Config) { c.LR, c.MinLR = Usual, -1 }, `setting "min-lr": want 0 or more, got -1`},
 		{"floor above the peak", func(c *Config) { c.LR, c.MinLR = 2e-3, 1 }, `setting "min-lr": want 0 to the peak learning rate 0.002, got 1`},
 		{"unknown schedule", func(c *Config) { c.Schedule = "step" }, `setting "schedule": want cosine, linear or constant, got "step"`},
 		{"warm-up in steps", func(c *Config) { c.Warmup = 20 }, ""},

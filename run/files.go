@@ -47,6 +47,16 @@ func AdapterPath(path string) (string, error) {
 	return filepath.Join(path, AdapterFile), nil
 }
 
+// IsRun reports whether a folder is the directory of a run that has begun: it holds settings and a log. A config.yaml alone
+// may be one that somebody keeps for --config.
+func IsRun(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, LogFile)); err != nil {
+		return false
+	}
+	_, err := LoadSaved(dir)
+	return err == nil
+}
+
 // NoAdapter returns the error that a run has no adapter because it trained the model itself.
 func NoAdapter(dir string) error {
 	return hint.With(fmt.Errorf("run directory %q: trained whole, there is no adapter", dir),

@@ -184,9 +184,13 @@ func date(key, value string) *setting.Error {
 	return nil
 }
 
+// floor checks what the rate decays to. Where the peak is the usual rate it is checked again when the number of steps is known.
 func floor(key string, v float64, peak Rate) *setting.Error {
-	if peak.Open() {
-		return setting.Number(key, v, v == 0, fmt.Sprintf("0 with lr %s, which is not known yet", peak.Text()))
+	switch peak {
+	case AutoRate:
+		return setting.Number(key, v, v == 0, "0 with lr auto, which is not known yet")
+	case Usual:
+		return setting.Number(key, v, v >= 0, "0 or more")
 	}
 	return setting.Number(key, v, v >= 0 && v <= float64(peak), fmt.Sprintf("0 to the peak learning rate %g", float64(peak)))
 }

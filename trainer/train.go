@@ -115,6 +115,9 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len())}
 	if s.config.LR == run.Usual {
 		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
+		if err := s.config.Validate(); err != nil { // --min-lr may lie above it
+			return nil, err
+		}
 	}
 	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()

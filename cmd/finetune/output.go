@@ -19,10 +19,15 @@ func checkOutOf(out string, folder, force bool, inputs ...string) error {
 	t := output.Target{Path: out, Folder: folder, Force: force, Inputs: inputs}
 	for _, input := range inputs {
 		for _, dir := range []string{input, filepath.Dir(input)} {
-			if c, err := run.LoadSaved(dir); err == nil && input != "" {
-				t.Runs = append(t.Runs, dir)
-				t.Inputs = append(t.Inputs, c.Reads()...)
+			if input == "" || !run.IsRun(dir) {
+				continue
 			}
+			c, err := run.LoadSaved(dir)
+			if err != nil {
+				return err
+			}
+			t.Runs = append(t.Runs, dir)
+			t.Inputs = append(t.Inputs, c.Reads()...)
 		}
 	}
 	return t.Check()

@@ -105,7 +105,7 @@ func (s *study) next(group string) (run, bool) {
 	defer s.mu.Unlock()
 	for _, r := range plan(s.results.all()) {
 		key := r.key()
-		if s.models[tasks[r.Task].model] == "" || group != "" && r.Group != group || s.begun[key] || s.results.has(key) {
+		if s.models[tasks[r.Task].model] == "" || group != "" && r.Group != group || s.begun[key] || s.results.has(r) {
 			continue
 		}
 		if s.begun == nil {

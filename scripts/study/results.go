@@ -16,7 +16,7 @@ type results struct {
 	mu   sync.Mutex
 	file *os.File
 	runs []run
-	keys map[string]bool
+	keys map[string]bool // whether the run was exported
 }
 
 // openResults reads what is there and goes on behind it.
@@ -46,14 +46,20 @@ func readResults(path string) ([]run, error) {
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
 		}
-		runs = append(runs, r)
+		runs = replace(runs, r)
 	}
 	return runs, lines.Err()
 }
 
+// replace appends a run, in the place of the same run that was not exported yet.
+func replace(runs []run, made run) []run {
+	key := made.key()
+	return append(slices.DeleteFunc(runs, func(r run) bool { return r.key() == key }), made)
+}
+
 func (r *results) remember(made run) {
-	r.runs = append(r.runs, made)
-	r.keys[made.key()] = true
+	r.runs = replace(r.runs, made)
+	r.keys[made.key()] = made.Exported != 0
 }
 
 func (r *results) add(made run) error {
@@ -70,10 +76,12 @@ func (r *results) add(made run) error {
 	return nil
 }
 
-func (r *results) has(key string) bool {
+// has tells whether a run was made, and exported if its group asks for that.
+func (r *results) has(want run) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.keys[key]
+	exported, made := r.keys[want.key()]
+	return made && (exported || want.Group != "exported")
 }
 
 func (r *results) all() []run {

@@ -46,6 +46,35 @@ func TestNoRunIsMadeTwice(t *testing.T) {
 	}
 }
 
+func TestARunIsMadeAgainToBeExported(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "results.jsonl")
+	made, err := openResults(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.close()
+	r := contenderOf("thin").with("gsm8k", 8, 6e-3, 1)
+	r.Group, r.Loss = "compare", 2.5
+	if err := made.add(r); err != nil {
+		t.Fatal(err)
+	}
+	r.Group = "exported"
+	if made.has(r) {
+		t.Errorf("%s counts as exported", r)
+	}
+	r.Exported, r.Kept = 2.51, 0.99
+	if err := made.add(r); err != nil {
+		t.Fatal(err)
+	}
+	again, err := readResults(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !made.has(r) || len(again) != 1 || again[0].Kept != r.Kept {
+		t.Errorf("%s counts as not exported, the file as %v", r, again)
+	}
+}
+
 // What is compared has the rate that did best on the tuning seed, and waits for it.
 func TestWhatDiffersIsAnotherRun(t *testing.T) {
 	seen := map[string]bool{}

@@ -18,28 +18,38 @@ var (
 	thinDirections = newKernel("THIN_DIRECTIONS", unsafe.Pointer(C.ft_thin_directions), nil)
 )
 
-// ThinGrads computes what DualGrads does for a magnitude of one rank, a [n_in, 1] and b [1, n_out], without its limit. Only
-// dA and dB, views of magnitude, take a product with all of W's entries; dC and dD, views of directions, are a LoRA's
-// gradients of twice the rank and share no node with them.
-func ThinGrads(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float32) (magnitude, directions, da, db, dc, dd ggml.Tensor) {
-	nIn, nOut, r := x.NE()[0], dy.NE()[0], cc.NE()[1]
-	mustPair("ThinGrads", x, dy)
-	mustBeDual("ThinGrads", nIn, nOut, a, b, cc, d)
-	if a.NE()[1] != 1 {
-		misuse("ThinGrads", "a", a)
-	}
+// ThinDirections computes dC and dD as DualGrads does for a magnitude of one rank, a [n_in, 1] and b [1, n_out], without its
+// limit: a LoRA's gradients of twice the rank, no product of the size of W. Both are views of all.
+func ThinDirections(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float32) (all, dc, dd ggml.Tensor) {
+	nIn, nOut, r := mustBeThin("ThinDirections", x, dy, a, b, cc, d)
 	factors := thinFactors.node(c, [4]int64{2 * r * (nIn + nOut), 1, 1, 1}, nil, a, b, cc, d)
 	left := c.View(factors, [4]int64{nIn, 2 * r, 1, 1}, contiguousSteps(nIn, 2*r), 0)
 	right := c.View(factors, [4]int64{2 * r, nOut, 1, 1}, contiguousSteps(2*r, nOut), left.Bytes())
 	lora, _, _ := LoRAGrads(c, x, dy, left, right, scale)
-	directions = thinDirections.node(c, [4]int64{r * (nIn + nOut), 1, 1, 1}, nil, lora, a, b, cc)
+	all = thinDirections.node(c, [4]int64{r * (nIn + nOut), 1, 1, 1}, nil, lora, a, b, cc)
+	dc, dd = viewsLike(c, all, cc, d)
+	return all, dc, dd
+}
 
+// ThinMagnitude computes dA and dB in the same case, which takes a product of the size of W. Both are views of all.
+func ThinMagnitude(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float32) (all, da, db ggml.Tensor) {
+	nIn, nOut, _ := mustBeThin("ThinMagnitude", x, dy, a, b, cc, d)
 	parts := int64(C.ft_dual_parts(C.int64_t(nIn), C.int64_t(nOut), 1))
 	shares := thinGrads.node(c, [4]int64{parts*nIn + nOut, 1, 1, 1}, params{scale}, x, dy, a, b, cc, d)
-	magnitude = thinSum.node(c, [4]int64{nIn + nOut, 1, 1, 1}, nil, shares, a, b)
-	da, db = viewsLike(c, magnitude, a, b)
-	dc, dd = viewsLike(c, directions, cc, d)
-	return magnitude, directions, da, db, dc, dd
+	all = thinSum.node(c, [4]int64{nIn + nOut, 1, 1, 1}, nil, shares, a, b)
+	da, db = viewsLike(c, all, a, b)
+	return all, da, db
+}
+
+// mustBeThin returns the shape of a product, and the directions' rank.
+func mustBeThin(op string, x, dy, a, b, cc, d ggml.Tensor) (nIn, nOut, r int64) {
+	nIn, nOut, r = x.NE()[0], dy.NE()[0], cc.NE()[1]
+	mustPair(op, x, dy)
+	mustBeDual(op, nIn, nOut, a, b, cc, d)
+	if a.NE()[1] != 1 {
+		misuse(op, "a", a)
+	}
+	return nIn, nOut, r
 }
 
 // viewsLike returns the parts [first | second] of a vector in two factors' shapes.

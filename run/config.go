@@ -45,7 +45,7 @@ type Config struct {
 	MagnitudeRank  int     `yaml:"magnitude-rank" was:"0"`   // of dual-lora: ranks of the magnitude group; 0 = by the start
 	Rho            float64 `yaml:"rho" was:"0"`              // of a thin start: |ΔW| as a share of rms(W) at the start; 0 = by the number of matrices
 	MagnitudeLR    float64 `yaml:"magnitude-lr" was:"0"`     // of dual-lora: learning rate of A and B as a share of that of C and D; 0 = by the start
-	MagnitudeEvery int     `yaml:"magnitude-every" was:"0"`  // of dual-lora with one magnitude rank: A and B are trained in one of so many steps; 0 and 1 = in each
+	MagnitudeEvery int     `yaml:"magnitude-every" was:"0"`  // of dual-lora with one magnitude rank: gradients of A and B are formed over one of so many tokens; 0 and 1 = all
 	DeltaWarmup    float64 `yaml:"delta-warmup" was:"0"`     // share of the steps over which a factor on ΔW rises from 0 to 1; 0 = none
 
 	InitFrom string `yaml:"init-from" was:""` // path of an adapter or run directory whose factors the training starts from; empty = fresh ones

@@ -15,7 +15,6 @@ import (
 	"finetune/internal/testrun"
 	"finetune/model"
 	"finetune/run"
-	"finetune/trainer/optim"
 )
 
 // starts are those that begin with a ΔW other than 0.
@@ -58,50 +57,6 @@ func TestThinStartsResume(t *testing.T) {
 			interrupt(t, r, false, step)
 			mustTrain(t, r, true)
 			sameResult(t, string(start), c.Out, r.Out, c.Steps)
-		}
-	}
-}
-
-// In every second step the magnitude moves, by the gradients of all passes, in the others nothing is formed of them; those of
-// the directions are the same bytes either way.
-func TestMagnitudeIsTrainedInEverySecondStep(t *testing.T) {
-	c := thin(t, adapter.StartThin)
-	c.MagnitudeEvery = 2
-	s := opened(t, c)
-	for _, w := range s.trainable.(*adapterTrainable).Weights { // with D = 0 nothing moves C
-		for i := range w.Factors.(*adapter.Dual).D.Data {
-			w.Factors.(*adapter.Dual).D.Data[i] = float32(1 + i%3)
-		}
-	}
-	params, values := s.trainable.params()
-	schedule, err := optim.NewSchedule("constant", 1e-3, 0, 4, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stepper := NewStepper(StepperOptions{Engine: s.engine, Params: params, Values: values, Schedule: schedule, Threads: 1})
-	s.engine.Upload()
-	windows := s.train.All()[:3*s.engine.Shape().Seqs] // three passes
-	for step := 1; step <= 4; step++ {
-		stepper.setMagnitude(true)
-		if _, err := stepper.gradients(windows); err != nil {
-			t.Fatal(err)
-		}
-		whole, before, trained := clones(stepper.grads), clones(values), step%2 == 0
-		if _, err := stepper.Step(windows); err != nil {
-			t.Fatal(err)
-		}
-		for i, p := range params {
-			magnitude := strings.HasSuffix(p.Name, ".dual_a") || strings.HasSuffix(p.Name, ".dual_b")
-			if moved := !slices.Equal(before[i], values[i]); moved != (trained || !magnitude) {
-				t.Errorf("step %d: %s has moved: %v", step, p.Name, moved)
-			}
-			want := whole[i]
-			if magnitude && !trained {
-				want = make([]float32, p.Len)
-			}
-			if !slices.Equal(stepper.grads[i], want) {
-				t.Errorf("step %d: the gradient of %s is another", step, p.Name)
-			}
 		}
 	}
 }

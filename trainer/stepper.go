@@ -2,7 +2,6 @@ package trainer
 
 import (
 	"fmt"
-	"slices"
 
 	"finetune/eval"
 	"finetune/internal/machine"
@@ -19,12 +18,7 @@ type Stepper struct {
 	tuner *machine.ThreadTuner
 	grads [][]float32 // of the parameters, in the engine's memory
 	share float32     // of ΔW that the engine has
-	cost  int         // of a pass, beside that of others
 }
-
-// What a pass costs with the gradients of a thin Dual LoRA's magnitude and without them: who judges how fast passes are must
-// not take them for the same work.
-const costWith, costWithout = 4, 3
 
 // StepperOptions say what is stepped, and how.
 type StepperOptions struct {
@@ -56,7 +50,7 @@ func (e *DivergedError) Error() string {
 
 // NewStepper finds the gradients of the parameters. Every parameter has to be one of the engine's.
 func NewStepper(o StepperOptions) *Stepper {
-	s := &Stepper{StepperOptions: o, tuner: machine.NewThreadTuner(o.Threads), share: 1, cost: costWith}
+	s := &Stepper{StepperOptions: o, tuner: machine.NewThreadTuner(o.Threads), share: 1}
 	if s.Optimizer == nil {
 		s.Optimizer = optim.NewAdamW(o.Params, 0)
 	}
@@ -79,7 +73,7 @@ func NewStepper(o StepperOptions) *Stepper {
 func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
 	step := s.Optimizer.Steps() + 1
 	s.setShare(deltaShare(step, s.DeltaWarmup))
-	s.setMagnitude(!slices.ContainsFunc(s.Params, func(p optim.Param) bool { return !p.Due(step) }))
+	s.Engine.SetDraw(step)
 	r, err := s.gradients(windows)
 	if err != nil {
 		return r, err
@@ -93,15 +87,6 @@ func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
 	s.Optimizer.Step(r.LR, s.Values, s.grads)
 	s.Engine.Upload()
 	return r, nil
-}
-
-// setMagnitude has the engine form the gradients of a magnitude that is not trained in every step, or not.
-func (s *Stepper) setMagnitude(on bool) {
-	s.Engine.SetMagnitude(on)
-	s.cost = costWith
-	if !on {
-		s.cost = costWithout
-	}
 }
 
 // deltaShare returns the share of ΔW that counts in an optimizer step, from 1, with a warm-up of so many steps.
@@ -142,7 +127,7 @@ func (s *Stepper) gradients(windows []data.Window) (StepResult, error) {
 	seqs, weight, sum := s.Engine.Shape().Seqs, data.TotalWeight(windows), 0.0
 	for len(windows) > 0 {
 		n := min(seqs, len(windows))
-		err := s.tuner.Do(n*s.cost, func(threads int) error {
+		err := s.tuner.Do(n, func(threads int) error {
 			loss, err := s.Pass(data.Fill(windows[:n], seqs), float32(1/weight), threads)
 			sum += loss
 			return err

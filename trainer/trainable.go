@@ -102,13 +102,7 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 }
 
 func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
-	params, values = AdapterParams(a.Adapter, a.recipe)
-	for i, t := range a.Tensors() {
-		if t.Magnitude {
-			params[i].Every = a.every
-		}
-	}
-	return params, values
+	return AdapterParams(a.Adapter, a.recipe)
 }
 
 // AdapterParams describes the factors of an adapter to an optimizer; values are their data.
@@ -121,7 +115,7 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 }
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
-	o.MagnitudeApart = a.every > 1
+	o.MagnitudeEvery = a.every
 	return graph.Prepare(m, a.Weights, o)
 }
 

@@ -72,7 +72,7 @@ func benchCommand(u *ui) *cobra.Command {
 	flags.StringSliceVar(&kinds, "type", []string{"q8_0"}, "and its types, such as q8_0,q4_0,q4_k_m,f16")
 	flags.StringSliceVar(&o.Methods, "method", []string{"lora", "dual-lora"}, "methods; full too, over types f32, f16 and bf16")
 	flags.StringSliceVar(&o.Starts, "start", nil, "starts of dual-lora, such as even,thin; without it its first")
-	flags.IntVar(&o.MagnitudeEvery, "magnitude-every", 0, "a magnitude of one rank is trained in one of so many steps; times are means over as many; 0 is each")
+	flags.IntVar(&o.MagnitudeEvery, "magnitude-every", 0, "gradients of a magnitude of one rank are formed over one of so many tokens; 0 is all")
 	flags.IntVar(&o.Rank, "rank", 8, "rank; dual-lora splits it")
 	flags.IntVar(&o.Ctx, "ctx", 512, "tokens in a sequence")
 	flags.IntVar(&o.Seqs, "batch", 1, "sequences in a step")

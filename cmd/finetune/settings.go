@@ -29,7 +29,7 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.MagnitudeRank, "magnitude-rank", c.MagnitudeRank, "ranks of dual-lora's magnitude; 0 is the start's own")
 	f.Float64Var(&c.Rho, "rho", c.Rho, "size of a thin start's ΔW as a share of the weights'; 0 is by the number of matrices")
 	f.Float64Var(&c.MagnitudeLR, "magnitude-lr", c.MagnitudeLR, "learning rate of dual-lora's magnitude as a share of the directions'; 0 is the start's own, 0.3 with a thin one, else 1")
-	f.IntVar(&c.MagnitudeEvery, "magnitude-every", c.MagnitudeEvery, "a magnitude of one rank is trained in one of so many steps, which is faster; 0 is each")
+	f.IntVar(&c.MagnitudeEvery, "magnitude-every", c.MagnitudeEvery, "gradients of a magnitude of one rank are formed over one of so many tokens, which is faster; 0 is all")
 	f.Float64Var(&c.DeltaWarmup, "delta-warmup", c.DeltaWarmup, "share of the steps over which ΔW is faded in; 0.15 if not given, with --start even none")
 
 	f.StringVar(&c.InitFrom, "init-from", c.InitFrom, "adapter, run directory or PEFT `FOLDER` that the training goes on from; method, rank, alpha and targets are its own")

@@ -23,7 +23,6 @@ import (
 	"finetune/trainer"
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
-	"finetune/trainer/optim"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
@@ -163,7 +162,7 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 	if err := e.Allocate(); err != nil {
 		return nil, err
 	}
-	seconds, busy, err := timeSteps(ctx, o.Repeat, max(1, o.MagnitudeEvery), e, windows)
+	seconds, busy, err := timeSteps(ctx, o.Repeat, e, windows)
 	if err != nil {
 		return nil, err
 	}
@@ -176,37 +175,24 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 	return c, err
 }
 
-// timeSteps returns the seconds of a step, and those of the processor. Of steps that train a magnitude, one of every, and steps
-// that do not, in turn, it is the mean.
-func timeSteps(ctx context.Context, repeat, every int, e *graph.Engine, windows []data.Window) (seconds, busy float64, err error) {
-	magnitude := optim.Param{Every: every}
-	var times, computed [2][]float64 // of steps without the magnitude, and with it
-	for i := range every*repeat + 1 {
+// timeSteps returns the median seconds of a step, and those of the processor.
+func timeSteps(ctx context.Context, repeat int, e *graph.Engine, windows []data.Window) (seconds, busy float64, err error) {
+	var times, computed []float64
+	for i := range repeat + 1 {
 		if err := ctx.Err(); err != nil {
 			return 0, 0, err
 		}
-		kind, start, before := 0, time.Now(), machine.ProcessorTime()
-		if magnitude.Due(i) {
-			kind = 1
-		}
-		e.SetMagnitude(kind == 1)
+		start, before := time.Now(), machine.ProcessorTime()
 		e.Reset()
 		if err := step(e, windows); err != nil {
 			return 0, 0, err
 		}
 		if i > 0 { // the first step reads the weights from the disk
-			times[kind] = append(times[kind], time.Since(start).Seconds())
-			computed[kind] = append(computed[kind], (machine.ProcessorTime() - before).Seconds())
+			times = append(times, time.Since(start).Seconds())
+			computed = append(computed, (machine.ProcessorTime() - before).Seconds())
 		}
 	}
-	mean := func(of [2][]float64) float64 {
-		sum := median(of[1])
-		if every > 1 {
-			sum += float64(every-1) * median(of[0])
-		}
-		return sum / float64(every)
-	}
-	return mean(times), mean(computed), nil
+	return median(times), median(computed), nil
 }
 
 // step goes through the windows in as many passes as the engine needs; the last one is filled up with the first window.
@@ -249,7 +235,7 @@ func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected
 	}
 	d.Parameters = a.Parameters()
 	d.Prepare = func(g graph.Options) (*graph.Engine, error) {
-		g.MagnitudeApart = o.MagnitudeEvery > 1
+		g.MagnitudeEvery = o.MagnitudeEvery
 		return graph.Prepare(m, a.Weights, g)
 	}
 	return d, nil

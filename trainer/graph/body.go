@@ -14,7 +14,6 @@ type body struct {
 	reached    map[ggml.Tensor]bool // trainable leaves that a gradient reaches
 	recompute  recomputeLevel       // that it was made with
 	segments   int                  // of the forward pass, see segment
-	magnitude  []ggml.Tensor        // nodes that only the gradients apart need, see Options.MagnitudeApart
 
 	statistics *statistics // nil where none are gathered
 }
@@ -78,33 +77,12 @@ func (b *body) sweep(r *rewriter, recompute recomputeLevel) error {
 	ne := b.hidden.NE()
 	b.seed = b.ctx.NewTensor(ggml.F32, ne[:]...).SetName("seed").SetInput()
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}, statistics: b.statistics}
-	apart := map[ggml.Tensor]bool{}
 	s.addNode = func(leaf, sum ggml.Tensor) {
 		b.reached[leaf] = true
 		b.whole.Expand(sum)
-		apart[sum] = r.apart[leaf]
 	}
 	b.segments = s.chooseRecomputed(recompute)
-	err := s.backward()
-	b.magnitude = b.neededOnlyFor(apart)
-	return err
-}
-
-// neededOnlyFor returns the nodes of the backward pass that nothing but these results needs.
-func (b *body) neededOnlyFor(results map[ggml.Tensor]bool) (nodes []ggml.Tensor) {
-	read, needed := map[ggml.Tensor]bool{}, map[ggml.Tensor]bool{}
-	for i := b.whole.Len() - 1; i >= b.forwardLen; i-- {
-		node := b.whole.Node(i)
-		need := needed[node] || !read[node] && !results[node]
-		if !need {
-			nodes = append(nodes, node)
-		}
-		for k := range ggml.MaxSrc {
-			src := node.Src(k)
-			read[src], needed[src] = true, needed[src] || need
-		}
-	}
-	return nodes
+	return s.backward()
 }
 
 // keepEveryNode keeps the allocator from reusing the memory of any node.

@@ -28,6 +28,7 @@ type Engine struct {
 	ops              opSet
 	model            *llama.Model
 	backend          *ggml.Backend
+	drawn            draw
 	leaves           *ggml.Context // tensors of the trainable parameters and of their gradients
 	leafMemory       *ggml.Buffer  // theirs
 	params           []param
@@ -58,7 +59,6 @@ type param struct {
 	name  string
 	ne    []int64
 	warms bool        // a warm-up of the change is one of this factor
-	apart bool        // see Options.MagnitudeApart
 	data  []float32   // the caller's
 	leaf  ggml.Tensor // F32 [ne]
 	total ggml.Tensor // F32 [ne], the gradient, summed over the calls of Step since Reset
@@ -89,9 +89,9 @@ type Options struct {
 	reference bool
 	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
-	// MagnitudeApart gives the gradients of A and B of a Dual LoRA whose magnitude has one rank nodes of their own, which
-	// cost as much as a product with W and can be passed over: see Engine.SetMagnitude.
-	MagnitudeApart bool
+	// MagnitudeEvery forms the gradients of A and B of a Dual LoRA whose magnitude has one rank, which take a product of the
+	// size of W, over one of so many tokens: an estimate that is right in the mean. Up to 1: over all. See Engine.SetDraw.
+	MagnitudeEvery int
 	// ForwardOnly leaves out the backward pass: only Hidden may be called, and only its memory is taken.
 	ForwardOnly bool
 	// Teacher builds a head for StepToward, which then takes the place of Step and Loss: the loss is the divergence from
@@ -112,7 +112,7 @@ func Prepare(model *llama.Model, weights []adapter.Weight, o Options) (*Engine, 
 		targets = append(targets, target{w.Name, nIn, nOut})
 		for _, m := range w.Factors.Matrices() {
 			ne := []int64{int64(m.Mat.NE[0]), int64(m.Mat.NE[1])}
-			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data, warms: m.Warms, apart: m.Magnitude && o.MagnitudeApart})
+			params = append(params, param{name: w.Name + "." + m.Suffix, ne: ne, data: m.Mat.Data, warms: m.Warms})
 		}
 		for _, data := range constantsOf(w.Factors) {
 			fixed = append(fixed, constant{data: data})
@@ -137,7 +137,7 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference, apart: o.MagnitudeApart}, params: params, constants: fixed}
+	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference}, params: params, constants: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -150,7 +150,7 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Statistics {
 		gathered = targets
 	}
-	if err := e.newLeaves(gathered); err != nil {
+	if err := e.newLeaves(gathered, o.MagnitudeEvery); err != nil {
 		return nil, err
 	}
 	if e.trace, err = newTrace(model, o.Shape, targets); err != nil {
@@ -164,8 +164,8 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 
 // newLeaves makes the tensors of the params, of their gradients, of the constants and of the statistics that are gathered,
 // in a buffer that no allocator touches. Nothing is written to it yet.
-func (e *Engine) newLeaves(gathered []target) (err error) {
-	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(gathered))+len(e.constants)+1, 0); err != nil || len(e.params) == 0 {
+func (e *Engine) newLeaves(gathered []target, magnitudeEvery int) (err error) {
+	if e.leaves, err = ggml.NewContext(2*(len(e.params)+len(gathered))+len(e.constants)+2, 0); err != nil || len(e.params) == 0 {
 		return err
 	}
 	e.statisticsLeaves = map[string]ggml.Tensor{}
@@ -180,6 +180,9 @@ func (e *Engine) newLeaves(gathered []target) (err error) {
 	}
 	for i := range e.constants {
 		e.constants[i].leaf = e.leaves.NewTensor(ggml.F32, int64(len(e.constants[i].data)))
+	}
+	if magnitudeEvery > 1 {
+		e.drawn.rows = e.leaves.NewTensor(ggml.I32, int64(max(1, e.shape.tokens()/magnitudeEvery)))
 	}
 	e.leafMemory, err = e.backend.AllocateAll(e.leaves)
 	return err
@@ -196,7 +199,7 @@ func (e *Engine) linears(weights []adapter.Weight) map[string]linear {
 		for range constantsOf(w.Factors) {
 			vectors, fixed = append(vectors, fixed[0].leaf), fixed[1:]
 		}
-		linears[w.Name] = e.ops.newLinear(w.Factors, mats, vectors)
+		linears[w.Name] = e.ops.newLinear(w.Factors, mats, vectors, e.drawn.rows)
 	}
 	return linears
 }
@@ -212,9 +215,9 @@ func (e *Engine) masters() map[string]ggml.Tensor {
 
 // build makes the body, forward and backward, and the head from the traced nodes.
 func (e *Engine) build(set trainedSet, o Options) (err error) {
-	set.totals, set.apart = map[ggml.Tensor]ggml.Tensor{}, map[ggml.Tensor]bool{}
+	set.totals = map[ggml.Tensor]ggml.Tensor{}
 	for _, p := range e.params {
-		set.totals[p.leaf], set.apart[p.leaf] = p.total, p.apart
+		set.totals[p.leaf] = p.total
 	}
 	arch, nodes := e.model.Arch(), e.trace.nodes
 	split, err := splitHead(arch, nodes)
@@ -326,13 +329,8 @@ func (e *Engine) Upload() {
 // with y = f·x it is dL/dy, and f times that by x.
 func (e *Engine) SetChangeShare(share float32) { e.lessChange = 1 - share }
 
-// SetMagnitude says whether the next calls of Step form the gradients of A and B that Options.MagnitudeApart has given nodes of
-// their own; where they do not, nothing is added to their sums. At first they do. All other gradients are the same either way.
-func (e *Engine) SetMagnitude(on bool) {
-	for _, node := range e.magnitude {
-		node.SetComputed(on)
-	}
-}
+// SetDraw says by which draw the next calls of Step choose the tokens of Options.MagnitudeEvery. The same draw chooses the same.
+func (e *Engine) SetDraw(n int) { e.drawn.by = n }
 
 // Gradient is the gradient of one trainable tensor, summed over the calls of Step since the last Reset.
 type Gradient struct {
@@ -386,6 +384,7 @@ func (e *Engine) Unreached() []string {
 
 // Reset sets the summed gradients to zero.
 func (e *Engine) Reset() {
+	e.drawn.passes = 0
 	for _, p := range e.params {
 		clear(p.total.Floats())
 	}
@@ -401,6 +400,7 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 // StepToward does what Step does for an Engine with Options.Teacher, with the loss of kernels.Distill in the place of nll:
 // against the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
 func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale float32) (float64, error) {
+	e.drawn.next(e.shape.tokens())
 	clear(e.seed.Floats())
 	loss, err := e.run(windows, teacher, e.seed.Floats(), scale)
 	if err != nil || len(e.rows) == 0 {

@@ -23,7 +23,6 @@ type linear interface {
 // operations, which every backend has and which are the kernels' oracle.
 type opSet struct {
 	native bool
-	apart  bool // see Options.MagnitudeApart
 }
 
 // constantsOf returns the vectors that the linear of f reads beside its factors.
@@ -35,12 +34,13 @@ func constantsOf(f adapter.Factors) [][]float32 {
 }
 
 // newLinear makes the linear of f over the tensors of its factors, in the order of f.Matrices, and those of its constants.
-func (p opSet) newLinear(f adapter.Factors, mats, constants []ggml.Tensor) linear {
+// drawn is that of draw.
+func (p opSet) newLinear(f adapter.Factors, mats, constants []ggml.Tensor, drawn ggml.Tensor) linear {
 	switch f.Method() {
 	case adapter.MethodLoRA:
 		return &lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}
 	case adapter.MethodDual:
-		return &dual{opSet: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale(), limit: f.(*adapter.Dual).Limit}
+		return &dual{opSet: p, a: mats[0], b: mats[1], c: mats[2], d: mats[3], scale: f.Scale(), limit: f.(*adapter.Dual).Limit, drawn: drawn}
 	case adapter.MethodDoRA:
 		return &dora{lora: lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}, m: mats[2], squares: constants[0]}
 	}
@@ -118,12 +118,23 @@ type dual struct {
 	opSet
 	a, b, c, d ggml.Tensor // A [n_in, r1], B [r1, n_out], C [n_in, r2], D [r2, n_out]
 	scale      float32
-	limit      float32 // of |N| for the gradient through the sign; 0: none
+	limit      float32     // of |N| for the gradient through the sign; 0: none
+	drawn      ggml.Tensor // I32, rows of x and dy that dA and dB are formed over; nil: all
 }
 
-// isApart reports whether dA and dB take nodes of their own. Then dC and dD need no product of the size of W; where all four
-// are wanted one kernel for them is as fast.
-func (d *dual) isApart() bool { return d.apart && d.a.NE()[1] == 1 && d.limit == 0 }
+// isThin reports whether dA and dB are formed over a part of the tokens. dC and dD need no product of the size of W then;
+// where all four are wanted over the same tokens, one kernel for them is as fast.
+func (d *dual) isThin() bool { return !d.drawn.IsNil() && d.a.NE()[1] == 1 && d.limit == 0 }
+
+// part returns the drawn rows of x and dy, [n_in, n] and [n_out, n], and what makes a sum over them one over all.
+func (d *dual) part(c *ggml.Context, x, dy ggml.Tensor) (xs, dys ggml.Tensor, times float32) {
+	rows := func(t ggml.Tensor) ggml.Tensor {
+		t = contiguous(c, t)
+		return c.GetRows(c.Reshape(t, t.NE()[0], t.Elements()/t.NE()[0]), d.drawn)
+	}
+	xs, dys = rows(x), rows(dy)
+	return xs, dys, float32(x.Elements()/x.NE()[0]) / float32(d.drawn.Elements())
+}
 
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
@@ -150,8 +161,10 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 			dx = kernels.DualMulT(c, w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}
 		x := contiguous(c, x)
-		if d.isApart() {
-			_, _, da, db, dc, dd := kernels.ThinGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale)
+		if d.isThin() {
+			xs, dys, times := d.part(c, x, dy)
+			_, da, db := kernels.ThinMagnitude(c, xs, dys, d.a, d.b, d.c, d.d, d.scale*times)
+			_, dc, dd := kernels.ThinDirections(c, x, dy, d.a, d.b, d.c, d.d, d.scale)
 			return []ggml.Tensor{da, db, dc, dd}, dx
 		}
 		_, da, db, dc, dd := kernels.DualGrads(c, x, dy, d.a, d.b, d.c, d.d, d.scale, d.limit)
@@ -168,6 +181,10 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 		n := c.MulMat(transposed(c, d.c), d.d)
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
 		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
+	}
+	if d.isThin() {
+		xs, dys, times := d.part(c, x, dy)
+		g = c.Scale(c.MulMat(transposed(c, xs), transposed(c, dys)), times)
 	}
 	on := c.ScaleBias(c.Step(c.Neg(m)), -d.scale, d.scale) // s·[M ≥ 0]: ReLU'(0) = 1
 	dm := c.Mul(c.Mul(g, sign), on)

@@ -8,22 +8,28 @@ import (
 	"finetune/adapter"
 	"finetune/internal/near"
 	"finetune/internal/testmodel"
-	"finetune/kernels"
 )
 
-// apartTolerance is for gradients by kernels that add in another order, with rounding carried through a few layers.
-const apartTolerance = 1e-4
+const (
+	// drawnTolerance is for gradients by kernels that add in another order, with rounding carried through a few layers.
+	drawnTolerance = 1e-4
+	// drawnMeanTolerance is for the mean of draws draws of half of the tokens beside all tokens, as a share of the largest
+	// entry: sums of few terms that each draw halves or doubles at random, 1/√draws of their size.
+	drawnMeanTolerance = 0.15
+	draws              = 400
+)
 
-// Gradients of the magnitude that are apart are those of the kernel for all four; without them no product of W's size is
-// left, nothing is added to their sums, and all others stay the same bytes, at any level of recomputation.
-func TestMagnitudeIsLeftOut(t *testing.T) {
+// Over a part of the tokens the gradients of the magnitude are those of ggml's operations over the same part, at any level of
+// recomputation; another draw changes them and nothing else; their mean over many draws is the gradient over all tokens.
+func TestMagnitudeOverAPartOfTheTokens(t *testing.T) {
 	path := testmodel.Path(t, tinySpec("llama"))
 	m := loadModel(t, path)
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
 	weights := allLinear(t, path, adapter.MethodDual, 2)
 	disturb(weights)
-	stepped := func(e *Engine) (grads [][]float32) {
+	stepped := func(e *Engine, draw int) (grads [][]float32) {
+		e.SetDraw(draw)
 		e.Reset()
 		if _, err := e.Step(ws, 0.1); err != nil {
 			t.Fatal(err)
@@ -33,49 +39,63 @@ func TestMagnitudeIsLeftOut(t *testing.T) {
 		}
 		return grads
 	}
-	want := stepped(newEngine(t, m, weights, Options{Shape: shape}))
-	for _, o := range []Options{{}, {reference: true}, {recompute: recomputeAll}} {
-		o.Shape, o.MagnitudeApart = shape, true
-		e := newEngine(t, m, weights, o)
-		all := stepped(e)
-		e.SetMagnitude(false)
-		some := stepped(e)
-		e.SetMagnitude(true)
-		again := stepped(e)
-		for i, g := range e.Gradients() {
-			magnitude := strings.HasSuffix(g.Name, ".dual_a") || strings.HasSuffix(g.Name, ".dual_b")
-			if d := near.Share(all[i], want[i]); !(d <= apartTolerance) {
-				t.Errorf("%+v: %s: %v of the largest from that of one kernel", o, g.Name, d)
-			}
-			left := all[i]
-			if magnitude {
-				left = make([]float32, len(all[i]))
-			}
-			if !slices.Equal(some[i], left) || !slices.Equal(again[i], all[i]) {
-				t.Errorf("%+v: %s: without the magnitude or after that not what it was", o, g.Name)
+	all := stepped(newEngine(t, m, weights, Options{Shape: shape}), 1)
+	e := newEngine(t, m, weights, Options{Shape: shape, MagnitudeEvery: 2})
+	first, second, again := stepped(e, 1), stepped(e, 2), stepped(e, 1)
+	reference := stepped(newEngine(t, m, weights, Options{Shape: shape, MagnitudeEvery: 2, reference: true}), 1)
+	recomputed := stepped(newEngine(t, m, weights, Options{Shape: shape, MagnitudeEvery: 2, recompute: recomputeAll}), 1)
+	mean := make([][]float64, len(all))
+	for i := range mean {
+		mean[i] = make([]float64, len(all[i]))
+	}
+	for n := range draws {
+		for i, g := range stepped(e, n) {
+			for k, v := range g {
+				mean[i][k] += float64(v) / draws
 			}
 		}
-		if products := e.products(); !o.reference && (products == 0 || products != e.leftOut()) {
-			t.Errorf("%+v: %d of %d products of W's size are left out", o, e.leftOut(), products)
+	}
+	for i, g := range e.Gradients() {
+		magnitude := strings.HasSuffix(g.Name, ".dual_a") || strings.HasSuffix(g.Name, ".dual_b")
+		if slices.Equal(first[i], second[i]) == magnitude {
+			t.Errorf("%s: another draw changes it: %v", g.Name, !magnitude)
+		}
+		if !slices.Equal(first[i], again[i]) || !slices.Equal(first[i], recomputed[i]) {
+			t.Errorf("%s: the same draw gives other gradients", g.Name)
+		}
+		if d := near.Share(first[i], reference[i]); !(d <= drawnTolerance) {
+			t.Errorf("%s: %v of the largest from that of ggml's operations", g.Name, d)
+		}
+		want := make([]float64, len(all[i]))
+		for k, v := range all[i] {
+			want[k] = float64(v)
+		}
+		if d := near.Share(mean[i], want); !(d <= drawnMeanTolerance) {
+			t.Errorf("%s: the mean over the draws is %v of the largest from that over all tokens", g.Name, d)
 		}
 	}
 }
 
-// products counts the nodes of the backward pass that form dL/dW, and leftOut those of them that only the magnitude needs.
-func (e *Engine) products() (n int) {
-	for i := e.forwardLen; i < e.whole.Len(); i++ {
-		if kernels.Name(e.whole.Node(i)) == "THIN_GRADS" {
-			n++
+// One token of each stratum is drawn, each as often as another, and others in the next pass.
+func TestDrawTakesEveryTokenAsOften(t *testing.T) {
+	m := loadModel(t, testmodel.Path(t, tinySpec("llama")))
+	shape := Shape{Ctx: 7, Seqs: 1} // strata of 2, 2 and 3 tokens
+	e := newEngine(t, m, allLinear(t, testmodel.Path(t, tinySpec("llama")), adapter.MethodDual, 2), Options{Shape: shape, MagnitudeEvery: 2})
+	counts := make([]int, shape.tokens())
+	const times = 6000
+	for range times {
+		e.drawn.next(shape.tokens())
+		for _, row := range e.drawn.rows.Ints() {
+			counts[row]++
 		}
 	}
-	return n
-}
-
-func (e *Engine) leftOut() (n int) {
-	for _, node := range e.magnitude {
-		if kernels.Name(node) == "THIN_GRADS" {
-			n++
+	for token, n := range counts {
+		size := 2
+		if token >= 4 {
+			size = 3
+		}
+		if want := times / size; n < want*9/10 || n > want*11/10 { // a tenth is more than five standard deviations
+			t.Errorf("token %d was drawn %d times, want about %d", token, n, want)
 		}
 	}
-	return n
 }

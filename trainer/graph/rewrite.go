@@ -45,7 +45,6 @@ type trainedSet struct {
 	linears map[string]linear           // weight name → its adapted product
 	masters map[string]ggml.Tensor      // tensor name → the leaf that stands in for it
 	totals  map[ggml.Tensor]ggml.Tensor // trainable leaf → the leaf in which its gradient is summed
-	apart   map[ggml.Tensor]bool        // trainable leaves whose gradients can be left out, see Options.MagnitudeApart
 }
 
 func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSet, set trainedSet) *rewriter {

@@ -14,14 +14,7 @@ type Param struct {
 	LRScale float64 // multiplies the learning rate of this tensor; 1 is neutral
 	NoDecay bool    // weight decay leaves this tensor alone
 	Warms   bool    // a warm-up of an adapter's ΔW is one of this tensor
-	Every   int     // the optimizer moves this tensor in one of so many steps; up to 1: in each
 }
-
-// Due reports whether the optimizer moves the tensor in a step, counted from 1: in the last of every Every.
-func (p Param) Due(step int) bool { return step%max(1, p.Every) == 0 }
-
-// taken returns how many of the steps up to one have moved the tensor.
-func (p Param) taken(step int) int { return step / max(1, p.Every) }
 
 // AdamW is the optimizer of Loshchilov and Hutter, "Decoupled Weight Decay
 // Regularization" (arXiv 1711.05101), with the arithmetic of PyTorch's
@@ -31,8 +24,6 @@ func (p Param) taken(step int) int { return step / max(1, p.Every) }
 //	m ← β1·m + (1 − β1)·g
 //	v ← β2·v + (1 − β2)·g²
 //	θ ← θ − lr/(1 − β1ᵗ) · m / (√v/√(1 − β2ᵗ) + ε)
-//
-// A tensor that is not due in a step keeps its values and moments in it, and its t counts only the steps that it was due in.
 //
 // Elements are computed in float32, as there, each by itself, by as many
 // goroutines as can run: the result depends on nothing but the inputs.
@@ -59,18 +50,14 @@ func NewAdamW(params []Param, weightDecay float64) *AdamW {
 }
 
 // Step updates values in place by one step at learning rate lr. values[i] and
-// grads[i] belong to the i-th parameter given to NewAdamW; grads are only read,
-// those of a parameter that is not due not even that.
+// grads[i] belong to the i-th parameter given to NewAdamW; grads are only read.
 func (o *AdamW) Step(lr float64, values, grads [][]float32) {
 	MustMatch(o.params, values)
 	MustMatch(o.params, grads)
 	o.step++
 	inPieces(values, func(p piece) {
 		param := o.params[p.tensor]
-		if !param.Due(o.step) {
-			return
-		}
-		t, rate, keep := float64(param.taken(o.step)), lr*param.LRScale, 1.0
+		t, rate, keep := float64(o.step), lr*param.LRScale, 1.0
 		if !param.NoDecay {
 			keep = 1 - rate*o.weightDecay
 		}

@@ -28,20 +28,11 @@ func (g Graph) Node(i int) Tensor { return Tensor{C.ggml_graph_node(g.p, C.int(i
 func (c *Context) Part(g Graph, from, to int) Graph {
 	part := c.NewGraph(max(1, to-from))
 	for i := from; i < to; i++ {
-		node := g.Node(i)
-		node.SetComputed(true) // only Expand does so of itself
-		C.ggml_graph_add_node(part.p, node.p)
+		node := g.Node(i).p
+		node.flags |= C.GGML_TENSOR_FLAG_COMPUTE // backends pass over nodes without it, and only Expand sets it
+		C.ggml_graph_add_node(part.p, node)
 	}
 	return part
-}
-
-// SetComputed says whether backends compute the node or pass over it, which leaves what its memory holds. A node of a graph is
-// computed until this says otherwise.
-func (t Tensor) SetComputed(on bool) {
-	t.p.flags &^= C.GGML_TENSOR_FLAG_COMPUTE
-	if on {
-		t.p.flags |= C.GGML_TENSOR_FLAG_COMPUTE
-	}
 }
 
 // Allocator gives the nodes of one graph their memory, reusing the memory of nodes that nobody needs any more

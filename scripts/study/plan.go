@@ -85,6 +85,9 @@ func plan(made []run) []run {
 	for seed := 1; seed <= 3; seed++ {
 		p.compare(8, seed, tenTasks, "lora", "thin")
 	}
+	for _, task := range three {
+		p.thin(task, rhoOf[tasks[task].model], 3e-3, 12e-3)
+	}
 	for seed := 1; seed <= 3; seed++ {
 		p.compare(16, seed, three, "lora", "thin")
 	}

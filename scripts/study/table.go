@@ -27,10 +27,17 @@ func tableCommand(args []string) error {
 
 // name says which contender a run is of.
 func (r run) name() string {
+	name := r.Method
 	if r.Start != "" {
-		return r.Start
+		name = r.Start
 	}
-	return r.Method
+	if r.MagnitudeLR != 0 {
+		name += ", magnitude's rate × " + number(r.MagnitudeLR)
+	}
+	if r.Every > 1 {
+		name += fmt.Sprintf(", 1 in %d", r.Every)
+	}
+	return name
 }
 
 // printTuning lists the runs with the tuning seed: what a rate, or ρ, does.
@@ -47,17 +54,10 @@ func printTuning(w io.Writer, made []run) {
 }
 
 func rhoText(r run) string {
-	text := ""
-	if r.Rho != 0 {
-		text = number(r.Rho)
+	if r.Rho == 0 {
+		return ""
 	}
-	if r.MagnitudeLR != 0 {
-		text += ", magnitude's rate × " + number(r.MagnitudeLR)
-	}
-	if r.Every > 1 {
-		text += fmt.Sprintf(", one step in %d", r.Every)
-	}
-	return text
+	return number(r.Rho)
 }
 
 // pairing is a contender on a task at a rank, beside LoRA with the same seeds.

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -92,17 +93,21 @@ var replacement = regexp.MustCompile(`"([a-z0-9_.]+)", "((?:attn|ffn|token_embd|
 
 // Another converter's tables say the same of the architectures that it has.
 func TestNamesAgreeWithOllama(t *testing.T) {
-	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/ollama/ollama")
-	list.Dir = filepath.Join("..", "apps") // the module that needs it
-	out, err := list.Output()
+	download := exec.Command("go", "mod", "download", "-json", "github.com/ollama/ollama") // go list has no folder before that
+	download.Dir = filepath.Join("..", "apps")                                             // the module that needs it
+	out, err := download.Output()
 	if err != nil {
-		t.Fatal("go list: ", err)
+		t.Fatalf("go mod download: %v\n%s", err, out)
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		t.Fatal(err)
 	}
 	for file, arch := range map[string]string{
 		"llama": "llama", "mixtral": "llama", "commandr": "command-r", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3",
 		"phi3": "phi3", "qwen2": "qwen2", "qwen3": "qwen3", "olmo": "olmo2",
 	} {
-		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "convert", "convert_"+file+".go"))
+		text, err := os.ReadFile(filepath.Join(module.Dir, "convert", "convert_"+file+".go"))
 		if err != nil {
 			t.Errorf("%s: %v", arch, err)
 			continue

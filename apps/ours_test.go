@@ -51,7 +51,7 @@ func oursWith(t *testing.T, m *llama.Model, r request, run asked) (all []referen
 		}
 		defer detach()
 	}
-	all = stepwise(t, m, r, run, nil)
+	all = stepwise(t, m, r, run, llama.ContextParams{FlashAttn: llama.FlashAttnOff})
 	for i, prompt := range r.Prompts {
 		ref := all[i]
 		var text strings.Builder
@@ -65,10 +65,27 @@ func oursWith(t *testing.T, m *llama.Model, r request, run asked) (all []referen
 	return all
 }
 
-// stepwise answers one run token by token. kind is the type of the cache, nil for llama.cpp's own choice, F16.
-func stepwise(t *testing.T, m *llama.Model, r request, run asked, kind *ggml.Type) (all []reference) {
+// stepwise answers one run token by token, by llama.cpp's settings for a context.
+func stepwise(t *testing.T, m *llama.Model, r request, run asked, p llama.ContextParams) (all []reference) {
 	t.Helper()
-	c, err := llama.NewContext(m, llama.ContextParams{NCtx: r.Context, Threads: r.Threads, FlashAttn: llama.FlashAttnOff, TypeK: kind, TypeV: kind})
+	inContext(t, m, r, run, p, func(c *llama.Context) {
+		for _, prompt := range r.Prompts {
+			ref, err := greedy(c, prompt, r.Tokens)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref.Run = run.Name
+			all = append(all, ref)
+		}
+	})
+	return all
+}
+
+// inContext lends a context of the request's size with the adapter of a run.
+func inContext(t *testing.T, m *llama.Model, r request, run asked, p llama.ContextParams, do func(*llama.Context)) {
+	t.Helper()
+	p.NCtx, p.Threads = r.Context, r.Threads
+	c, err := llama.NewContext(m, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,15 +101,7 @@ func stepwise(t *testing.T, m *llama.Model, r request, run asked, kind *ggml.Typ
 		}
 		defer c.ClearAdapters()
 	}
-	for _, prompt := range r.Prompts {
-		ref, err := greedy(c, prompt, r.Tokens)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ref.Run = run.Name
-		all = append(all, ref)
-	}
-	return all
+	do(c)
 }
 
 // greedy takes the likeliest token n times.
@@ -147,6 +156,7 @@ func goLlama(t *testing.T, r request) {
 	}
 	defer m.Close()
 	f32 := ggml.F32
+	inF32 := llama.ContextParams{FlashAttn: llama.FlashAttnOff, TypeK: &f32, TypeV: &f32}
 	for _, run := range r.Runs {
 		options := []gollama.ModelOption{gollama.SetContext(r.Context)}
 		if run.Adapter != "" {
@@ -157,7 +167,7 @@ func goLlama(t *testing.T, r request) {
 			t.Fatal(err)
 		}
 		defer l.Free()
-		for i, want := range stepwise(t, m, r, run, &f32) {
+		for i, want := range stepwise(t, m, r, run, inF32) {
 			got, err := l.Predict(r.Prompts[i], gollama.SetTokens(r.Tokens), gollama.SetThreads(r.Threads), gollama.SetTemperature(0), gollama.SetPenalty(1))
 			if err != nil {
 				t.Fatal(err)

@@ -55,9 +55,9 @@ type answer struct {
 
 // reply is what an app says to a request.
 type reply struct {
-	Version string             `json:"version"`
-	Answers []answer           `json:"answers"`
-	Losses  map[string]float64 `json:"losses"` // of the text, in nats a token, by run
+	Version string               `json:"version"`
+	Answers []answer             `json:"answers"`
+	Losses  map[string][]float64 `json:"losses"` // of each token of the text but the first, in nats, by run
 }
 
 func TestAppsContinueAlike(t *testing.T) {

@@ -14,14 +14,13 @@ const tokensOf = (text) => {
     return tokens;
 };
 
-// in nats a token
-const lossOf = async (sequence, text) => {
+// of each token but the first, in nats
+const lossesOf = async (sequence, text) => {
     const tokens = tokensOf(text);
     await sequence.clearHistory();
     const input = tokens.map((token, i) => i < tokens.length - 1 ? [token, {generateNext: {probabilities: true}}] : token);
     const output = await sequence.controlledEvaluate(input);
-    const sum = tokens.slice(1).reduce((sum, token, i) => sum - Math.log(output[i].next.probabilities.get(token)), 0);
-    return sum / (tokens.length - 1);
+    return tokens.slice(1).map((token, i) => -Math.log(output[i].next.probabilities.get(token)));
 };
 
 for (const run of request.runs) {
@@ -41,7 +40,7 @@ for (const run of request.runs) {
         answers.push({run: run.name, prompt, tokens, text: model.detokenize(tokens)});
     }
     if (request.text)
-        losses[run.name] = await lossOf(sequence, request.text);
+        losses[run.name] = await lossesOf(sequence, request.text);
     await context.dispose();
 }
 process.stdout.write(JSON.stringify({version: `llama.cpp ${llama.llamaCppRelease.release}`, answers, losses}) + "\n", () => process.exit(0));

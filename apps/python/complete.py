@@ -2,24 +2,21 @@
 
 import itertools
 import json
-import math
 import sys
 
 import llama_cpp
+import numpy
 
 
-
-def loss(model, text):
-    """In nats a token."""
+def losses_of(model, text):
+    """Of each token but the first, in nats."""
     tokens = model.tokenize(text.encode(), add_bos=True, special=True)
     model.reset()
     model.eval(tokens)
-    total = 0.0
-    for row, token in zip(model.scores, tokens[1:]):
-        row = row.astype("float64")
-        top = row.max()
-        total += top + math.log(sum(map(math.exp, row - top))) - row[token]
-    return total / (len(tokens) - 1)
+    rows = model.scores[: len(tokens) - 1].astype("float64")
+    top = rows.max(axis=1)
+    of_tokens = rows[range(len(rows)), tokens[1:]]
+    return (top + numpy.log(numpy.exp(rows - top[:, None]).sum(axis=1)) - of_tokens).tolist()
 
 
 request = json.load(sys.stdin)
@@ -47,6 +44,6 @@ for run in request["runs"]:
             "text": model.detokenize(tokens).decode(errors="replace"),
         })
     if request.get("text"):
-        losses[run["name"]] = loss(model, request["text"])
+        losses[run["name"]] = losses_of(model, request["text"])
     model.close()
 json.dump({"version": f"llama-cpp-python {llama_cpp.__version__}", "answers": answers, "losses": losses}, sys.stdout)

@@ -31,6 +31,9 @@ type Rendering struct {
 func (t *Template) Sequences(messages []Message, tools any, toolNames []string) (*Rendering, error) {
 	r := new(Rendering)
 	f := t.formOf(messages, tools)
+	if f.merges(messages) && len(messages) > 1 && messages[1].Role == "assistant" { // which would learn to say it
+		return nil, badf("message 1: the chat template has no place for a system text, and no message of the user follows that it could be a part of")
+	}
 	done := "" // text of the last sequence
 	last := -1 // the last answer
 	for i, m := range messages {
@@ -57,7 +60,9 @@ func (t *Template) Sequences(messages []Message, tools any, toolNames []string) 
 		done = a.full
 	}
 	r.Behind = len(messages) - 1 - last
-	r.findRead(messages[:last+1], toolNames)
+	if last >= 0 { // else there is nothing that they could be lost of
+		r.findRead(messages[:last+1], toolNames)
+	}
 	return r, nil
 }
 

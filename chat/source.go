@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -23,6 +24,13 @@ func SourceOf(m interface {
 	s.Default, _ = m.ChatTemplate("")
 	s.ToolUse, _ = m.ChatTemplate("tool_use")
 	return s
+}
+
+// Reads reports whether a template reads a field of this name, of a message for instance.
+func (s Source) Reads(field string) bool {
+	name := regexp.QuoteMeta(field)
+	reads := regexp.MustCompile(`\.\s*` + name + `\b|['"]` + name + `['"]|\b(message|msg|m)\s*\|\s*tojson`)
+	return reads.MatchString(s.Default) || reads.MatchString(s.ToolUse)
 }
 
 // None reports whether there is no template at all.

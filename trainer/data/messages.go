@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 
 	"finetune/chat"
@@ -40,8 +41,14 @@ func chatOf(o object, messages []chat.Message) (record, error) {
 	}
 	rec := record{Kind: kindChat, Messages: messages}
 	tools, err := o.tools()
-	if err == nil && tools == nil {
-		tools, err = toolsOfMessages(o)
+	if err == nil {
+		inner, e := toolsOfMessages(o)
+		switch err = e; {
+		case tools == nil:
+			tools = inner
+		case inner != nil && !sameJSON(tools, inner):
+			err = badf("a message lists other tools than the record, want them once")
+		}
 	}
 	if err != nil || tools == nil {
 		return rec, err
@@ -84,6 +91,11 @@ func toolsOfMessages(o object) (json.RawMessage, error) {
 		return toolsAmong(list)
 	}
 	return nil, nil
+}
+
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 // toolsAmong returns the tools of the one message that has some.

@@ -15,6 +15,7 @@ import (
 type Source struct {
 	Default string // tokenizer.chat_template; "" if there is none
 	ToolUse string // tokenizer.chat_template.tool_use, which is taken where there are tools; "" if there is none
+	Path    string // of the file that they were read from, for errors; "" if they are the model's
 }
 
 // SourceOf reads the templates of a model, llama.cpp's for instance.

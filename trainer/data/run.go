@@ -51,7 +51,7 @@ func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options,
 // readTemplate reads a chat template from a file of its own.
 func readTemplate(path string) (chat.Source, error) {
 	text, err := readText(path)
-	return chat.Source{Default: text}, err
+	return chat.Source{Default: text, Path: path}, err
 }
 
 // LoadHeldOut reads what is to be evaluated by c: the part of Data that training holds out, or all of it where it holds

@@ -21,6 +21,7 @@ type QuestionOptions struct {
 	NCtx      int         // most tokens that a model may be given; 0 = no limit
 	Template  chat.Source // chat template that writes the question as a user's message; none = raw
 	Now       time.Time
+	Args      chat.Args // of the template
 	Letters   bool // list the choices in the prompt and choose from their letters, where they stand apart from the question
 }
 
@@ -83,7 +84,7 @@ func newQuestionEncoder(o QuestionOptions) (*questionEncoder, error) {
 		return e, nil
 	}
 	var err error
-	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now})
+	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now, Args: o.Args})
 	return e, err
 }
 

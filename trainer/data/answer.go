@@ -22,7 +22,7 @@ type QuestionOptions struct {
 	Template  chat.Source // chat template that writes the question as a user's message; none = raw
 	Now       time.Time
 	Args      chat.Args // of the template
-	Letters   bool // list the choices in the prompt and choose from their letters, where they stand apart from the question
+	Letters   bool      // list the choices in the prompt and choose from their letters, where they stand apart from the question
 }
 
 // LoadQuestions reads questions with choices (see parseQuestion for their forms), one or more, and encodes each choice behind

@@ -263,3 +263,22 @@ func TestColumnsOfAnyNameAreMapped(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesThatAreOthersThanTheirNames: what a download or another program left in the place of a text is told, not trained on.
+func TestFilesThatAreOthersThanTheirNames(t *testing.T) {
+	parquet, err := os.ReadFile("testdata/pairs.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n": "is a pointer of Git LFS", "PK\x03\x04rest": "is a zip archive",
+		gzipped(t, skyBlue): "is packed by gzip, and its name does not say so", zstdText(t, skyBlue): "is packed by zstd", string(parquet): "is Parquet, and its name",
+	} {
+		for _, name := range []string{"a.txt", "a.jsonl", "a.json", "a.csv", "README"} {
+			_, err := loadFile(write(t, name, text), options{NCtx: 100, Tokenizer: byteTokenizer{}})
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %v, want …%s", name, err, want)
+			}
+		}
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"finetune/chat"
+
+	"github.com/parquet-go/parquet-go"
 )
 
 // Templates that write the same things in other clothes.
@@ -280,5 +282,48 @@ func TestFilesThatAreOthersThanTheirNames(t *testing.T) {
 				t.Errorf("%s: %v, want …%s", name, err, want)
 			}
 		}
+	}
+}
+
+// TestParquetWithStructures: a conversation as a list of structures, of which all have the fields of all: a call is learned
+// with its own arguments, and not with those that other calls have as null.
+func TestParquetWithStructures(t *testing.T) {
+	type arguments struct {
+		On   *bool   `parquet:"on,optional"`
+		Room *string `parquet:"room,optional"`
+	}
+	type function struct {
+		Name      string    `parquet:"name"`
+		Arguments arguments `parquet:"arguments"`
+	}
+	type call struct {
+		Function function `parquet:"function"`
+	}
+	type message struct {
+		Role    string  `parquet:"role"`
+		Content *string `parquet:"content,optional"`
+		Thought *string `parquet:"reasoning_content,optional"`
+		Calls   []call  `parquet:"tool_calls,list"`
+	}
+	type chats struct {
+		Messages []message `parquet:"messages,list"`
+		Source   string    `parquet:"meta.source"`
+	}
+	on, hall, please, sky, blue := true, "hall", "Light, please.", "sky?", "Blue."
+	path := filepath.Join(t.TempDir(), "a.parquet")
+	if err := parquet.WriteFile(path, []chats{
+		{Messages: []message{{Role: "user", Content: &please}, {Role: "assistant", Calls: []call{{function{"lamp", arguments{On: &on}}}}}}},
+		{Messages: []message{{Role: "user", Content: &please}, {Role: "assistant", Calls: []call{{function{"lamp", arguments{Room: &hall}}}}}}, Source: "x"},
+		{Messages: []message{{Role: "user", Content: &sky}, {Role: "assistant", Content: &blue}}},
+		{Messages: []message{{Role: "user", Content: &sky}, {Role: "assistant"}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := write(t, "want.jsonl", lampCall+"\n"+strings.Replace(lampCall, `{\"on\": true}`, `{\"room\": \"hall\"}`, 1)+"\n"+skyBlue)
+	o := options{Template: chat.Source{Default: toolChat}}
+	sameLearnt(t, o, want, path)
+	o.NCtx, o.Tokenizer = 4000, byteTokenizer{}
+	if s := mustLoad(t, path, o).Train.Stats(); s.EmptyRecords != 1 || !strings.Contains(strings.Join(s.Notes(4000), "\n"), `not used: "meta.source" (1)`) {
+		t.Errorf("%+v, want an empty answer and an unused field named", s)
 	}
 }

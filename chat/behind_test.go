@@ -38,6 +38,7 @@ func TestAnswersBehindThePromptThatAnAppSends(t *testing.T) {
 		{"system in the last question", systemLast, []chat.Message{{Role: "system", Content: "Be brief."}, user, answer, {Role: "user", Content: "sea?"}, {Role: "assistant", Content: "Green."}},
 			[]string{"[INST]Be brief.\n\nsky?[/INST]« Blue.</s>»", "[INST]sky?[/INST] Blue.</s>[INST]Be brief.\n\nsea?[/INST]« Green.</s>»"}},
 		{"a count in front", counts, []chat.Message{user, answer}, []string{"1<|user|>sky?<|end|><|assistant|>«Blue.<|end|>»"}},
+		{"a generation prompt unless it is not wanted", `{% if add_generation_prompt is not defined %}{% set add_generation_prompt = true %}{% endif %}` + plainChat, []chat.Message{user, answer}, []string{"<|user|>sky?<|end|><|assistant|>«Blue.<|end|>»"}},
 		{"an answer of the prompt's own words", counts, []chat.Message{user, {Role: "assistant", Content: "sky?"}}, []string{"1<|user|>sky?<|end|><|assistant|>«sky?<|end|>»"}},
 	} {
 		tmpl, err := chat.ParseTemplate(c.template, names{}, time.Now())
@@ -77,11 +78,39 @@ func TestAnswersBehindThePromptThatAnAppSends(t *testing.T) {
 			}
 		}
 	}
+	gathering(t)
 	tmpl, err := chat.ParseTemplate(shuffles, names{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := tmpl.Sequences([]chat.Message{user, answer}, nil, nil); err == nil || !strings.Contains(err.Error(), "cannot be told apart") {
 		t.Errorf("an answer in front of the question: %v, want a refusal", err)
+	}
+}
+
+// gathering holds that results of tools stand in the message that called them where a template of Gemma 4's first wants them
+// there, and that nothing counts as lost for its form of them.
+func gathering(t *testing.T) {
+	t.Helper()
+	const source = `{% for m in messages %}<|turn>{{ 'model' if m.role == 'assistant' else m.role }}
+{% for c in m.tool_calls or [] %}{{ '<|tool_call>call:' + c.function.name + '{}<tool_call|>' }}{% endfor %}{% for r in m.tool_responses or [] %}<|tool_response>{{ r.name }}{% for k, v in r.response | dictsort %} {{ k }}:{{ v }}{% endfor %}<tool_response|>{% endfor %}{{ m.content or '' }}{% if not m.tool_responses or m.content %}<turn|>
+{% endif %}{% endfor %}{% if add_generation_prompt and not messages[-1].tool_responses %}<|turn>model
+{% endif %}`
+	tmpl, err := chat.ParseTemplate(source, names{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, err := chat.NewCall("1", "look", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := tmpl.Sequences([]chat.Message{{Role: "user", Content: "sky?"}, {Role: "assistant", Calls: []chat.Call{call}, Null: true},
+		{Role: "tool", Content: `{"colour": "blue", "share": 4}`}, {Role: "assistant", Content: "Blue."}}, nil, nil)
+	if err != nil || len(r.Lost) > 0 || len(r.Sequences) != 2 {
+		t.Fatalf("%v, lost %v, %d sequences, want 2", err, r.Lost, len(r.Sequences))
+	}
+	last := r.Sequences[1]
+	if want := "<|turn>user\nsky?<turn|>\n<|turn>model\n<|tool_call>call:look{}<tool_call|><|tool_response>look colour:blue share:4<tool_response|>"; last[0].Text != want || last[1].Text != "Blue.<turn|>\n" {
+		t.Errorf("read %q, learned %q, want %q, \"Blue.\"", last[0].Text, last[1].Text, want)
 	}
 }

@@ -25,6 +25,7 @@ type form struct {
 	name     string // for errors
 	channels bool   // gpt-oss's, which knows a developer beside the system
 	trims    bool   // StepFun's, for which llama-server trims all content
+	gathers  bool   // Gemma 4's first, see gathered
 }
 
 // ParseTemplate reads a template by its source alone, see [Parse].
@@ -93,8 +94,9 @@ func (t *Template) parse(source, name string) (*form, error) {
 	f := &form{Template: parsed, source: source, name: name, channels: strings.Contains(source, "<|channel|>"),
 		trims: strings.Contains(source, "You have access to the following functions in JSONSchema format")}
 	left, over := int64(probeWork), error(nil)
+	f.gathers = gathersResults(source)
 	f.caps = probe(func(messages []any, tools any) (string, error) {
-		text, used, err := f.RenderWithin(t.with(messages, tools, false), left)
+		text, used, err := f.RenderWithin(t.with(messages, tools, nil), left)
 		left -= used
 		if errors.Is(err, jinja.ErrLimit) {
 			over = err
@@ -107,11 +109,11 @@ func (t *Template) parse(source, name string) (*form, error) {
 	return f, nil
 }
 
-// with returns the variables of one rendering.
-func (t *Template) with(messages []any, tools any, addGenerationPrompt bool) map[string]any {
+// with returns the variables of one rendering. addGenerationPrompt is true, false, or nil to leave it undefined.
+func (t *Template) with(messages []any, tools, addGenerationPrompt any) map[string]any {
 	vars := map[string]any{"messages": messages}
-	if addGenerationPrompt { // else it is undefined, which templates have a default for
-		vars["add_generation_prompt"] = true
+	if addGenerationPrompt != nil {
+		vars["add_generation_prompt"] = addGenerationPrompt
 	}
 	for k, v := range t.vars {
 		vars[k] = v
@@ -145,17 +147,28 @@ func (t *Template) formOf(messages []Message, tools any) *form {
 // As in llama-server a developer is a system, and where the template has no place for a system message it is put in front
 // of the message behind it.
 func (t *Template) Render(messages []Message, tools any, addGenerationPrompt bool) (string, error) {
-	return t.render(t.formOf(messages, tools), messages, tools, addGenerationPrompt)
+	var generate any // undefined, which templates have a default for, as llama-server leaves it
+	if addGenerationPrompt {
+		generate = true
+	}
+	return t.render(t.formOf(messages, tools), messages, tools, generate)
 }
 
-func (t *Template) render(f *form, messages []Message, tools any, addGenerationPrompt bool) (string, error) {
+func (t *Template) render(f *form, messages []Message, tools, addGenerationPrompt any) (string, error) {
 	var list []any
-	for _, m := range f.roles(messages) {
+	work := t.budget.grant(messages, tools)
+	if messages = f.roles(messages); f.gathers {
+		messages = gathered(messages)
+	}
+	for _, m := range messages {
 		list = append(list, m.value(f.caps))
 	}
-	text, used, err := f.RenderWithin(t.with(list, tools, addGenerationPrompt), t.budget.grant(messages, tools))
+	text, used, err := f.RenderWithin(t.with(list, tools, addGenerationPrompt), work)
 	if err = t.budget.spend(used, err); err != nil {
 		return "", templateError(f.name, err)
+	}
+	if f.gathers && addGenerationPrompt == true {
+		text = opened(text)
 	}
 	return text, nil
 }

@@ -193,6 +193,7 @@ func TestNothingIsLeftOutWithoutAWord(t *testing.T) {
 		{"history in the wrong order", chatML, `{"instruction": "sky?", "output": "Blue.", "history": [{"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]}`, `"history" has 2 messages`},
 		{"a choice beside a conversation", chatML, `{"messages": [` + userSky + `, ` + answer + `], "chosen": "Blue.", "rejected": "Red."}`, `not used: "chosen" (1), "rejected" (1)`},
 		{"no answer, and tools", toolChat, `{"messages": [` + userSky + `, ` + answer + `]}` + "\n" + `{"messages": [` + userSky + `], "tools": ` + lampTools + `}`, `1 of 2 records have nothing to learn`},
+		{"a prompt as it stands", chatML, `{"prompt": "sky?", "completion": " Blue."}`, `1 of 1 records are prompt and completion, learned as they stand`},
 		{"a message behind the last answer", chatML, `{"messages": [` + userSky + `, ` + answer + `, {"role": "user", "content": "thanks"}]}`, `1 messages stand behind the last answer`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -131,7 +131,11 @@ func (o object) list(name string) (json.RawMessage, error) {
 }
 
 func jsonKind(raw []byte) string {
-	switch c := bytes.TrimSpace(raw)[0]; c {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return "nothing"
+	}
+	switch raw[0] {
 	case '{':
 		return "an object"
 	case '[':
@@ -163,7 +167,7 @@ func decodeFirst(raw []byte, list *[]object) bool {
 // completionRecord reads a prompt and completion, which are strings or, both, lists of messages.
 func completionRecord(o object) (record, error) {
 	if jsonKind(o["prompt"]) == "an array" {
-		return completionOfMessages(o, "completion")
+		return completionOfMessages(o, "prompt", "completion")
 	}
 	s, err := o.texts("prompt", "completion")
 	if err != nil {
@@ -179,8 +183,8 @@ func completionRecord(o object) (record, error) {
 	return record{Kind: kindCompletion, Prompt: s[0], Completion: s[1]}, err
 }
 
-func completionOfMessages(o object, answer string) (record, error) {
-	prompt, err := parseMessages(o["prompt"], "prompt")
+func completionOfMessages(o object, question, answer string) (record, error) {
+	prompt, err := parseMessages(o[question], question)
 	if err != nil {
 		return record{}, err
 	}
@@ -200,7 +204,7 @@ func preferenceRecord(o object, question string) (rec record, err error) {
 	case jsonKind(o["chosen"]) != "an array":
 		rec, err = questionRecord(o, question, "chosen")
 	case jsonKind(o[question]) == "an array":
-		rec, err = completionOfMessages(o, "chosen")
+		rec, err = completionOfMessages(o, question, "chosen")
 	default:
 		rec, err = chosenConversation(o, question)
 	}

@@ -116,6 +116,7 @@ func TestSameKindsInOtherClothes(t *testing.T) {
 			`{"prompt": "sky?", "chosen": [` + userSky + `, {"role": "assistant", "content": "Blue."}], "rejected": []}`,
 			`{"conversations": [{"from": "human", "value": "sky?"}], "chosen": {"from": "gpt", "value": "Blue."}, "rejected": {"from": "gpt", "value": "Red."}}`,
 			`{"messages": [` + userSky + `], "chosen": {"role": "assistant", "content": "Blue."}, "rejected": {"role": "assistant", "content": "Red."}}`,
+			`{"question": [` + userSky + `], "chosen": [{"role": "assistant", "content": "Blue."}], "rejected": []}`,
 			`{"question": "sky?", "chosen": "Blue.", "rejected": "Red."}`, `{"instruction": "sky?", "input": "", "chosen": "Blue.", "rejected": "Red."}`,
 		}},
 		{"systems", chatML, `{"prompt": "<|im_start|>system\nSei freundlich, größer 🙂.<|im_end|>\n` + skyAsked + `", "completion": "Blue.<|im_end|>"}`, []string{

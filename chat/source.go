@@ -27,10 +27,17 @@ func SourceOf(m interface {
 	return s
 }
 
-// Reads reports whether a template reads a field of this name, of a message for instance.
+// messageNames are what templates call a message.
+var messageNames = regexp.MustCompile(`for\s+(\w+)\s+in\s+\w*messages`)
+
+// Reads reports whether a template reads a field of this name of messages.
 func (s Source) Reads(field string) bool {
+	of := "message|msg|m"
+	for _, m := range messageNames.FindAllStringSubmatch(s.Default+s.ToolUse, -1) {
+		of += "|" + m[1]
+	}
 	name := regexp.QuoteMeta(field)
-	reads := regexp.MustCompile(`\.\s*` + name + `\b|['"]` + name + `['"]|\b(message|msg|m)\s*\|\s*tojson`)
+	reads := regexp.MustCompile(`\b(` + of + `)(\.` + name + `\b|\[['"]` + name + `['"]\]|\.get\(['"]` + name + `['"]|\s*\|\s*tojson)|['"]` + name + `['"]\s+in\s+(` + of + `)\b`)
 	return reads.MatchString(s.Default) || reads.MatchString(s.ToolUse)
 }
 

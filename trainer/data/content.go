@@ -81,6 +81,9 @@ func (c *content) addText(o object, names ...string) error {
 	if name == "" {
 		return badf(`has the fields %s, want "type" and "text"`, fieldNames(o))
 	}
+	if err := o.noOther(name); err != nil {
+		return err
+	}
 	if len(c.calls) > 0 {
 		return unsupportedf("is a text behind a tool call, which templates put at the end")
 	}
@@ -89,10 +92,27 @@ func (c *content) addText(o object, names ...string) error {
 	return err
 }
 
+// saying are the fields in which a part says something.
+var saying = []string{"text", "value", "content", "thinking", "reasoning", "thought", "input", "arguments"}
+
+// noOther refuses a part that says something in another field than the one that is read.
+func (o object) noOther(name string) error {
+	for _, other := range saying {
+		raw, ok := o[other]
+		if ok && other != name && !hollow(raw) && !sameJSON(raw, o[name]) {
+			return badf("says something in both %q and %q, want one of them", name, other)
+		}
+	}
+	return nil
+}
+
 func (c *content) addThought(o object, kind string) error {
 	name := o.one([]string{kind, "thinking", "reasoning", "text", "value", "content"})
 	if name == "" {
 		return badf("has the fields %s, want %q and %q", fieldNames(o), "type", kind)
+	}
+	if err := o.noOther(name); err != nil {
+		return err
 	}
 	if len(c.texts)+len(c.calls) > 0 {
 		return unsupportedf("is a thought behind a text or a tool call, which templates put in front")

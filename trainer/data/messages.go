@@ -160,10 +160,10 @@ func (o object) one(names []string) string {
 	found := ""
 	for _, n := range names {
 		raw, ok := o[n]
-		if ok && jsonKind(raw) != "null" {
+		switch {
+		case ok && !hollow(raw):
 			return n
-		}
-		if ok && found == "" {
+		case ok && (found == "" || jsonKind(o[found]) == "null"): // an empty text says more than null
 			found = n
 		}
 	}
@@ -180,7 +180,9 @@ func (o object) agree(names []string, read func(string) (string, error)) error {
 		}
 		s, err := read(n)
 		switch {
-		case err != nil || strings.TrimSpace(s) == "": // what is read of it is told elsewhere
+		case err != nil:
+			return err
+		case strings.TrimSpace(s) == "":
 		case text == "":
 			first, text = n, s
 		case s != text:

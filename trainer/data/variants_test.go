@@ -99,6 +99,7 @@ func TestSameKindsInOtherClothes(t *testing.T) {
 			`{"messages": [{"role": "User", "content": "sky?"}, {"role": "ASSISTANT", "content": "Blue."}]}`,
 			`{"messages": [{"role": " human ", "content": "sky?"}, {"role": "Bot", "content": "Blue."}]}`,
 			`{"messages": [{"from": "prompter", "content": "sky?"}, {"from": "model", "content": "Blue."}]}`,
+			`{"messages": [{"role": "user", "content": "", "value": "sky?"}, {"role": "assistant", "content": "Blue.", "value": null}]}`,
 			`{"messages": [{"role": null, "from": "human", "content": null, "value": "sky?"}, {"role": null, "from": "gpt", "value": "Blue."}]}`,
 		}},
 		{"parts", chatML, skyBlue, []string{
@@ -171,6 +172,9 @@ func TestNothingIsLeftOutWithoutAWord(t *testing.T) {
 		{"an image by its address", chatML, `{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/a.png"}}]}, ` + answer + `]}`, `is of type "image_url"`},
 		{"images beside", chatML, `{"messages": [` + userSky + `, ` + answer + `], "images": ["a.png"]}`, `not used: "images" (1)`},
 		{"a tool's result as a part", chatML, `{"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "4"}]}, ` + answer + `]}`, `is of type "tool_result"`},
+		{"a part that says two things", chatML, sky(`"content": [{"type": "text", "text": "Blue.", "thinking": "it is day"}]`), `part 1 says something in both "text" and "thinking"`},
+		{"an object for a role", chatML, `{"messages": [{"role": "user", "from": {"name": "Ann"}, "content": "sky?"}, ` + answer + `]}`, `"from" is an object, want a string`},
+		{"the name of a speaker, which the template reads of calls only", llamaLike, `{"messages": [{"role": "user", "name": "Ann", "content": "sky?"}, ` + answer + `]}`, `not used: "messages: name" (1)`},
 		{"the weight of a part", chatML, sky(`"content": [{"type": "text", "text": "Blue.", "weight": 0}]`), `has a weight of its own`},
 		{"half a weight", chatML, sky(`"content": "Blue.", "weight": 0.5`), `"weight" is 0.5, want 0 or 1`},
 		{"a weight beside", chatML, `{"messages": [` + userSky + `, ` + answer + `], "weight": 0.1}`, `not used: "weight" (1)`},

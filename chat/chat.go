@@ -40,10 +40,15 @@ func WithoutBOS(text string, tok Tokenizer) string {
 // Prompt writes a conversation by a template's source, ready for the answer and for being tokenized with BOS. Without a
 // source the error is [ErrNoTemplate].
 func Prompt(source string, tok Tokenizer, messages []Message) (string, error) {
-	if source == "" {
+	return PromptFrom(Source{Default: source}, tok, Options{Now: time.Now()}, messages)
+}
+
+// PromptFrom is Prompt by other templates than one of the model's alone, with their options.
+func PromptFrom(source Source, tok Tokenizer, o Options, messages []Message) (string, error) {
+	if source.None() {
 		return "", &Error{Msg: "the model has no chat template", Err: ErrNoTemplate}
 	}
-	t, err := ParseTemplate(source, tok, time.Now())
+	t, err := Parse(source, tok, o)
 	if err != nil {
 		return "", err
 	}

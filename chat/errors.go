@@ -12,6 +12,8 @@ var (
 	ErrNoTemplate = errors.New("no chat template")
 	// ErrRefused marks messages that the template itself refuses, by raise_exception.
 	ErrRefused = jinja.ErrRaised
+	// ErrLimit marks a template that does more work than is sensible, for one conversation or over all of them.
+	ErrLimit = jinja.ErrLimit
 )
 
 // Error says what is wrong with a chat template, or with the messages for it.
@@ -26,16 +28,19 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func badf(format string, args ...any) error { return &Error{Msg: fmt.Sprintf(format, args...)} }
 
-// templateError gives an error of the renderer its place in the template.
-func templateError(err error) error {
+// templateError gives an error of the renderer the name of the template and its place there.
+func templateError(name string, err error) error {
 	e, ok := errors.AsType[*jinja.Error](err)
 	if !ok {
 		return err
 	}
 	if errors.Is(err, ErrRefused) {
-		return &Error{Msg: "chat template refuses the messages: " + e.Msg, Err: err}
+		return &Error{Msg: name + " refuses the messages: " + e.Msg, Err: err}
 	}
-	msg := fmt.Sprintf("chat template, line %d: %s", e.Line, e.Msg)
+	msg := fmt.Sprintf("%s, line %d: %s", name, e.Line, e.Msg)
+	if e.Line == 0 {
+		msg = fmt.Sprintf("%s: %s", name, e.Msg)
+	}
 	return &Error{Msg: msg, Unsupported: errors.Is(err, jinja.ErrUnsupported), Err: err}
 }
 

@@ -78,8 +78,8 @@ func TestTemplatesAsLlamaServer(t *testing.T) {
 			}
 		}
 	}
-	if known != 20 {
-		t.Errorf("%d texts are others for reasons that are known, want 20", known)
+	if known != 16 {
+		t.Errorf("%d texts are others for reasons that are known, want 16", known)
 	}
 	t.Logf("%d templates: %d of %d texts are the same, %d others for reasons that are known, %d refused by both", len(o.Templates), same, both, known, refused)
 }
@@ -93,8 +93,8 @@ func otherThanLlamaServer(template, conversation, messages, theirs string) bool 
 		return strings.HasPrefix(conversation, "thoughts") && !strings.Contains(theirs, "No.")
 	case "upstage-Solar-Open-100B.jinja": // prints thoughts of the field "reasoning", which llama-server does not send
 		return strings.Contains(messages, "reasoning_content") && !strings.Contains(theirs, "3 / 2 is 1.5") && !strings.Contains(theirs, "two calls")
-	case "google-gemma-4-31B-it-interleaved.jinja": // llama-server moves the results of tools into the message that called them
-		return strings.HasPrefix(conversation, "tools called")
+	case "google-gemma-4-31B-it-interleaved.jinja": // llama-server drops what is said beside a call, which is to be learned
+		return conversation == "tools called as the last turn" && !strings.Contains(theirs, "Let me see.")
 	}
 	return false
 }

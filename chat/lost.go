@@ -30,13 +30,14 @@ const (
 type need struct {
 	message    int
 	what, text string
+	parts      []string // which do in its place: of a tool's result in JSON, that a template writes in a form of its own
 }
 
 // needs lists what of a message has to be found.
 func (m Message) needs(number int) (list []need) {
 	add := func(what, text string) {
 		if text = strings.TrimSpace(text); text != "" {
-			list = append(list, need{number, what, text})
+			list = append(list, need{number, what, text, m.parts(text)})
 		}
 	}
 	add(lostThought, m.Thought)
@@ -58,6 +59,18 @@ func (m Message) needs(number int) (list []need) {
 		}
 	}
 	return list
+}
+
+// parts are what is in the JSON of a tool's result; nil for all else.
+func (m Message) parts(text string) []string {
+	if m.Role != "tool" || text[0] != '{' && text[0] != '[' || !json.Valid([]byte(text)) {
+		return nil
+	}
+	v, err := jinja.FromJSON([]byte(text))
+	if err != nil {
+		return nil
+	}
+	return leaves(v, nil)
 }
 
 // contentName names the content by who says it.
@@ -112,7 +125,7 @@ func (r *Rendering) findRead(messages []Message, tools []string) {
 		}
 	}
 	for _, name := range tools {
-		list = append(list, need{0, lostTools, name})
+		list = append(list, need{0, lostTools, name, nil})
 	}
 	for _, n := range missing(list, newFinder(all.String())) {
 		if l := (Loss{n.message, n.what}); !slices.Contains(r.Lost, l) {
@@ -126,7 +139,7 @@ func (r *Rendering) findRead(messages []Message, tools []string) {
 func missing(list []need, f *finder) (lost []need) {
 	slices.SortStableFunc(list, func(a, b need) int { return cmp.Compare(len(b.text), len(a.text)) })
 	for _, n := range list {
-		if !f.find(n.text) {
+		if !f.find(n.text) && !f.findAll(n.parts) {
 			lost = append(lost, n)
 		}
 	}
@@ -166,6 +179,16 @@ func (f *finder) find(text string) bool {
 	const short = 24 // bytes; anything shorter is likely to stand somewhere once white space is gone
 	s := squeeze(text)
 	return len(s) >= short && strings.Contains(f.squeezed, s)
+}
+
+// findAll reports whether there are texts and all stand there.
+func (f *finder) findAll(texts []string) bool {
+	for _, s := range texts {
+		if s = strings.TrimSpace(s); s != "" && !f.find(s) {
+			return false
+		}
+	}
+	return len(texts) > 0
 }
 
 // jsonInner is a text inside of JSON's quotes, with <, > and & as they are.

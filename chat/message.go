@@ -53,6 +53,29 @@ func (m Message) WithFields(object []byte, omit ...string) (Message, error) {
 	return m, nil
 }
 
+// Others lists the names of the other fields that hold something.
+func (m Message) Others() (names []string) {
+	if m.extra == nil {
+		return nil
+	}
+	for _, k := range m.extra.Keys() {
+		switch v, _ := m.extra.Get(k); v := v.(type) {
+		case nil:
+		case string:
+			if v != "" {
+				names = append(names, k.(string))
+			}
+		case []any:
+			if len(v) > 0 {
+				names = append(names, k.(string))
+			}
+		default:
+			names = append(names, k.(string))
+		}
+	}
+	return names
+}
+
 // trimmed is the message without white space around its texts.
 func (m Message) trimmed() Message {
 	m.Content, m.Thought = strings.TrimSpace(m.Content), strings.TrimSpace(m.Thought)
@@ -93,7 +116,7 @@ func (m Message) value(c caps) any {
 // parts, a list of parts.
 func (m Message) content(c caps) any {
 	switch {
-	case m.Null && c.null:
+	case m.Null && c.null && len(m.Calls) > 0: // elsewhere llama-server sends an empty text
 		return nil
 	case c.blocks && m.Thought != "":
 		return append(blocks("thinking", m.Thought), blocks("text", m.Content)...)

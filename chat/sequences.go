@@ -31,6 +31,9 @@ type Rendering struct {
 func (t *Template) Sequences(messages []Message, tools any, toolNames []string) (*Rendering, error) {
 	r := new(Rendering)
 	f := t.formOf(messages, tools)
+	if f.merges(messages) && len(messages) > 1 && messages[1].Role == "assistant" { // which would learn to say it
+		return nil, badf("message 1: the chat template has no place for a system text, and no message of the user follows that it could be a part of")
+	}
 	done := "" // text of the last sequence
 	last := -1 // the last answer
 	for i, m := range messages {
@@ -57,7 +60,9 @@ func (t *Template) Sequences(messages []Message, tools any, toolNames []string) 
 		done = a.full
 	}
 	r.Behind = len(messages) - 1 - last
-	r.findRead(messages[:last+1], toolNames)
+	if last >= 0 { // else there is nothing that they could be lost of
+		r.findRead(messages[:last+1], toolNames)
+	}
 	return r, nil
 }
 
@@ -103,6 +108,9 @@ func (t *Template) answer(f *form, messages []Message, tools any) (answer, error
 	a.inexact = true
 	a.border = commonPrefix(prompt, full)
 	if a.border < len(before) {
+		if b, ok := behindPrompt(prompt, before, full, messages); ok {
+			return b, nil
+		}
 		return answer{}, badf("chat template writes the earlier messages differently once this one follows, so its answer cannot be told apart")
 	}
 	if i := strings.Index(full[len(before):], messages[last].Content); i >= 0 {
@@ -110,6 +118,52 @@ func (t *Template) answer(f *form, messages []Message, tools any) (answer, error
 	}
 	a.lost = lostOf(messages[last], full[a.border:])
 	return a, nil
+}
+
+// behindPrompt is the answer of a template that writes the messages before it otherwise once there is an answer: a line end
+// less behind the last result of a tool, a system text that stands only in the user's last message. It is what full has behind
+// the generation prompt, or behind the same message of the user, and is put behind the prompt that an app sends. ok is false
+// where that cannot be told.
+func behindPrompt(prompt, before, full string, messages []Message) (a answer, ok bool) {
+	last := len(messages) - 1
+	at := -1
+	if opening, ok := strings.CutPrefix(prompt, before); ok && strings.TrimSpace(opening) != "" {
+		if at = strings.LastIndex(full, opening); at >= 0 {
+			at += len(opening)
+		}
+	}
+	if at < 0 && last > 0 {
+		at = behindSame(prompt, full, strings.TrimSpace(messages[last-1].Content), strings.TrimSpace(messages[last].Content))
+	}
+	if at < 0 || strings.TrimSpace(full[at:]) == "" {
+		return a, false
+	}
+	text := full[at:]
+	return answer{full: prompt + text, border: len(prompt), lost: lostOf(messages[last], text)}, true
+}
+
+// behindSame finds the place in full, in front of what is said, up to which it ends as the prompt does, what was asked
+// included; -1 if there is none.
+func behindSame(prompt, full, asked, said string) int {
+	end := strings.LastIndex(full, said)
+	if asked == "" || said == "" || end < 0 {
+		return -1
+	}
+	const most = 200 // bytes between the prompt's end and what is said
+	for at := end; at >= max(0, end-most); at-- {
+		if n := commonSuffix(prompt, full[:at]); n >= len(asked) && strings.Contains(prompt[len(prompt)-n:], asked) {
+			return at
+		}
+	}
+	return -1
+}
+
+func commonSuffix(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
+		n++
+	}
+	return n
 }
 
 // given takes the last message as the model is to write it: thoughts, content, and what the template prints behind a

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 type Source struct {
 	Default string // tokenizer.chat_template; "" if there is none
 	ToolUse string // tokenizer.chat_template.tool_use, which is taken where there are tools; "" if there is none
+	Path    string // of the file that they were read from, for errors; "" if they are the model's
 }
 
 // SourceOf reads the templates of a model, llama.cpp's for instance.
@@ -23,6 +25,20 @@ func SourceOf(m interface {
 	s.Default, _ = m.ChatTemplate("")
 	s.ToolUse, _ = m.ChatTemplate("tool_use")
 	return s
+}
+
+// messageNames are what templates call a message.
+var messageNames = regexp.MustCompile(`for\s+(\w+)\s+in\s+\w*messages`)
+
+// Reads reports whether a template reads a field of this name of messages.
+func (s Source) Reads(field string) bool {
+	of := "message|msg|m"
+	for _, m := range messageNames.FindAllStringSubmatch(s.Default+s.ToolUse, -1) {
+		of += "|" + m[1]
+	}
+	name := regexp.QuoteMeta(field)
+	reads := regexp.MustCompile(`\b(` + of + `)(\.` + name + `\b|\[['"]` + name + `['"]\]|\.get\(['"]` + name + `['"]|\s*\|\s*tojson)|['"]` + name + `['"]\s+in\s+(` + of + `)\b`)
+	return reads.MatchString(s.Default) || reads.MatchString(s.ToolUse)
 }
 
 // None reports whether there is no template at all.

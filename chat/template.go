@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -8,10 +10,11 @@ import (
 )
 
 // Template is a model's chat template: it writes a conversation as the text that the
-// model was taught, and that llama-server sends. It is never changed: goroutines may share it.
+// model was taught, and that llama-server sends. Goroutines may share it.
 type Template struct {
 	main, toolUse *form // toolUse is nil where the model has no such template
 	vars          map[string]any
+	budget        budget
 }
 
 // form is one of a model's templates.
@@ -19,8 +22,10 @@ type form struct {
 	*jinja.Template
 	caps
 	source   string
-	channels bool // gpt-oss's, which knows a developer beside the system
-	trims    bool // StepFun's, for which llama-server trims all content
+	name     string // for errors
+	channels bool   // gpt-oss's, which knows a developer beside the system
+	trims    bool   // StepFun's, for which llama-server trims all content
+	gathers  bool   // Gemma 4's first, see gathered
 }
 
 // ParseTemplate reads a template by its source alone, see [Parse].
@@ -47,39 +52,68 @@ func Parse(s Source, tok Tokenizer, o Options) (*Template, error) {
 	for key, v := range o.Args {
 		t.vars[key] = v
 	}
-	if s.Default == "" {
-		s.Default = s.ToolUse
+	t.budget.left.Store(startWork)
+	if o.AsGiven {
+		t.budget.left.Store(lookWork)
 	}
 	var err error
-	if t.main, err = t.parse(s.Default); err != nil {
-		return nil, err
+	if s.Default != "" {
+		if t.main, err = t.parse(s.Default, s.name("")); err != nil {
+			return nil, err
+		}
+	}
+	if s.ToolUse != "" {
+		if t.toolUse, err = t.parse(s.ToolUse, s.name("tool_use")); err != nil {
+			return nil, err
+		}
+	}
+	if t.main == nil {
+		t.main = t.toolUse
 	}
 	t.main.system = t.main.system || o.AsGiven
-	if s.ToolUse != "" {
-		t.toolUse, err = t.parse(s.ToolUse)
-	}
-	return t, err
+	return t, nil
 }
 
-func (t *Template) parse(source string) (*form, error) {
+// name is what errors call a template.
+func (s Source) name(variant string) string {
+	switch {
+	case s.Path != "":
+		return fmt.Sprintf("chat template %q", s.Path)
+	case variant != "":
+		return fmt.Sprintf("chat template %q", variant)
+	}
+	return "chat template"
+}
+
+func (t *Template) parse(source, name string) (*form, error) {
 	parsed, err := jinja.Parse(source)
 	if err != nil {
-		return nil, templateError(err)
+		return nil, templateError(name, err)
 	}
 	parsed.Loose = true
-	f := &form{Template: parsed, source: source, channels: strings.Contains(source, "<|channel|>"),
+	f := &form{Template: parsed, source: source, name: name, channels: strings.Contains(source, "<|channel|>"),
 		trims: strings.Contains(source, "You have access to the following functions in JSONSchema format")}
+	left, over := int64(probeWork), error(nil)
+	f.gathers = gathersResults(source)
 	f.caps = probe(func(messages []any, tools any) (string, error) {
-		return f.Try(t.with(messages, tools, false))
+		text, used, err := f.RenderWithin(t.with(messages, tools, nil), left)
+		left -= used
+		if errors.Is(err, jinja.ErrLimit) {
+			over = err
+		}
+		return text, err
 	})
+	if over != nil { // what it takes is not known then
+		return nil, templateError(name, over)
+	}
 	return f, nil
 }
 
-// with returns the variables of one rendering.
-func (t *Template) with(messages []any, tools any, addGenerationPrompt bool) map[string]any {
+// with returns the variables of one rendering. addGenerationPrompt is true, false, or nil to leave it undefined.
+func (t *Template) with(messages []any, tools, addGenerationPrompt any) map[string]any {
 	vars := map[string]any{"messages": messages}
-	if addGenerationPrompt { // else it is undefined, which templates have a default for
-		vars["add_generation_prompt"] = true
+	if addGenerationPrompt != nil {
+		vars["add_generation_prompt"] = addGenerationPrompt
 	}
 	for k, v := range t.vars {
 		vars[k] = v
@@ -113,17 +147,28 @@ func (t *Template) formOf(messages []Message, tools any) *form {
 // As in llama-server a developer is a system, and where the template has no place for a system message it is put in front
 // of the message behind it.
 func (t *Template) Render(messages []Message, tools any, addGenerationPrompt bool) (string, error) {
-	return t.render(t.formOf(messages, tools), messages, tools, addGenerationPrompt)
+	var generate any // undefined, which templates have a default for, as llama-server leaves it
+	if addGenerationPrompt {
+		generate = true
+	}
+	return t.render(t.formOf(messages, tools), messages, tools, generate)
 }
 
-func (t *Template) render(f *form, messages []Message, tools any, addGenerationPrompt bool) (string, error) {
+func (t *Template) render(f *form, messages []Message, tools, addGenerationPrompt any) (string, error) {
 	var list []any
-	for _, m := range f.roles(messages) {
+	work := t.budget.grant(messages, tools)
+	if messages = f.roles(messages); f.gathers {
+		messages = gathered(messages)
+	}
+	for _, m := range messages {
 		list = append(list, m.value(f.caps))
 	}
-	text, err := f.Template.Render(t.with(list, tools, addGenerationPrompt))
-	if err != nil {
-		return "", templateError(err)
+	text, used, err := f.RenderWithin(t.with(list, tools, addGenerationPrompt), work)
+	if err = t.budget.spend(used, err); err != nil {
+		return "", templateError(f.name, err)
+	}
+	if f.gathers && addGenerationPrompt == true {
+		text = opened(text)
 	}
 	return text, nil
 }

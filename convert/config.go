@@ -46,6 +46,9 @@ func readConfig(dir string) (*config, error) {
 func parseConfig(path string, text []byte) (*config, error) {
 	c := &config{path: path}
 	if err := json.Unmarshal(text, &c.values); err != nil {
+		if err := checkDownload(path); err != nil {
+			return nil, err
+		}
 		return nil, &FormatError{path, fmt.Sprintf("is no JSON object: %v", err)}
 	}
 	if c.values == nil {

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -114,7 +115,7 @@ func (c *config) refuse() error {
 	}
 	for _, r := range refusals {
 		if !c.empty(r.key) && !(r.harmless != "" && string(c.values[r.key]) == `"`+r.harmless+`"`) {
-			return unsupported("%s is %.60s: %s", r.key, c.values[r.key], r.why)
+			return unsupported("%s is %.60s: %s", r.key, oneLine(c.values[r.key]), r.why)
 		}
 	}
 	if start := string(c.values["init_lora_weights"]); c.has("init_lora_weights") && !slices.Contains(plainStarts, start) {
@@ -122,6 +123,15 @@ func (c *config) refuse() error {
 		return hint.With(err, "save_pretrained with path_initial_model_for_weight_conversion writes it for the base as it is")
 	}
 	return c.err
+}
+
+// oneLine is a JSON value without the white space between its parts.
+func oneLine(raw []byte) string {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return string(raw)
+	}
+	return b.String()
 }
 
 // patterns compiles rules as PEFT matches them: the end of a name, from a dot on.

@@ -23,6 +23,9 @@ var adapterName = regexp.MustCompile(`\.(lora_A|lora_B|lora_embedding_A|lora_emb
 // wrappers are what a tensor's name may begin with besides PEFT's own prefix, which may stand there several times or not at all.
 var wrappers = []string{peftPrefix, "base_model.", "module.", "_orig_mod."}
 
+// wrappedInside are what a name has where a part of the model was wrapped: by torch.compile, FSDP, activation checkpointing.
+var wrappedInside = []string{"._orig_mod.", "._fsdp_wrapped_module.", "._checkpoint_wrapped_module."}
+
 // plainName takes off what a tensor's name has around the module and the factor.
 func plainName(name string) string {
 	for stripped := true; stripped; {
@@ -34,7 +37,12 @@ func plainName(name string) string {
 			}
 		}
 	}
-	name = strings.ReplaceAll(name, "._orig_mod.", ".")
+	for _, w := range wrappedInside {
+		name = strings.ReplaceAll(name, w, ".")
+	}
+	if strings.HasPrefix(name, "layers.") || strings.HasPrefix(name, "embed_tokens.") { // of the inner model's own state_dict
+		name = "model." + name
+	}
 	if m := adapterName.FindStringSubmatch(name); m != nil && m[2] != "weight" && m[2] != "bias" {
 		name = strings.TrimSuffix(name, m[0]) + "." + m[1] + m[3]
 	}

@@ -73,6 +73,11 @@ func TestNamesOfStateDicts(t *testing.T) {
 		"torch.compile":   func(s string) string { return "_orig_mod." + s },
 		"compiled blocks": func(s string) string { return strings.Replace(s, ".self_attn.", "._orig_mod.self_attn.", 1) },
 		"distributed":     func(s string) string { return "module." + s },
+		"sharded":         func(s string) string { return strings.Replace(s, ".self_attn.", "._fsdp_wrapped_module.self_attn.", 1) },
+		"checkpointed": func(s string) string {
+			return strings.Replace(s, ".self_attn.", "._checkpoint_wrapped_module.self_attn.", 1)
+		},
+		"the inner model": func(s string) string { return strings.TrimPrefix(strings.TrimPrefix(s, peftPrefix), "model.") },
 	} {
 		if got, _ := converted(t, renamed(t, dir, name), model); !bytes.Equal(got, want) {
 			t.Errorf("%s: another file", what)
@@ -99,6 +104,10 @@ func TestDownloadsThatAreNoFileOfWeights(t *testing.T) {
 		"PK\x03\x04rest": "is a zip archive", "<!DOCTYPE html><html>": "is a web page", "\n<HTML><body>": "is a web page",
 	} {
 		dir := peftFolder(mustModel(t, model), 4, everySite).write(t)
+		writeFile(t, filepath.Join(dir, configFile), []byte(content))
+		if _, err := Run(Config{From: dir, To: GGUF, Model: model, Out: filepath.Join(t.TempDir(), "out.gguf")}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("settings: %v, want …%s", err, want)
+		}
 		writeFile(t, filepath.Join(dir, peftWeights), []byte(content))
 		file := filepath.Join(t.TempDir(), "a.gguf")
 		writeFile(t, file, []byte(content))

@@ -150,15 +150,24 @@ func (a *toolAsker) render(messages []chat.Message, generate bool) string {
 	return chat.WithoutBOS(text, a.vocab)
 }
 
-// stops returns the mean probability, as llama.cpp computes it, of the token to stop at behind the right calls.
+// stops returns the mean probability of the token to stop at behind the right calls.
 func (a *toolAsker) stops(records []toolRecord) float64 {
-	var questions []data.Question
+	var answered [][]chat.Message
 	for _, r := range records {
 		call, err := chat.NewCall("", r.function, []byte(r.arguments))
 		if err != nil {
 			a.Fatal(err)
 		}
-		text := a.render([]chat.Message{{Role: "user", Content: r.wish}, {Role: "assistant", Null: true, Calls: []chat.Call{call}}}, false)
+		answered = append(answered, []chat.Message{{Role: "user", Content: r.wish}, {Role: "assistant", Null: true, Calls: []chat.Call{call}}})
+	}
+	return a.stopsBehind(answered)
+}
+
+// stopsBehind returns the mean probability, as llama.cpp computes it, of the token to stop at at the end of conversations.
+func (a *toolAsker) stopsBehind(answered [][]chat.Message) float64 {
+	var questions []data.Question
+	for _, messages := range answered {
+		text := a.render(messages, false)
 		tokens, err := a.vocab.Tokenize(strings.TrimSpace(text), true, true)
 		if err != nil {
 			a.Fatal(err)

@@ -82,7 +82,7 @@ func Write(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 		return nil, err
 	}
 	r := &Result{Name: c.Name, Modelfile: c.stem() + ".Modelfile"}
-	if err := r.read(c.Base); err != nil {
+	if err := r.read(c.Base, c.Run); err != nil {
 		return nil, err
 	}
 	r.From = beside(c.merged())
@@ -161,16 +161,20 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// read takes template and stop texts from the base.
-func (r *Result) read(base string) (err error) {
+// read takes template and stop texts from the base; the template is another if the run was given one.
+func (r *Result) read(base, dir string) (err error) {
 	m, err := llama.LoadModel(base, llama.ModelParams{VocabOnly: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	between := ""
-	if source, ok := m.ChatTemplate(""); ok {
-		between = r.translate(source, m.Vocab())
+	source, args, err := templateOf(m, dir)
+	if err != nil {
+		return err
+	}
+	if source != "" {
+		between = r.translate(source, args, m.Vocab())
 	} else {
 		r.Template = completion
 		r.note("the base has no chat template: the model continues texts")
@@ -179,10 +183,31 @@ func (r *Result) read(base string) (err error) {
 	return err
 }
 
+// templateOf returns the chat template that a run was given, with its arguments, or else the base's; "" if there is none.
+func templateOf(m *llama.Model, dir string) (string, chat.Args, error) {
+	source, _ := m.ChatTemplate("")
+	if dir == "" {
+		return source, nil, nil
+	}
+	saved, err := run.LoadSaved(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	if saved.Template != "" {
+		text, err := os.ReadFile(saved.Template)
+		if err != nil {
+			return "", nil, err
+		}
+		source = strings.TrimPrefix(string(text), "\ufeff")
+	}
+	args, err := chat.ParseArgs(run.Lines(saved.TemplateArg))
+	return source, args, err
+}
+
 // translate sets the template, or notes why there is none. between is what the base's writes between an answer and the next
 // question.
-func (r *Result) translate(source string, v Vocabulary) (between string) {
-	t, err := chat.Parse(chat.Source{Default: source}, v, chat.Options{AsGiven: true}) // without a date, which would stay that of today
+func (r *Result) translate(source string, args chat.Args, v Vocabulary) (between string) {
+	t, err := chat.Parse(chat.Source{Default: source}, v, chat.Options{AsGiven: true, Args: args}) // without a date, which would stay that of today
 	if err != nil {
 		r.noTemplate(err)
 		return ""

@@ -150,7 +150,7 @@ func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
 
 // Reads returns the files and folders that the run reads, so that nothing is written in their place.
 func (c Config) Reads() []string {
-	return slices.DeleteFunc([]string{c.Model, c.Data, c.Val, c.InitFrom}, func(path string) bool { return path == "" })
+	return slices.DeleteFunc([]string{c.Model, c.Data, c.Val, c.InitFrom, c.Template}, func(path string) bool { return path == "" })
 }
 
 // Recipe returns what factors the settings ask for.

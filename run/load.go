@@ -31,10 +31,12 @@ func LoadConfigFor(path, method string) (Config, error) {
 }
 
 // LoadSaved reads the settings of the run in a directory. Settings that the version
-// which made the run did not have get the value that stands for what it did. A
+// which made the run did not have get the value that stands for what it did, and
+// Template is the copy that the directory keeps. A
 // directory without config.yaml is fs.ErrNotExist by errors.Is.
 func LoadSaved(dir string) (Config, error) {
-	return load(filepath.Join(dir, ConfigFile), "", func(c *Config) { setFormer(reflect.ValueOf(c).Elem()) })
+	c, err := load(filepath.Join(dir, ConfigFile), "", func(c *Config) { setFormer(reflect.ValueOf(c).Elem()) })
+	return c.withKept(dir), err
 }
 
 // load reads a file over defaults that prepare has the last word on.

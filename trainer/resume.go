@@ -56,6 +56,11 @@ func resumable(dir *run.Dir, c run.Config) error {
 		return err
 	}
 	keys := saved.Changed(c)
+	if same, err := run.SameTemplate(dir.Name(), c.Template); err != nil {
+		return err
+	} else if !same {
+		keys = append(keys, "template")
+	}
 	if len(keys) == 0 {
 		return nil
 	}

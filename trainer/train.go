@@ -76,6 +76,9 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	if err := s.config.Save(dir.Path(run.ConfigFile)); err != nil {
 		return nil, err
 	}
+	if err := dir.KeepTemplate(s.config.Template); err != nil {
+		return nil, err
+	}
 	summary, err := l.proceed(ctx)
 	if err != nil && errors.Is(err, ctx.Err()) {
 		err = l.interrupt()

@@ -107,21 +107,27 @@ func Parse(source string) (*Template, error) {
 	return &Template{body: body}, nil
 }
 
+// MaxWork is the budget of one rendering, in units: some seconds.
+const MaxWork = maxWork
+
 // Render runs the template over vars and returns its text. A value is nil, a bool, int,
 // int64, float64 or string, a []any or *Dict of values, or a Func. The error is an *Error.
-func (t *Template) Render(vars map[string]any) (string, error) { return t.render(vars, maxWork) }
+func (t *Template) Render(vars map[string]any) (string, error) {
+	text, _, err := t.RenderWithin(vars, maxWork)
+	return text, err
+}
 
-// Try is Render for a small conversation, to see what comes of it: on a budget that is over soon.
-func (t *Template) Try(vars map[string]any) (string, error) { return t.render(vars, tryWork) }
-
-func (t *Template) render(vars map[string]any, work int64) (string, error) {
+// RenderWithin is Render on a budget of work, of at most MaxWork units, and tells how much of it was used. Past it the error
+// is ErrLimit.
+func (t *Template) RenderWithin(vars map[string]any, work int64) (text string, used int64, err error) {
+	work = min(work, maxWork)
 	st := &state{work: work, loose: t.Loose, out: new(strings.Builder)}
 	st.scope = &scope{vars: make(map[string]any, len(vars))}
 	for name, v := range vars {
 		st.scope.vars[name] = normal(v)
 	}
 	if err := st.render(t.body); err != nil {
-		return "", err
+		return "", work - st.work, err
 	}
-	return st.out.String(), nil
+	return st.out.String(), work - st.work, nil
 }

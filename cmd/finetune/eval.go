@@ -121,6 +121,7 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
 	c := f.records
 	c.Data, c.ValFraction, c.Seed, c.Ctx, c.Date = f.data, f.heldOut, f.seed, contextOf(f, m), dayOf(f)
+	c = withTemplate(c, f)
 	if err := c.ValidateRecords(); err != nil {
 		return nil, err
 	}
@@ -199,6 +200,28 @@ func dayOf(f evalFlags) string {
 		}
 	}
 	return f.records.Dated(time.Now()).Date
+}
+
+// withTemplate returns the settings with the chat template, and its arguments, of the run that is evaluated, if it was given
+// any and c is not.
+func withTemplate(c run.Config, f evalFlags) run.Config {
+	for _, a := range f.adapters {
+		s, err := parseScaled(a)
+		if err != nil {
+			continue
+		}
+		saved, err := run.LoadSaved(s.path)
+		if err != nil {
+			continue
+		}
+		if c.Template == "" {
+			c.Template = saved.Template
+		}
+		if c.TemplateArg == "" {
+			c.TemplateArg = saved.TemplateArg
+		}
+	}
+	return c
 }
 
 // contextOf returns the context that was asked for, that of the run that is evaluated, or 512 if the model takes so

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"text/tabwriter"
-	"time"
 
 	"finetune/chat"
 	"finetune/eval"
@@ -136,7 +135,13 @@ func loadQuestions(f evalFlags, m *llama.Model) ([]data.Question, error) {
 		o.NCtx = f.ctx
 	}
 	if f.choice.template {
-		if o.Template, o.Now = chat.SourceOf(m), time.Now(); o.Template.None() {
+		var given chat.Options
+		var err error
+		if o.Template, given, err = templateOf(f, m); err != nil {
+			return nil, err
+		}
+		o.Now, o.Args = given.Now, given.Args
+		if o.Template.None() {
 			return nil, hint.With(fmt.Errorf("model %q has no chat template", f.model), "without --chat-template the prompt is raw text")
 		}
 	}

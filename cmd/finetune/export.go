@@ -71,6 +71,7 @@ func exportCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			warnOfTemplate(u, c.Run)
 			if u.json {
 				return u.printJSON(exportReport{r, written})
 			}
@@ -114,6 +115,14 @@ func warnOfExportBase(u *ui, c export.Config) {
 	if base, err := model.Open(path); err == nil {
 		defer base.Close()
 		_ = checkAdapter(u, c.Run, base)
+	}
+}
+
+// warnOfTemplate tells that a run was trained with another chat template than its base has, which no app knows.
+func warnOfTemplate(u *ui, dir string) {
+	if c, err := run.LoadSaved(dir); err == nil && c.Template != "" {
+		u.warn(fmt.Sprintf("the run was trained with the chat template %q, which an app has to be given in place of the model's", c.Template),
+			"llama-server takes it by --jinja --chat-template-file FILE")
 	}
 }
 

@@ -115,6 +115,11 @@ func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err e
 	if err != nil {
 		return nil, err
 	}
+	for _, a := range f.adapters {
+		if s, err := parseScaled(a); err == nil {
+			warnOfTemplate(u, s.path)
+		}
+	}
 	r, err := merge.Merge(ctx, c, func(done, total int) { u.progress("tensor %d of %d", done, total) })
 	if err != nil {
 		return nil, err

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"finetune/chat"
 	"finetune/eval"
 	"finetune/internal/hint"
+	"finetune/run"
+	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
@@ -122,10 +125,24 @@ func complete(ctx context.Context, u *ui, f runFlags, e *eval.Evaluator) error {
 	return err
 }
 
+// templateOf returns the chat template, and what it is given, that the run of an adapter was trained with, or else the model's.
+func templateOf(f evalFlags, m *llama.Model) (chat.Source, chat.Options, error) {
+	c := withTemplate(run.Config{}, f)
+	source, err := data.TemplateOf(c, chat.SourceOf(m))
+	if err != nil {
+		return source, chat.Options{}, err
+	}
+	args, err := chat.ParseArgs(run.Lines(c.TemplateArg))
+	return source, chat.Options{Now: time.Now(), Args: args}, err
+}
+
 // converse answers line after line until the input ends.
 func converse(cmd *cobra.Command, u *ui, f runFlags, m *llama.Model, e *eval.Evaluator) error {
-	template, ok := m.ChatTemplate("")
-	if !ok {
+	template, o, err := templateOf(f.evalFlags, m)
+	if err != nil {
+		return err
+	}
+	if template.None() {
 		return hint.With(fmt.Errorf("model %q has no chat template", f.model), "--prompt continues a text instead")
 	}
 	var messages []chat.Message
@@ -138,7 +155,7 @@ func converse(cmd *cobra.Command, u *ui, f runFlags, m *llama.Model, e *eval.Eva
 			continue
 		}
 		messages = append(messages, chat.Message{Role: "user", Content: lines.Text()})
-		prompt, err := chat.Prompt(template, m.Vocab(), messages)
+		prompt, err := chat.PromptFrom(template, m.Vocab(), o, messages)
 		if err != nil {
 			return err
 		}

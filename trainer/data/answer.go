@@ -21,7 +21,8 @@ type QuestionOptions struct {
 	NCtx      int         // most tokens that a model may be given; 0 = no limit
 	Template  chat.Source // chat template that writes the question as a user's message; none = raw
 	Now       time.Time
-	Letters   bool // list the choices in the prompt and choose from their letters, where they stand apart from the question
+	Args      chat.Args // of the template
+	Letters   bool      // list the choices in the prompt and choose from their letters, where they stand apart from the question
 }
 
 // LoadQuestions reads questions with choices (see parseQuestion for their forms), one or more, and encodes each choice behind
@@ -83,7 +84,7 @@ func newQuestionEncoder(o QuestionOptions) (*questionEncoder, error) {
 		return e, nil
 	}
 	var err error
-	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now})
+	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now, Args: o.Args})
 	return e, err
 }
 

@@ -103,8 +103,8 @@ func TestStatsTellWhatTheTemplateDid(t *testing.T) {
 func TestTemplateErrorsNameTheRecord(t *testing.T) {
 	for _, c := range []struct{ name, template, want string }{
 		{"refusal", `{% if messages|length > 2 %}{{ raise_exception('too many') }}{% endif %}` + chatML, `line 2: message 3: chat template refuses the messages: too many`},
-		{"runaway", `{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}`, `line 1: message 2: chat template, line 1: template asks for too much work`},
-		{"history rewritten", `{{ messages|length }}` + chatML, `line 1: message 2: chat template writes the earlier messages differently`},
+		{"runaway", `{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}`, `chat template: template asks for too much work`},
+		{"history rewritten", `{{ messages|length }}{% for m in messages|reverse %}{{ m.content|upper }}{% endfor %}`, `line 1: message 2: chat template writes the earlier messages differently`},
 	} {
 		path := write(t, "a.jsonl", `{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
 {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}`)

@@ -84,6 +84,8 @@ func advise(err error) error {
 		return hint.With(err, `use an instruct model, whose GGUF carries a chat template, give one by --template FILE, or records of "prompt" and "completion"`)
 	case errors.Is(err, chat.ErrRefused):
 		return hint.With(err, "write the records with the roles and the order that the model's chat template accepts, or by --skip-bad N leave out such records")
+	case errors.Is(err, chat.ErrLimit):
+		return hint.With(err, "--template FILE takes another chat template in place of the model's")
 	case errors.Is(err, errNotText):
 		return hint.With(err, `write one JSON object a line: {"text": …}, {"prompt": …, "completion": …} or {"messages": […]}`)
 	case errors.Is(err, errEncoding):

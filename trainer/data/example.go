@@ -47,6 +47,7 @@ type encoded struct {
 	given        int         // answers taken as they are, with thoughts that the template would cut
 	empty        int         // answers without a word, which are not learned
 	behind       int         // messages behind the last answer
+	raw          bool        // a prompt and a completion without a control token, for a model that has a chat template
 	merged       bool        // the system message is a part of the user's
 	chosen       bool        // of two answers, the better one
 	lost         []chat.Loss // what the template lost
@@ -137,12 +138,22 @@ func (e *encoder) completion(prompt, completion string) (encoded, error) {
 	if err := e.follow(&x, completion, true); err != nil {
 		return encoded{}, err
 	}
-	out := encoded{stopsInside: e.stopsBefore(x, len(x.Tokens)-1)}
+	out := encoded{stopsInside: e.stopsBefore(x, len(x.Tokens)-1), raw: e.template != nil && !e.hasControl(x.Tokens)}
 	if n := len(x.Tokens); n == 0 || !x.LossMask[n-1] || !e.tok.IsEOG(x.Tokens[n-1]) {
 		e.end(&x)
 	}
 	out.examples = []example{x}
 	return out, nil
+}
+
+// hasControl reports whether a control token besides BOS is among tokens, as in every text that a chat template wrote.
+func (e *encoder) hasControl(tokens []int32) bool {
+	for _, t := range tokens {
+		if t != e.tok.BOS() && e.tok.Piece(t, false) == "" && e.tok.Piece(t, true) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // stopsBefore is 1 if the model would learn a token to stop at before a position.

@@ -110,7 +110,7 @@ func (l *Looked) Reasons(nCtx int) (reasons []string) {
 	reasons = append(reasons, l.Bad...)
 	s := l.Stats
 	s.Source = nil
-	s.Merged, s.Chosen, s.Given = 0, 0, 0 // as they should be
+	s.Raw, s.Merged, s.Chosen, s.Given = 0, 0, 0, 0 // as they should be
 	reasons = append(reasons, s.Notes(nCtx)...)
 	if s.TrainedTokens == 0 {
 		reasons = append(reasons, "there is no token to learn")

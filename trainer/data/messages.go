@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"strings"
 
 	"finetune/chat"
@@ -40,8 +41,14 @@ func chatOf(o object, messages []chat.Message) (record, error) {
 	}
 	rec := record{Kind: kindChat, Messages: messages}
 	tools, err := o.tools()
-	if err == nil && tools == nil {
-		tools, err = toolsOfMessages(o)
+	if err == nil {
+		inner, e := toolsOfMessages(o)
+		switch err = e; {
+		case tools == nil:
+			tools = inner
+		case inner != nil && !sameJSON(tools, inner):
+			err = badf("a message lists other tools than the record, want them once")
+		}
 	}
 	if err != nil || tools == nil {
 		return rec, err
@@ -50,25 +57,61 @@ func chatOf(o object, messages []chat.Message) (record, error) {
 	return rec, err
 }
 
-// tools returns a record's list of tools: of "tools", or of OpenAI's older "functions".
-func (o object) tools() (json.RawMessage, error) {
-	for _, name := range []string{"tools", "functions"} {
-		if raw, err := o.list(name); err != nil || raw != nil && string(bytes.TrimSpace(raw)) != "[]" {
-			return raw, err
+// toolFields are where tools are described: in OpenAI's form, and in its older one.
+var toolFields = []string{"tools", "functions"}
+
+// tools returns a record's list of tools.
+func (o object) tools() (found json.RawMessage, err error) {
+	for _, name := range toolFields {
+		raw, err := o.list(name)
+		switch {
+		case err != nil:
+			return nil, err
+		case raw == nil || string(bytes.TrimSpace(raw)) == "[]":
+		case found != nil:
+			return nil, badf("both %q and %q list tools, want one of them", toolFields[0], toolFields[1])
+		default:
+			found = raw
 		}
 	}
-	return nil, nil
+	return found, nil
 }
 
 // toolsOfMessages returns the tools that a system message has.
 func toolsOfMessages(o object) (json.RawMessage, error) {
-	for _, name := range []string{"messages", "conversations", "conversation"} {
-		var list []object
-		if raw, ok := o[name]; ok && jsonKind(raw) == "an array" && decodeFirst(raw, &list) {
-			return list[0].tools()
+	for _, name := range []string{"messages", "conversations", "conversation", "prompt", "chosen"} {
+		raw, _ := o.list(name) // which was read before
+		if raw == nil {
+			continue
 		}
+		var list []object
+		if json.Unmarshal(raw, &list) != nil {
+			return nil, nil
+		}
+		return toolsAmong(list)
 	}
 	return nil, nil
+}
+
+func sameJSON(a, b []byte) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+}
+
+// toolsAmong returns the tools of the one message that has some.
+func toolsAmong(list []object) (found json.RawMessage, err error) {
+	for i, m := range list {
+		raw, err := m.tools()
+		switch {
+		case err != nil:
+			return nil, inMessage(i+1, err)
+		case raw != nil && found != nil:
+			return nil, badf("message %d has tools, and so has an earlier one, want them once", i+1)
+		case raw != nil:
+			found = raw
+		}
+	}
+	return found, nil
 }
 
 func parseMessages(raw []byte, field string) ([]chat.Message, error) {
@@ -106,18 +149,47 @@ func inMessage(i int, err error) error {
 var (
 	roleFields    = []string{"role", "from"}
 	contentFields = []string{"content", "value"}
-	thoughtFields = []string{"reasoning_content", "reasoning", "thinking", "thought"}
-	weightFields  = []string{"loss_weight", "weight", "train"}
+	thoughtFields = []string{"reasoning_content", "reasoning", "thinking", "thought", "thoughts"}
+	weightFields  = []string{"loss_weight", "weight", "train", "trainable", "loss"}
+	callFields    = []string{"tool_calls", "function_call", "tool_call", "function_calls"}
 )
 
-// one returns the first of the names that the object has, "" if it has none.
+// one returns the first of the names under which the object has something, else the first that it has at all, "" if it has
+// none.
 func (o object) one(names []string) string {
+	found := ""
 	for _, n := range names {
-		if _, ok := o[n]; ok {
+		raw, ok := o[n]
+		switch {
+		case ok && !hollow(raw):
 			return n
+		case ok && (found == "" || jsonKind(o[found]) == "null"): // an empty text says more than null
+			found = n
 		}
 	}
-	return ""
+	return found
+}
+
+// agree refuses an object that says different things under names of the same meaning.
+func (o object) agree(names []string, read func(string) (string, error)) error {
+	first, text := o.one(names), ""
+	for _, n := range names {
+		raw, ok := o[n]
+		if !ok || jsonKind(raw) == "null" {
+			continue
+		}
+		s, err := read(n)
+		switch {
+		case err != nil:
+			return err
+		case strings.TrimSpace(s) == "":
+		case text == "":
+			first, text = n, s
+		case s != text:
+			return badf("%q is another text than %q, want one of them", n, first)
+		}
+	}
+	return nil
 }
 
 // parseMessage reads {role, content, …} or {from, value, …}. The template sees other fields too, as they are.
@@ -126,38 +198,119 @@ func parseMessage(raw []byte) (chat.Message, error) {
 	if err := json.Unmarshal(raw, &o); err != nil || o == nil {
 		return chat.Message{}, badf("is %s, want an object with %q and %q", jsonKind(raw), "role", "content")
 	}
-	role, content := o.one(roleFields), o.one(contentFields)
-	if role == "" || content == "" && !o.has("tool_calls") && !o.has("function_call") {
-		return chat.Message{}, badf("has the fields %s, want %q and %q", fieldNames(o), "role", "content")
-	}
-	var m chat.Message
-	var err error
-	if m.Role, err = o.text(role); err != nil {
+	m, err := o.speaker()
+	if err != nil {
 		return m, err
 	}
-	if m.Parts, m.Thought, err = contentParts(o[content], content); err != nil {
+	if err := o.contentOf(&m); err != nil {
 		return m, err
 	}
-	m.Content = strings.Join(m.Parts, "\n")
-	if len(m.Parts) < 2 {
-		m.Parts = nil
-	}
-	m.Null = content == "" || jsonKind(o[content]) == "null"
-	if thought := o.one(thoughtFields); thought != "" && jsonKind(o[thought]) == "a string" && m.Thought == "" {
-		if m.Thought, err = o.text(thought); err != nil {
-			return m, err
-		}
-	}
-	if m.Calls, err = o.calls(); err != nil {
+	if err := o.thoughtOf(&m); err != nil {
 		return m, err
+	}
+	calls, err := o.calls()
+	if err != nil {
+		return m, err
+	}
+	if m.Calls = append(m.Calls, calls...); len(m.Calls) > 0 && m.Role != "assistant" {
+		return m, badf("a message of the role %q calls tools, want the role %q", m.Role, "assistant")
 	}
 	if m.NoLoss, err = o.noLoss(); err != nil {
 		return m, err
 	}
-	if m, err = withRole(m); err != nil {
+	return m.WithFields(raw, slicesOf(roleFields, contentFields, thoughtFields, weightFields, callFields)...)
+}
+
+// speaker reads whose a message is.
+func (o object) speaker() (m chat.Message, err error) {
+	role := func(name string) (string, error) {
+		s, err := o.text(name)
+		return roleOf(s), err
+	}
+	name := o.one(roleFields)
+	if name == "" {
+		return m, badf("has the fields %s, want %q and %q", fieldNames(o), "role", "content")
+	}
+	if m.Role, err = role(name); err != nil {
 		return m, err
 	}
-	return m.WithFields(raw, slicesOf(roleFields, contentFields, thoughtFields, weightFields, []string{"tool_calls", "function_call"})...)
+	if m.Role == "" {
+		return m, badf("%q is empty, want the role of who speaks", name)
+	}
+	return m, o.agree(roleFields, role)
+}
+
+// contentOf reads what a message says. A turn of ShareGPT's that is a call becomes the assistant's.
+func (o object) contentOf(m *chat.Message) (err error) {
+	name := o.one(contentFields)
+	if m.Role == roleCall {
+		if name == "" {
+			return badf("has the fields %s, want %q and %q", fieldNames(o), "role", "content")
+		}
+		m.Role, m.Null = "assistant", true
+		m.Calls, err = callsOf(name, o[name])
+		return err
+	}
+	if name == "" && o.one(callFields) == "" {
+		return badf("has the fields %s, want %q and %q", fieldNames(o), "role", "content")
+	}
+	if err := o.agree(contentFields, func(n string) (string, error) {
+		p, err := contentParts(o[n], n)
+		return strings.Join(p.texts, "\n"), err
+	}); err != nil {
+		return err
+	}
+	p, err := contentParts(o[name], name)
+	if err != nil {
+		return err
+	}
+	m.Content, m.Thought, m.Calls = strings.Join(p.texts, "\n"), p.thought, p.calls
+	if len(p.texts) > 1 {
+		m.Parts = p.texts
+	}
+	m.Null = name == "" || jsonKind(o[name]) == "null"
+	return nil
+}
+
+// thoughtOf reads what stands in a field of its own of an assistant's thoughts.
+func (o object) thoughtOf(m *chat.Message) error {
+	read := func(name string) (string, error) {
+		if jsonKind(o[name]) == "true or false" || jsonKind(o[name]) == "a number" {
+			return "", nil // a switch, which is no thought
+		}
+		p, err := contentParts(o[name], name)
+		if err == nil && len(p.calls) > 0 {
+			err = badf("%q has tool calls, want a text", name)
+		}
+		return strings.TrimSpace(p.thought + strings.Join(p.texts, "\n")), err
+	}
+	for _, name := range thoughtFields {
+		if _, ok := o[name]; !ok {
+			continue
+		}
+		text, err := read(name)
+		switch {
+		case err != nil:
+			return err
+		case text == "" || text == strings.TrimSpace(m.Thought):
+		case m.Thought != "":
+			return badf("%q is another text than the thoughts before it, want one of them", name)
+		default:
+			m.Thought, _ = o.rawThought(name, text)
+		}
+	}
+	if m.Thought != "" && m.Role != "assistant" {
+		return badf("a message of the role %q has thoughts, want the role %q", m.Role, "assistant")
+	}
+	return nil
+}
+
+// rawThought is a thought as it stands in a field, with the white space around it.
+func (o object) rawThought(name, trimmed string) (string, error) {
+	if jsonKind(o[name]) != "a string" {
+		return trimmed, nil
+	}
+	return o.text(name)
 }
 
 func slicesOf(lists ...[]string) (all []string) {
@@ -167,85 +320,29 @@ func slicesOf(lists ...[]string) (all []string) {
 	return all
 }
 
+// roleCall is a turn that is a call of a tool.
+const roleCall = "function_call"
+
 // roles maps the names of speakers, ShareGPT's above all, to those that templates know.
 var roles = map[string]string{
 	"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bot": "assistant", "ai": "assistant", "model": "assistant",
 	"observation": "tool", "function_response": "tool", "function": "tool", "tool_response": "tool", "ipython": "tool",
+	"tool_result": "tool", "tool_results": "tool", "function_result": "tool", "tool_output": "tool",
+	"tool_call": roleCall, "function_call": roleCall, "tool_calls": roleCall,
+	"system": "system", "developer": "developer", "user": "user", "assistant": "assistant", "tool": "tool",
 }
 
-// withRole gives a message the role that templates know. A turn of ShareGPT's that is a call becomes the assistant's.
-func withRole(m chat.Message) (chat.Message, error) {
-	if role, ok := roles[m.Role]; ok {
-		m.Role = role
+// roleOf gives a speaker the role that templates know, whatever its letters; one that is not known keeps its name.
+func roleOf(name string) string {
+	name = strings.TrimSpace(name)
+	if role, ok := roles[strings.ReplaceAll(strings.ToLower(name), "-", "_")]; ok {
+		return role
 	}
-	if m.Role != "function_call" && m.Role != "tool_call" {
-		return m, nil
-	}
-	calls, err := callsOfText(m.Content)
-	m.Role, m.Calls, m.Content, m.Parts, m.Null = "assistant", append(m.Calls, calls...), "", nil, true
-	return m, err
+	return name
 }
 
-// callsOfText reads {"name", "arguments"} or a list of them.
-func callsOfText(text string) ([]chat.Call, error) {
-	raw := []byte(strings.TrimSpace(text))
-	if len(raw) == 0 || !json.Valid(raw) {
-		return nil, badf("function call %.60q, want JSON with %q and %q", text, "name", "arguments")
-	}
-	if jsonKind(raw) != "an array" {
-		raw = append(append([]byte("["), raw...), ']')
-	}
-	return parseCalls(raw)
-}
-
-// calls reads OpenAI's tool_calls, and its older function_call.
-func (o object) calls() ([]chat.Call, error) {
-	raw, err := o.list("tool_calls")
-	if err != nil {
-		return nil, err
-	}
-	var calls []chat.Call
-	if raw != nil {
-		if calls, err = parseCalls(raw); err != nil {
-			return nil, err
-		}
-	}
-	if old, ok := o["function_call"]; ok && jsonKind(old) == "an object" {
-		one, err := parseCalls(append(append([]byte("["), old...), ']'))
-		return append(calls, one...), err
-	}
-	return calls, nil
-}
-
-// parseCalls reads a list of {"id", "function": {"name", "arguments"}} or {"name", "arguments"}.
-func parseCalls(raw []byte) ([]chat.Call, error) {
-	var list []object
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, badf("the tool calls are %.60q, want objects with %q and %q", raw, "name", "arguments")
-	}
-	var calls []chat.Call
-	for _, o := range list {
-		id, err := o.text("id")
-		if err != nil {
-			return nil, err
-		}
-		if inner, ok := o["function"]; ok {
-			o = nil
-			json.Unmarshal(inner, &o) // raw is a value of a document that parsed
-		}
-		name, err := o.text("name")
-		if err != nil {
-			return nil, err
-		}
-		arguments := o[o.one([]string{"arguments", "parameters", "input"})]
-		call, err := chat.NewCall(id, name, arguments)
-		if err != nil {
-			return nil, err
-		}
-		calls = append(calls, call)
-	}
-	return calls, nil
-}
+// knownRole reports whether a role is one that most templates know.
+func knownRole(role string) bool { _, ok := roles[role]; return ok }
 
 // noLoss reads the fields that take a message out of the loss.
 func (o object) noLoss() (bool, error) {
@@ -265,77 +362,4 @@ func (o object) noLoss() (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// contentParts reads a string, null, or a list of parts {type: "text", text} (or value in place of text), among which may
-// be thoughts, {type: "thinking", thinking}.
-func contentParts(raw []byte, name string) (parts []string, thought string, err error) {
-	if raw == nil {
-		return nil, "", nil
-	}
-	switch jsonKind(raw) {
-	case "null":
-		return nil, "", nil
-	case "an array":
-	case "an object":
-		return nil, "", badf("%q is an object, want a string or a list of text parts", name)
-	default:
-		s, err := object{name: raw}.text(name)
-		return []string{s}, "", err
-	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, "", badf("%q: %v", name, err)
-	}
-	for i, raw := range list {
-		if t, ok := thinking(raw); ok {
-			thought += t
-			continue
-		}
-		text, err := partText(raw)
-		if err != nil {
-			return nil, "", inPart(i+1, err)
-		}
-		parts = append(parts, text)
-	}
-	return parts, thought, nil
-}
-
-// thinking returns the text of a part that is a thought.
-func thinking(raw []byte) (string, bool) {
-	var part struct{ Type, Thinking, Text string }
-	if json.Unmarshal(raw, &part) != nil || part.Type != "thinking" && part.Type != "reasoning" {
-		return "", false
-	}
-	return part.Thinking + part.Text, true
-}
-
-func inPart(i int, err error) error {
-	if e, ok := err.(*UnsupportedError); ok {
-		return unsupportedf("part %d %s", i, e.Msg)
-	}
-	return badf("part %d %s", i, err.(*FormatError).Msg)
-}
-
-func partText(raw []byte) (string, error) {
-	if jsonKind(raw) == "a string" {
-		return object{"text": raw}.text("text")
-	}
-	var o object
-	if err := json.Unmarshal(raw, &o); err != nil || o == nil {
-		return "", badf(`is %s, want {"type": "text", "text": …}`, jsonKind(raw))
-	}
-	kind, err := o.text("type")
-	if err != nil {
-		return "", err
-	}
-	switch {
-	case kind != "" && kind != "text":
-		return "", unsupportedf("is of type %.40q, only text can be trained on", kind)
-	case o.has("text"):
-		return o.text("text")
-	case o.has("value"):
-		return o.text("value")
-	}
-	return "", badf(`has the fields %s, want "type" and "text"`, fieldNames(o))
 }

@@ -175,7 +175,12 @@ func open(path string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	r := bufio.NewReaderSize(raw, 1<<16)
-	start, _ := r.Peek(4)
+	start, _ := r.Peek(64)
+	if what, advice := misplaced(start); what != "" {
+		raw.Close()
+		return nil, hint.With(&FormatError{Path: path, Msg: "is " + what}, advice)
+	}
+	start = start[:min(4, len(start))]
 	switch {
 	case bytes.HasPrefix(start, byteOrderMark):
 		r.Discard(len(byteOrderMark))
@@ -191,6 +196,23 @@ func open(path string) (io.ReadCloser, error) {
 		return wrapped{&utf16Reader{r: r, order: binary.BigEndian}, raw}, nil
 	}
 	return wrapped{r, raw}, nil
+}
+
+// misplaced says what lies in the place of a file of data, if it is what a download may leave there, by its first bytes.
+func misplaced(start []byte) (what, advice string) {
+	switch {
+	case bytes.HasPrefix(start, []byte("version https://git-lfs.github.com/spec/")):
+		return "a pointer of Git LFS, not the file itself", "git lfs pull in the folder of the clone brings the file"
+	case bytes.HasPrefix(start, []byte("PK\x03\x04")):
+		return "a zip archive", "unpack it"
+	case bytes.HasPrefix(start, []byte("\x1f\x8b")):
+		return "packed by gzip, and its name does not say so", "call it FILE.gz"
+	case bytes.HasPrefix(start, []byte("\x28\xb5\x2f\xfd")):
+		return "packed by zstd, and its name does not say so", "call it FILE.zst"
+	case bytes.HasPrefix(start, []byte("PAR1")):
+		return "Parquet, and its name does not say so", "call it FILE.parquet"
+	}
+	return "", ""
 }
 
 var byteOrderMark = []byte("\ufeff")

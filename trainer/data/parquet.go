@@ -85,7 +85,7 @@ func objectOfRow(schema *parquet.Schema, r parquet.Row) (object, error) {
 	}
 	o := make(object, len(values))
 	for name, v := range values {
-		raw, err := json.Marshal(plainValue(v))
+		raw, err := json.Marshal(plainValue(v, 0))
 		if err != nil {
 			return nil, badf("column %q: %v", name, err)
 		}
@@ -94,18 +94,21 @@ func objectOfRow(schema *parquet.Schema, r parquet.Row) (object, error) {
 	return o, nil
 }
 
-// plainValue makes texts of bytes.
-func plainValue(v any) any {
+// plainValue makes texts of bytes. Inside of a message or a tool, which are structures at depth 0, what is null is left out:
+// all rows of a column have the same fields, those of all calls for instance, and null is what a row has not.
+func plainValue(v any, depth int) any {
 	switch v := v.(type) {
 	case []byte:
 		return string(v)
 	case map[string]any:
 		for name, x := range v {
-			v[name] = plainValue(x)
+			if v[name] = plainValue(x, depth+1); v[name] == nil && depth > 0 {
+				delete(v, name)
+			}
 		}
 	case []any:
 		for i, x := range v {
-			v[i] = plainValue(x)
+			v[i] = plainValue(x, depth)
 		}
 	}
 	return v

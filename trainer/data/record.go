@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -130,7 +131,11 @@ func (o object) list(name string) (json.RawMessage, error) {
 }
 
 func jsonKind(raw []byte) string {
-	switch c := bytes.TrimSpace(raw)[0]; c {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
+		return "nothing"
+	}
+	switch raw[0] {
 	case '{':
 		return "an object"
 	case '[':
@@ -162,11 +167,14 @@ func decodeFirst(raw []byte, list *[]object) bool {
 // completionRecord reads a prompt and completion, which are strings or, both, lists of messages.
 func completionRecord(o object) (record, error) {
 	if jsonKind(o["prompt"]) == "an array" {
-		return completionOfMessages(o, "completion")
+		return completionOfMessages(o, "prompt", "completion")
 	}
 	s, err := o.texts("prompt", "completion")
 	if err != nil {
 		return record{}, err
+	}
+	if tools, err := o.tools(); tools != nil || err != nil {
+		return record{}, cmp.Or(err, unsupportedf("tools beside a prompt that is a text, where no template writes them; want them in the prompt, or messages"))
 	}
 	system, err := o.system()
 	if system != "" {
@@ -175,8 +183,8 @@ func completionRecord(o object) (record, error) {
 	return record{Kind: kindCompletion, Prompt: s[0], Completion: s[1]}, err
 }
 
-func completionOfMessages(o object, answer string) (record, error) {
-	prompt, err := parseMessages(o["prompt"], "prompt")
+func completionOfMessages(o object, question, answer string) (record, error) {
+	prompt, err := parseMessages(o[question], question)
 	if err != nil {
 		return record{}, err
 	}
@@ -190,35 +198,106 @@ func completionOfMessages(o object, answer string) (record, error) {
 	return chatOf(o, append(prompt, completion...))
 }
 
-// preferenceRecord reads the better of two answers: the answer itself, or a conversation with it.
-func preferenceRecord(o object) (rec record, err error) {
+// preferenceRecord reads the better of two answers to a question: the answer itself, or a conversation with it.
+func preferenceRecord(o object, question string) (rec record, err error) {
 	switch {
-	case jsonKind(o["chosen"]) == "an array" && o.has("prompt") && jsonKind(o["prompt"]) == "an array":
-		rec, err = completionOfMessages(o, "chosen")
-	case jsonKind(o["chosen"]) == "an array":
-		rec, err = chatRecord(o, "chosen")
-		for i := range rec.Messages { // only the last answer is the better one
-			rec.Messages[i].NoLoss = rec.Messages[i].NoLoss || i < len(rec.Messages)-1
-		}
-	case o.has("prompt"):
-		rec, err = questionRecord(o, "prompt", "chosen")
-	case o.has("question"):
-		rec, err = questionRecord(o, "question", "chosen")
-	case o.has("instruction"):
-		rec, err = questionRecord(o, "instruction", "chosen")
+	case jsonKind(o["chosen"]) != "an array":
+		rec, err = questionRecord(o, question, "chosen")
+	case jsonKind(o[question]) == "an array":
+		rec, err = completionOfMessages(o, question, "chosen")
 	default:
-		text := ""
-		if text, err = o.text("chosen"); err == nil {
-			rec = record{Kind: kindText, Text: text}
+		rec, err = chosenConversation(o, question)
+	}
+	rec.Chosen = true
+	return rec, err
+}
+
+// chosenConversation reads a conversation of which the last answer is the better one. The question is the first thing in it,
+// or stands beside it.
+func chosenConversation(o object, question string) (record, error) {
+	asked, err := o.text(question)
+	if err != nil {
+		return record{}, err
+	}
+	rec, err := chatRecord(o, "chosen")
+	if err != nil {
+		return rec, err
+	}
+	isAsked := func(m chat.Message) bool {
+		return m.Role == "user" && strings.TrimSpace(m.Content) == strings.TrimSpace(asked)
+	}
+	isUser := func(m chat.Message) bool { return m.Role == "user" }
+	switch {
+	case strings.TrimSpace(asked) == "" || slices.ContainsFunc(rec.Messages, isAsked):
+	case slices.ContainsFunc(rec.Messages, isUser):
+		return rec, badf("%q is not among the messages of %q, want it there, or no message of the user", question, "chosen")
+	default:
+		at := 0
+		for at < len(rec.Messages) && rec.Messages[at].Role != "assistant" {
+			at++
+		}
+		rec.Messages = slices.Insert(rec.Messages, at, chat.Message{Role: "user", Content: asked})
+	}
+	return onlyLast(rec), nil
+}
+
+// onlyLast leaves what stands before the last message out of what is learned.
+func onlyLast(rec record) record {
+	for i := range rec.Messages {
+		rec.Messages[i].NoLoss = rec.Messages[i].NoLoss || i < len(rec.Messages)-1
+	}
+	return rec
+}
+
+// chosenAlone reads the better of two texts, or of two conversations.
+func chosenAlone(o object) (rec record, err error) {
+	if jsonKind(o["chosen"]) == "an array" {
+		rec, err = chatRecord(o, "chosen")
+		rec = onlyLast(rec)
+	} else {
+		var text string
+		text, err = o.text("chosen")
+		rec = record{Kind: kindText, Text: text}
+		if besidesText := o.one(besidesChat); besidesText != "" && !hollow(o[besidesText]) && err == nil {
+			err = unsupportedf("%q beside answers that are whole texts, where no template writes it", besidesText)
 		}
 	}
 	rec.Chosen = true
 	return rec, err
 }
 
+// chosenBehind reads a conversation and, beside it, the better of two messages that go on with it.
+func chosenBehind(o object, list string) (record, error) {
+	if jsonKind(o["chosen"]) != "an object" {
+		return chatRecord(o, list) // the whole of it, of which the two answers are variants
+	}
+	raw, err := o.list(list)
+	if err != nil || raw == nil {
+		return record{}, cmp.Or(err, badf("no messages, want at least one"))
+	}
+	messages, err := parseMessages(raw, list)
+	if err != nil {
+		return record{}, err
+	}
+	last, err := parseMessage(o["chosen"])
+	if err != nil {
+		return record{}, badf("%q: %v", "chosen", err)
+	}
+	rec, err := chatOf(o, append(messages, last))
+	rec = onlyLast(rec)
+	rec.Chosen = true
+	return rec, err
+}
+
+// systemFields are where a record gives a system text beside its turns.
+var systemFields = []string{"system", "system_prompt"}
+
 // system returns the text that a record gives beside its turns.
 func (o object) system() (string, error) {
-	for _, name := range []string{"system", "system_prompt"} {
+	if err := o.agree(systemFields, o.text); err != nil {
+		return "", err
+	}
+	for _, name := range systemFields {
 		if s, err := o.text(name); err != nil || strings.TrimSpace(s) != "" {
 			return s, err
 		}
@@ -234,7 +313,7 @@ func questionRecord(o object, question, answer string) (record, error) {
 	}
 	input := ""
 	if question == "instruction" {
-		if input, err = o.text("input"); err != nil {
+		if input, err = o.input(); err != nil {
 			return record{}, err
 		}
 	}
@@ -247,7 +326,27 @@ func questionRecord(o object, question, answer string) (record, error) {
 		asked += "\n\n" + input
 	}
 	messages := append(before, chat.Message{Role: "user", Content: asked}, chat.Message{Role: "assistant", Content: s[1]})
-	return record{Kind: kindInstruction, Prompt: prompt + heading(question, s[0], input), Completion: s[1], Messages: messages}, nil
+	rec := record{Kind: kindInstruction, Prompt: prompt + heading(question, s[0], input), Completion: s[1], Messages: messages}
+	tools, err := o.tools()
+	if err == nil && tools != nil {
+		rec.Tools, rec.ToolNames, err = chat.ParseTools(tools)
+	}
+	return rec, err
+}
+
+// inputFields are what an instruction is about: Alpaca's name, and Dolly's.
+var inputFields = []string{"input", "context"}
+
+func (o object) input() (string, error) {
+	if err := o.agree(inputFields, o.text); err != nil {
+		return "", err
+	}
+	for _, name := range inputFields {
+		if s, err := o.text(name); err != nil || s != "" {
+			return s, err
+		}
+	}
+	return "", nil
 }
 
 // heading writes a question for a model that has no template.
@@ -273,20 +372,45 @@ func (o object) before() (messages []chat.Message, prompt string, err error) {
 		messages = append(messages, chat.Message{Role: "system", Content: system})
 		prompt = system + "\n\n"
 	}
+	turns, err := o.history()
+	if err != nil {
+		return nil, "", err
+	}
+	for i, m := range turns {
+		if i%2 == 1 {
+			prompt += heading("", turns[i-1].Content, "") + m.Content + "\n\n"
+		}
+	}
+	return append(messages, turns...), prompt, nil
+}
+
+// history returns the earlier turns of a record: questions, each with its answer. They come as pairs of texts or as messages.
+func (o object) history() (turns []chat.Message, err error) {
 	raw, err := o.list("history")
 	if raw == nil || err != nil {
-		return messages, prompt, err
+		return nil, err
 	}
-	var turns [][]string
-	if err := json.Unmarshal(raw, &turns); err != nil {
-		return nil, "", badf(`"history" is %.60q, want pairs of texts [question, answer]`, raw)
-	}
-	for i, turn := range turns {
-		if len(turn) != 2 {
-			return nil, "", badf(`"history": turn %d has %d texts, want a question and an answer`, i+1, len(turn))
+	var first []object
+	if decodeFirst(raw, &first) {
+		if turns, err = parseMessages(raw, "history"); err != nil {
+			return nil, badf(`"history": %v`, err)
 		}
-		messages = append(messages, chat.Message{Role: "user", Content: turn[0]}, chat.Message{Role: "assistant", Content: turn[1]})
-		prompt += heading("", turn[0], "") + turn[1] + "\n\n"
+	} else {
+		var pairs [][]string
+		if err := json.Unmarshal(raw, &pairs); err != nil {
+			return nil, badf(`"history" is %.60q, want pairs of texts [question, answer]`, raw)
+		}
+		for i, pair := range pairs {
+			if len(pair) != 2 {
+				return nil, badf(`"history": turn %d has %d texts, want a question and an answer`, i+1, len(pair))
+			}
+			turns = append(turns, chat.Message{Role: "user", Content: pair[0]}, chat.Message{Role: "assistant", Content: pair[1]})
+		}
 	}
-	return messages, prompt, nil
+	for i, m := range turns {
+		if want := [2]string{"user", "assistant"}[i%2]; m.Role != want || len(turns)%2 == 1 {
+			return nil, badf(`"history" has %d messages, the role of the %d. is %q, want questions of %q, each with an answer of %q`, len(turns), i+1, m.Role, "user", "assistant")
+		}
+	}
+	return turns, nil
 }

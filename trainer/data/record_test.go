@@ -30,7 +30,7 @@ func TestRecordKinds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, _ := newReader("", nil)
+		r, _ := newReader("", nil, chat.Source{})
 		got, err := r.record(row{object: o}, "")
 		if err != nil {
 			t.Errorf("record(%s) = %v, want %s", c.json, err, c.want)

@@ -14,6 +14,8 @@ type row struct {
 	object
 	line int // where it begins, from 1
 	cols int // of a table without a header: how many cells; 0: it has names
+
+	around []string // fields of the object that wraps this record and those behind it
 }
 
 // rows yields the records of a file. An error ends them if it is fatal, else it is about one record, and the next follows.
@@ -153,10 +155,17 @@ func yieldObject(raw []byte, line int, want string, yield func(row, error) bool)
 	if err != nil {
 		return yield(row{line: line}, err)
 	}
-	if inner, ok := o.unwrap(); ok {
+	if inner, around, ok := o.unwrap(); ok {
 		at := bytes.Index(raw, inner)
 		line += bytes.Count(raw[:max(at, 0)], []byte("\n"))
-		return arrayRows(inner, line, yield) == nil
+		told := func(r row, err error) bool { // with the first of them
+			r.around, around = append(r.around, around...), nil
+			return yield(r, err)
+		}
+		if jsonKind(inner) == "an object" {
+			return yieldObject(inner, line, want, told)
+		}
+		return arrayRows(inner, line, told) == nil
 	}
 	return yield(row{object: o, line: line}, nil)
 }

@@ -39,19 +39,25 @@ func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options,
 		o.LongRecords = skipLong
 	}
 	var err error
-	if c.Template != "" {
-		if o.Template, err = readTemplate(c.Template); err != nil {
-			return o, err
-		}
+	if o.Template, err = TemplateOf(c, template); err != nil {
+		return o, err
 	}
 	o.Args, err = chat.ParseArgs(run.Lines(c.TemplateArg))
 	return o, err
 }
 
+// TemplateOf returns the chat template that a run is given by its settings, or else the model's own.
+func TemplateOf(c run.Config, own chat.Source) (chat.Source, error) {
+	if c.Template == "" {
+		return own, nil
+	}
+	return readTemplate(c.Template)
+}
+
 // readTemplate reads a chat template from a file of its own.
 func readTemplate(path string) (chat.Source, error) {
 	text, err := readText(path)
-	return chat.Source{Default: text}, err
+	return chat.Source{Default: text, Path: path}, err
 }
 
 // LoadHeldOut reads what is to be evaluated by c: the part of Data that training holds out, or all of it where it holds

@@ -24,7 +24,7 @@ type source struct {
 // are refused.
 func newSource(paths string, o options) (s *source, asText bool, err error) {
 	s = &source{skipBad: o.SkipBad}
-	if s.reader, err = newReader(o.Format, o.Map); err != nil {
+	if s.reader, err = newReader(o.Format, o.Map, o.Template); err != nil {
 		return nil, false, err
 	}
 	if s.files, err = expand(paths); err != nil {
@@ -134,6 +134,16 @@ func (s *source) notes() (lines []string) {
 			names = append(names[:8], fmt.Sprintf("and %d more", len(names)-8))
 		}
 		lines = append(lines, "fields of records that are not used: "+strings.Join(names, ", "))
+	}
+	if len(s.strangers) > 0 {
+		var names []string
+		for _, name := range slices.Sorted(maps.Keys(s.strangers)) {
+			names = append(names, fmt.Sprintf("%.40q (%d)", name, s.strangers[name]))
+		}
+		if len(names) > 8 {
+			names = append(names[:8], fmt.Sprintf("and %d more", len(names)-8))
+		}
+		lines = append(lines, "messages of roles that are not known are read and not learned: "+strings.Join(names, ", "))
 	}
 	if n := len(s.bad); n > 0 {
 		const shown = 5

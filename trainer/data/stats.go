@@ -17,6 +17,7 @@ type Stats struct {
 	LostRecords  int    // records of which the chat template loses a part, and which are trained on all the same
 	LostSkipped  int    // records left out because of that
 	LostFirst    string // the first of either: where, and what
+	Raw          int    // records of prompt and completion that no chat template wrote, for a model that has one
 	Merged       int    // records whose system text is a part of the user's message
 	Given        int    // answers taken as they are, because the chat template would cut their thoughts
 	Behind       int    // messages behind the last answer of a record, which are not used
@@ -78,6 +79,7 @@ func (s *Stats) fit(r encoded, o options) []example {
 		s.Inexact += r.inexact
 		s.Given += r.given
 		s.Behind += r.behind
+		s.Raw += ones(r.raw)
 		s.Merged += ones(r.merged)
 		s.Chosen += ones(r.chosen)
 	case r.empty > 0 && !cut && !skipped:
@@ -137,6 +139,7 @@ func (s Stats) Notes(nCtx int) (lines []string) {
 	tell(s.Empty, "empty answers are not learned; %d records have no other and were left out", s.EmptyRecords)
 	say(s.LostRecords, "lose something by the chat template and are learned without it, the first is %s", s.LostFirst)
 	say(s.LostSkipped, "lose something by the chat template and were left out, the first is %s", s.LostFirst)
+	say(s.Raw, "are prompt and completion, learned as they stand, without the model's chat template that a chatting app puts around them: \"prompt\" and \"response\", or messages, are written by it")
 	say(s.Merged, "have a system text, for which the chat template has no place: it is put in front of the message behind it, as llama-server does")
 	say(s.Chosen, "have a chosen and a rejected answer: the chosen one is learned, the rejected one is not used")
 	tell(s.Given, "answers are learned as they are, behind the generation prompt, because the chat template would cut their thoughts")

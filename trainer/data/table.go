@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -26,6 +27,11 @@ func tableRows(path string, r io.Reader, kind fileKind, yield func(row, error) b
 		return err
 	}
 	names, rest := header(cells)
+	for i, name := range names {
+		if name != "" && slices.Contains(names[:i], name) {
+			return &FormatError{Line: cells[0].line, Msg: fmt.Sprintf("column %d is called %q like an earlier one, want names that differ", i+1, name)}
+		}
+	}
 	for _, line := range rest {
 		o := make(object, len(names))
 		for i, name := range names {
@@ -100,12 +106,16 @@ func plainCells(b []byte) (all []cellsOfLine) {
 	return all
 }
 
-// header takes the names off the lines. A first line with a cell that is empty, a number or longer than names are is none.
+// header takes the names off the lines. A first line with a cell that is empty, a number or longer than names are is none; but
+// the first cell may be empty, above the numbers of rows.
 func header(lines []cellsOfLine) (names []string, rest []cellsOfLine) {
 	const longest = 40 // bytes
 	first := lines[0].cells
-	for _, c := range first {
+	for i, c := range first {
 		_, err := strconv.ParseFloat(strings.TrimSpace(c), 64)
+		if i == 0 && strings.TrimSpace(c) == "" && len(first) > 1 && countsRows(lines[1:]) {
+			continue
+		}
 		if strings.TrimSpace(c) == "" || len(c) > longest || err == nil {
 			return numbered(len(first)), lines
 		}
@@ -115,6 +125,16 @@ func header(lines []cellsOfLine) (names []string, rest []cellsOfLine) {
 		names[i] = strings.TrimSpace(c)
 	}
 	return names, lines[1:]
+}
+
+// countsRows reports whether the first cell of every line is a whole number.
+func countsRows(lines []cellsOfLine) bool {
+	for _, l := range lines {
+		if _, err := strconv.Atoi(strings.TrimSpace(l.cells[0])); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func numbered(n int) []string {

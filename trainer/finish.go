@@ -23,7 +23,7 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	if l.val != nil && !loss.Measured() {
 		return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
 	}
-	if err := l.checkpoint(l.sampler.cursor); err != nil {
+	if err := l.checkpoint(); err != nil {
 		return nil, err
 	}
 	path, err := l.save()

@@ -83,11 +83,11 @@ func TestMagnitudeIsTrainedInEverySecondStep(t *testing.T) {
 	windows := s.train.All()[:3*s.engine.Shape().Seqs] // three passes
 	for step := 1; step <= 4; step++ {
 		stepper.setMagnitude(true)
-		if _, err := stepper.gradients(windows); err != nil {
+		if _, err := stepper.gradients(context.Background(), BatchOf(windows)); err != nil {
 			t.Fatal(err)
 		}
 		whole, before, trained := clones(stepper.grads), clones(values), step%2 == 0
-		if _, err := stepper.Step(windows); err != nil {
+		if _, err := stepper.Step(context.Background(), BatchOf(windows)); err != nil {
 			t.Fatal(err)
 		}
 		for i, p := range params {
@@ -192,7 +192,7 @@ func TestGradientsDuringTheWarmup(t *testing.T) {
 	stepper := NewStepper(StepperOptions{Engine: s.engine, Params: params, Values: values, Threads: 1, DeltaWarmup: 10})
 	stepper.setShare(0.3)
 	windows := s.train.All()[:4]
-	if _, err := stepper.gradients(windows); err != nil {
+	if _, err := stepper.gradients(context.Background(), BatchOf(windows)); err != nil {
 		t.Fatal(err)
 	}
 	stepper.scaleWarming()
@@ -216,7 +216,7 @@ func TestGradientsDuringTheWarmup(t *testing.T) {
 				values[i][k] += float32(step * float64(v) / math.Sqrt(norm))
 			}
 			s.engine.Upload()
-			r, err := stepper.gradients(windows)
+			r, err := stepper.gradients(context.Background(), BatchOf(windows))
 			if err != nil {
 				t.Fatal(err)
 			}

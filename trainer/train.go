@@ -17,8 +17,8 @@ import (
 	"finetune/trainer/optim"
 )
 
-// ErrInterrupted is what Train returns when its context was cancelled: the step under way was finished and a checkpoint
-// written.
+// ErrInterrupted is what Train returns when its context was cancelled: the checkpoint that it leaves is of
+// the last whole step.
 var ErrInterrupted = errors.New("interrupted")
 
 // keptCheckpoints is how many checkpoints stay in a run directory: the newest, and one before it.
@@ -39,6 +39,8 @@ type loop struct {
 	statisticsParams []optim.Param // activation statistics of the adapted weights
 	statistics       [][]float32   // their sums, in the engine's memory; until it has any, what a checkpoint held
 	earlierTokens    int64         // that those of the checkpoint are over
+	kept             [][]float32   // what they were before the step under way
+	keptTokens       int64
 
 	step, total int // steps taken, and of the whole run
 	totals      totals
@@ -48,7 +50,8 @@ type loop struct {
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with run.MethodFull
-// model.gguf, exactly when the run is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
+// model.gguf, exactly when the run is done. Cancelling ctx ends the run after the pass through the
+// graph under way, in a step or a validation, with ErrInterrupted.
 func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (_ *Summary, err error) {
 	if resume {
 		c = settled(c)
@@ -177,6 +180,25 @@ func (l *loop) placeStatistics() {
 	l.engine.AddTokens(l.earlierTokens)
 }
 
+// keepStatistics notes what the statistics are before a step.
+func (l *loop) keepStatistics() {
+	if l.kept == nil {
+		l.kept = clones(l.statistics)
+	}
+	for i, sums := range l.statistics {
+		copy(l.kept[i], sums)
+	}
+	l.keptTokens = l.engine.Tokens()
+}
+
+// restoreStatistics takes out of the statistics what a step that was not taken has added.
+func (l *loop) restoreStatistics() {
+	for i, sums := range l.kept {
+		copy(l.statistics[i], sums)
+	}
+	l.engine.AddTokens(l.keptTokens - l.engine.Tokens())
+}
+
 // layout returns the layout of the run's checkpoints.
 func (l *loop) layout() layout { return layout{l.params, l.statisticsParams} }
 
@@ -217,10 +239,14 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 // next takes one optimizer step and does what is due after it.
 func (l *loop) next(ctx context.Context) error {
 	start, before := time.Now(), l.sampler.cursor
-	windows := l.sampler.Next(l.config.Batch * l.config.GradAccum)
-	r, err := l.stepper.Step(windows)
+	l.keepStatistics()
+	r, err := l.stepper.Step(ctx, l.sampler.Batch(l.config.Batch*l.config.GradAccum))
+	if err != nil {
+		l.sampler.back(before)
+		l.restoreStatistics()
+	}
 	if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
-		return l.diverged(before, diverged)
+		return l.diverged(diverged)
 	}
 	if err != nil {
 		return err
@@ -228,8 +254,8 @@ func (l *loop) next(ctx context.Context) error {
 	l.step++
 	l.losses = append(l.losses, r.Loss)
 	l.totals.Seconds += time.Since(start).Seconds()
-	l.totals.TrainedTokens += data.TrainedTokens(windows)
-	l.totals.RawTokens += int64(len(windows) * l.config.Ctx)
+	l.totals.TrainedTokens += r.Trained
+	l.totals.RawTokens += int64(r.Windows) * int64(l.config.Ctx)
 	if err := l.tellStep(r); err != nil {
 		return err
 	}
@@ -244,15 +270,15 @@ func (l *loop) afterStep(ctx context.Context) error {
 		}
 	}
 	if due(l.config.CheckpointEvery) {
-		return l.checkpoint(l.sampler.cursor)
+		return l.checkpoint()
 	}
 	return nil
 }
 
-func (l *loop) checkpoint(at cursor) error {
+func (l *loop) checkpoint() error {
 	m, v := l.opt.Moments()
 	path := l.dir.CheckpointPath(l.step)
-	err := writeCheckpoint(path, &checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
+	err := writeCheckpoint(path, &checkpoint{Identity: l.learned, Step: l.step, Cursor: l.sampler.cursor, Totals: l.totals,
 		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics})
 	if err != nil {
 		return err
@@ -267,7 +293,7 @@ func (l *loop) interrupt() error {
 	if l.stepper == nil { // while the start was looked for: all of it follows from the settings
 		return hint.With(fmt.Errorf("trainer: %w before its first step", ErrInterrupted), "--resume begins it again")
 	}
-	if err := l.checkpoint(l.sampler.cursor); err != nil {
+	if err := l.checkpoint(); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: %w after step %d of %d", ErrInterrupted, l.step, l.total),
@@ -281,11 +307,11 @@ func (l *loop) baseError(what string, loss float64) error {
 }
 
 // diverged keeps the parameters as they were before the step that is not healthy.
-func (l *loop) diverged(before cursor, err *DivergedError) error {
+func (l *loop) diverged(err *DivergedError) error {
 	if l.step == 0 && !eval.Loss(err.Loss).Measured() {
 		return l.baseError("loss", err.Loss)
 	}
-	if err := l.checkpoint(before); err != nil {
+	if err := l.checkpoint(); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: step %d: %w: training diverged, the state after step %d is kept in %q",

@@ -1,0 +1,100 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"finetune/internal/near"
+	"finetune/internal/testrun"
+	"finetune/run"
+	"finetune/trainer/data"
+)
+
+// A run that is stopped between the passes of a step has a checkpoint of the last whole one, and resumes to the same bytes,
+// those of its statistics among them.
+func TestRunStoppedAmidAStepResumes(t *testing.T) {
+	for _, method := range []string{"dual-lora", run.MethodFull} {
+		c := epochs(t, method, 4)
+		_, losses := mustTrain(t, c, false)
+		amid := 0
+		for asked := 1; asked < 40; asked += 3 {
+			r, at := testrun.Elsewhere(t, c), -1
+			_, err := Train(&countdown{context.Background(), asked}, r, false, func(e Event) {
+				if e.Kind == "step" || e.Kind == "checkpoint" {
+					at = e.Step
+				}
+			})
+			if err == nil {
+				break // the run was done before it was asked so often
+			}
+			if !errors.Is(err, ErrInterrupted) {
+				t.Fatalf("%s, asked %d times: %v", method, asked, err)
+			}
+			if at > 0 && at < len(losses) {
+				amid++
+			}
+			mustTrain(t, r, true)
+			sameResult(t, fmt.Sprintf("%s, stopped when asked %d times, after step %d", method, asked, at), c.Out, r.Out, len(losses))
+		}
+		if amid < 3 {
+			t.Errorf("%s: stopped %d times amid the run, want more", method, amid)
+		}
+	}
+}
+
+// A batch is the windows that are drawn one after another, with the sum of their loss masks, however many passes it goes
+// through, and takes no memory for those that were not asked for.
+func TestBatchIsWhatIsDrawn(t *testing.T) {
+	windows := opened(t, testrun.Packed(t)).train
+	n := windows.Len()
+	for _, tt := range []struct{ passes, before, size int }{{0, 0, 1}, {0, 0, n}, {0, 2, n}, {0, 1, 3*n + 1}, {0, n - 1, 5 * n}, {2, 0, 7 * n}, {2, 1, n}, {2, n + 1, 2 * n}} {
+		one := &Sampler{Windows: windows, Seed: 1, passes: tt.passes}
+		other := *one
+		one.Next(tt.before)
+		other.Next(tt.before)
+		want := one.Next(tt.size)
+		b := other.Batch(tt.size)
+		later, _, _ := other.ahead(tt.size)
+		if b.Len != len(want) || b.Weight != data.TotalWeight(want) {
+			t.Errorf("%+v of %d: %d windows of weight %v, want %d of %v", tt, n, b.Len, b.Weight, len(want), data.TotalWeight(want))
+		}
+		var got []data.Window
+		for len(got) < b.Len {
+			got = append(got, b.Next(min(3, b.Len-len(got)))...)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v of %d: other windows than are drawn one by one", tt, n)
+		}
+		if other.cursor != one.cursor || later.cursor != one.cursor {
+			t.Errorf("%+v of %d: then stands at %+v, ahead at %+v, want %+v", tt, n, other.cursor, later.cursor, one.cursor)
+		}
+	}
+	huge := (&Sampler{Windows: windows, Seed: 1}).Batch(run.MaxCount * run.MaxCount)
+	each := data.TotalWeight(windows.All()) / float64(n)
+	if huge.Len != run.MaxCount*run.MaxCount || !near.Within(huge.Weight, each*float64(huge.Len), 1e-12) {
+		t.Errorf("%d windows of weight %v, want %v of each", huge.Len, huge.Weight, each)
+	}
+}
+
+// A step of a thousand million passes holds the windows of one, and ends between two of them.
+func TestHugeStepIsInterrupted(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.GradAccum, c.Steps, c.ValFraction = 1_000_000_000, 1, 0
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	begin := time.Now()
+	if _, err := Train(ctx, c, false, nil); !errors.Is(err, ErrInterrupted) {
+		t.Errorf("Train = %v, want ErrInterrupted", err)
+	}
+	if took := time.Since(begin); took > 20*time.Second {
+		t.Errorf("it took %v to stop", took)
+	}
+	if steps, err := run.ListCheckpoints(c.Out); err != nil || !slices.Equal(steps, []int{0}) {
+		t.Errorf("checkpoints %v, %v, want one of step 0", steps, err)
+	}
+}

@@ -98,3 +98,35 @@ func TestHugeStepIsInterrupted(t *testing.T) {
 		t.Errorf("checkpoints %v, %v, want one of step 0", steps, err)
 	}
 }
+
+// By the clock a checkpoint is due after so many minutes since the last one, whatever the steps say; the result has the same
+// bytes with it.
+func TestCheckpointsByTime(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.Steps = 12
+	mustTrain(t, c, false)
+	for _, tt := range []struct {
+		minutes float64
+		every   int
+		want    []int // steps of checkpoints; the last is that of the end
+	}{{3, 0, []int{3, 6, 9, 12}}, {2.5, 4, []int{3, 4, 7, 8, 11, 12}}, {0, 0, []int{12}}, {100, 0, []int{12}}} {
+		r := testrun.Elsewhere(t, c)
+		r.CheckpointMinutes, r.CheckpointEvery = tt.minutes, tt.every
+		minute, steps := time.Now(), []int(nil)
+		_, err := train(context.Background(), r, false, func(e Event) {
+			switch e.Kind {
+			case "step":
+				minute = minute.Add(time.Minute)
+			case "checkpoint":
+				steps = append(steps, e.Step)
+			}
+		}, func() time.Time { return minute })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(steps, tt.want) {
+			t.Errorf("every %v minutes and %d steps: checkpoints of steps %v, want %v", tt.minutes, tt.every, steps, tt.want)
+		}
+		sameResult(t, fmt.Sprintf("a checkpoint every %v minutes", tt.minutes), c.Out, r.Out, c.Steps)
+	}
+}

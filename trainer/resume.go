@@ -99,7 +99,7 @@ func (l *loop) restore(resume bool) error {
 	l.opt = optim.NewAdamW(l.params, l.config.WeightDecay)
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses, l.sampler.cursor = c.Step, c.Totals, c.Losses, c.Cursor
-	l.statistics, l.earlierTokens = c.Statistics, c.Tokens
+	l.statistics, l.earlierTokens, l.savedStep = c.Statistics, c.Tokens, c.Step
 	return l.dir.TruncateLog(c.Step)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"finetune/eval"
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/kernels"
@@ -46,13 +47,22 @@ type loop struct {
 	totals      totals
 	losses      []float64 // of each step
 	report      func(Event)
+
+	now       func() time.Time
+	saved     time.Time // when the last checkpoint was written, or this part of the run began
+	savedStep int       // the step of the newest checkpoint, -1 = there is none
 }
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with run.MethodFull
 // model.gguf, exactly when the run is done. Cancelling ctx ends the run after the pass through the
 // graph under way, in a step or a validation, with ErrInterrupted.
-func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (_ *Summary, err error) {
+func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (*Summary, error) {
+	return train(ctx, c, resume, report, time.Now)
+}
+
+// train does what Train does by a clock that tells when a checkpoint is due.
+func train(ctx context.Context, c run.Config, resume bool, report func(Event), now func() time.Time) (_ *Summary, err error) {
 	if resume {
 		c = settled(c)
 	} else {
@@ -73,6 +83,7 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	if err != nil {
 		return nil, err
 	}
+	l.now = now
 	if err := l.restore(resume); err != nil {
 		return nil, err
 	}
@@ -80,8 +91,12 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 		return nil, err
 	}
 	summary, err := l.proceed(ctx)
-	if err != nil && errors.Is(err, ctx.Err()) {
+	unlogged := (*logError)(nil)
+	switch {
+	case err != nil && errors.Is(err, ctx.Err()):
 		err = l.interrupt()
+	case errors.As(err, &unlogged):
+		err = l.rescue(err)
 	}
 	return summary, err
 }
@@ -103,6 +118,7 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.chooseRate(ctx); err != nil {
 		return nil, err
 	}
+	l.saved = l.now()
 	for l.step < l.total {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -115,7 +131,7 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 }
 
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
-	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len())}
+	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len()), now: time.Now, savedStep: -1}
 	if s.config.LR == run.Usual {
 		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
 		if err := s.config.Validate(); err != nil { // --min-lr may lie above it
@@ -269,24 +285,57 @@ func (l *loop) afterStep(ctx context.Context) error {
 			return err
 		}
 	}
-	if due(l.config.CheckpointEvery) {
+	late := l.config.CheckpointMinutes > 0 && l.step < l.total && l.now().Sub(l.saved).Minutes() >= l.config.CheckpointMinutes
+	if due(l.config.CheckpointEvery) || late {
 		return l.checkpoint()
 	}
 	return nil
 }
 
+// checkpoint writes one, and tells of it.
 func (l *loop) checkpoint() error {
-	m, v := l.opt.Moments()
-	path := l.dir.CheckpointPath(l.step)
-	err := writeCheckpoint(path, &checkpoint{Identity: l.learned, Step: l.step, Cursor: l.sampler.cursor, Totals: l.totals,
-		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics})
+	path, err := l.writeCheckpoint()
 	if err != nil {
 		return err
 	}
-	if err := l.dir.PruneCheckpoints(keptCheckpoints); err != nil {
+	return l.tell(Event{Kind: "checkpoint", Step: l.step, File: path})
+}
+
+// writeCheckpoint writes a checkpoint of the state after the last step. Older ones are removed once it is whole: on a disk that
+// has no room for it beside two of them, all but the newest before.
+func (l *loop) writeCheckpoint() (path string, err error) {
+	m, v := l.opt.Moments()
+	c := &checkpoint{Identity: l.learned, Step: l.step, Cursor: l.sampler.cursor, Totals: l.totals,
+		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics}
+	path = l.dir.CheckpointPath(l.step)
+	err = writeCheckpoint(path, c)
+	if atomicfile.IsFull(err) && l.dir.PruneCheckpoints(1) == nil {
+		err = writeCheckpoint(path, c)
+	}
+	if err != nil {
+		return "", l.unsaved(err)
+	}
+	l.saved, l.savedStep = l.now(), l.step
+	return path, l.dir.PruneCheckpoints(keptCheckpoints)
+}
+
+// unsaved says what is left of a run whose checkpoint could not be written.
+func (l *loop) unsaved(err error) error {
+	if l.savedStep < 0 {
 		return err
 	}
-	return l.tell(Event{Kind: "checkpoint", Step: l.step, File: path})
+	return hint.With(err, fmt.Sprintf("--resume goes on from the checkpoint of step %d", l.savedStep))
+}
+
+// rescue writes a checkpoint of what was learned since the last one, where the run ends because its log cannot be written.
+func (l *loop) rescue(err error) error {
+	if l.stepper == nil || l.step <= l.savedStep || l.step == 0 {
+		return err
+	}
+	if _, failed := l.writeCheckpoint(); failed != nil {
+		return errors.Join(err, failed)
+	}
+	return hint.With(err, fmt.Sprintf("--resume goes on from the checkpoint of step %d", l.step))
 }
 
 func (l *loop) interrupt() error {
@@ -340,5 +389,14 @@ func (l *loop) tell(e Event) error {
 	if l.report != nil {
 		l.report(e)
 	}
-	return l.dir.Log(e)
+	if err := l.dir.Log(e); err != nil {
+		return &logError{err}
+	}
+	return nil
 }
+
+// logError is a line that could not be written into log.jsonl.
+type logError struct{ err error }
+
+func (e *logError) Error() string { return e.err.Error() }
+func (e *logError) Unwrap() error { return e.err }

@@ -3,12 +3,12 @@ package eval
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/model"
@@ -86,14 +86,14 @@ func loadable(path, modelPath string, limit int64) (file string, remove func(), 
 	if err := a.Bind(base.File, quant.Decode); err != nil {
 		return "", nil, err
 	}
-	dir, err := os.MkdirTemp("", "finetune-exact-")
+	dir, remove, err := atomicfile.Scratch()
 	if err != nil {
 		return "", nil, err
 	}
 	file = filepath.Join(dir, "exact.gguf")
 	if err := a.WriteExact(file, adapter.LoRAOptions{Type: gguf.TypeF32}); err != nil {
-		os.RemoveAll(dir)
+		remove()
 		return "", nil, err
 	}
-	return file, func() { os.RemoveAll(dir) }, nil
+	return file, remove, nil
 }

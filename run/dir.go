@@ -92,7 +92,7 @@ func refuseOccupied(dir string) error {
 // isScratch reports whether a file of this name is the lock or one of
 // atomicfile's temporary files.
 func isScratch(name string) bool {
-	return name == lockFile || strings.HasPrefix(name, ".finetune-") && strings.HasSuffix(name, ".tmp")
+	return name == lockFile || atomicfile.IsTemporary(name)
 }
 
 // requireRun returns an error unless dir is the directory of a run.
@@ -114,6 +114,7 @@ func lockDir(dir string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	atomicfile.Sweep(dir) // of what a killed process was writing
 	return &Dir{dir: dir, lock: lock}, nil
 }
 

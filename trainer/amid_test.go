@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -45,6 +47,48 @@ func TestRunStoppedAmidAStepResumes(t *testing.T) {
 			t.Errorf("%s: stopped %d times amid the run, want more", method, amid)
 		}
 	}
+}
+
+// The log of a run that was stopped has each validation once, as that of one that never stopped: those amid which it was
+// stopped, and those of the first step and the last.
+func TestValidationsAreLoggedOnce(t *testing.T) {
+	c := epochs(t, "lora", 1)
+	c.EvalEvery = 2
+	mustTrain(t, c, false)
+	want := evalSteps(t, c.Out)
+	for asked := range 40 {
+		r := testrun.Elsewhere(t, c)
+		_, err := Train(&countdown{context.Background(), asked}, r, false, nil)
+		if err == nil {
+			if asked < 10 {
+				t.Errorf("asked %d times only", asked)
+			}
+			break
+		}
+		mustTrain(t, r, true)
+		if got := evalSteps(t, r.Out); !slices.Equal(got, want) {
+			t.Errorf("stopped when asked %d times: validations after the steps %v, want %v", asked, got, want)
+		}
+	}
+	if err := os.Remove(filepath.Join(c.Out, run.AdapterFile)); err != nil {
+		t.Fatal(err)
+	}
+	mustTrain(t, c, true)
+	if got := evalSteps(t, c.Out); !slices.Equal(got, want) {
+		t.Errorf("resumed at its end: validations after the steps %v, want %v", got, want)
+	}
+}
+
+// evalSteps are the steps of the validations that log.jsonl tells of.
+func evalSteps(t *testing.T, dir string) (steps []int) {
+	t.Helper()
+	for _, e := range testrun.Logged(t, dir) {
+		if e["event"] == "eval" {
+			step, _ := e["step"].(float64) // none: 0
+			steps = append(steps, int(step))
+		}
+	}
+	return steps
 }
 
 // A batch is the windows that are drawn one after another, with the sum of their loss masks, however many passes it goes

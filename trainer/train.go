@@ -50,6 +50,7 @@ type loop struct {
 
 	now       func() time.Time
 	saved     time.Time // when the last checkpoint was written, or this part of the run began
+	owed      bool      // a validation that was due when an earlier part of the run ended
 	savedStep int       // the step of the newest checkpoint, -1 = there is none
 }
 
@@ -117,6 +118,11 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	}
 	if err := l.chooseRate(ctx); err != nil {
 		return nil, err
+	}
+	if l.owed {
+		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
+			return nil, err
+		}
 	}
 	l.saved = l.now()
 	for l.step < l.total {
@@ -279,18 +285,22 @@ func (l *loop) next(ctx context.Context) error {
 }
 
 func (l *loop) afterStep(ctx context.Context) error {
-	due := func(every int) bool { return every > 0 && l.step%every == 0 && l.step < l.total }
-	if due(l.config.EvalEvery) {
+	if l.evalDue() {
 		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
 			return err
 		}
 	}
 	late := l.config.CheckpointMinutes > 0 && l.step < l.total && l.now().Sub(l.saved).Minutes() >= l.config.CheckpointMinutes
-	if due(l.config.CheckpointEvery) || late {
+	if l.due(l.config.CheckpointEvery) || late {
 		return l.checkpoint()
 	}
 	return nil
 }
+
+// due reports whether the step is one of those after which something is done, the last one aside.
+func (l *loop) due(every int) bool { return every > 0 && l.step%every == 0 && l.step < l.total }
+
+func (l *loop) evalDue() bool { return l.val != nil && l.due(l.config.EvalEvery) }
 
 // checkpoint writes one, and tells of it.
 func (l *loop) checkpoint() error {

@@ -87,7 +87,7 @@ func requestOf(s os.Signal) *stopRequest {
 // failingWrites makes what would end the process amid a write the error of that write: a pipe that nobody reads any more, a
 // file above the size that the user may write. Unlike ignored signals these are not inherited by other programs.
 func failingWrites() chan os.Signal {
-	never := make(chan os.Signal) // sends to it are dropped
+	never := make(chan os.Signal, 1) // nobody receives: what does not fit is dropped
 	signal.Notify(never, fatalWrites...)
 	return never
 }

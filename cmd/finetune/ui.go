@@ -134,7 +134,7 @@ func (u *ui) warn(text string, hints ...string) {
 func (u *ui) fail(err error) {
 	u.flush() // a result that was printed comes before the error
 	u.line("", errorText(err))
-	for _, h := range hint.Of(err) {
+	for _, h := range append(hint.Of(err), systemHints(err, os.Args)...) {
 		u.line("hint: ", h)
 	}
 }
@@ -154,7 +154,7 @@ func (u *ui) line(kind, text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clearStatus()
-	u.talk("finetune: " + kind + text + "\n")
+	u.talk("finetune: " + kind + harmless(text) + "\n")
 }
 
 // progress draws the status line over the last one. Where standard error is no
@@ -167,7 +167,7 @@ func (u *ui) progress(format string, args ...any) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clearStatus()
-	u.talk(fit("finetune: "+fmt.Sprintf(format, args...), u.width()))
+	u.talk(fit("finetune: "+harmless(fmt.Sprintf(format, args...)), u.width()))
 	u.status = true
 	return true
 }

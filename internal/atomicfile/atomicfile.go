@@ -71,6 +71,18 @@ func WriteAll(paths []string, write func(i int, w io.Writer) error) error {
 	return nil
 }
 
+// Try reports why a folder takes no new file, nil if it does: it makes an empty one and removes it.
+func Try(dir string) error {
+	file, err := createTemp(dir)
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return path.Err // the name says nothing to anybody
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 // pending is a file that does not have its name yet.
 type pending struct {
 	path   string

@@ -116,7 +116,7 @@ type killing struct {
 	house
 	killed
 	rng                           *rand.Rand
-	takes                         time.Duration // the command, undisturbed
+	takes                         time.Duration // the command, undisturbed, about
 	want                          map[string]string
 	log                           []string
 	kills, rounds, finished, late int
@@ -130,7 +130,9 @@ func (k *killing) reference() {
 		k.mkdir(out)
 		begin := time.Now()
 		k.must(k.argsFor(out)...)
-		k.takes = time.Since(begin)
+		if took := time.Since(begin); k.takes == 0 || took < k.takes {
+			k.takes = took
+		}
 		got := k.made(out)
 		if len(got) == 0 {
 			k.Fatalf("%s makes nothing in %q", k.name, out)
@@ -209,9 +211,11 @@ func (k *killing) round() {
 	for again := true; again; again = k.resume && k.rng.IntN(3) > 0 {
 		if !k.kill(out) {
 			k.late++
+			k.takes = k.takes * 3 / 4 // the machine has become faster, or a run was near its end
 			break
 		}
 		k.kills++
+		k.takes += k.takes / 16
 		k.checkKilled(out)
 	}
 	if done := k.made(out); k.resume && done["run/adapter.gguf"] != "" { // killed after its last file

@@ -30,6 +30,7 @@ type loop struct {
 	*setup
 	dir      *run.Dir
 	learned  identity // what decides what is learned, for the checkpoints
+	dataHash string   // see hashData
 	params   []optim.Param
 	values   [][]float32
 	opt      *optim.AdamW
@@ -153,6 +154,9 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 		l.sampler.passes = s.config.Epochs
 	}
 	var err error
+	if l.dataHash, err = hashData(s.config, l.learned); err != nil {
+		return nil, err
+	}
 	l.schedule, err = newSchedule(s.config, l.total)
 	return l, err
 }

@@ -52,7 +52,7 @@ test-real: llama ## train SmolLM2-135M and Gemma 3 270M a little and hold what t
 test-kill: llama ## kill commands 200 times at random moments, and let the system fail them; SEED=N and KILLS=N choose others, minutes
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) go test -timeout 120m -count 1 -v -run '$(killtests)' ./cmd/finetune
 
-killtests := ^Test(Kills|RunIsStoppedInGoodOrder|NohupIsRespected|OutputThatCannotBeWritten|FilesThatMayNotBeLarge|FullDisk|ReadOnlyFolder|FewDescriptors|SmallControlGroup|CallsOfTheSystem)$$
+killtests := ^Test(Kills|RunIsStoppedInGoodOrder|NohupIsRespected|WaitingChatIsStopped|OutputThatCannotBeWritten|FilesThatMayNotBeLarge|FullDisk|ReadOnlyFolder|FewDescriptors|SmallControlGroup|CallsOfTheSystem)$$
 
 test-sanitize: llama ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, as make test does too
 	go test -count 1 -v -run '^TestKernelsUnderSanitizers$$' ./kernels

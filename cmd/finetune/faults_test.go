@@ -15,8 +15,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"finetune/internal/need"
+	"finetune/internal/testmodel"
 	"finetune/run"
 )
 
@@ -125,6 +127,39 @@ func TestRunIsStoppedInGoodOrder(t *testing.T) {
 func cutTo(text, part string) string {
 	_, rest, _ := strings.Cut(text, part)
 	return rest
+}
+
+// A chat that waits for somebody to type ends by one signal.
+func TestWaitingChatIsStopped(t *testing.T) {
+	model := testmodel.Path(t, testmodel.Spec{ChatTemplate: testmodel.ChatML})
+	for s, code := range map[os.Signal]int{os.Interrupt: exitInterrupted, syscall.SIGHUP: exitHangup} {
+		cmd := exec.Command("finetune", "run", "chat", "--model", model, "--threads", "1", "--n", "1")
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stdin.Close()
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(stdin, "the\n")
+		if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		killer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+		exit := (*exec.ExitError)(nil)
+		if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != code {
+			t.Errorf("%v: ends with %v, want code %d", s, err, code)
+		}
+		killer.Stop()
+	}
 }
 
 // A run that was told by nohup to outlive its terminal does.

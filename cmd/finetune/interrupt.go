@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -99,4 +100,30 @@ func stopCode(ctx context.Context) (code int, ok bool) {
 		return request.code, true
 	}
 	return 0, false
+}
+
+// untilStopped is a reader that ends with ctx, so that a command which waits for somebody to type leaves without another
+// line. What was being read then is lost.
+type untilStopped struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r untilStopped) Read(p []byte) (int, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		data := make([]byte, len(p))
+		n, err := r.Reader.Read(data)
+		read <- result{data[:n], err}
+	}()
+	select {
+	case got := <-read:
+		return copy(p, got.data), got.err
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
 }

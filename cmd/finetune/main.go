@@ -58,7 +58,7 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	root := newRoot(u)
 	root.SetArgs(args)
-	root.SetIn(stdin)
+	root.SetIn(untilStopped{ctx, stdin})
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		err = u.flush()

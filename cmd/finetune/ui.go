@@ -154,7 +154,7 @@ func (u *ui) line(kind, text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clearStatus()
-	u.talk("finetune: " + kind + harmless(text) + "\n")
+	u.talk("finetune: " + kind + asText(text) + "\n")
 }
 
 // progress draws the status line over the last one. Where standard error is no
@@ -167,7 +167,7 @@ func (u *ui) progress(format string, args ...any) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clearStatus()
-	u.talk(fit("finetune: "+harmless(fmt.Sprintf(format, args...)), u.width()))
+	u.talk(fit("finetune: "+asText(fmt.Sprintf(format, args...)), u.width()))
 	u.status = true
 	return true
 }

@@ -78,9 +78,9 @@ func parseScaled(s string) (scaled, error) {
 // maxLine is where a line of talk is cut, in characters: texts of files and templates, which errors quote, have any length.
 const maxLine = 2000
 
-// harmless returns a line as a terminal may be given it: what controls one is shown as in Go's source, and a line that is too
+// asText returns a line as a terminal may be given it: what controls one is shown as in Go's source, and a line that is too
 // long is cut.
-func harmless(text string) string {
+func asText(text string) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range text {

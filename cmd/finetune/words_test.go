@@ -27,15 +27,15 @@ func TestShellWord(t *testing.T) {
 }
 
 // What files and templates say reaches the terminal as text, whatever is in it, and on one line that ends.
-func TestHarmless(t *testing.T) {
+func TestAsText(t *testing.T) {
 	for text, want := range map[string]string{
 		"model \"a.gguf\": loss 1.5 → 2, ‖ΔW‖":       "model \"a.gguf\": loss 1.5 → 2, ‖ΔW‖",
 		"\x1b]0;owned\a\x1b[2Jgone\r\nnext\u202etxt": `\x1b]0;owned\a\x1b[2Jgone\r\nnext\u202etxt`,
 		"\u009b31m\x7f\xff":                          `\u009b31m\x7f�`,
 		strings.Repeat("é", 5000):                    strings.Repeat("é", maxLine) + " …",
 	} {
-		if got := harmless(text); got != want {
-			t.Errorf("harmless(%.40q…) = %.80q, want %.80q", text, got, want)
+		if got := asText(text); got != want {
+			t.Errorf("asText(%.40q…) = %.80q, want %.80q", text, got, want)
 		}
 	}
 }

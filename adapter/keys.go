@@ -39,7 +39,7 @@ const (
 	KeyVersion      = "finetune.version"       // string, of the tool that trained it
 	KeyTrainedRank  = "finetune.trained.rank"  // uint32, as the user gave it
 	KeyTrainedAlpha = "finetune.trained.alpha" // float32, likewise
-	KeyDataHash     = "finetune.data.hash"     // string, "sha256:" and 64 digits, of the training data's file
+	KeyDataHash     = "finetune.data.hash"     // string, "sha256:" and 64 digits, of the training data's file; where it is several, of the windows made of them
 	KeyBaseWeights  = "finetune.base.weights"  // string, model.Identity.Weights of the base
 	KeyTemplateHash = "finetune.template.hash" // string, model.HashText of the chat template it was trained with
 )

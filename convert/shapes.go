@@ -88,6 +88,9 @@ func newestCheckpoint(path string) (newest string) {
 
 // checkDownload says what lies in the place of a file of weights, if it is what a download may leave there.
 func checkDownload(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return &FormatError{path, "not a regular file"} // a named pipe would be waited for
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err

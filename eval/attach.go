@@ -3,12 +3,12 @@ package eval
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/model"
@@ -27,7 +27,7 @@ type attached struct {
 // Attach puts the adapter in path on the context with a scale, beside those that are attached already: a GGUF LoRA as it
 // is, a run directory or a file of another method by its exact form. The result detaches it and leaves
 // the others. One whose exact form is more
-// than half of the machine's memory is an ErrExactTooLarge.
+// than half of the memory that the process can take is an ErrExactTooLarge.
 func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err error) {
 	file, remove, err := loadable(path, e.model.Path(), e.exact)
 	if err != nil {
@@ -75,7 +75,7 @@ func loadable(path, modelPath string, limit int64) (file string, remove func(), 
 		return path, func() {}, nil
 	}
 	if bytes := a.ExactBytes(); limit > 0 && bytes > limit {
-		return "", nil, hint.With(fmt.Errorf("eval: adapter %q: %w: %d MiB, and at most half of this machine's memory, %d MiB, is given to it",
+		return "", nil, hint.With(fmt.Errorf("eval: adapter %q: %w: %d MiB, and at most half of the memory that this process can take, %d MiB, is given to it",
 			path, ErrExactTooLarge, machine.Mebibytes(bytes), machine.Mebibytes(limit)), "finetune export makes a GGUF LoRA of a run")
 	}
 	base, err := model.Open(modelPath)
@@ -86,14 +86,14 @@ func loadable(path, modelPath string, limit int64) (file string, remove func(), 
 	if err := a.Bind(base.File, quant.Decode); err != nil {
 		return "", nil, err
 	}
-	dir, err := os.MkdirTemp("", "finetune-exact-")
+	dir, remove, err := atomicfile.Scratch()
 	if err != nil {
 		return "", nil, err
 	}
 	file = filepath.Join(dir, "exact.gguf")
 	if err := a.WriteExact(file, adapter.LoRAOptions{Type: gguf.TypeF32}); err != nil {
-		os.RemoveAll(dir)
+		remove()
 		return "", nil, err
 	}
-	return file, func() { os.RemoveAll(dir) }, nil
+	return file, remove, nil
 }

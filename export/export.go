@@ -20,6 +20,7 @@ import (
 	"finetune/eval"
 	"finetune/gguf"
 	"finetune/imatrix"
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/internal/setting"
@@ -112,20 +113,21 @@ type Try struct {
 // exporter is an export under way.
 type exporter struct {
 	Config
-	run     run.Config
-	base    *model.Base // that the adapter is bound to
-	adapter *adapter.Adapter
-	model   *llama.Model
-	eval    *eval.Evaluator
-	train   *data.Windows
-	val     []data.Window
-	inputs  map[string][]float32 // root mean square of each weight's input channels; nil where the run did not observe them
-	outputs map[string][]float32 // that of the derivatives by its outputs
-	healer  *healer              // ModeHeal
-	exact   int64                // the most bytes of an exact form that is loaded
-	scratch string
-	say     func(string)
-	result  Result
+	run           run.Config
+	base          *model.Base // that the adapter is bound to
+	adapter       *adapter.Adapter
+	model         *llama.Model
+	eval          *eval.Evaluator
+	train         *data.Windows
+	val           []data.Window
+	inputs        map[string][]float32 // root mean square of each weight's input channels; nil where the run did not observe them
+	outputs       map[string][]float32 // that of the derivatives by its outputs
+	healer        *healer              // ModeHeal
+	exact         int64                // the most bytes of an exact form that is loaded
+	scratch       string
+	removeScratch func()
+	say           func(string)
+	result        Result
 }
 
 // Run writes a run's adapter as a GGUF LoRA, loads the file in llama.cpp and measures what it keeps. say, if not nil,
@@ -183,7 +185,7 @@ func (x *exporter) open() (err error) {
 	if x.Mode == ModeHeal {
 		x.healer = x.newHealer()
 	}
-	x.scratch, err = os.MkdirTemp("", "finetune-export-")
+	x.scratch, x.removeScratch, err = atomicfile.Scratch()
 	return err
 }
 
@@ -240,8 +242,8 @@ func (x *exporter) close() error {
 	if x.base != nil {
 		errs = append(errs, x.base.Close())
 	}
-	if x.scratch != "" {
-		errs = append(errs, os.RemoveAll(x.scratch))
+	if x.removeScratch != nil {
+		x.removeScratch()
 	}
 	return errors.Join(errs...)
 }

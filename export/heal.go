@@ -106,10 +106,7 @@ func (h *healer) train(ctx context.Context, low *adapter.Adapter, student *graph
 		Clip: healClip, Threads: h.x.threads(), Pass: h.pass(student)})
 	sampler := &trainer.Sampler{Windows: h.x.train, Seed: c.Seed}
 	for step := 1; step <= h.steps; step++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		r, err := stepper.Step(sampler.Next(c.Batch * c.GradAccum))
+		r, err := stepper.Step(ctx, sampler.Batch(c.Batch*c.GradAccum))
 		if diverged := (*trainer.DivergedError)(nil); errors.As(err, &diverged) {
 			return hint.With(fmt.Errorf("export: healing, step %d: %w: it diverged", step, err), "--mode project exports without healing")
 		}

@@ -173,8 +173,17 @@ func (r *reader) floats(name string) ([]float32, error) {
 // names as llama.cpp has them. Skipped is not written. Numbers that [Load] would
 // refuse are an error, and so is a weight whose name is too long for a tensor's.
 func (m *Matrix) Save(path string) error {
+	b, err := m.builder()
+	if err != nil {
+		return err
+	}
+	return b.WriteFile(path)
+}
+
+// builder returns what Save writes.
+func (m *Matrix) builder() (*gguf.Builder, error) {
 	if len(m.Entries) == 0 {
-		return errors.New("imatrix: no weight to write")
+		return nil, errors.New("imatrix: no weight to write")
 	}
 	b := gguf.NewBuilder()
 	b.Set(keyType, kind)
@@ -184,14 +193,14 @@ func (m *Matrix) Save(path string) error {
 		value int
 	}{{keyChunks, m.Chunks}, {keyChunkSize, m.ChunkSize}} {
 		if kv.value < 0 || uint64(kv.value) > math.MaxUint32 {
-			return fmt.Errorf("imatrix: key %q: %d, want 32 bits", kv.key, kv.value)
+			return nil, fmt.Errorf("imatrix: key %q: %d, want 32 bits", kv.key, kv.value)
 		}
 		b.Set(kv.key, uint32(kv.value))
 	}
 	for _, weight := range slices.Sorted(maps.Keys(m.Entries)) {
 		e := m.Entries[weight]
 		if err := e.check(weight); err != nil {
-			return fmt.Errorf("imatrix: %w", err)
+			return nil, fmt.Errorf("imatrix: %w", err)
 		}
 		b.AddTensor(weight+sumsSuffix, gguf.TypeF32, []int64{int64(len(e.Sum2))}, bytesOf(e.Sum2))
 		b.AddTensor(weight+countsSuffix, gguf.TypeF32, []int64{1}, bytesOf([]float32{e.Tokens}))
@@ -199,7 +208,7 @@ func (m *Matrix) Save(path string) error {
 			b.AddTensor(weight+gradsSuffix, gguf.TypeF32, []int64{int64(len(e.Grad2))}, bytesOf(e.Grad2))
 		}
 	}
-	return b.WriteFile(path)
+	return b, nil
 }
 
 func bytesOf(values []float32) []byte {

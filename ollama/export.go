@@ -44,6 +44,9 @@ func (c Config) stem() string { return strings.TrimSuffix(c.Adapter, ".gguf") }
 // merged is the path of the merged model.
 func (c Config) merged() string { return c.stem() + "-merged.gguf" }
 
+// modelfile is the path of the Modelfile.
+func (c Config) modelfile() string { return c.stem() + ".Modelfile" }
+
 // Result is what was written.
 type Result struct {
 	Name      string        `json:"name"`
@@ -69,10 +72,23 @@ func (c Config) Check() error {
 	if reason := whyMerge(base); c.Beside && reason != "" {
 		return hint.With(fmt.Errorf("ollama: base %q: %s", c.Base, reason), "without --ollama-adapter what was trained is merged into a model")
 	}
-	if c.Beside {
-		return nil
+	for _, path := range c.named() {
+		if !sayable(path) {
+			return fmt.Errorf("ollama: path %q: a Modelfile cannot hold it, want printable characters", path)
+		}
+	}
+	if err := (output.Target{Path: c.modelfile(), Force: true, Inputs: base.Paths()}).Check(); err != nil || c.Beside {
+		return err
 	}
 	return output.Target{Path: c.merged(), Force: c.Force, Inputs: base.Paths()}.Check()
+}
+
+// named are the paths that the Modelfile will have in it.
+func (c Config) named() []string {
+	if c.Beside {
+		return []string{c.Base, beside(c.Adapter)}
+	}
+	return []string{beside(c.merged())}
 }
 
 // Write writes the Modelfile, which replaces one that is there, and the merged model beside it, in the types of the base;
@@ -81,7 +97,7 @@ func Write(ctx context.Context, c Config, progress func(done, total int)) (*Resu
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	r := &Result{Name: c.Name, Modelfile: c.stem() + ".Modelfile"}
+	r := &Result{Name: c.Name, Modelfile: c.modelfile()}
 	if err := r.read(c.Base, c.Run); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,8 @@ type Config struct {
 	EvalEvery       int `yaml:"eval-every" resume:"free"`       // steps between validations; 0 = at the start and the end only
 	CheckpointEvery int `yaml:"checkpoint-every" resume:"free"` // steps between checkpoints; 0 = at the end and when interrupted
 	LogEvery        int `yaml:"log-every" resume:"free"`        // steps between lines of log.jsonl
+
+	CheckpointMinutes float64 `yaml:"checkpoint-minutes" resume:"free"` // minutes after which a checkpoint is due whatever CheckpointEvery says; 0 = none
 }
 
 // DefaultConfig returns the defaults. Model, Data and Out have none. What goes with the method is
@@ -95,6 +97,8 @@ func DefaultConfig() Config {
 		Seed:        1,
 		Device:      "auto",
 		LogEvery:    1,
+
+		CheckpointMinutes: 10,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -92,7 +93,7 @@ func refuseOccupied(dir string) error {
 // isScratch reports whether a file of this name is the lock or one of
 // atomicfile's temporary files.
 func isScratch(name string) bool {
-	return name == lockFile || strings.HasPrefix(name, ".finetune-") && strings.HasSuffix(name, ".tmp")
+	return name == lockFile || atomicfile.IsTemporary(name)
 }
 
 // requireRun returns an error unless dir is the directory of a run.
@@ -114,6 +115,7 @@ func lockDir(dir string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	atomicfile.Sweep(dir) // of what a killed process was writing
 	return &Dir{dir: dir, lock: lock}, nil
 }
 
@@ -226,10 +228,10 @@ func (d *Dir) Log(event any) error {
 	return err
 }
 
-// TruncateLog drops from log.jsonl what a resumed run will write again: every
-// line from the first on whose "step" is above the given one, and a last line
-// that is not whole. It must come before the first Log.
-func (d *Dir) TruncateLog(step int) error {
+// TruncateLog drops from log.jsonl what a run that is resumed after the given step will write again: every line from the
+// first on whose "step" is above it, a last line that is not whole, events of that step of the kinds in again, and the one
+// that the run is done. It must come before the first Log.
+func (d *Dir) TruncateLog(step int, again ...string) error {
 	if d.log != nil {
 		panic("run: internal error: TruncateLog after Log")
 	}
@@ -240,7 +242,15 @@ func (d *Dir) TruncateLog(step int) error {
 	if err != nil {
 		return err
 	}
-	keep := text[:wholeUpTo(text, step)]
+	var keep []byte
+	for line, e := range logged(text) {
+		if e.Step > step {
+			break
+		}
+		if e.Event != "done" && !(e.Step == step && slices.Contains(again, e.Event)) {
+			keep = append(keep, line...)
+		}
+	}
 	if len(keep) == len(text) {
 		return nil
 	}
@@ -250,19 +260,34 @@ func (d *Dir) TruncateLog(step int) error {
 	})
 }
 
-// wholeUpTo returns the length of the leading lines of text that are whole
-// JSON objects of a step up to the given one, or of none.
-func wholeUpTo(text []byte, step int) int {
-	n := 0
-	for {
-		end := bytes.IndexByte(text[n:], '\n')
-		if end < 0 {
-			return n
+// HasLogged reports whether log.jsonl has an event of a kind and a step.
+func (d *Dir) HasLogged(kind string, step int) bool {
+	text, err := os.ReadFile(d.Path(LogFile))
+	if err != nil {
+		return false
+	}
+	for _, e := range logged(text) {
+		if e == (logLine{kind, step}) {
+			return true
 		}
-		var event struct{ Step int }
-		if json.Unmarshal(text[n:n+end], &event) != nil || event.Step > step {
-			return n
+	}
+	return false
+}
+
+// logLine is what tells the lines of log.jsonl apart.
+type logLine struct {
+	Event string
+	Step  int
+}
+
+// logged yields the lines of text, up to the first that is not whole.
+func logged(text []byte) iter.Seq2[[]byte, logLine] {
+	return func(yield func([]byte, logLine) bool) {
+		for line := range bytes.Lines(text) {
+			var e logLine
+			if !bytes.HasSuffix(line, []byte("\n")) || json.Unmarshal(line, &e) != nil || !yield(line, e) {
+				return
+			}
 		}
-		n += end + 1
 	}
 }

@@ -172,19 +172,29 @@ func TestTruncateLog(t *testing.T) {
 		{"unfinished last line", head + `{"step":2,"lo`, head},
 		{"broken line", head + "{\n" + `{"step":2}` + "\n", head},
 		{"empty", "", ""},
+		{"what is told again", head + `{"event":"eval","step":2}` + "\n" + `{"event":"checkpoint","step":2}` + "\n" + `{"event":"done","steps":2}` + "\n",
+			head + `{"event":"checkpoint","step":2}` + "\n"},
+		{"told of other steps", `{"event":"eval"}` + "\n" + `{"event":"eval","step":1}` + "\n", `{"event":"eval"}` + "\n" + `{"event":"eval","step":1}` + "\n"},
 	} {
 		r := createRun(t)
 		if err := os.WriteFile(r.Path(LogFile), []byte(tt.text), 0o666); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.TruncateLog(2); err != nil {
+		if err := r.TruncateLog(2, "eval"); err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := os.ReadFile(r.Path(LogFile)); string(got) != tt.want {
 			t.Errorf("%s: log.jsonl = %q, want %q", tt.name, got, tt.want)
 		}
 	}
-	if err := createRun(t).TruncateLog(0); err != nil {
+	r := createRun(t)
+	if err := r.TruncateLog(0); err != nil {
 		t.Errorf("TruncateLog without a log: error = %v, want none", err)
+	}
+	if err := r.Log(map[string]any{"event": "eval", "step": 4}); err != nil {
+		t.Fatal(err)
+	}
+	if !r.HasLogged("eval", 4) || r.HasLogged("eval", 3) || r.HasLogged("step", 4) {
+		t.Error("HasLogged: want the event of its kind and step alone")
 	}
 }

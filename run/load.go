@@ -64,6 +64,9 @@ func load(path, method string, prepare func(*Config)) (Config, error) {
 
 // readConfig returns the bytes of a file that is small enough to be a Config.
 func readConfig(path string) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil, fmt.Errorf("config %q: not a regular file", path) // a named pipe would be waited for
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,8 @@ const (
 	MaxRank  = 1 << 16 // above the width of any model
 	maxCtx   = 1 << 24 // tokens
 	MaxCount = 1 << 30 // steps, epochs, sequences
+
+	maxMinutes = 1 << 20 // two years
 )
 
 var (
@@ -67,6 +69,7 @@ func (c Config) Validate() error {
 		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
+		setting.Number("checkpoint-minutes", c.CheckpointMinutes, c.CheckpointMinutes >= 0 && c.CheckpointMinutes <= maxMinutes, fmt.Sprintf("0 to %d minutes", maxMinutes)),
 	)
 }
 

@@ -93,6 +93,9 @@ func writeCheckpoint(path string, c *checkpoint) error {
 // file could not be read, is of another version, or is a sound checkpoint of
 // other parameters.
 func readCheckpoint(path string, layout layout) (*checkpoint, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("trainer: checkpoint %q: not a regular file", path) // a named pipe would be waited for
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"finetune/adapter"
 	"finetune/eval"
 	"finetune/imatrix"
 	"finetune/internal/hint"
@@ -23,7 +22,7 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	if l.val != nil && !loss.Measured() {
 		return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
 	}
-	if err := l.checkpoint(l.sampler.cursor); err != nil {
+	if err := l.checkpoint(); err != nil {
 		return nil, err
 	}
 	path, err := l.save()
@@ -45,16 +44,11 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 
 // save writes what the run has made, the result last: it says that the run is done.
 func (l *loop) save() (result string, err error) {
-	origin, err := l.origin()
-	if err != nil {
-		return "", err
-	}
-	data, _ := origin[adapter.KeyDataHash].(string)
-	if err := l.saveStatistics(data); err != nil {
+	if err := l.saveStatistics(l.dataHash); err != nil {
 		return "", err
 	}
 	result = l.dir.Path(l.config.ResultFile())
-	return result, l.trainable.save(result, origin)
+	return result, l.trainable.save(result, l.origin())
 }
 
 // saveStatistics writes what the inputs and outputs of the adapted weights were like on the data of a hash.

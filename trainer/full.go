@@ -40,7 +40,7 @@ func checkFullMemory(base *model.Base, c run.Config) error {
 	}
 	p := Plan{Weights: bytes, Adapter: 8 * numbers, Gradients: 4 * numbers, Optimizer: 8 * numbers, Vocabulary: base.VocabBytes(), Program: programBytes}
 	if limit := c.MaxMemoryBytes(); limit > 0 && p.Total() > limit {
-		return hint.With(&MemoryError{What: "training all of the base", Plan: p, MaxMemory: limit}, "an adapter takes far less: --method lora")
+		return hint.With(&MemoryError{What: "training all of the base", Plan: p, MaxMemory: limit, Given: true}, "an adapter takes far less: --method lora")
 	}
 	return nil
 }

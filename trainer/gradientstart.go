@@ -120,13 +120,12 @@ func (l *loop) sketchGradients(ctx context.Context, k *sketch) error {
 	e.Reset()
 	sampler, seqs := *l.sampler, e.Shape().Seqs
 	for range startBatches {
-		windows := sampler.Next(l.config.Batch * l.config.GradAccum)
-		scale := float32(1 / data.TotalWeight(windows))
-		for ; len(windows) > 0; windows = windows[min(seqs, len(windows)):] {
+		batch := sampler.Batch(l.config.Batch * l.config.GradAccum)
+		for left := batch.Len; left > 0; left -= min(seqs, left) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if _, err := e.Step(data.Fill(windows[:min(seqs, len(windows))], seqs), scale); err != nil {
+			if _, err := e.Step(data.Fill(batch.Next(min(seqs, left)), seqs), float32(1/batch.Weight)); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/convert"
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 	"finetune/model"
 	"finetune/run"
@@ -49,11 +50,11 @@ func FollowInitial(c run.Config, set func(key string) bool) (run.Config, error) 
 // readInitial reads the adapter at path: a file, a run directory or a folder of PEFT's or MLX's.
 func readInitial(path, modelPath string) (*adapter.Adapter, error) {
 	if convert.IsFolder(path) {
-		dir, err := os.MkdirTemp("", "finetune-init-")
+		dir, remove, err := atomicfile.Scratch()
 		if err != nil {
 			return nil, err
 		}
-		defer os.RemoveAll(dir)
+		defer remove()
 		file := filepath.Join(dir, "init.gguf")
 		if _, err := convert.Run(convert.Config{From: path, To: convert.GGUF, Model: modelPath, Out: file}); err != nil {
 			return nil, err

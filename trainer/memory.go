@@ -27,6 +27,7 @@ type Demand struct {
 	Threads    int
 	Kept       int64 // bytes of factors that are in memory besides those that are planned
 	MaxMemory  int64 // the most that the process may take, in bytes; 0 = automatic
+	Memory     int64 // the most that it can take, in bytes; 0 = machine.Memory
 }
 
 // maxSequences is LLAMA_MAX_SEQ, above which llama.cpp makes no context to trace.
@@ -34,7 +35,8 @@ const maxSequences = 256
 
 // Engine plans the memory of a training run and returns the plan and the engine, which has not taken any of it yet. To
 // stay below MaxMemory it pages out weights between their uses, then recomputes segments, then divides the batch; where all
-// of that is not enough the error is a *MemoryError. Without MaxMemory it refuses only what is above the machine's memory.
+// of that is not enough the error is a *MemoryError. Without MaxMemory it does so only where the process would take more than it
+// can: than the machine or its control group has.
 func (d Demand) Engine() (*graph.Engine, Plan, error) {
 	for seqs := min(d.Batch, maxSequences); ; seqs = (seqs + 1) / 2 {
 		e, p, err := d.engine(seqs)
@@ -59,16 +61,23 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	}
 	fits, err := d.fit(e)
 	p := d.plan(e)
-	if err == nil && (fits || d.MaxMemory == 0 && seqs == 1) {
+	if err == nil && fits {
 		return e, p, nil
 	}
 	return nil, p, errors.Join(err, e.Close())
 }
 
-// limit returns the bytes that cannot be exceeded: MaxMemory, or the memory of the machine; 0 = not known.
+// limit returns the bytes that cannot be exceeded: MaxMemory, or what the process can take; 0 = not known.
 func (d Demand) limit() int64 {
 	if d.MaxMemory > 0 {
 		return d.MaxMemory
+	}
+	return d.memory()
+}
+
+func (d Demand) memory() int64 {
+	if d.Memory > 0 {
+		return d.Memory
 	}
 	return machine.Memory()
 }
@@ -90,10 +99,18 @@ func (d Demand) fit(e *graph.Engine) (bool, error) {
 		resident := d.automaticWeights()
 		e.SetResidentWeights(resident)
 		limit := max(leastWork, resident)
-		err := e.FitMemory(limit)
-		return e.WorkBytes() <= limit, err
+		if err := e.FitMemory(limit); err != nil {
+			return false, err
+		}
+		switch can := d.memory(); {
+		case can > 0 && d.plan(e).Total() > usable(can): // less work is not what it is about
+		case e.WorkBytes() <= limit || e.Shape().Seqs == 1:
+			return true, nil
+		default:
+			return false, nil
+		}
 	}
-	limit := usable(d.MaxMemory)
+	limit := usable(d.limit())
 	for range fitRounds {
 		p := d.plan(e)
 		if p.Total() <= limit {
@@ -190,9 +207,13 @@ func (d Demand) refusal(p Plan) error {
 	if len(hints) == 0 {
 		hints = append(hints, "no shorter --ctx fits; "+d.Leaner)
 	}
-	err := &MemoryError{Plan: p, MaxMemory: d.limit(), What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}
-	if p.Segments > 0 {
+	err := &MemoryError{Plan: p, MaxMemory: d.limit(), Given: d.MaxMemory > 0, What: fmt.Sprintf("one sequence of %d tokens", d.Ctx)}
+	switch {
+	case p.Segments == 0: // not planned so far
+	case d.MaxMemory > 0:
 		hints = append(hints, fmt.Sprintf("--max-memory %dMiB is enough for %d tokens", err.Enough(), d.Ctx))
+	default:
+		hints = append(hints, fmt.Sprintf("--max-memory %dMiB tries it all the same", err.Enough()))
 	}
 	return hint.With(err, hints...)
 }

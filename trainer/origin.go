@@ -9,27 +9,33 @@ import (
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/version"
+	"finetune/run"
 )
 
 // origin returns what an adapter's file says of where it comes from, beside the base and the method that package
 // adapter writes: keys that llama.cpp passes over.
-func (s *setup) origin() (map[string]gguf.Value, error) {
-	c := s.config
-	hash, err := fileHash(c.Data)
-	if err != nil {
-		return nil, err
-	}
+func (l *loop) origin() map[string]gguf.Value {
+	c := l.config
 	keys := map[string]gguf.Value{
 		adapter.KeyVersion:      version.Version,
 		adapter.KeyTrainedRank:  uint32(c.Rank),
 		adapter.KeyTrainedAlpha: float32(c.Alpha),
-		adapter.KeyDataHash:     hash,
-		adapter.KeyBaseWeights:  s.id.Weights,
+		adapter.KeyDataHash:     l.dataHash,
+		adapter.KeyBaseWeights:  l.id.Weights,
 	}
-	if s.id.Template != "" {
-		keys[adapter.KeyTemplateHash] = s.id.Template
+	if l.id.Template != "" {
+		keys[adapter.KeyTemplateHash] = l.id.Template
 	}
-	return keys, nil
+	return keys
+}
+
+// hashData returns what tells the training data: the hash of its file, or, where it is several or came from standard input,
+// that of the windows which were made of it. It is taken while the run begins: at its end the file may be gone.
+func hashData(c run.Config, learned identity) (string, error) {
+	if info, err := os.Stat(c.Data); err == nil && info.Mode().IsRegular() {
+		return fileHash(c.Data)
+	}
+	return "sha256:" + hex.EncodeToString(learned.Data[:]), nil
 }
 
 // fileHash returns "sha256:" and the 64 digits of a file's hash.

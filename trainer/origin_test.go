@@ -1,7 +1,9 @@
 package trainer
 
 import (
+	"context"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -51,5 +53,38 @@ func TestAdapterKnowsItsChatTemplate(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A run over several files ends with a result that tells its data, and one whose file is gone by then too.
+func TestDataIsToldAtTheEnd(t *testing.T) {
+	c := testrun.Tiny(t)
+	first, second := testrun.Write(t, "a.txt", testrun.Story(20)), testrun.Write(t, "b.txt", testrun.Story(30))
+	hashes := map[string]bool{}
+	for _, paths := range []string{first, second, first + "\n" + second, second + "\n" + first} {
+		r := testrun.Elsewhere(t, c)
+		r.Data, r.Steps = paths, 1
+		s, err := Train(context.Background(), r, false, func(e Event) {
+			if e.Kind == "step" && paths == second+"\n"+first {
+				os.Remove(first)
+				os.Remove(second)
+			}
+		})
+		if err != nil {
+			t.Errorf("%q: %v", paths, err)
+			continue
+		}
+		a, err := adapter.Load(s.Adapter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash, _ := a.Meta[adapter.KeyDataHash].(string)
+		if digits, ok := strings.CutPrefix(hash, "sha256:"); !ok || len(digits) != 64 || hashes[hash] {
+			t.Errorf("%q: data hash %q, want one of its own", paths, hash)
+		}
+		hashes[hash] = true
+	}
+	if want, err := fileHash(testrun.Write(t, "again.txt", testrun.Story(20))); err != nil || !hashes[want] {
+		t.Errorf("hashes %v, want that of the file, %s, among them", hashes, want)
 	}
 }

@@ -60,7 +60,7 @@ func (p Plan) notes(opening int64) (lines []string) {
 		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", machine.Mebibytes(opening)))
 	}
 	if total := machine.Memory(); total > 0 && p.Total() > total {
-		lines = append(lines, fmt.Sprintf("the run needs more than the %d MiB of this machine's memory; --max-memory keeps it below", machine.Mebibytes(total)))
+		lines = append(lines, fmt.Sprintf("the run needs more than the %d MiB that this process can take", machine.Mebibytes(total)))
 	}
 	return lines
 }
@@ -79,11 +79,16 @@ type MemoryError struct {
 	What      string // that does not fit
 	Plan      Plan   // the least there is: one sequence at once, everything recomputed, weights paged out
 	MaxMemory int64  // bytes
+	Given     bool   // MaxMemory is a setting, not what the machine or its control group has
 }
 
 // Error names what does not fit, the limit and the plan.
 func (e *MemoryError) Error() string {
-	return fmt.Sprintf("trainer: max-memory %d MiB: %s needs at least %d MiB: %v", machine.Mebibytes(e.MaxMemory), e.What, e.Enough(), e.Plan)
+	limit := "memory that this process can take,"
+	if e.Given {
+		limit = "max-memory"
+	}
+	return fmt.Sprintf("trainer: %s %d MiB: %s needs at least %d MiB: %v", limit, machine.Mebibytes(e.MaxMemory), e.What, e.Enough(), e.Plan)
 }
 
 // Enough returns the least limit that the plan fits under, in MiB.

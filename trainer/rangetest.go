@@ -11,7 +11,6 @@ import (
 
 	"finetune/internal/hint"
 	"finetune/run"
-	"finetune/trainer/data"
 	"finetune/trainer/optim"
 )
 
@@ -94,15 +93,20 @@ func (l *loop) climb(ctx context.Context, r *ramp) error {
 	defer l.putBack(before, &stepper)
 	sampler.passes = 0
 	perStep := l.config.Batch * l.config.GradAccum
-	probe := sampler.Next(probeSteps * perStep)
+	at := sampler
+	probe := func() Batch { // the same one each time
+		again := at
+		return again.Batch(probeSteps * perStep)
+	}
+	sampler, _, _ = at.ahead(probeSteps * perStep)
 	if stepper.DeltaWarmup > 0 { // ΔW is all there before the lowest point
 		stepper.DeltaWarmup = len(r.rates) / 3
 		stepper.setShare(0)
 	}
-	start, err := stepper.gradients(probe)
+	start, err := stepper.gradients(ctx, probe())
 	for err == nil && r.goesOn() {
 		var loss float64
-		if loss, err = l.try(ctx, &stepper, r.next(), sampler.Next(perStep), probe); err == nil {
+		if loss, err = l.try(ctx, &stepper, r.next(), sampler.Batch(perStep), probe()); err == nil {
 			r.add(loss - start.Loss)
 		}
 	}
@@ -113,18 +117,14 @@ func (l *loop) climb(ctx context.Context, r *ramp) error {
 }
 
 // try takes a step at a rate and returns the loss of the probe after it.
-func (l *loop) try(ctx context.Context, s *Stepper, lr float64, windows, probe []data.Window) (float64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	var err error
+func (l *loop) try(ctx context.Context, s *Stepper, lr float64, batch, probe Batch) (_ float64, err error) {
 	if s.Schedule, err = optim.NewSchedule("constant", lr, 0, mostRange, 0); err != nil {
 		return 0, err
 	}
-	if _, err := s.Step(windows); err != nil {
+	if _, err := s.Step(ctx, batch); err != nil {
 		return 0, err
 	}
-	r, err := s.gradients(probe)
+	r, err := s.gradients(ctx, probe)
 	if err == nil && !healthy(r.Loss, 1) {
 		err = &DivergedError{r}
 	}

@@ -78,7 +78,7 @@ func (l *loop) restore(resume bool) error {
 	}
 	path, _, err := l.dir.LatestCheckpoint()
 	if errors.Is(err, fs.ErrNotExist) {
-		return l.dir.TruncateLog(0)
+		return l.dir.TruncateLog(0, "eval", "range")
 	}
 	if err != nil {
 		return err
@@ -104,8 +104,17 @@ func (l *loop) restore(resume bool) error {
 	l.opt = optim.NewAdamW(l.params, l.config.WeightDecay)
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses, l.sampler.cursor = c.Step, c.Totals, c.Losses, c.Cursor
-	l.statistics, l.earlierTokens = c.Statistics, c.Tokens
-	return l.dir.TruncateLog(c.Step)
+	l.statistics, l.earlierTokens, l.savedStep = c.Statistics, c.Tokens, c.Step
+	var again []string // where the first validation and the last are made once more
+	switch l.step {
+	case 0:
+		again = []string{"eval", "range"}
+	case l.total:
+		again = []string{"eval"}
+	default:
+		l.owed = l.evalDue() && !l.dir.HasLogged("eval", l.step)
+	}
+	return l.dir.TruncateLog(c.Step, again...)
 }
 
 // checkIdentity says what of a checkpoint's run is not that of this one.

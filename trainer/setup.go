@@ -103,7 +103,7 @@ func (s *setup) checkOpening() error {
 	if limit == 0 || p.Total() <= usable(limit) {
 		return nil
 	}
-	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: limit}, "a base quantized to fewer bits needs less")
+	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: limit, Given: true}, "a base quantized to fewer bits needs less")
 }
 
 // newEngine builds the training graph and plans the memory of the run. It takes none of it yet.

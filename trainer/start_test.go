@@ -147,7 +147,7 @@ func TestGradientsDuringTheWarmup(t *testing.T) {
 	stepper := NewStepper(StepperOptions{Engine: s.engine, Params: params, Values: values, Threads: 1, DeltaWarmup: 10})
 	stepper.setShare(0.3)
 	windows := s.train.All()[:4]
-	if _, err := stepper.gradients(windows); err != nil {
+	if _, err := stepper.gradients(context.Background(), BatchOf(windows)); err != nil {
 		t.Fatal(err)
 	}
 	stepper.scaleWarming()
@@ -171,7 +171,7 @@ func TestGradientsDuringTheWarmup(t *testing.T) {
 				values[i][k] += float32(step * float64(v) / math.Sqrt(norm))
 			}
 			s.engine.Upload()
-			r, err := stepper.gradients(windows)
+			r, err := stepper.gradients(context.Background(), BatchOf(windows))
 			if err != nil {
 				t.Fatal(err)
 			}

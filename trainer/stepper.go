@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"context"
 	"fmt"
 
 	"finetune/eval"
@@ -39,6 +40,8 @@ type StepResult struct {
 	Loss     float64 // mean over the loss masks of the step's windows, before the step
 	GradNorm float64 // global norm of the gradient, before clipping
 	LR       float64 // that the step was taken with
+	Windows  int
+	Trained  int64 // tokens in the loss
 }
 
 // DivergedError is what Step returns in place of a step that would spoil the parameters.
@@ -68,13 +71,14 @@ func NewStepper(o StepperOptions) *Stepper {
 	return s
 }
 
-// Step takes one step over windows. A loss or a gradient that is not healthy is a *DivergedError, and leaves the parameters
-// as they were.
-func (s *Stepper) Step(windows []data.Window) (StepResult, error) {
+// Step takes one step over a batch. A loss or a gradient that is not healthy is a *DivergedError, and leaves the parameters
+// as they were; so does the end of ctx, which is seen before each pass and returned as its error. The engine's statistics
+// have the passes up to then either way.
+func (s *Stepper) Step(ctx context.Context, batch Batch) (StepResult, error) {
 	step := s.Optimizer.Steps() + 1
 	s.setShare(deltaShare(step, s.DeltaWarmup))
 	s.Engine.SetDraw(step)
-	r, err := s.gradients(windows)
+	r, err := s.gradients(ctx, batch)
 	if err != nil {
 		return r, err
 	}
@@ -122,22 +126,32 @@ func (s *Stepper) scaleWarming() {
 }
 
 // gradients finds the mean loss over all the step's trained tokens, however many passes they take, and its gradient.
-func (s *Stepper) gradients(windows []data.Window) (StepResult, error) {
+func (s *Stepper) gradients(ctx context.Context, batch Batch) (r StepResult, _ error) {
 	s.Engine.Reset()
-	seqs, weight, sum := s.Engine.Shape().Seqs, data.TotalWeight(windows), 0.0
-	for len(windows) > 0 {
-		n := min(seqs, len(windows))
-		err := s.tuner.Do(n, func(threads int) error {
-			loss, err := s.Pass(data.Fill(windows[:n], seqs), float32(1/weight), threads)
-			sum += loss
-			return err
-		})
+	for r.Windows < batch.Len {
+		if err := ctx.Err(); err != nil {
+			return StepResult{}, err
+		}
+		windows := batch.Next(min(s.Engine.Shape().Seqs, batch.Len-r.Windows))
+		loss, err := s.pass(windows, float32(1/batch.Weight))
 		if err != nil {
 			return StepResult{}, err
 		}
-		windows = windows[n:]
+		r.Loss += loss
+		r.Windows += len(windows)
+		r.Trained += data.TrainedTokens(windows)
 	}
-	return StepResult{Loss: sum / weight}, nil
+	r.Loss /= batch.Weight
+	return r, nil
+}
+
+// pass computes Σ loss over windows, as many as the engine takes at once, with as many threads as are worth it.
+func (s *Stepper) pass(windows []data.Window, scale float32) (loss float64, err error) {
+	err = s.tuner.Do(len(windows), func(threads int) error {
+		loss, err = s.Pass(data.Fill(windows, s.Engine.Shape().Seqs), scale, threads)
+		return err
+	})
+	return loss, err
 }
 
 // healthy reports whether a step may be taken. Parameters that have grown too large show as losses that are no number,

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"finetune/eval"
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/kernels"
@@ -17,8 +18,8 @@ import (
 	"finetune/trainer/optim"
 )
 
-// ErrInterrupted is what Train returns when its context was cancelled: the step under way was finished and a checkpoint
-// written.
+// ErrInterrupted is what Train returns when its context was cancelled: the checkpoint that it leaves is of
+// the last whole step.
 var ErrInterrupted = errors.New("interrupted")
 
 // keptCheckpoints is how many checkpoints stay in a run directory: the newest, and one before it.
@@ -29,6 +30,7 @@ type loop struct {
 	*setup
 	dir      *run.Dir
 	learned  identity // what decides what is learned, for the checkpoints
+	dataHash string   // see hashData
 	params   []optim.Param
 	values   [][]float32
 	opt      *optim.AdamW
@@ -39,17 +41,30 @@ type loop struct {
 	statisticsParams []optim.Param // activation statistics of the adapted weights
 	statistics       [][]float32   // their sums, in the engine's memory; until it has any, what a checkpoint held
 	earlierTokens    int64         // that those of the checkpoint are over
+	kept             [][]float32   // what they were before the step under way
+	keptTokens       int64
 
 	step, total int // steps taken, and of the whole run
 	totals      totals
 	losses      []float64 // of each step
 	report      func(Event)
+
+	now       func() time.Time
+	saved     time.Time // when the last checkpoint was written, or this part of the run began
+	owed      bool      // a validation that was due when an earlier part of the run ended
+	savedStep int       // the step of the newest checkpoint, -1 = there is none
 }
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
 // its run directory. report gets every event and may be nil. The run directory holds adapter.gguf, or with run.MethodFull
-// model.gguf, exactly when the run is done. Cancelling ctx ends the run after the step under way, or amid a validation, with ErrInterrupted.
-func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (_ *Summary, err error) {
+// model.gguf, exactly when the run is done. Cancelling ctx ends the run after the pass through the
+// graph under way, in a step or a validation, with ErrInterrupted.
+func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (*Summary, error) {
+	return train(ctx, c, resume, report, time.Now)
+}
+
+// train does what Train does by a clock that tells when a checkpoint is due.
+func train(ctx context.Context, c run.Config, resume bool, report func(Event), now func() time.Time) (_ *Summary, err error) {
 	if resume {
 		c = settled(c)
 	} else {
@@ -70,6 +85,7 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	if err != nil {
 		return nil, err
 	}
+	l.now = now
 	if err := l.restore(resume); err != nil {
 		return nil, err
 	}
@@ -80,8 +96,12 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 		return nil, err
 	}
 	summary, err := l.proceed(ctx)
-	if err != nil && errors.Is(err, ctx.Err()) {
+	unlogged := (*logError)(nil)
+	switch {
+	case err != nil && errors.Is(err, ctx.Err()):
 		err = l.interrupt()
+	case errors.As(err, &unlogged):
+		err = l.rescue(err)
 	}
 	return summary, err
 }
@@ -103,6 +123,12 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 	if err := l.chooseRate(ctx); err != nil {
 		return nil, err
 	}
+	if l.owed {
+		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
+			return nil, err
+		}
+	}
+	l.saved = l.now()
 	for l.step < l.total {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -115,7 +141,7 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 }
 
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
-	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len())}
+	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len()), now: time.Now, savedStep: -1}
 	if s.config.LR == run.Usual {
 		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
 		if err := s.config.Validate(); err != nil { // --min-lr may lie above it
@@ -131,6 +157,9 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 		l.sampler.passes = s.config.Epochs
 	}
 	var err error
+	if l.dataHash, err = hashData(s.config, l.learned); err != nil {
+		return nil, err
+	}
 	l.schedule, err = newSchedule(s.config, l.total)
 	return l, err
 }
@@ -180,6 +209,25 @@ func (l *loop) placeStatistics() {
 	l.engine.AddTokens(l.earlierTokens)
 }
 
+// keepStatistics notes what the statistics are before a step.
+func (l *loop) keepStatistics() {
+	if l.kept == nil {
+		l.kept = clones(l.statistics)
+	}
+	for i, sums := range l.statistics {
+		copy(l.kept[i], sums)
+	}
+	l.keptTokens = l.engine.Tokens()
+}
+
+// restoreStatistics takes out of the statistics what a step that was not taken has added.
+func (l *loop) restoreStatistics() {
+	for i, sums := range l.kept {
+		copy(l.statistics[i], sums)
+	}
+	l.engine.AddTokens(l.keptTokens - l.engine.Tokens())
+}
+
 // layout returns the layout of the run's checkpoints.
 func (l *loop) layout() layout { return layout{l.params, l.statisticsParams} }
 
@@ -220,10 +268,14 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 // next takes one optimizer step and does what is due after it.
 func (l *loop) next(ctx context.Context) error {
 	start, before := time.Now(), l.sampler.cursor
-	windows := l.sampler.Next(l.config.Batch * l.config.GradAccum)
-	r, err := l.stepper.Step(windows)
+	l.keepStatistics()
+	r, err := l.stepper.Step(ctx, l.sampler.Batch(l.config.Batch*l.config.GradAccum))
+	if err != nil {
+		l.sampler.back(before)
+		l.restoreStatistics()
+	}
 	if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
-		return l.diverged(before, diverged)
+		return l.diverged(diverged)
 	}
 	if err != nil {
 		return err
@@ -231,8 +283,8 @@ func (l *loop) next(ctx context.Context) error {
 	l.step++
 	l.losses = append(l.losses, r.Loss)
 	l.totals.Seconds += time.Since(start).Seconds()
-	l.totals.TrainedTokens += data.TrainedTokens(windows)
-	l.totals.RawTokens += int64(len(windows) * l.config.Ctx)
+	l.totals.TrainedTokens += r.Trained
+	l.totals.RawTokens += int64(r.Windows) * int64(l.config.Ctx)
 	if err := l.tellStep(r); err != nil {
 		return err
 	}
@@ -240,37 +292,74 @@ func (l *loop) next(ctx context.Context) error {
 }
 
 func (l *loop) afterStep(ctx context.Context) error {
-	due := func(every int) bool { return every > 0 && l.step%every == 0 && l.step < l.total }
-	if due(l.config.EvalEvery) {
+	if l.evalDue() {
 		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
 			return err
 		}
 	}
-	if due(l.config.CheckpointEvery) {
-		return l.checkpoint(l.sampler.cursor)
+	late := l.config.CheckpointMinutes > 0 && l.step < l.total && l.now().Sub(l.saved).Minutes() >= l.config.CheckpointMinutes
+	if l.due(l.config.CheckpointEvery) || late {
+		return l.checkpoint()
 	}
 	return nil
 }
 
-func (l *loop) checkpoint(at cursor) error {
-	m, v := l.opt.Moments()
-	path := l.dir.CheckpointPath(l.step)
-	err := writeCheckpoint(path, &checkpoint{Identity: l.learned, Step: l.step, Cursor: at, Totals: l.totals,
-		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics})
+// due reports whether the step is one of those after which something is done, the last one aside.
+func (l *loop) due(every int) bool { return every > 0 && l.step%every == 0 && l.step < l.total }
+
+func (l *loop) evalDue() bool { return l.val != nil && l.due(l.config.EvalEvery) }
+
+// checkpoint writes one, and tells of it.
+func (l *loop) checkpoint() error {
+	path, err := l.writeCheckpoint()
 	if err != nil {
 		return err
 	}
-	if err := l.dir.PruneCheckpoints(keptCheckpoints); err != nil {
+	return l.tell(Event{Kind: "checkpoint", Step: l.step, File: path})
+}
+
+// writeCheckpoint writes a checkpoint of the state after the last step. Older ones are removed once it is whole: on a disk that
+// has no room for it beside two of them, all but the newest before.
+func (l *loop) writeCheckpoint() (path string, err error) {
+	m, v := l.opt.Moments()
+	c := &checkpoint{Identity: l.learned, Step: l.step, Cursor: l.sampler.cursor, Totals: l.totals,
+		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics}
+	path = l.dir.CheckpointPath(l.step)
+	err = writeCheckpoint(path, c)
+	if atomicfile.IsFull(err) && l.dir.PruneCheckpoints(1) == nil {
+		err = writeCheckpoint(path, c)
+	}
+	if err != nil {
+		return "", l.unsaved(err)
+	}
+	l.saved, l.savedStep = l.now(), l.step
+	return path, l.dir.PruneCheckpoints(keptCheckpoints)
+}
+
+// unsaved says what is left of a run whose checkpoint could not be written.
+func (l *loop) unsaved(err error) error {
+	if l.savedStep < 0 {
 		return err
 	}
-	return l.tell(Event{Kind: "checkpoint", Step: l.step, File: path})
+	return hint.With(err, fmt.Sprintf("--resume goes on from the checkpoint of step %d", l.savedStep))
+}
+
+// rescue writes a checkpoint of what was learned since the last one, where the run ends because its log cannot be written.
+func (l *loop) rescue(err error) error {
+	if l.stepper == nil || l.step <= l.savedStep || l.step == 0 {
+		return err
+	}
+	if _, failed := l.writeCheckpoint(); failed != nil {
+		return errors.Join(err, failed)
+	}
+	return hint.With(err, fmt.Sprintf("--resume goes on from the checkpoint of step %d", l.step))
 }
 
 func (l *loop) interrupt() error {
 	if l.stepper == nil { // while the start was looked for: all of it follows from the settings
 		return hint.With(fmt.Errorf("trainer: %w before its first step", ErrInterrupted), "--resume begins it again")
 	}
-	if err := l.checkpoint(l.sampler.cursor); err != nil {
+	if err := l.checkpoint(); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: %w after step %d of %d", ErrInterrupted, l.step, l.total),
@@ -284,11 +373,11 @@ func (l *loop) baseError(what string, loss float64) error {
 }
 
 // diverged keeps the parameters as they were before the step that is not healthy.
-func (l *loop) diverged(before cursor, err *DivergedError) error {
+func (l *loop) diverged(err *DivergedError) error {
 	if l.step == 0 && !eval.Loss(err.Loss).Measured() {
 		return l.baseError("loss", err.Loss)
 	}
-	if err := l.checkpoint(before); err != nil {
+	if err := l.checkpoint(); err != nil {
 		return err
 	}
 	return hint.With(fmt.Errorf("trainer: step %d: %w: training diverged, the state after step %d is kept in %q",
@@ -317,5 +406,14 @@ func (l *loop) tell(e Event) error {
 	if l.report != nil {
 		l.report(e)
 	}
-	return l.dir.Log(e)
+	if err := l.dir.Log(e); err != nil {
+		return &logError{err}
+	}
+	return nil
 }
+
+// logError is a line that could not be written into log.jsonl.
+type logError struct{ err error }
+
+func (e *logError) Error() string { return e.err.Error() }
+func (e *logError) Unwrap() error { return e.err }

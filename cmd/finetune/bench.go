@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -81,7 +79,7 @@ func benchCommand(u *ui) *cobra.Command {
 	flags.StringVar(&memory, "max-memory", "", "memory to stay below, such as 1GiB")
 	flags.BoolVar(&o.NoForward, "no-forward", false, "leave llama.cpp's forward pass out")
 	flags.BoolVar(&o.Profile, "profile", false, "also show where the time of a step goes")
-	flags.StringVar(&o.Dir, "dir", filepath.Join(os.TempDir(), "finetune-bench"), "where the models of --shape are kept")
+	flags.StringVar(&o.Dir, "dir", "", "where the models of --shape are kept; if not given a folder of your own in that for temporary files")
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"finetune/chat"
@@ -198,7 +199,7 @@ func visible(text string) string {
 			b.WriteString("⏎\n")
 		case r == '\t':
 			b.WriteString("⇥")
-		case r < ' ' || r == 0x7f || r == utf8.RuneError:
+		case unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError:
 			fmt.Fprintf(&b, "⟨%02X⟩", r)
 		default:
 			b.WriteRune(r)

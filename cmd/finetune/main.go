@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"syscall"
 
 	"finetune/internal/setting"
 	"finetune/newmodel"
@@ -23,7 +24,9 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
-	exitInterrupted = 130
+	exitHangup      = 129 // the terminal was closed
+	exitInterrupted = 130 // Ctrl-C, or a request to terminate
+	exitPipe        = 141 // nobody reads the output any more
 )
 
 // heapGrowth is the percentage that Go's heap may grow by before it is searched for garbage. What a run keeps there are a
@@ -55,15 +58,16 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	root := newRoot(u)
 	root.SetArgs(args)
-	root.SetIn(stdin)
+	root.SetIn(untilStopped{ctx, stdin})
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		err = u.flush()
 	}
-	if err != nil {
+	code := exitCode(ctx, err)
+	if err != nil && !(code == exitPipe && errors.Is(err, syscall.EPIPE)) { // who closes a pipe has read enough
 		u.fail(err)
 	}
-	return exitCode(ctx, err)
+	return code
 }
 
 // exitCode returns the process's exit code for the error that a command ended with.
@@ -76,8 +80,10 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDone
 	case errors.As(err, &usage), errors.As(err, &setting), errors.As(err, &spec):
 		return exitUsage
-	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, trainer.ErrInterrupted)):
-		return exitInterrupted
+	case errors.Is(err, context.Canceled), errors.Is(err, trainer.ErrInterrupted), errors.Is(err, syscall.EPIPE):
+		if code, ok := stopCode(ctx); ok {
+			return code
+		}
 	}
 	return exitFailed
 }

@@ -28,6 +28,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"finetune/internal/hint"
 
@@ -46,17 +47,36 @@ type ui struct {
 	terminal bool // stderr is one
 	status   bool // a status line is on the terminal
 	warned   []string
+	closed   func() // called when nobody reads one of the streams any more; nil = nothing is
 }
 
 // newUI returns a ui for the given streams.
 func newUI(stdout, stderr io.Writer) *ui {
 	f, isFile := stderr.(*os.File)
-	return &ui{
-		stdout:   bufio.NewWriter(stdout),
-		stderr:   stderr,
-		terminal: isFile && term.IsTerminal(int(f.Fd())),
-	}
+	u := &ui{stderr: stderr, terminal: isFile && term.IsTerminal(int(f.Fd()))}
+	u.stdout = bufio.NewWriter(watched{stdout, u})
+	return u
 }
+
+// onClosed has f called, perhaps more than once, when something is written to a pipe that nobody reads any more.
+func (u *ui) onClosed(f func()) { u.closed = f }
+
+// watched is a stream of the ui that tells when nobody reads it.
+type watched struct {
+	io.Writer
+	ui *ui
+}
+
+func (w watched) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if errors.Is(err, syscall.EPIPE) && w.ui.closed != nil {
+		w.ui.closed()
+	}
+	return n, err
+}
+
+// talk writes to standard error. That it cannot be written changes nothing, but for a pipe that is closed.
+func (u *ui) talk(text string) { io.WriteString(watched{u.stderr, u}, text) }
 
 // results returns the writer for what a command prints as its result. Its errors
 // stick and come out of flush.
@@ -114,7 +134,7 @@ func (u *ui) warn(text string, hints ...string) {
 func (u *ui) fail(err error) {
 	u.flush() // a result that was printed comes before the error
 	u.line("", errorText(err))
-	for _, h := range hint.Of(err) {
+	for _, h := range append(hint.Of(err), systemHints(err, os.Args)...) {
 		u.line("hint: ", h)
 	}
 }
@@ -134,7 +154,7 @@ func (u *ui) line(kind, text string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clearStatus()
-	fmt.Fprintf(u.stderr, "finetune: %s%s\n", kind, text)
+	u.talk("finetune: " + kind + asText(text) + "\n")
 }
 
 // progress draws the status line over the last one. Where standard error is no
@@ -147,7 +167,7 @@ func (u *ui) progress(format string, args ...any) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.clearStatus()
-	io.WriteString(u.stderr, fit("finetune: "+fmt.Sprintf(format, args...), u.width()))
+	u.talk(fit("finetune: "+asText(fmt.Sprintf(format, args...)), u.width()))
 	u.status = true
 	return true
 }
@@ -157,7 +177,7 @@ func (u *ui) prompt(text string) {
 	if u.terminal {
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		io.WriteString(u.stderr, text)
+		u.talk(text)
 	}
 }
 
@@ -181,7 +201,7 @@ func fit(line string, columns int) string {
 // clearStatus erases the status line. u.mu must be held.
 func (u *ui) clearStatus() {
 	if u.status {
-		io.WriteString(u.stderr, "\r\x1b[K")
+		u.talk("\r\x1b[K")
 		u.status = false
 	}
 }

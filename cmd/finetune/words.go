@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"finetune/internal/hint"
 )
@@ -72,4 +73,27 @@ func parseScaled(s string) (scaled, error) {
 		}
 	}
 	return scaled{s, 1}, nil
+}
+
+// maxLine is where a line of talk is cut, in characters: texts of files and templates, which errors quote, have any length.
+const maxLine = 2000
+
+// asText returns a line as a terminal may be given it: what controls one is shown as in Go's source, and a line that is too
+// long is cut.
+func asText(text string) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > maxLine {
+			b.WriteString(" …")
+			break
+		}
+		if unicode.IsPrint(r) || r == '\t' {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }

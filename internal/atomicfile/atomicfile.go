@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Write creates the file path with what write puts into w, or replaces it. The bytes
@@ -20,6 +21,9 @@ import (
 // A replaced file keeps its permissions; a symbolic link keeps pointing, and the file
 // it points to is replaced. What is there and no regular file, such as a folder or a
 // device, is refused. w is buffered and is not to be used after write has returned.
+//
+// A process that is killed leaves its temporary file, locked no longer: the next Write
+// into the folder removes it, see [Sweep].
 func Write(path string, write func(w io.Writer) error) error {
 	return WriteAll([]string{path}, func(_ int, w io.Writer) error { return write(w) })
 }
@@ -38,12 +42,16 @@ func WriteAll(paths []string, write func(i int, w io.Writer) error) error {
 		}
 	}()
 	for i, path := range paths {
-		p, err := newPending(path)
+		var first *pending
+		if i > 0 {
+			first = files[0]
+		}
+		p, err := newPending(path, first, i)
 		if err != nil {
 			return err
 		}
 		files = append(files, p)
-		if err := fill(p.file, func(w io.Writer) error { return write(i, w) }); err != nil {
+		if err := p.fill(func(w io.Writer) error { return write(i, w) }); err != nil {
 			return err
 		}
 	}
@@ -63,25 +71,43 @@ func WriteAll(paths []string, write func(i int, w io.Writer) error) error {
 	return nil
 }
 
+// Try reports why a folder takes no new file, nil if it does: it makes an empty one and removes it.
+func Try(dir string) error {
+	file, err := createTemp(dir)
+	if path := (*fs.PathError)(nil); errors.As(err, &path) {
+		return path.Err // the name says nothing to anybody
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 // pending is a file that does not have its name yet.
 type pending struct {
 	path   string
 	file   *os.File // under a temporary name
+	member bool     // it is in use as long as another file is, which is held
 	placed bool
 }
 
-func newPending(path string) (*pending, error) {
+// newPending makes file number i of those that are written together with the first one, nil for that itself.
+func newPending(path string, first *pending, i int) (*pending, error) {
 	path, old, err := target(path)
 	if err != nil {
 		return nil, err
 	}
-	file, err := createTemp(filepath.Dir(path))
+	p := &pending{path: path, member: first != nil && filepath.Dir(path) == filepath.Dir(first.path)}
+	if p.member {
+		p.file, err = create(fmt.Sprintf("%s-%d.tmp", strings.TrimSuffix(first.file.Name(), ".tmp"), i))
+	} else {
+		p.file, err = createTemp(filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{path: path, file: file}
 	if old != nil {
-		if err := file.Chmod(old.Mode().Perm()); err != nil {
+		if err := p.file.Chmod(old.Mode().Perm()); err != nil {
 			p.discard()
 			return nil, err
 		}
@@ -89,10 +115,32 @@ func newPending(path string) (*pending, error) {
 	return p, nil
 }
 
+// fill writes and syncs the file, which stays open where its lock is needed until it has its name: many that are written
+// together take one descriptor.
+func (p *pending) fill(write func(io.Writer) error) error {
+	w := bufio.NewWriterSize(p.file, 64<<10)
+	if err := write(w); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if err := p.file.Sync(); err != nil {
+		return err
+	}
+	if p.member || !renamesOpen {
+		return p.file.Close()
+	}
+	return nil
+}
+
 // place gives the file its name.
 func (p *pending) place() error {
 	err := os.Rename(p.file.Name(), p.path)
 	p.placed = err == nil
+	if p.placed {
+		p.file.Close() // all of it was synced
+	}
 	return err
 }
 
@@ -122,28 +170,25 @@ func target(path string) (string, fs.FileInfo, error) {
 	return path, info, nil
 }
 
-// createTemp creates a hidden file in dir. Unlike os.CreateTemp it leaves the
-// permissions to the umask, as for any other output.
+// createTemp creates a hidden file in dir and takes its lock. Leftovers of others are removed first.
 func createTemp(dir string) (*os.File, error) {
+	Sweep(dir)
 	for {
-		file, err := os.OpenFile(tempName(dir), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
-		if !errors.Is(err, fs.ErrExist) {
-			return file, err
+		file, err := create(tempName(dir))
+		if errors.Is(err, fs.ErrExist) {
+			continue
 		}
+		if err != nil {
+			return nil, err
+		}
+		if hold(file) {
+			return file, nil
+		}
+		file.Close() // taken for a leftover
 	}
 }
 
-// fill writes, syncs and closes the file.
-func fill(file *os.File, write func(io.Writer) error) error {
-	w := bufio.NewWriterSize(file, 64<<10)
-	if err := write(w); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	return file.Close()
+// create creates a file. Unlike os.CreateTemp it leaves the permissions to the umask, as for any other output.
+func create(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 }

@@ -22,11 +22,14 @@ func WriteDir(path string, fill func(dir string) error) error {
 	if err != nil {
 		return err
 	}
-	temp, err := createTempDir(filepath.Dir(path))
+	temp, lock, err := createTempDir(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temp) // also when fill panics; gone when all went well
+	defer func() { // also when fill panics; when all went well the folder is gone, or is the old one
+		os.RemoveAll(temp)
+		lock.Close()
+	}()
 	if old != nil {
 		if err := os.Chmod(temp, old.Mode().Perm()); err != nil {
 			return err
@@ -60,12 +63,27 @@ func targetDir(path string) (string, fs.FileInfo, error) {
 	return path, info, nil
 }
 
-func createTempDir(parent string) (string, error) {
+// createTempDir creates a hidden folder in parent and takes its lock. Leftovers of others are removed first.
+func createTempDir(parent string) (dir string, lock *os.File, err error) {
+	Sweep(parent)
 	for {
 		dir := tempName(parent)
-		if err := os.Mkdir(dir, 0o777); !errors.Is(err, fs.ErrExist) {
-			return dir, err
+		if err := os.Mkdir(dir, 0o777); errors.Is(err, fs.ErrExist) {
+			continue
+		} else if err != nil {
+			return "", nil, err
 		}
+		lock, err := os.Open(dir)
+		if err != nil {
+			return "", nil, errors.Join(err, os.Remove(dir))
+		}
+		if hold(lock) {
+			if !renamesOpen {
+				lock.Close()
+			}
+			return dir, lock, nil
+		}
+		lock.Close() // taken for a leftover
 	}
 }
 
@@ -74,11 +92,14 @@ func tempName(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf(".finetune-%08x.tmp", rand.Uint32()))
 }
 
-// replaceDir gives the folder its name. A folder that holds something cannot be
-// renamed over, so the old one steps aside, and comes back if that was in vain.
+// replaceDir gives the folder its name, and an old one the temporary name: in one step where the system can. Elsewhere a
+// folder that holds something cannot be renamed over, so the old one steps aside, and comes back if that was in vain.
 func replaceDir(temp, path string, exists bool) error {
 	if !exists {
 		return os.Rename(temp, path)
+	}
+	if err := exchange(temp, path); !errors.Is(err, errors.ErrUnsupported) {
+		return err
 	}
 	aside := tempName(filepath.Dir(path))
 	if err := os.Rename(path, aside); err != nil {

@@ -2,5 +2,5 @@
 
 package machine
 
-// Memory returns 0: the memory of the machine is not known on this system.
+// Memory returns 0: what the process can take is not known on this system.
 func Memory() int64 { return 0 }

@@ -7,8 +7,8 @@
 //
 //	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-f32.gguf"}, func(t *testing.T, path string) { … })
 //
-// With FINETUNE_NO_SKIP=1 in the environment a test fails where it would skip, unless a GPU, an emulator, an app or the
-// shared data is missing, or something that only other systems than Linux lack.
+// With FINETUNE_NO_SKIP=1 in the environment a test fails where it would skip, unless a GPU, an emulator, an app, the
+// shared data or a right is missing, or something that only other systems than Linux lack.
 package need
 
 import (
@@ -33,6 +33,7 @@ const (
 	App      Kind = "app"         // another program, or what installs it
 	Data     Kind = "shared data" // ../shared/data, beside the repository
 	System   Kind = "system"      // what the operating system has not
+	Rights   Kind = "rights"      // what only root or a machine of one's own allows, such as mounting a small disk
 	Time     Kind = "time"        // the test is long, and -short was given
 )
 
@@ -53,7 +54,7 @@ func mayMiss(kind Kind, system string) bool {
 	if kind == System {
 		return system != "linux"
 	}
-	return slices.Contains([]Kind{GPU, Emulator, App, Data}, kind)
+	return slices.Contains([]Kind{GPU, Emulator, App, Data, Rights}, kind)
 }
 
 // Long skips a test that takes longer than -short allows.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"finetune/internal/atomicfile"
 	"finetune/internal/hint"
 )
 
@@ -26,7 +27,8 @@ type Target struct {
 // it is one of the inputs, under whatever name (a symbolic or a hard link), or a file in
 // a folder that is one, or lies in a run directory that is read; when something is there
 // and Force does not say to replace it; when that is of another kind, such as a folder
-// or a device; and when it is a symbolic link to nothing. Nothing is changed.
+// or a device; when it is a symbolic link to nothing; and when nothing can be written into
+// its folder, which is tried. Nothing is changed.
 //
 // What other processes do between Check and the writing is not seen.
 func (t Target) Check() error {
@@ -46,13 +48,35 @@ func (t Target) Check() error {
 	}
 	switch {
 	case there == nil:
-		return nil
+		return t.writable()
 	case t.Folder && !there.IsDir():
 		return fmt.Errorf("%q: exists and is not a folder", t.Path)
 	case !t.Folder && !there.Mode().IsRegular():
 		return fmt.Errorf("%q: exists and is not a file", t.Path)
 	case !t.Force:
 		return hint.With(fmt.Errorf("%q: exists already", t.Path), "--force replaces it")
+	}
+	return t.writable()
+}
+
+// writable refuses a target whose folder is not there, or takes no new file: before the work, not after it.
+func (t Target) writable() error {
+	path := filepath.Clean(t.Path)
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%q: the folder %q is not there", t.Path, dir)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%q: %q is no folder", t.Path, dir)
+	}
+	if err := atomicfile.Try(dir); err != nil {
+		return fmt.Errorf("%q: nothing can be written into its folder: %w", t.Path, err)
 	}
 	return nil
 }

@@ -42,6 +42,8 @@ func TestCheck(t *testing.T) {
 		want          string // part of the error, "" for none
 	}{
 		{name: "new file", out: "new.gguf"},
+		{name: "folder that is not there", out: "no/new.gguf", want: "no\" is not there"},
+		{name: "file as a folder", out: "other.gguf/new.gguf", want: "not a directory"},
 		{name: "file that is there", out: "other.gguf", want: "exists already"},
 		{name: "file that is there, forced", out: "other.gguf", force: true},
 		{name: "base", out: "base.gguf", force: true, want: "would be replaced by what is made of it"},

@@ -32,7 +32,7 @@ type Options struct {
 	Model          string   // a GGUF, or empty: Shape and Type
 	Shape          string   // one of Shapes
 	Type           string   // "q8_0", "q4_k_m", …
-	Dir            string   // where models of a Shape are kept
+	Dir            string   // where models of a Shape are kept; empty = a folder of the user's own
 	Methods        []string // of adapters, and run.MethodFull
 	Starts         []string // of the methods that have more than one; none: their first
 	Rank           int
@@ -85,6 +85,11 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 		o.Threads = machine.PhysicalCores()
 	}
 	if o.Model == "" {
+		if o.Dir == "" {
+			if o.Dir, err = privateDir(); err != nil {
+				return nil, err
+			}
+		}
 		say("making " + o.Shape + " " + o.Type)
 		if o.Model, err = Model(o.Dir, o.Shape, o.Type); err != nil {
 			return nil, err

@@ -3,11 +3,11 @@ package graph
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/atomicfile"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 	"github.com/go-skynet/go-llama.cpp/llama"
@@ -81,11 +81,11 @@ func traceBatch(model *llama.Model, shape Shape) llama.Batch {
 
 // zeroAdapter loads a GGUF LoRA of rank 1 whose factors are zero. llama.cpp takes adapters from files only.
 func zeroAdapter(model *llama.Model, targets []target) (*llama.Adapter, error) {
-	dir, err := os.MkdirTemp("", "finetune-trace-")
+	dir, remove, err := atomicfile.Scratch()
 	if err != nil {
 		return nil, fmt.Errorf("graph: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	b := gguf.NewBuilder()
 	b.Set(adapter.KeyType, adapter.TypeAdapter)
 	b.Set(adapter.KeyArchitecture, model.Arch())

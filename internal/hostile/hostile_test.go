@@ -32,6 +32,7 @@ var (
 	only  = flag.String("only", "", "the scenarios whose names begin like this")
 	keep  = flag.String("keep", "", "folder for the files of runs that end wrongly")
 	built = flag.String("program", "", "program to run instead of building it")
+	sweep = flag.Bool("sweep", false, "set each number of each header to each of some values, too")
 	side  = flag.Int("parallel-runs", 2, "runs at a time")
 )
 
@@ -52,13 +53,18 @@ func TestHostile(t *testing.T) {
 	}
 	c := newCorpus(t, programOf(t))
 	t.Run("sound", func(t *testing.T) { takesSoundFiles(t, c) })
+	c.each(t, *from, *runs, func(i int) *oneRun { return newRun(c, i) })
+}
+
+// each makes and executes n runs, several at a time, and reports what is wrong with them.
+func (c *corpus) each(t *testing.T, from, n int, makeRun func(i int) *oneRun) {
 	count, begin := tally{codes: map[int]int{}}, time.Now()
 	numbers := make(chan int)
 	var all sync.WaitGroup
 	for range *side {
 		all.Go(func() {
 			for i := range numbers {
-				r := newRun(c, i)
+				r := makeRun(i)
 				count.add(r.execute())
 				if len(r.wrong) > 0 {
 					t.Errorf("run %d (-args -seed %d -from %d -runs 1): %s, damaged: %s\n%s\n  %s\n%.1200s", i, *seed, i, r.scenario.name, r.what, r.command, strings.Join(r.wrong, "\n  "), r.stderr.String())
@@ -68,12 +74,12 @@ func TestHostile(t *testing.T) {
 			}
 		})
 	}
-	for i := *from; i < *from+*runs; i++ {
-		numbers <- i
+	for i := range n {
+		numbers <- from + i
 	}
 	close(numbers)
 	all.Wait()
-	t.Logf("%d runs in %.0f s, by exit code: %v; most memory %d MiB, most processor time %.1f s", *runs, time.Since(begin).Seconds(), count.codes, count.memory>>20, count.cpu.Seconds())
+	t.Logf("%d runs over models of %d kinds in %.0f s, by exit code: %v; most memory %d MiB, most processor time %.1f s", n, len(c.models), time.Since(begin).Seconds(), count.codes, count.memory>>20, count.cpu.Seconds())
 }
 
 // programOf returns the program to run.

@@ -1,0 +1,106 @@
+//go:build unix && cgo
+
+package hostile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"finetune/gguf"
+	"finetune/internal/need"
+)
+
+// TestEveryNumberOfEveryHeader sets each number in the header of a model of each architecture to each of some values, one at a
+// time, and lets a command run the model: a sweep, where TestHostile draws. Without -sweep it is some of them.
+func TestEveryNumberOfEveryHeader(t *testing.T) {
+	need.Long(t, "dozens of runs of the program")
+	c := newCorpus(t, programOf(t))
+	all := sweepOf(t, c)
+	if !*sweep {
+		all = slices.DeleteFunc(all, func(s swept) bool { return s.number%(len(all)/50) != 0 })
+	}
+	t.Logf("%d models", len(all))
+	c.each(t, *from, len(all)-*from, func(i int) *oneRun {
+		r := &oneRun{c: c, number: i, scenario: scenarios[0], command: scenarios[0].commands[0], what: all[i].what}
+		if i%4 == 3 {
+			r.command = "train --model model.gguf --data train.txt --steps 1 --rank 2 --out out" + quick
+		}
+		r.gather(all[i].model)
+		if err := os.WriteFile(filepath.Join(r.dir, model), all[i].make(), 0o666); err != nil {
+			panic(err)
+		}
+		return r
+	})
+}
+
+// swept is a model with one value of its header changed.
+type swept struct {
+	number      int
+	model, what string
+	make        func() []byte
+}
+
+func sweepOf(t *testing.T, c *corpus) (all []swept) {
+	for _, m := range c.models {
+		b, err := os.ReadFile(filepath.Join(c.dir, m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, k := range parse(b).keys {
+			for _, v := range sweepValues(k) {
+				all = append(all, swept{len(all), m, fmt.Sprintf("%s: %s = %.20x", m, k.name, v), func() []byte {
+					f := parse(b)
+					f.keys[i].value = v
+					return f.encode()
+				}})
+			}
+		}
+	}
+	return all
+}
+
+// sweepValues are what the value of a key is set to: nothing for texts, numbers for a number, for an array of numbers other
+// lengths and the same number everywhere.
+func sweepValues(k rawKey) (values [][]byte) {
+	if k.kind != gguf.KindArray {
+		return sweepNumbers(k.kind)
+	}
+	c := &cursor{b: k.value}
+	of, n := gguf.Kind(c.u32()), int(c.u64())
+	width := widths[of]
+	if width == 0 {
+		return nil
+	}
+	for _, v := range sweepNumbers(of) {
+		values = append(values, array(of, n, bytes.Repeat(v, n)))
+	}
+	for _, m := range []int{0, 1, n - 1} {
+		if m >= 0 && m < n {
+			values = append(values, array(of, m, c.b[c.at:c.at+m*width]))
+		}
+	}
+	return append(values, array(of, n+1, append(bytes.Clone(c.b[c.at:]), make([]byte, width)...)))
+}
+
+func sweepNumbers(kind gguf.Kind) (values [][]byte) {
+	le := binary.LittleEndian
+	switch kind {
+	case gguf.KindFloat32:
+		for _, x := range []float64{0, -1, 1e-45, 3e38, math.Inf(1), math.Inf(-1), math.NaN()} {
+			values = append(values, le.AppendUint32(nil, math.Float32bits(float32(x))))
+		}
+	case gguf.KindBool:
+		values = [][]byte{{0}, {1}, {2}}
+	case gguf.KindUint32, gguf.KindInt32, gguf.KindUint64, gguf.KindInt64, gguf.KindUint16, gguf.KindInt16, gguf.KindUint8, gguf.KindInt8:
+		for _, n := range []uint64{0, 1, 2, 3, 5, 1000, 1 << 31, 1<<32 - 1} {
+			values = append(values, le.AppendUint64(nil, n)[:widths[kind]])
+		}
+	}
+	return values
+}

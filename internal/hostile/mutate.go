@@ -18,16 +18,16 @@ var mutations = []struct {
 	weight int
 	mutate mutation
 }{
-	{12, setNumber}, {3, setKind}, {2, dropKey}, {2, repeatKey}, {3, renameKey}, {8, addKey}, {6, changeArray}, {5, setString},
-	{3, otherArchitecture}, {6, setDimension}, {4, resize}, {5, setType}, {3, renameTensor}, {3, dropTensor}, {2, swapTensors},
-	{2, shiftData}, {6, damageData}, {1, lie},
+	{24, setNumber}, {4, setKind}, {5, dropKey}, {1, repeatKey}, {4, renameKey}, {24, addKey}, {16, changeArray}, {8, setString},
+	{4, otherArchitecture}, {8, setDimension}, {8, resize}, {10, setType}, {3, renameTensor}, {4, dropTensor}, {4, swapTensors},
+	{2, shiftData}, {8, damageData}, {1, lie},
 }
 
-// MutateModel returns a GGUF file with one to four things changed, and their names. b has to be a valid file.
+// MutateModel returns a GGUF file with one to four things changed, most often one, and their names. b has to be a valid file.
 func MutateModel(r *rand.Rand, b []byte) (mutated []byte, what string) {
 	f := parse(b)
 	var done []string
-	for n := 1 + min(r.IntN(8), r.IntN(8))/2; len(done) < n; {
+	for n := 1 + min(r.IntN(8), r.IntN(8), r.IntN(8))/2; len(done) < n; {
 		if s := pickMutation(r)(r, f); s != "" {
 			done = append(done, s)
 		}
@@ -68,6 +68,9 @@ var (
 func number(r *rand.Rand, kind gguf.Kind, was []byte) []byte {
 	le := binary.LittleEndian
 	n := pick(r, wholes)
+	if r.IntN(2) == 0 {
+		n = pick(r, wholes[:16]) // what is likely to be taken
+	}
 	if len(was) >= widths[kind] && r.IntN(3) == 0 {
 		old := make([]byte, 8)
 		copy(old, was[:widths[kind]])
@@ -78,6 +81,10 @@ func number(r *rand.Rand, kind gguf.Kind, was []byte) []byte {
 	}
 	x := pick(r, reals)
 	switch kind {
+	case gguf.KindBool:
+		if r.IntN(16) > 0 {
+			return []byte{byte(r.IntN(2))}
+		}
 	case gguf.KindFloat32:
 		return le.AppendUint32(nil, math.Float32bits(float32(x)))
 	case gguf.KindFloat64:
@@ -354,8 +361,13 @@ func setType(r *rand.Rand, f *rawFile) string {
 		return ""
 	}
 	t := &f.tensors[r.IntN(len(f.tensors))]
-	t.kind = uint32(pick(r, gguf.Types()))
-	if r.IntN(8) == 0 {
+	for range 20 {
+		t.kind = uint32(pick(r, gguf.Types()))
+		if _, ok := t.bytes(); ok {
+			break
+		}
+	}
+	if r.IntN(16) == 0 {
 		t.kind = uint32(pick(r, []int{4, 5, 31, 36, 45, 64, 255, 1 << 30, -1}))
 	}
 	t.fit()
@@ -368,18 +380,22 @@ func renameTensor(r *rand.Rand, f *rawFile) string {
 	}
 	t := &f.tensors[r.IntN(len(f.tensors))]
 	old := t.name
-	switch r.IntN(4) {
+	switch r.IntN(8) {
 	case 0:
 		t.name = f.tensors[r.IntN(len(f.tensors))].name
 	case 1:
 		t.name = strings.Replace(t.name, ".weight", ".bias", 1)
-	case 2:
+	case 2, 3:
 		t.name = strings.Replace(t.name, "blk.0", "blk."+pick(r, []string{"1", "7", "-1", "99999999999"}), 1)
-	default:
+	case 4:
 		t.name = pick(r, texts)
-		if len(t.name) > 100 {
-			t.name = t.name[:100]
+		t.name = t.name[:min(len(t.name), 100)]
+	default: // one that some architecture has
+		begin, _, _ := strings.Cut(t.name, ".")
+		if begin == "blk" {
+			begin = t.name[:strings.Index(t.name[4:], ".")+4]
 		}
+		t.name = begin + "." + pick(r, knownTensors) + pick(r, []string{".weight", ".bias", ""})
 	}
 	return "name of " + old
 }

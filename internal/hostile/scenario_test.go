@@ -43,13 +43,17 @@ var onModel = []string{
 	"inspect model.gguf", "inspect model.gguf --json",
 	"init-model --vocab-from model.gguf --layers 1 --embd 32 --heads 2 --out out.gguf",
 	"bench --model model.gguf --repeat 1 --method lora --rank 2" + quick,
-	"merge --model model.gguf --adapter lora.gguf --out out.gguf --threads 1",
-	"eval --model model.gguf --adapter lora.gguf --data train.txt" + quick,
-	"convert --from peft --to gguf --model model.gguf --out out.gguf",
-	"convert --from lora.gguf --to peft --model model.gguf --out out",
-	"export --run run-lora --model model.gguf --out out.gguf --threads 1",
-	"export --run run-lora --model model.gguf --out out.gguf --ollama name --threads 1",
-	"merge --model model.gguf --adapter run-dora --type q4_K --out out.gguf --threads 1",
+}
+
+// onBase wants the model to be the one that the adapters belong to.
+var onBase = []string{
+	"merge --model base.gguf --adapter lora.gguf --out out.gguf --threads 1",
+	"eval --model base.gguf --adapter lora.gguf --data train.txt" + quick,
+	"convert --from peft --to gguf --model base.gguf --out out.gguf",
+	"convert --from lora.gguf --to peft --model base.gguf --out out",
+	"export --run run-lora --model base.gguf --out out.gguf --threads 1",
+	"export --run run-lora --model base.gguf --out out.gguf --ollama name --threads 1",
+	"merge --model base.gguf --adapter run-dora --type q4_K --out out.gguf --threads 1",
 }
 
 var onAdapter = []string{
@@ -91,7 +95,8 @@ func withData(name string, commands []string) []string {
 }
 
 var scenarios = []scenario{
-	{"model", 50, []string{model, "train.txt", "train.jsonl", "choices.jsonl", "chat.txt", "lora.gguf", "peft", "run-lora", "run-dora", "base.gguf"}, model, MutateModel, onModel},
+	{"model", 50, []string{model, "train.txt", "train.jsonl", "choices.jsonl", "chat.txt"}, model, MutateModel, onModel},
+	{"base", 10, []string{"base.gguf", "train.txt", "lora.gguf", "peft", "run-lora", "run-dora"}, "base.gguf", MutateModel, onBase},
 	{"adapter", 8, []string{"base.gguf", "lora.gguf", "train.txt", "run-lora", "run-dual-lora"}, "lora.gguf", MutateModel, onAdapter},
 	{"adapter of a run", 5, []string{"base.gguf", "train.txt", "run-dual-lora"}, "run-dual-lora/adapter.gguf", MutateModel, onRun},
 	{"imatrix", 3, []string{"base.gguf", "train.txt", "run-dual-lora"}, "run-dual-lora/imatrix.gguf", MutateModel, append(onRun[:3:3],

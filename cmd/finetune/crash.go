@@ -50,6 +50,9 @@ const goPanics = 2
 func crashed(command, why string, last []byte) ending {
 	err := fmt.Errorf("%s: crashed: %s", command, why)
 	hints := []string{"a file that it read may be damaged, or ask for what cannot be done; finetune inspect shows what a model says"}
+	if strings.HasPrefix(why, "SIGQUIT") { // by somebody who wants the report
+		err, hints = fmt.Errorf("%s: stopped where it was by SIGQUIT", command), nil
+	}
 	if path, failed := writeReport(err.Error(), last); failed == nil {
 		hints = append(hints, fmt.Sprintf("a report for the developers is in %q", path))
 	}

@@ -119,6 +119,10 @@ func startWorker() (worker *exec.Cmd, last *head, stop func(), err error) {
 	}
 	go func() {
 		for s := range signals {
+			if s == syscall.SIGQUIT { // asks Go's runtime where everything is
+				worker.Process.Signal(s)
+				continue
+			}
 			tell.Write([]byte{byte(s.(syscall.Signal))})
 		}
 	}()
@@ -143,7 +147,7 @@ func program() (string, error) {
 // forwarded lists the signals that the supervisor passes on instead of ending by them. A hangup that was ignored when the
 // program started, by nohup, stays so.
 func forwarded() []os.Signal {
-	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 	if !signal.Ignored(syscall.SIGHUP) {
 		all = append(all, syscall.SIGHUP)
 	}

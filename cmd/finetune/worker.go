@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 )
 
@@ -15,10 +16,11 @@ var fromSupervisor = make(chan os.Signal, 8)
 // becomeWorker makes this process a worker, if it was started as one. What the program says goes to the supervisor's standard
 // error; descriptor 2 is left to the runtimes, for their last words.
 func becomeWorker() {
-	if os.Getenv(workerVariable) == "" {
+	supervisor := os.Getenv(workerVariable)
+	os.Unsetenv(workerVariable) // not for programs that are started from here
+	if supervisor != strconv.Itoa(os.Getppid()) {
 		return
 	}
-	os.Unsetenv(workerVariable) // not for programs that are started from here
 	isWorker = true
 	for _, fd := range []int{workerStderr, workerSignals} {
 		syscall.CloseOnExec(fd)

@@ -161,8 +161,8 @@ func (r *oneRun) gather(source string) {
 		panic(err)
 	}
 	for _, pattern := range r.scenario.files {
-		if pattern == model {
-			r.copy(source, model)
+		if pattern == damagedName {
+			r.copy(source, damagedName)
 			continue
 		}
 		for _, name := range r.c.list(pattern) {

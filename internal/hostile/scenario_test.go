@@ -18,8 +18,8 @@ type scenario struct {
 	commands []string // separated by spaces; what they write is called out
 }
 
-// model is the name that a model of the corpus has in a run's folder.
-const model = "model.gguf"
+// damagedName is the name that a model of the corpus has in a run's folder.
+const damagedName = "model.gguf"
 
 const quick = " --threads 1 --ctx 32"
 
@@ -95,7 +95,7 @@ func withData(name string, commands []string) []string {
 }
 
 var scenarios = []scenario{
-	{"model", 50, []string{model, "train.txt", "train.jsonl", "choices.jsonl", "chat.txt"}, model, MutateModel, onModel},
+	{"model", 50, []string{damagedName, "train.txt", "train.jsonl", "choices.jsonl", "chat.txt"}, damagedName, MutateModel, onModel},
 	{"base", 10, []string{"base.gguf", "train.txt", "lora.gguf", "peft", "run-lora", "run-dora"}, "base.gguf", MutateModel, onBase},
 	{"adapter", 8, []string{"base.gguf", "lora.gguf", "train.txt", "run-lora", "run-dual-lora"}, "lora.gguf", MutateModel, onAdapter},
 	{"adapter of a run", 5, []string{"base.gguf", "train.txt", "run-dual-lora"}, "run-dual-lora/adapter.gguf", MutateModel, onRun},

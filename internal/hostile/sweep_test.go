@@ -32,7 +32,7 @@ func TestEveryNumberOfEveryHeader(t *testing.T) {
 			r.command = "train --model model.gguf --data train.txt --steps 1 --rank 2 --out out" + quick
 		}
 		r.gather(all[i].model)
-		if err := os.WriteFile(filepath.Join(r.dir, model), all[i].make(), 0o666); err != nil {
+		if err := os.WriteFile(filepath.Join(r.dir, damagedName), all[i].make(), 0o666); err != nil {
 			panic(err)
 		}
 		return r

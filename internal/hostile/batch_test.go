@@ -1,0 +1,211 @@
+//go:build unix && cgo
+
+package hostile
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"finetune/eval"
+	"finetune/internal/need"
+	"finetune/internal/testrun"
+	"finetune/model"
+	"finetune/model/native"
+	"finetune/run"
+	"finetune/trainer"
+)
+
+var batch = flag.Int("batch", 300, "models to load in one process")
+
+// batchVariable makes this test's binary the process that loads models, until one of them ends it.
+const batchVariable = "FINETUNE_HOSTILE_BATCH"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if dir := os.Getenv(batchVariable); dir != "" {
+		loadAll(dir)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// TestModelsInOneProcess loads damaged models, one after the other in a process of their own, which is many times as fast as a
+// program for each. A process that a model ends is started again with the next. It asks more than TestHostile, since the program
+// would make a line of such an end: that the check of the header, and what comes behind it, refuses the model.
+func TestModelsInOneProcess(t *testing.T) {
+	need.Long(t, "hundreds of models")
+	c := &corpus{t: t, dir: t.TempDir()}
+	c.makeModels()
+	if err := os.WriteFile(filepath.Join(c.dir, "train.txt"), []byte(corpusTexts()["train.txt"]), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	share := (*batch + *side - 1) / *side
+	for i := range *side {
+		all.Go(func() {
+			begin := *from + i*share
+			for next := begin; next < min(begin+share, *from+*batch); {
+				next = loadSome(t, c, next, min(begin+share, *from+*batch))
+			}
+		})
+	}
+	all.Wait()
+}
+
+// loadSome starts a process that loads the models of the numbers from to to, and returns the number behind the one that ended
+// it, which is reported.
+func loadSome(t *testing.T, c *corpus, from, to int) (next int) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -v %d -c 0 2>/dev/null; exec "$0" "$@"`, mostSpace), self, "-seed", strconv.FormatUint(*seed, 10), "-from", strconv.Itoa(from), "-batch", strconv.Itoa(to-from))
+	cmd.Env = append(os.Environ(), batchVariable+"="+c.dir, "GGML_NO_BACKTRACE=1")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return to
+	}
+	late := time.AfterFunc(mostTime, func() { cmd.Process.Signal(syscall.SIGQUIT) })
+	last := ""
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		last = lines.Text()
+		late.Reset(mostTime)
+	}
+	err = cmd.Wait()
+	late.Stop()
+	if err == nil {
+		return to
+	}
+	number, what, _ := strings.Cut(last, " ")
+	n, bad := strconv.Atoi(number)
+	if bad != nil {
+		t.Errorf("%v before the first model:\n%.2000s", err, stderr.String())
+		return to
+	}
+	t.Errorf("model %d (-args -seed %d -from %d -batch 1), %s: %v\n%.1500s", n, *seed, n, what, err, stderr.String())
+	if *keep != "" {
+		os.MkdirAll(*keep, 0o777)
+		os.WriteFile(filepath.Join(*keep, fmt.Sprintf("model-%d-%d.gguf", *seed, n)), modelOf(c, n).damaged, 0o666)
+	}
+	return n + 1
+}
+
+// methods are what models are trained by.
+var methods = append(slices.Clone(testrun.Methods), run.MethodFull)
+
+// damagedModel is a model of the corpus after a few changes.
+type damagedModel struct {
+	name, what string
+	damaged    []byte
+}
+
+func modelOf(c *corpus, number int) damagedModel {
+	random := rand.New(rand.NewPCG(*seed+1<<32, uint64(number)))
+	name := pick(random, c.models)
+	b, err := os.ReadFile(filepath.Join(c.dir, name))
+	if err != nil {
+		panic(err)
+	}
+	b, what := MutateModel(random, b)
+	return damagedModel{name, what, b}
+}
+
+// loadAll is the process that loads models. It tells which is next.
+func loadAll(dir string) {
+	c := &corpus{dir: dir}
+	for _, name := range files(dir) {
+		if strings.HasPrefix(name, "models/") {
+			c.models = append(c.models, name)
+		}
+	}
+	work, err := os.MkdirTemp(dir, "damaged-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(work)
+	for i := *from; i < *from+*batch; i++ {
+		m := modelOf(c, i)
+		fmt.Printf("%d %s: %q\n", i, m.name, m.what)
+		path := filepath.Join(work, "model.gguf")
+		if err := os.WriteFile(path, m.damaged, 0o666); err != nil {
+			panic(err)
+		}
+		err := speak(path)
+		if err == nil && i%3 == 0 {
+			err = learn(path, filepath.Join(dir, "train.txt"), filepath.Join(work, "run"), methods[i/3%len(methods)])
+			os.RemoveAll(filepath.Join(work, "run"))
+		}
+		if *show {
+			fmt.Printf("%d %s: %q: %.200v\n", i, m.name, m.what, err)
+		}
+		if peak := peakMemory(); peak > mostMemory {
+			panic(fmt.Sprintf("memory: %d MiB were resident", peak>>20))
+		}
+	}
+}
+
+func peakMemory() int64 {
+	var usage syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+	if runtime.GOOS == "linux" {
+		return usage.Maxrss << 10
+	}
+	return usage.Maxrss
+}
+
+// speak loads a model and lets it continue a text.
+func speak(path string) (err error) {
+	base, err := model.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	m, err := native.Load(base)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	e, err := eval.NewEvaluator(m, 48, 1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	return e.Generate(context.Background(), story, eval.Sampling{Tokens: 3, Temp: 1, TopP: 0.9, TopK: 20, Seed: 1}, func(string) {})
+}
+
+// learn trains for a step.
+func learn(model, data, out, method string) error {
+	c := run.DefaultsOf(method)
+	c.Method, c.Model, c.Data, c.Out = method, model, data, out
+	c.Ctx, c.Batch, c.Steps, c.Threads = 16, 1, 1, 1
+	if method != run.MethodFull {
+		c.Rank = 2
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	_, err := trainer.Train(context.Background(), c, false, func(trainer.Event) {})
+	return err
+}

@@ -24,6 +24,7 @@ import (
 
 	"finetune/eval"
 	"finetune/internal/need"
+	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/model"
 	"finetune/model/native"
@@ -208,4 +209,39 @@ func learn(model, data, out, method string) error {
 	}
 	_, err := trainer.Train(context.Background(), c, false, func(trainer.Event) {})
 	return err
+}
+
+// TestLongRunsAreTokenized lets vocabularies of several kinds split a text without a space, for which std::regex would need more
+// than the stack of a thread.
+func TestLongRunsAreTokenized(t *testing.T) {
+	plain := testmodel.Path(t, testmodel.Spec{Arch: "qwen2", Layers: 1, Embd: 32})
+	b, err := os.ReadFile(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pre := range []string{"afmoe", "bloom", "deepseek-llm", "default"} {
+		f := parse(b)
+		f.key("tokenizer.ggml.pre").value = text(pre)
+		path := filepath.Join(t.TempDir(), "model.gguf")
+		if err := os.WriteFile(path, f.encode(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		m, err := native.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range []string{"a", "中", " ", "!"} {
+			want := strings.Repeat(one, 60000)
+			tokens, err := m.Vocab().Tokenize(want, false, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := m.Vocab().Detokenize(tokens, false, false); got != want {
+				t.Errorf("%s: %d times %q became %d bytes: %.40q", pre, 60000, one, len(got), got)
+			}
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -2,7 +2,7 @@ package hostile
 
 import "strings"
 
-// Names that llama.cpp 0.5 knows (src/llama-arch.cpp), so that mutations reach what it does with them. It knows more by now
+// Names that llama.cpp 0.5 knows (src/llama-arch.cpp, src/llama-vocab.cpp), so that mutations reach what it does with them. It knows more by now
 // where this list is old, and the mutations only reach less.
 
 // knownArchitectures are the values of general.architecture.
@@ -80,4 +80,16 @@ var knownTensors = strings.Fields(`
 	time_mix_lerp_g time_mix_lerp_k time_mix_lerp_r time_mix_lerp_v time_mix_lerp_w time_mix_lerp_x time_mix_ln time_mix_output time_mix_r_k
 	time_mix_receptance time_mix_v0 time_mix_v1 time_mix_v2 time_mix_value time_mix_w0 time_mix_w1 time_mix_w2 vis_attn_output vis_attn_qkv vis_down
 	vis_gate vis_up
+`)
+
+// knownTokenizers are the values of tokenizer.ggml.model, knownPretokenizers those of tokenizer.ggml.pre.
+var knownTokenizers = strings.Fields(`bert gemma4 gpt2 hybriddna llama no_vocab none plamo2 rwkv t5 test whitespace`)
+
+var knownPretokenizers = strings.Fields(`
+	a.x-4.0 afmoe bailingmoe bailingmoe2 bloom chameleon chatglm-bpe codeshell cohere2moe command-r dbrx deepseek-coder deepseek-llm deepseek-r1-qwen
+	deepseek-v3 default exaone exaone-moe exaone4 f2llmv2 falcon falcon-h1 falcon3 gemma4 gigachat glm4 glm5 gpt-2 gpt-4o gpt3-finnish granite-docling
+	granite-embed-multi-311m granite-embed-multi-97m grok-2 hunyuan hunyuan-dense hy_v4 jais jais-2 jina-de jina-es jina-v1-en jina-v2-code jina-v2-de
+	jina-v2-es jina-v5-nano joyai-llm kanana2 kimi-k2 kormo laguna lfm2 llada-moe llama-bpe llama-v3 llama3 llama4 megrez mellum mellum2 midm-2.0
+	minerva-7b minicpm5 minimax-m2 modern-bert mpt olmo phi-2 pixtral poro-chat qwen2 qwen35 refact roberta-bpe sarvam-moe seed-coder smaug-bpe smollm
+	solar-open spark2_5 stablelm2 starcoder superbpe talkie tekken tiny_aya trillion ufakzeka viking whitespace youtu
 `)

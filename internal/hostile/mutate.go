@@ -18,7 +18,7 @@ var mutations = []struct {
 	weight int
 	mutate mutation
 }{
-	{24, setNumber}, {4, setKind}, {5, dropKey}, {1, repeatKey}, {4, renameKey}, {24, addKey}, {16, changeArray}, {8, setString},
+	{6, setTokenizer}, {24, setNumber}, {4, setKind}, {5, dropKey}, {1, repeatKey}, {4, renameKey}, {24, addKey}, {16, changeArray}, {8, setString},
 	{4, otherArchitecture}, {8, setDimension}, {8, resize}, {10, setType}, {3, renameTensor}, {4, dropTensor}, {4, swapTensors},
 	{2, shiftData}, {8, damageData}, {1, lie},
 }
@@ -277,6 +277,34 @@ func element(r *rand.Rand, of gguf.Kind, was []byte) []byte {
 var texts = []string{"", "\x00", "\xff\xfe", "a b", "a b c", " ", "\n", "▁", "Ġ", "<0x0A>", "<0xZZ>", "<s>", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "none", "no_vocab", "default", "llama-bpe",
 	"qwen2", "deepseek-llm", "yarn", "linear", "longrope", "swa", "{{ messages }}", "{% for m in messages %}{{ m.content }}", "{{ 10 ** 10 ** 10 }}", "{{ 'a' * 1000000000 }}",
 	strings.Repeat("a", 1<<16), strings.Repeat("é", 1000), strings.Repeat("[", 5000), "😀", "%s%n%d", "../../etc/passwd", "\u202e", "Hello", "chatml", "gemma4", "whitespace"}
+
+// setTokenizer makes the vocabulary one of another kind, with what that kind reads besides tokens.
+func setTokenizer(r *rand.Rand, f *rawFile) string {
+	set := func(name string, kind gguf.Kind, value []byte) {
+		if k := f.key(name); k != nil {
+			k.kind, k.value = kind, value
+		} else {
+			f.keys = append(f.keys, rawKey{name, kind, value})
+		}
+	}
+	kind, pre := pick(r, knownTokenizers), pick(r, knownPretokenizers)
+	if r.IntN(3) > 0 {
+		set("tokenizer.ggml.model", gguf.KindString, text(kind))
+	}
+	set("tokenizer.ggml.pre", gguf.KindString, text(pre))
+	if kind == "t5" && r.IntN(2) == 0 { // a table of characters: the length of a trie, the trie, texts
+		n := pick(r, []int{0, 3, 4, 5, 16, 400, 5000})
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		if n >= 4 {
+			binary.LittleEndian.PutUint32(b, uint32(pick(r, []int{0, 4, 8, n / 2, n - 4, n - 5, n, 1<<31 - 1})))
+		}
+		set("tokenizer.ggml.precompiled_charsmap", gguf.KindArray, array(gguf.KindUint8, n, b))
+	}
+	return "tokenizer " + kind + " " + pre
+}
 
 func setString(r *rand.Rand, f *rawFile) string {
 	k := f.any(r, func(k rawKey) bool { return k.kind == gguf.KindString })

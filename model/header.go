@@ -89,7 +89,7 @@ func checkHeader(f *gguf.File) error {
 	return nil
 }
 
-// checkWhole refuses a file without what every whole model has.
+// checkWhole refuses a file without what every whole model has, or every one of its architecture.
 func checkWhole(f *gguf.File) error {
 	h := header{f, f.Architecture()}
 	if _, ok := f.Tensor("token_embd.weight"); !ok {
@@ -104,7 +104,10 @@ func checkWhole(f *gguf.File) error {
 		}
 		return h.keyError(h.key(name), "a number")
 	}
-	return nil
+	if err := h.checkDivisors(); err != nil {
+		return err
+	}
+	return h.checkBlocks()
 }
 
 func (h header) key(name string) string { return h.arch + "." + name }

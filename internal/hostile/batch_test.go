@@ -51,18 +51,29 @@ func TestMain(m *testing.M) {
 // would make a line of such an end: that the check of the header, and what comes behind it, refuses the model.
 func TestModelsInOneProcess(t *testing.T) {
 	need.Long(t, "hundreds of models")
+	loadInProcesses(t, newModels(t), *from, *batch)
+}
+
+// newModels makes a corpus of models and a text alone.
+func newModels(t *testing.T) *corpus {
 	c := &corpus{t: t, dir: t.TempDir()}
 	c.makeModels()
 	if err := os.WriteFile(filepath.Join(c.dir, "train.txt"), []byte(corpusTexts()["train.txt"]), 0o666); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// loadInProcesses loads n models from a number on, by several processes at a time.
+func loadInProcesses(t *testing.T, c *corpus, from, n int, flags ...string) {
 	var all sync.WaitGroup
-	share := (*batch + *side - 1) / *side
+	share := (n + *side - 1) / *side
 	for i := range *side {
 		all.Go(func() {
-			begin := *from + i*share
-			for next := begin; next < min(begin+share, *from+*batch); {
-				next = loadSome(t, c, next, min(begin+share, *from+*batch))
+			begin := from + i*share
+			end := min(begin+share, from+n)
+			for next := begin; next < end; {
+				next = loadSome(t, c, next, end, flags)
 			}
 		})
 	}
@@ -71,12 +82,13 @@ func TestModelsInOneProcess(t *testing.T) {
 
 // loadSome starts a process that loads the models of the numbers from to to, and returns the number behind the one that ended
 // it, which is reported.
-func loadSome(t *testing.T, c *corpus, from, to int) (next int) {
+func loadSome(t *testing.T, c *corpus, from, to int, flags []string) (next int) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -v %d -c 0 2>/dev/null; exec "$0" "$@"`, mostSpace), self, "-seed", strconv.FormatUint(*seed, 10), "-from", strconv.Itoa(from), "-batch", strconv.Itoa(to-from))
+	cmd := exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -v %d -c 0 2>/dev/null; exec "$0" "$@"`, mostSpace), self,
+		"-seed", strconv.FormatUint(*seed, 10), "-from", strconv.Itoa(from), "-batch", strconv.Itoa(to - from)}, flags...)...)
 	cmd.Env = append(os.Environ(), batchVariable+"="+c.dir, "GGML_NO_BACKTRACE=1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -105,10 +117,12 @@ func loadSome(t *testing.T, c *corpus, from, to int) (next int) {
 		t.Errorf("%v before the first model:\n%.2000s", err, stderr.String())
 		return to
 	}
-	t.Errorf("model %d (-args -seed %d -from %d -batch 1), %s: %v\n%.1500s", n, *seed, n, what, err, stderr.String())
+	t.Errorf("model %d (-args -seed %d -from %d -batch 1 %s), %s: %v\n%.1500s", n, *seed, n, strings.Join(flags, " "), what, err, stderr.String())
 	if *keep != "" {
 		os.MkdirAll(*keep, 0o777)
-		os.WriteFile(filepath.Join(*keep, fmt.Sprintf("model-%d-%d.gguf", *seed, n)), modelOf(c, n).damaged, 0o666)
+		if b, err := os.ReadFile(filepath.Join(c.dir, "last-"+strconv.Itoa(cmd.Process.Pid)+".gguf")); err == nil {
+			os.WriteFile(filepath.Join(*keep, fmt.Sprintf("model-%d-%d.gguf", *seed, n)), b, 0o666)
+		}
 	}
 	return n + 1
 }
@@ -146,10 +160,20 @@ func loadAll(dir string) {
 		panic(err)
 	}
 	defer os.RemoveAll(work)
+	var sweeping []swept
+	if *stride > 0 {
+		sweeping = sweepOf(c)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("last-%d.gguf", os.Getpid())) // stays where it ends the process
 	for i := *from; i < *from+*batch; i++ {
-		m := modelOf(c, i)
+		var m damagedModel
+		if *stride > 0 {
+			s := sweeping[i**stride]
+			m = damagedModel{s.model, s.what, s.make()}
+		} else {
+			m = modelOf(c, i)
+		}
 		fmt.Printf("%d %s: %q\n", i, m.name, m.what)
-		path := filepath.Join(work, "model.gguf")
 		if err := os.WriteFile(path, m.damaged, 0o666); err != nil {
 			panic(err)
 		}

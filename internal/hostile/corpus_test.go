@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +77,9 @@ func (c *corpus) makeModels() {
 	types := []gguf.Type{gguf.TypeF16, gguf.TypeQ8_0, gguf.TypeF32, gguf.TypeQ4_0}
 	write := func(name string, write func(path string) error) {
 		name = filepath.Join("models", strings.ReplaceAll(name, " ", "-")+".gguf")
+		if slices.Contains(c.models, name) { // an architecture of both kinds
+			name = strings.Replace(name, ".gguf", "-2.gguf", 1)
+		}
 		if err := write(filepath.Join(c.dir, name)); err != nil {
 			c.t.Fatal(err)
 		}

@@ -5,11 +5,12 @@ package hostile
 import (
 	"bytes"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"testing"
 
 	"finetune/gguf"
@@ -17,44 +18,37 @@ import (
 )
 
 // TestEveryNumberOfEveryHeader sets each number in the header of a model of each architecture to each of some values, one at a
-// time, and lets a command run the model: a sweep, where TestHostile draws. Without -sweep it is some of them.
+// time, and loads them as TestModelsInOneProcess does: a sweep, where that draws. Without -sweep it is some of them.
 func TestEveryNumberOfEveryHeader(t *testing.T) {
-	need.Long(t, "dozens of runs of the program")
-	c := newCorpus(t, programOf(t))
-	all := sweepOf(t, c)
+	need.Long(t, "hundreds of models")
+	c := newModels(t)
+	all := len(sweepOf(c))
+	n, stride := all, 1
 	if !*sweep {
-		all = slices.DeleteFunc(all, func(s swept) bool { return s.number%(len(all)/50) != 0 })
+		n, stride = *batch, all / *batch
 	}
-	t.Logf("%d models", len(all))
-	c.each(t, *from, len(all)-*from, func(i int) *oneRun {
-		r := &oneRun{c: c, number: i, scenario: scenarios[0], command: scenarios[0].commands[0], what: all[i].what}
-		if i%4 == 3 {
-			r.command = "train --model model.gguf --data train.txt --steps 1 --rank 2 --out out" + quick
-		}
-		r.gather(all[i].model)
-		if err := os.WriteFile(filepath.Join(r.dir, damagedName), all[i].make(), 0o666); err != nil {
-			panic(err)
-		}
-		return r
-	})
+	t.Logf("%d of %d models", n, all)
+	loadInProcesses(t, c, 0, n, "-stride", strconv.Itoa(stride))
 }
+
+// stride is set for the process that loads: which models of the sweep it takes; 0 draws instead.
+var stride = flag.Int("stride", 0, "for processes that the tests start")
 
 // swept is a model with one value of its header changed.
 type swept struct {
-	number      int
 	model, what string
 	make        func() []byte
 }
 
-func sweepOf(t *testing.T, c *corpus) (all []swept) {
+func sweepOf(c *corpus) (all []swept) {
 	for _, m := range c.models {
 		b, err := os.ReadFile(filepath.Join(c.dir, m))
 		if err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
 		for i, k := range parse(b).keys {
 			for _, v := range sweepValues(k) {
-				all = append(all, swept{len(all), m, fmt.Sprintf("%s: %s = %.20x", m, k.name, v), func() []byte {
+				all = append(all, swept{m, fmt.Sprintf("%s: %s = %.20x", m, k.name, v), func() []byte {
 					f := parse(b)
 					f.keys[i].value = v
 					return f.encode()

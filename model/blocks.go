@@ -78,3 +78,34 @@ func anyOf(sets [][]string) string {
 	}
 	return strings.Join(all, " or ")
 }
+
+// checkCache wants keys and values no wider than what the widest tensor of a block has: llama.cpp allocates them by what the
+// header says, and not in every architecture does a tensor's shape follow from that.
+func (h header) checkCache() error {
+	widest := int64(0)
+	for _, t := range h.Tensors() {
+		if strings.Contains(t.Name, "blk.") { // "enc.blk." too
+			widest = max(widest, slices.Max(t.Shape))
+		}
+	}
+	heads := h.fewest("attention.head_count_kv")
+	if heads == 0 {
+		heads = h.fewest("attention.head_count")
+	}
+	for _, name := range []string{"attention.key_length", "attention.value_length", "attention.key_length_swa", "attention.value_length_swa"} {
+		if n := ofLayer(h.numbers(name), 0); widest > 0 && n*max(heads, 1) > float64(widest) {
+			return h.keyError(h.key(name), fmt.Sprintf("at most %d in all %.0f heads, the width of the widest tensor of a block", widest, max(heads, 1)))
+		}
+	}
+	return nil
+}
+
+// fewest returns the least of a key's numbers above 0; 0 for none.
+func (h header) fewest(name string) (least float64) {
+	for _, n := range h.numbers(name) {
+		if n > 0 && (least == 0 || n < least) {
+			least = n
+		}
+	}
+	return least
+}

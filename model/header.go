@@ -107,7 +107,10 @@ func checkWhole(f *gguf.File) error {
 	if err := h.checkDivisors(); err != nil {
 		return err
 	}
-	return h.checkBlocks()
+	if err := h.checkBlocks(); err != nil {
+		return err
+	}
+	return h.checkCache()
 }
 
 func (h header) key(name string) string { return h.arch + "." + name }

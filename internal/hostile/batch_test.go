@@ -80,6 +80,17 @@ func loadInProcesses(t *testing.T, c *corpus, from, n int, flags ...string) {
 	all.Wait()
 }
 
+// TestSoundModelsAreTaken holds that the models of the corpus speak where nothing was done to them.
+func TestSoundModelsAreTaken(t *testing.T) {
+	need.Long(t, "dozens of models")
+	c := newModels(t)
+	for _, name := range c.models {
+		if err := speak(filepath.Join(c.dir, name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // loadSome starts a process that loads the models of the numbers from to to, and returns the number behind the one that ended
 // it, which is reported.
 func loadSome(t *testing.T, c *corpus, from, to int, flags []string) (next int) {

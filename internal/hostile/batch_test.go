@@ -223,12 +223,16 @@ func speak(path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	e, err := eval.NewEvaluator(m, 48, 1)
+	ctx := 32
+	if n := m.NCtxTrain(); n > 0 {
+		ctx = min(ctx, n)
+	}
+	e, err := eval.NewEvaluator(m, ctx, 1)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	return e.Generate(context.Background(), story, eval.Sampling{Tokens: 3, Temp: 1, TopP: 0.9, TopK: 20, Seed: 1}, func(string) {})
+	return e.Generate(context.Background(), "once upon a time", eval.Sampling{Tokens: 3, Temp: 1, TopP: 0.9, TopK: 20, Seed: 1}, func(string) {})
 }
 
 // learn trains for a step.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -18,6 +19,7 @@ type waiting struct {
 	*exec.Cmd
 	t      *testing.T
 	lines  *bufio.Reader
+	stdout *os.File
 	stderr strings.Builder
 }
 
@@ -39,6 +41,7 @@ func startWaiting(t *testing.T) *waiting {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Kill(-w.Process.Pid, syscall.SIGKILL) })
+	w.stdout = stdout.(*os.File)
 	w.lines = bufio.NewReader(stdout)
 	w.reads("ready\n")
 	return w
@@ -74,10 +77,11 @@ func TestSignalsReachTheWorkerOnce(t *testing.T) {
 			w := startWaiting(t)
 			send(w.Process.Pid)
 			w.reads("cancelled\n")
-			time.Sleep(500 * time.Millisecond) // twice what was sent once would end it by now
-			if err := w.Process.Signal(syscall.Signal(0)); err != nil {
+			w.stdout.SetReadDeadline(time.Now().Add(500 * time.Millisecond)) // twice what was sent once would end it by then
+			if _, err := w.lines.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("has ended by one request: %v", err)
 			}
+			w.stdout.SetReadDeadline(time.Time{})
 			send(w.Process.Pid)
 			w.ends(exitInterrupted)
 			if want := "finetune: stopping in good order, a second Ctrl-C stops at once\n"; w.stderr.String() != want {

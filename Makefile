@@ -15,7 +15,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-kill test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-kill test-hostile test-sanitize test-neon lint bench bench-kernels env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -59,6 +59,17 @@ test-sanitize: llama ## run the kernels under AddressSanitizer, UndefinedBehavio
 
 test-neon: llama ## run the kernels for arm64, on other machines with a cross compiler and an emulator, as make test does too
 	go test -count 1 -v -run '^TestKernelsForARM64$$' ./kernels
+
+# Everything follows from SEED and a number. RUNS is of the program; five times as many models are loaded in one process, and
+# with SWEEP=1 every number of every header is tried. KEEP=dir keeps the files of what fails.
+SEED ?= 1
+RUNS ?= 600
+SWEEP ?=
+KEEP ?=
+
+test-hostile: llama ## damage files of every kind and let every command read them, some minutes; longer with RUNS=10000, others with SEED=2
+	go test -count 1 -timeout 12h -v ./internal/hostile -args -seed $(SEED) -runs $(RUNS) -batch $$(($(RUNS) * 5)) \
+	  $(if $(SWEEP),-sweep) -keep "$(abspath $(KEEP))"
 
 # The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.
 headers   = $$($${PKG_CONFIG:-pkg-config} --cflags llama | sed 's/-I/-isystem /g')

@@ -40,6 +40,7 @@ const shortContext = 1024
 type Evaluator struct {
 	model   *llama.Model
 	ctx     *llama.Context
+	nCtx    int // tokens that a sequence may have; the context has room for more
 	threads int
 	tuner   *machine.ThreadTuner
 	exact   int64 // the most bytes of an exact form that Attach makes; 0 = no limit
@@ -63,7 +64,7 @@ func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{model: model, ctx: ctx, threads: threads, tuner: machine.NewThreadTuner(threads), exact: machine.Memory() / 2}, nil
+	return &Evaluator{model: model, ctx: ctx, nCtx: min(nCtx, ctx.NCtxSeq()), threads: threads, tuner: machine.NewThreadTuner(threads), exact: machine.Memory() / 2}, nil
 }
 
 // decode computes a batch on as many threads as are worth it for so much work, in tokens.

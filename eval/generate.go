@@ -57,8 +57,8 @@ func (e *Evaluator) Generate(ctx context.Context, prompt string, s Sampling, emi
 	if len(tokens) == 0 {
 		tokens = []int32{max(vocab.BOS(), 0)}
 	}
-	if most := e.ctx.NCtxSeq(); len(tokens) > most-1 {
-		tokens = tokens[len(tokens)-(most-1):] // the end of a long prompt is what the answer follows
+	if most := max(e.nCtx-1, 1); len(tokens) > most {
+		tokens = tokens[len(tokens)-most:] // the end of a long prompt is what the answer follows
 	}
 	sampler, err := llama.NewSampler(vocab, llama.SamplerParams{Temp: s.Temp, TopK: s.TopK, TopP: s.TopP, Seed: s.Seed})
 	if err != nil {
@@ -87,7 +87,7 @@ func (e *Evaluator) Generate(ctx context.Context, prompt string, s Sampling, emi
 			return nil
 		}
 		out.add(vocab.Piece(next, false))
-		if s.Tokens--; s.Tokens == 0 || pos >= e.ctx.NCtxSeq() {
+		if s.Tokens--; s.Tokens == 0 || pos >= e.nCtx {
 			return nil
 		}
 		batch = llama.Batch{Tokens: []int32{next}}

@@ -18,6 +18,10 @@ const (
 	maxInt32  = math.MaxInt32
 )
 
+// maxToken is the longest text of a token, in bytes: some of llama.cpp's tokenizers build trees by calling themselves for each
+// byte. Published models have some hundred.
+const maxToken = 1 << 12
+
 // minWindow is the narrowest sliding window that is taken. Published models have 128 and more.
 const minWindow = 4
 
@@ -85,7 +89,7 @@ func checkHeader(f *gguf.File) error {
 	return nil
 }
 
-// checkWhole refuses a file without what every whole model has.
+// checkWhole refuses a file without what every whole model has, or every one of its architecture.
 func checkWhole(f *gguf.File) error {
 	h := header{f, f.Architecture()}
 	if _, ok := f.Tensor("token_embd.weight"); !ok {
@@ -100,7 +104,13 @@ func checkWhole(f *gguf.File) error {
 		}
 		return h.keyError(h.key(name), "a number")
 	}
-	return nil
+	if err := h.checkDivisors(); err != nil {
+		return err
+	}
+	if err := h.checkBlocks(); err != nil {
+		return err
+	}
+	return h.checkCache()
 }
 
 func (h header) key(name string) string { return h.arch + "." + name }
@@ -327,6 +337,11 @@ func (h header) checkVocabulary() error {
 	tokens, err := h.Strings(list)
 	if err != nil || len(tokens) == 0 {
 		return h.keyError(list, "an array of one or more strings")
+	}
+	for i, token := range tokens {
+		if len(token) > maxToken {
+			return fmt.Errorf("model %q: key %q: want tokens of at most %d bytes, got %d for token %d", h.Path(), list, maxToken, len(token), i)
+		}
 	}
 	for _, r := range []struct {
 		key   string

@@ -21,7 +21,7 @@ type damage struct {
 	name string
 	arch string // "llama"; a name of testmodel.Variants too
 	keys map[string]any
-	drop string // key that is left out
+	drop string // key or tensor that is left out
 	typ  map[string]gguf.Type
 	dims map[string][]int64 // other shapes
 	want string             // in the error
@@ -49,6 +49,9 @@ func (d damage) write(t *testing.T) string {
 		b.Set(key, v)
 	}
 	for _, tensor := range f.Tensors() {
+		if tensor.Name == d.drop {
+			continue
+		}
 		typ, retyped := d.typ[tensor.Name]
 		shape, reshaped := d.dims[tensor.Name]
 		if !retyped && !reshaped {
@@ -132,6 +135,14 @@ var damages = []damage{
 	{name: "state without heads", arch: "qwen35", keys: set("qwen35.ssm.time_step_rank", uint32(0)), want: `key "qwen35.ssm.time_step_rank": want a number from 1`},
 	{name: "attention in no layer", arch: "qwen35", keys: set("qwen35.full_attention_interval", uint32(0)), want: `key "qwen35.full_attention_interval": want a number from 1`},
 	{name: "convolution of 1", arch: "lfm2", keys: set("lfm2.shortconv.l_cache", uint32(1)), want: `key "lfm2.shortconv.l_cache": want a number from 2`},
+
+	{name: "no heads", arch: "olmo2", drop: "olmo2.attention.head_count", want: `key "olmo2.attention.head_count": missing, want a number from 1 on`},
+	{name: "heads of nothing", keys: set("llama.attention.head_count", uint32(0)), want: `key "llama.attention.head_count": want a number from 1 on, got 0`},
+	{name: "groups of nothing", arch: "qwen35", keys: set("qwen35.ssm.group_count", uint32(0)), want: `key "qwen35.ssm.group_count": want a number from 1 on, got 0`},
+	{name: "attention without queries", arch: "phi3", drop: "blk.1.attn_qkv.weight", want: `block "blk.1": want attn_qkv or attn_q, attn_k, attn_v, which a block with attn_output has in architecture "phi3"`},
+	{name: "state without input", arch: "qwen35", drop: "blk.0.attn_gate.weight", want: `block "blk.0": want attn_qkv, attn_gate, which a block with ssm_out has`},
+	{name: "wide keys", arch: "olmo2", keys: set("olmo2.attention.key_length", uint32(65536)), want: `key "olmo2.attention.key_length": want at most 96 in all 4 heads, the width of the widest tensor of a block, got 65536`},
+	{name: "long token", keys: set("tokenizer.ggml.tokens", gguf.ArrayOf("a", strings.Repeat("b", 5000))), want: `key "tokenizer.ggml.tokens": want tokens of at most 4096 bytes, got 5000 for token 1`},
 
 	{name: "another architecture", keys: set("general.architecture", "qwen2"), want: `key "block_count": want one of architecture "qwen2", which "general.architecture" names, got "llama.block_count"`},
 	{name: "no architecture", drop: "general.architecture", want: `key "general.architecture": missing, want the name of an architecture`},

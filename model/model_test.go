@@ -19,7 +19,7 @@ func file(t *testing.T, kind, tensor string) string {
 	t.Helper()
 	b := gguf.NewBuilder()
 	b.Set("general.architecture", "llama")
-	for _, key := range []string{"block_count", "context_length", "embedding_length"} {
+	for _, key := range []string{"block_count", "context_length", "embedding_length", "attention.head_count"} {
 		b.Set("llama."+key, uint32(2))
 	}
 	if kind != "" {

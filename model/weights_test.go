@@ -88,7 +88,7 @@ func checkWeights(t *testing.T, typ gguf.Type, shape []int64, data []byte) error
 	t.Helper()
 	b := gguf.NewBuilder()
 	b.Set("general.architecture", "llama")
-	for _, key := range []string{"block_count", "context_length", "embedding_length"} {
+	for _, key := range []string{"block_count", "context_length", "embedding_length", "attention.head_count"} {
 		b.Set("llama."+key, uint32(2))
 	}
 	b.AddTensor("token_embd.weight", typ, shape, data)

@@ -34,10 +34,10 @@ const (
 	maxSource  = 1 << 20 // bytes of template source
 	maxNesting = 200     // blocks and brackets open at once in the source
 	maxDepth   = 4000    // expressions and blocks being evaluated at once; keeps the goroutine's stack small
-	maxWork    = 1 << 28 // units: one a byte made or searched, stepCost a node visited
+	maxWork    = 1 << 27 // units: one a byte made or searched, stepCost a node visited
 	tryWork    = 1 << 23 // units of Try
 	stepCost   = 32
-	itemCost   = 32 // units a list element, about the bytes it takes with its value
+	itemCost   = 96 // units a list element, about the bytes it takes with its value while its list grows
 )
 
 var (

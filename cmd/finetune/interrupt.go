@@ -36,7 +36,7 @@ const sameRequest = 300 * time.Millisecond
 func untilInterrupted(u *ui) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, requests()...)
+	notifyRequests(signals, requests()...)
 	u.onClosed(func() { cancel(stopPipe) })
 	failing := failingWrites()
 	go func() {

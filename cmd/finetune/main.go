@@ -24,6 +24,7 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitCrashed     = 3
 	exitHangup      = 129 // the terminal was closed
 	exitInterrupted = 130 // Ctrl-C, or a request to terminate
 	exitPipe        = 141 // nobody reads the output any more
@@ -34,16 +35,27 @@ const (
 // garbage. GOGC in the environment wins.
 const heapGrowth = 20
 
+// testOnlyFault ends the process in a way that tests ask for: fault.go, with the build tag "faults".
+var testOnlyFault func()
+
 func main() {
 	dieBySignal()
+	becomeWorker()
+	if code, ok := supervise(os.Args[1:]); ok {
+		os.Exit(code)
+	}
+	if testOnlyFault != nil {
+		testOnlyFault()
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(heapGrowth)
 	}
 	os.Exit(execute(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// dieBySignal makes an end that nobody foresaw look like none of the exit codes: a panic of Go, whose own code is that of a
-// wrong command line, and a failed assertion of ggml, which would start a debugger to print where it was.
+// dieBySignal makes an end that nobody foresaw one by a signal, which the supervisor knows from the exit codes: a panic of Go,
+// whose own code is that of a wrong command line, and a failed assertion of ggml, which would start a debugger to print where
+// it was.
 func dieBySignal() {
 	debug.SetTraceback("crash")
 	if os.Getenv("GGML_NO_BACKTRACE") == "" {

@@ -17,7 +17,10 @@ func newRoot(u *ui) *cobra.Command {
 		Use:   "finetune",
 		Short: "fine-tune the GGUF you already have, on the laptop you have",
 		Long: "finetune trains an adapter (Dual LoRA, LoRA, DoRA) over a quantized GGUF base model\n" +
-			"and writes GGUF LoRA files that any llama.cpp app loads.",
+			"and writes GGUF LoRA files that any llama.cpp app loads.\n\n" +
+			"Exit codes: 0 done, 1 failed, 2 wrong usage, 3 crashed, 130 interrupted. A command runs in\n" +
+			"a process of its own, so that a crash is an error line; FINETUNE_ONE_PROCESS=1 in the\n" +
+			"environment runs it in this one, for debuggers and profilers.",
 		Args:          cobra.ArbitraryArgs, // so that an unknown command reaches RunE
 		RunE:          unknownCommand,
 		SilenceErrors: true,

@@ -19,6 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(waitVariable) != "" {
+		inWorker()
 		waitForInterrupts()
 	}
 	testscript.Main(m, map[string]func(){"finetune": main, "crash": crash})
@@ -197,11 +198,20 @@ func setKey(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// crash ends as the program would by a panic on a goroutine of its own.
+// crash ends as the program would by a panic on a goroutine of its own: crash COMMAND
 func crash() {
-	dieBySignal()
+	inWorker()
 	go panic("nobody foresaw this")
 	select {}
+}
+
+// inWorker returns in the worker, or where the program needs none, as main goes on there.
+func inWorker() {
+	dieBySignal()
+	becomeWorker()
+	if code, ok := supervise(os.Args[1:]); ok {
+		os.Exit(code)
+	}
 }
 
 // rewrite writes a model that fill makes of another.

@@ -63,7 +63,7 @@ var layers = []layer{
 }
 
 // forTests are packages that only tests may import, and each other.
-var forTests = []string{"internal/archtest", "internal/llamachat", "internal/near", "internal/need", "internal/testmodel", "internal/testrun", "internal/testrun/trained", "third_party"}
+var forTests = []string{"internal/archtest", "internal/hostile", "internal/llamachat", "internal/near", "internal/need", "internal/testmodel", "internal/testrun", "internal/testrun/trained", "third_party"}
 
 // listed is what `go list -json` says of a package.
 type listed struct {

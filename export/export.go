@@ -136,7 +136,7 @@ func Run(ctx context.Context, c Config, say func(string)) (_ *Result, err error)
 	}
 	x := &exporter{Config: c, exact: maxExactBytes, say: say}
 	defer func() { err = errors.Join(err, x.close()) }()
-	if err := x.open(); err != nil {
+	if err := x.open(ctx); err != nil {
 		return nil, err
 	}
 	if err := x.measureEnds(ctx); err != nil {
@@ -149,7 +149,7 @@ func Run(ctx context.Context, c Config, say func(string)) (_ *Result, err error)
 	return x.write(best)
 }
 
-func (x *exporter) open() (err error) {
+func (x *exporter) open(ctx context.Context) (err error) {
 	if err := x.openRun(); err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (x *exporter) open() (err error) {
 		return err
 	}
 	var val *data.Windows
-	if x.train, val, err = data.LoadRun(x.run, x.model.Vocab(), chat.SourceOf(x.model)); err != nil {
+	if x.train, val, err = data.LoadRun(ctx, x.run, x.model.Vocab(), chat.SourceOf(x.model), x.reading); err != nil {
 		return err
 	}
 	x.val = val.All()

@@ -35,7 +35,7 @@ type setup struct {
 
 // newSetup checks what is cheap first: the header of the base, the targets and the rank, then the data, then the graph. The
 // memory of the run is planned when it returns, and nothing of it taken. fromStart says that no step was taken yet.
-func newSetup(c run.Config, fromStart bool) (_ *setup, err error) {
+func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(data.Progress)) (_ *setup, err error) {
 	s := &setup{config: c, valTuner: machine.NewThreadTuner(c.ThreadCount())}
 	defer func() {
 		if err != nil {
@@ -63,7 +63,7 @@ func newSetup(c run.Config, fromStart bool) (_ *setup, err error) {
 	if err := native.CheckContext(s.model, c.Ctx); err != nil {
 		return nil, err
 	}
-	if s.train, s.val, err = data.LoadRun(c, s.model.Vocab(), chat.SourceOf(s.model)); err != nil {
+	if s.train, s.val, err = data.LoadRun(ctx, c, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {

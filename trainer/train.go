@@ -61,7 +61,7 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	_, done, err := dir.LatestCheckpoint()
-	s, err := newSetup(c, err != nil || done == 0)
+	s, err := newSetup(ctx, c, err != nil || done == 0, readingOf(report))
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,20 @@ func (e *Encoder) Tokenize(text string, parseSpecial bool) (ids []int32, err err
 	return ids, err
 }
 
+// Continue tokenizes text as it stands behind tokens that are there already. The border between the two is one between tokens.
+func (e *Encoder) Continue(prev []int32, text string, parseSpecial bool) ([]int32, error) {
+	if len(prev) == 0 || len(text) == 0 {
+		return e.Tokenize(text, parseSpecial)
+	}
+	s := &stream{Encoder: e, parse: parseSpecial, text: []byte(text), ended: true, next: border{inside: true, joined: true, last: prev[len(prev)-1]}}
+	var ids []int32
+	err := s.each(func(part []int32) error {
+		ids = append(ids, part...)
+		return nil
+	})
+	return ids, err
+}
+
 // Stream hands the tokens of all that r has to emit, part by part; they are those of [Encoder.Tokenize]. The text must be UTF-8.
 // It stops at the first error, of r, of the tokenizer or of emit.
 func (e *Encoder) Stream(r io.Reader, parseSpecial bool, emit func(ids []int32) error) error {
@@ -179,29 +193,29 @@ func (s *stream) drop(n int, next border) {
 // tokens tokenizes a part behind a border.
 func (s *stream) tokens(b border, text []byte) ([]int32, error) {
 	if b.inside && b.joined {
-		return Continue(s.tok, s.prefixes, b.last, string(text), s.parse)
+		return s.behindToken(b.last, string(text), s.parse)
 	}
 	return s.tok.Tokenize(string(text), false, s.parse)
 }
 
-// Continue tokenizes text as it stands behind a token. Only vocabularies that put a space in front of a text (prefixes)
+// behindToken tokenizes text as it stands behind a token. Only vocabularies that put a space in front of a text
 // need care: inside a text there is none, except behind a special token, where llama.cpp adds one too. A byte that joins no
 // other token is put in front and its tokens are taken off again.
-func Continue(tok chat.Tokenizer, prefixes bool, last int32, text string, parseSpecial bool) ([]int32, error) {
+func (e *Encoder) behindToken(last int32, text string, parseSpecial bool) ([]int32, error) {
 	const first = "\x01"
-	if text == "" || !prefixes || isSpecial(tok, last) {
-		return tok.Tokenize(text, false, parseSpecial)
+	if text == "" || !e.prefixes || isSpecial(e.tok, last) {
+		return e.tok.Tokenize(text, false, parseSpecial)
 	}
-	head, err := tok.Tokenize(first, false, parseSpecial)
+	head, err := e.tok.Tokenize(first, false, parseSpecial)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := tok.Tokenize(first+text, false, parseSpecial)
+	ids, err := e.tok.Tokenize(first+text, false, parseSpecial)
 	if err != nil {
 		return nil, err
 	}
 	if len(ids) < len(head) || !slices.Equal(ids[:len(head)], head) {
-		return tok.Tokenize(text, false, parseSpecial)
+		return e.tok.Tokenize(text, false, parseSpecial)
 	}
 	return ids[len(head):], nil
 }

@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"finetune/adapter"
 	"finetune/chat"
@@ -170,7 +171,7 @@ func (x *exporter) open(ctx context.Context) (err error) {
 		return err
 	}
 	var val *data.Windows
-	if x.train, val, err = data.LoadRun(ctx, x.run, x.model.Vocab(), chat.SourceOf(x.model), x.reading); err != nil {
+	if x.train, val, err = data.LoadRun(ctx, x.run, x.model.Vocab(), chat.SourceOf(x.model), x.sayReading()); err != nil {
 		return err
 	}
 	x.val = val.All()
@@ -185,6 +186,18 @@ func (x *exporter) open(ctx context.Context) (err error) {
 	}
 	x.scratch, err = os.MkdirTemp("", "finetune-export-")
 	return err
+}
+
+// sayReading tells of data that takes long to read, now and then.
+func (x *exporter) sayReading() func(data.Progress) {
+	const interval = 20 * time.Second
+	said := time.Now()
+	return func(p data.Progress) {
+		if time.Since(said) > interval {
+			said = time.Now()
+			x.say(p.String())
+		}
+	}
 }
 
 // openRun reads what the run was, and what it has trained.

@@ -65,6 +65,7 @@ func (c Config) Validate() error {
 		setting.OneOf("device", c.Device, deviceNames),
 		setting.Memory("max-memory", c.MaxMemory),
 		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
+		setting.Between("val-tokens", c.ValTokens, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
 	)

@@ -161,7 +161,7 @@ func TestGradientStartIsPlanned(t *testing.T) {
 	}
 	short := testrun.Elsewhere(t, c)
 	short.MaxMemory = fmt.Sprintf("%dB", needed(run.Total()))
-	within, err := newSetup(short, true)
+	within, err := newSetup(context.Background(), short, true, nil)
 	if refused := (*MemoryError)(nil); errors.As(err, &refused) {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"finetune/eval"
@@ -62,6 +63,9 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	_, done, err := dir.LatestCheckpoint()
 	s, err := newSetup(ctx, c, err != nil || done == 0, readingOf(report))
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return nil, hint.With(fmt.Errorf("trainer: %w while the data was read, before the first step", ErrInterrupted), "the same command begins again")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +148,7 @@ func (l *loop) tellPlan() error {
 	return l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: tensors,
 		Parameters: parameters, Windows: l.train.Len(), ValWindows: l.val.Len(), TotalSteps: l.total,
 		Threads: l.config.ThreadCount(), WorkBytes: l.plan.Activations + l.plan.Head, Planned: l.plan.Total(), Plan: &l.plan, Opening: opening,
-		MicroBatch: l.plan.MicroBatch, Step: l.step, Data: data.Describe(l.train, l.val), Notes: append(l.train.Stats().Notes(l.config.Ctx), l.plan.notes(opening)...)})
+		MicroBatch: l.plan.MicroBatch, Step: l.step, Data: data.Describe(l.train, l.val), Notes: slices.Concat(l.train.Stats().Notes(l.config.Ctx), l.validationNote(), l.plan.notes(opening))})
 }
 
 // takeMemory takes the memory of the plan. What was read to get here is given back first: the header
@@ -204,9 +208,18 @@ func (l *loop) begin(ctx context.Context) error {
 	return err
 }
 
+// validationInterval is how often the progress of a validation is told.
+const validationInterval = 500 * time.Millisecond
+
 // measure finds the validation loss, if anything is held out, and tells it in an event.
 func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
-	loss, err := l.validate(ctx)
+	said := time.Now()
+	loss, err := l.validate(ctx, func(window, of int) {
+		if l.report != nil && time.Since(said) >= validationInterval {
+			said = time.Now()
+			l.report(Event{Kind: "measuring", Time: said.UTC(), What: "validation", Done: int64(window), Of: int64(of)})
+		}
+	})
 	if err != nil || l.val == nil {
 		return loss, err
 	}

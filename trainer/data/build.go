@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 
 	"finetune/trainer/data/chunk"
 	"finetune/trainer/data/store"
@@ -65,7 +66,8 @@ func (b *builder) inMemory() (*dataset, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	own := &owner{mapped: b.spool.Held() == 0 && len(raw) > 0, keep: b.spool}
+	own := &owner{mapped: b.spool.Held() == 0 && len(raw) > 0}
+	runtime.AddCleanup(own, func(s *store.Spool) { s.Close() }, b.spool)
 	words := listOf[word](raw)
 	set := &dataset{Train: &Windows{nCtx: b.NCtx, words: words, packed: b.train, owner: own}}
 	if b.hasVal {

@@ -53,6 +53,7 @@ type options struct {
 	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
 	Seed        uint64      // picks the records held out
 
+	Model string // path of the model that the tokenizer is of; "": data has no cache file
 	watch *watch // nil: nobody
 }
 
@@ -82,6 +83,9 @@ func load(paths string, o options) (*dataset, error) {
 	s, asText, err := newSource(paths, o)
 	if err != nil {
 		return nil, err
+	}
+	if o.cacheable(s) {
+		return cached(s, asText, o)
 	}
 	b, err := newBuilder(o, nil)
 	if err != nil {

@@ -11,7 +11,7 @@ type Windows struct {
 	nCtx  int
 	words []word // of all examples; those held out lie there too
 	packed
-	state []byte // what a hash over all windows has come to, see Digest
+	state []byte // what a hash over all windows has come to, see Sum; nil: none has gone over them
 	owner *owner // of the memory below the lists
 }
 
@@ -26,7 +26,6 @@ type packed struct {
 // owner keeps what the lists of windows lie in.
 type owner struct {
 	mapped bool // pages of a file, which the system can take back
-	keep   any
 }
 
 // Len returns the number of windows, 0 for nil.

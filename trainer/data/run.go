@@ -38,7 +38,7 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 // optionsOf are the options that a run's settings ask for.
 func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
 	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),
-		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad}
+		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad, Model: c.Model}
 	if c.LongRecords == "skip" {
 		o.LongRecords = skipLong
 	}

@@ -2,6 +2,7 @@ package data
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 )
@@ -12,13 +13,24 @@ type Progress struct {
 	Done, Total int64  // bytes; Total is 0 where it is not known
 }
 
+// String says it in a few words.
+func (p Progress) String() string {
+	const mebibyte = 1 << 20
+	switch {
+	case p.Done == 0 && p.Total == 0:
+		return p.What
+	case p.Total == 0:
+		return fmt.Sprintf("%s: %d MiB", p.What, p.Done/mebibyte)
+	}
+	return fmt.Sprintf("%s: %d of %d MiB", p.What, min(p.Done, p.Total)/mebibyte, p.Total/mebibyte)
+}
+
 // watch tells how far the reading has come, and ends it when it is to end. nil is nobody who watches. One goroutine at a time.
 type watch struct {
 	ctx    context.Context
 	report func(Progress) // may be nil
 	now    Progress
 	said   time.Time
-	read   int64 // bytes since the last look at the clock
 }
 
 // interval is how often progress is told.
@@ -62,11 +74,25 @@ func (w *watch) at(done, total int64) error {
 }
 
 func (w *watch) tick() error {
-	if w.report != nil && time.Since(w.said) >= interval {
+	if time.Since(w.said) >= interval {
+		w.tell()
+	}
+	return w.ctx.Err()
+}
+
+func (w *watch) tell() {
+	if w != nil && w.report != nil {
 		w.said = time.Now()
 		w.report(w.now)
 	}
-	return w.ctx.Err()
+}
+
+// ctx is what ends the reading.
+func (o options) ctx() context.Context {
+	if o.watch == nil {
+		return context.Background()
+	}
+	return o.watch.ctx
 }
 
 // watched counts what is read of a file.

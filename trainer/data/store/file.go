@@ -161,6 +161,15 @@ func (w *Writer) header(from, n int64) []byte {
 	return order.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
+// View maps what was written, and tells where the section under way begins in it. The caller closes it.
+func (w *Writer) View() (m Map, from int64, err error) {
+	if err := w.w.Flush(); err != nil {
+		return Map{}, 0, err
+	}
+	m, err = newMap(w.file, w.at)
+	return m, w.dir.Sections[len(w.dir.Sections)-1].From, err
+}
+
 // Discard removes what was written, unless it was committed.
 func (w *Writer) Discard() error {
 	if w.file == nil {

@@ -102,7 +102,7 @@ func (b *builder) records(s *source) (err error) {
 		if err != nil {
 			return located(err, rec.Path, rec.Line)
 		}
-		if err := b.watch.err(); err != nil {
+		if err := b.watch.step(); err != nil {
 			return err
 		}
 		e.line, e.path, e.chosen = rec.Line, rec.Path, rec.Chosen

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding"
 	"errors"
@@ -262,5 +263,5 @@ func (o options) cacheable(s *source) bool {
 		}
 	}
 	_, err := store.DefaultDir()
-	return err == nil && o.Model != "" && littleEndian && s.size() >= largeData
+	return err == nil && o.Model != "" && littleEndian && s.size() >= cmp.Or(o.Large, largeData)
 }

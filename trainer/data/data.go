@@ -54,6 +54,7 @@ type options struct {
 	Seed        uint64      // picks the records held out
 
 	Model string // path of the model that the tokenizer is of; "": data has no cache file
+	Large int64  // bytes of files from which on there is a cache file; 0: largeData
 	watch *watch // nil: nobody
 }
 

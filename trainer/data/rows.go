@@ -72,11 +72,7 @@ func jsonRows(path string, r *bufio.Reader, yield func(row, error) bool) error {
 	}
 	line := 1 + skipped
 	if first == '[' {
-		b, err := readAll(path, r)
-		if err != nil {
-			return err
-		}
-		return arrayRows(b, line, yield)
+		return arrayFile(path, r, line, yield)
 	}
 	return lineRows(path, r, line, yield)
 }

@@ -37,7 +37,7 @@ type watch struct {
 const interval = 250 * time.Millisecond
 
 func newWatch(ctx context.Context, report func(Progress)) *watch {
-	return &watch{ctx: ctx, report: report}
+	return &watch{ctx: ctx, report: report, now: Progress{What: "opening the data"}, said: time.Now()}
 }
 
 // begin starts what is to be told of.
@@ -45,6 +45,14 @@ func (w *watch) begin(what string, total int64) {
 	if w != nil {
 		w.now, w.said = Progress{What: what, Total: total}, time.Now()
 	}
+}
+
+// step is for work between reads.
+func (w *watch) step() error {
+	if w == nil {
+		return nil
+	}
+	return w.tick()
 }
 
 // err is the reason to stop.

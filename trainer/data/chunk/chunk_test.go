@@ -168,6 +168,40 @@ func sameTokens(t *testing.T, v *llama.Vocab, name, text string, special bool, s
 	}
 }
 
+// TestTextsAreContinued: a long text behind tokens has the tokens that it has in one piece there.
+func TestTextsAreContinued(t *testing.T) {
+	need.Each(t, []string{"demo/base.gguf"}, []string{"tokenizers/ggml-vocab-llama-spm.gguf", "tokenizers/ggml-vocab-phi-3.gguf"}, func(t *testing.T, path string) {
+		m, err := llama.LoadModel(path, llama.ModelParams{VocabOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		e := New(m.Vocab())
+		e.size, e.whole = 2000, 2000
+		text := strings.Repeat("Once upon a time, there was a little girl. ", 500)
+		whole, err := m.Vocab().Tokenize(text, false, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := e.Tokenize(text, true); err != nil || !slices.Equal(got, whole) {
+			t.Errorf("Tokenize gives %d tokens, %v, want %d", len(got), err, len(whole))
+		}
+		for _, before := range []string{"Hello", "</s>", "<|im_end|>"} {
+			prev, err := m.Vocab().Tokenize(before, false, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := e.behindToken(prev[len(prev)-1], text, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := e.Continue(prev, text, true); err != nil || !slices.Equal(got, want) {
+				t.Errorf("behind %q: %d tokens, %v, want %d", before, len(got), err, len(want))
+			}
+		}
+	})
+}
+
 func TestErrorsPassThrough(t *testing.T) {
 	m, err := llama.LoadModel(need.Own(t, "demo/base.gguf"), llama.ModelParams{VocabOnly: true})
 	if err != nil {

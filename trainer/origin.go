@@ -1,21 +1,17 @@
 package trainer
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
-	"os"
-
 	"finetune/adapter"
 	"finetune/gguf"
 	"finetune/internal/version"
+	"finetune/trainer/data"
 )
 
 // origin returns what an adapter's file says of where it comes from, beside the base and the method that package
 // adapter writes: keys that llama.cpp passes over.
 func (s *setup) origin() (map[string]gguf.Value, error) {
 	c := s.config
-	hash, err := fileHash(c.Data)
+	hash, err := data.Hash(c.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -30,18 +26,4 @@ func (s *setup) origin() (map[string]gguf.Value, error) {
 		keys[adapter.KeyTemplateHash] = s.id.Template
 	}
 	return keys, nil
-}
-
-// fileHash returns "sha256:" and the 64 digits of a file's hash.
-func fileHash(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", err
-	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil)), nil
 }

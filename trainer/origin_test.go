@@ -2,6 +2,8 @@ package trainer
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -9,6 +11,7 @@ import (
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/model"
+	"finetune/trainer/data"
 )
 
 // An adapter that was trained with one chat template says so, and so does not pass for one of a model with another.
@@ -51,5 +54,27 @@ func TestAdapterKnowsItsChatTemplate(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A folder of texts is trained on to the end, and the adapter knows its hash.
+func TestAdapterKnowsAFolderOfData(t *testing.T) {
+	c := testrun.Tiny(t)
+	text := testrun.Read(t, filepath.Dir(c.Data), filepath.Base(c.Data))
+	dir := t.TempDir()
+	for _, name := range []string{"a.txt", "b.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Data, c.Steps = dir, 1
+	s, _ := mustTrain(t, c, false)
+	a, err := adapter.Load(s.Adapter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := data.Hash(dir)
+	if got := a.Meta[adapter.KeyDataHash]; err != nil || got != want {
+		t.Errorf("%s is %v, want %s, %v", adapter.KeyDataHash, got, want, err)
 	}
 }

@@ -3,7 +3,6 @@ package data
 import (
 	"errors"
 	"io"
-	"os"
 	"runtime"
 
 	"finetune/trainer/data/chunk"
@@ -16,11 +15,8 @@ const spoolInMemory = 16 << 20
 // spoolDir is where spools have their files: with the cache, since the system's folder for temporary files is often in memory.
 func spoolDir() string {
 	dir, err := store.DefaultDir()
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
 	if err != nil {
-		return os.TempDir()
+		return ""
 	}
 	return dir
 }

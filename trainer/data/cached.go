@@ -262,6 +262,9 @@ func (o options) cacheable(s *source) bool {
 			return false
 		}
 	}
-	_, err := store.DefaultDir()
-	return err == nil && o.Model != "" && littleEndian && s.size() >= cmp.Or(o.Large, largeData)
+	if o.Model == "" || !littleEndian || s.size() < cmp.Or(o.Large, largeData) {
+		return false
+	}
+	dir, err := store.DefaultDir()
+	return err == nil && os.MkdirAll(dir, 0o700) == nil
 }

@@ -15,7 +15,7 @@ import (
 // system's folder for temporary files. One goroutine at a time.
 type Spool struct {
 	Limit int    // bytes that stay in memory
-	Dir   string // of the file; "" is os.TempDir
+	Dir   string // of the file, made when it is needed; where it cannot be made, and "", os.TempDir
 
 	mem   []byte
 	file  *os.File
@@ -49,7 +49,11 @@ func (s *Spool) Write(b []byte) (int, error) {
 
 // spill moves what there is to a file.
 func (s *Spool) spill() error {
-	file, err := os.CreateTemp(s.Dir, ".finetune-*.spool")
+	dir := s.Dir
+	if dir != "" && os.MkdirAll(dir, 0o700) != nil {
+		dir = ""
+	}
+	file, err := os.CreateTemp(dir, ".finetune-*.spool")
 	if err != nil {
 		return err
 	}

@@ -106,13 +106,17 @@ func TestMagnitudeIsTrainedInEverySecondStep(t *testing.T) {
 	}
 }
 
-// countdown is a context that is cancelled after it was asked so many times.
+// countdown is a context that is cancelled after it was asked so many times, from when it was begun.
 type countdown struct {
 	context.Context
-	left int
+	begun bool
+	left  int
 }
 
 func (c *countdown) Err() error {
+	if !c.begun {
+		return nil
+	}
 	if c.left--; c.left < 0 {
 		return context.Canceled
 	}
@@ -125,7 +129,11 @@ func TestGradientStartResumes(t *testing.T) {
 	mustTrain(t, c, false)
 	for _, asked := range []int{0, 1, 2, 4} { // three passes of a whole batch, then the first validation
 		r, reached := testrun.Elsewhere(t, c), ""
-		_, err := Train(&countdown{context.Background(), asked}, r, false, func(e Event) { reached = e.Kind })
+		ctx := &countdown{Context: context.Background(), left: asked}
+		_, err := Train(ctx, r, false, func(e Event) {
+			reached = e.Kind
+			ctx.begun = ctx.begun || e.Kind == "start"
+		})
 		if !errors.Is(err, ErrInterrupted) || reached != "start" && reached != "checkpoint" {
 			t.Fatalf("Train cancelled when asked %d times = %v after %q, want ErrInterrupted", asked, err, reached)
 		}

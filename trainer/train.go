@@ -64,7 +64,7 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 	_, done, err := dir.LatestCheckpoint()
 	s, err := newSetup(ctx, c, err != nil || done == 0, readingOf(report))
 	if err != nil && errors.Is(err, ctx.Err()) {
-		return nil, hint.With(fmt.Errorf("trainer: %w while the data was read, before the first step", ErrInterrupted), "the same command begins again")
+		return nil, interruptedReading(c, dir, done == 0)
 	}
 	if err != nil {
 		return nil, err
@@ -85,6 +85,16 @@ func Train(ctx context.Context, c run.Config, resume bool, report func(Event)) (
 		err = l.interrupt()
 	}
 	return summary, err
+}
+
+// interruptedReading leaves a run that is new so that it can be resumed.
+func interruptedReading(c run.Config, dir *run.Dir, isNew bool) error {
+	if isNew {
+		if err := c.Save(dir.Path(run.ConfigFile)); err != nil {
+			return err
+		}
+	}
+	return hint.With(fmt.Errorf("trainer: %w while the data was read", ErrInterrupted), "--resume begins it again")
 }
 
 // proceed goes from where the loop stands to the end.

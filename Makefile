@@ -15,7 +15,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-kill test-hostile test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-kill test-hostile test-sanitize test-neon lint bench bench-kernels env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -53,6 +53,12 @@ test-kill: llama ## kill commands 200 times at random moments, and let the syste
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) go test -timeout 120m -count 1 -v -run '$(killtests)' ./cmd/finetune
 
 killtests := ^Test(Kills|RunIsStoppedInGoodOrder|NohupIsRespected|WaitingChatIsStopped|OutputThatCannotBeWritten|FilesThatMayNotBeLarge|FullDisk|ReadOnlyFolder|FewDescriptors|SmallControlGroup|CallsOfTheSystem)$$
+
+# How many bytes of records test-large trains on, and of text a quarter; the disk needs some four times that in TMPDIR.
+LARGE_DATA ?= 2000000000
+
+test-large: llama ## train some steps on 2 GB of records and 500 MB of text in less than 300 MiB of memory, by night, half an hour
+	LARGE_DATA=$(LARGE_DATA) go test -timeout 12h -count 1 -v -run '^TestLargeData$$' ./trainer
 
 test-sanitize: llama ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, as make test does too
 	go test -count 1 -v -run '^TestKernelsUnderSanitizers$$' ./kernels

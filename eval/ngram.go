@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"os"
@@ -17,8 +18,8 @@ import (
 // NGramLoss returns the mean loss over the windows' trained tokens of a model that has only counted which token of text
 // follows which: an n-gram model of the given order over m's vocabulary. Text is cut and masked as training would by c.
 // Where it is c.Data itself, the part of it that c holds out is not counted.
-func NGramLoss(m *llama.Model, c run.Config, text string, order int, windows *data.Windows) (Loss, error) {
-	counted, err := loadCounted(m, c, text)
+func NGramLoss(ctx context.Context, m *llama.Model, c run.Config, text string, order int, windows *data.Windows) (Loss, error) {
+	counted, err := loadCounted(ctx, m, c, text)
 	if err != nil {
 		return NotMeasured, err
 	}
@@ -34,7 +35,7 @@ func NGramLoss(m *llama.Model, c run.Config, text string, order int, windows *da
 }
 
 // loadCounted reads what is counted.
-func loadCounted(m *llama.Model, c run.Config, text string) (*data.Windows, error) {
+func loadCounted(ctx context.Context, m *llama.Model, c run.Config, text string) (*data.Windows, error) {
 	switch same, err := oneFile(text, c.Data); {
 	case err != nil:
 		return nil, err
@@ -45,7 +46,7 @@ func loadCounted(m *llama.Model, c run.Config, text string) (*data.Windows, erro
 	case !same:
 		c.Data, c.Val, c.ValFraction = text, "", 0
 	}
-	train, _, err := data.LoadRun(c, m.Vocab(), chat.SourceOf(m))
+	train, _, err := data.LoadRun(ctx, c, m.Vocab(), chat.SourceOf(m), nil)
 	return train, err
 }
 

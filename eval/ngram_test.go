@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"context"
 	"math"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ func TestNGramLossIsOverTheModelsTokens(t *testing.T) {
 	m := testrun.Model(t, c)
 	counted := strings.ToUpper(testrun.Story(30)) + testrun.Story(50)[100:]
 	c.ValFraction = 0
-	got, err := NGramLoss(m, c, testrun.Write(t, "counted.txt", counted), 3, windowsFor(t, m, c))
+	got, err := NGramLoss(context.Background(), m, c, testrun.Write(t, "counted.txt", counted), 3, windowsFor(t, m, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestNGramLossOfRecordsIsOverWhatIsLossMask(t *testing.T) {
 	m := testrun.Model(t, c)
 	windows := windowsFor(t, m, c)
 	more := testrun.Write(t, "more.jsonl", testrun.Records(80))
-	loss, err := NGramLoss(m, c, more, 2, windows)
+	loss, err := NGramLoss(context.Background(), m, c, more, 2, windows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestNGramLossOfTheSameFile(t *testing.T) {
 	c := testrun.Tiny(t)
 	m := testrun.Model(t, c)
 	c.ValFraction = 0.25
-	got, err := NGramLoss(m, c, c.Data, 3, windowsFor(t, m, c))
+	got, err := NGramLoss(context.Background(), m, c, c.Data, 3, windowsFor(t, m, c))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestNGramLossOfTheSameFile(t *testing.T) {
 	at := strings.LastIndexByte(text[:len(text)-int(float64(len(text))*0.25+0.5)], '\n') + 1
 	apart := c
 	apart.Data, apart.ValFraction = testrun.Write(t, "val.txt", text[at:]), 0
-	want, err := NGramLoss(m, apart, testrun.Write(t, "train.txt", text[:at]), 3, windowsFor(t, m, apart))
+	want, err := NGramLoss(context.Background(), m, apart, testrun.Write(t, "train.txt", text[:at]), 3, windowsFor(t, m, apart))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,10 +98,10 @@ func TestNGramLossOfTheSameFile(t *testing.T) {
 	}
 
 	c.ValFraction = 0
-	if _, err := NGramLoss(m, c, c.Data, 3, windowsFor(t, m, c)); err == nil || len(hint.Of(err)) != 2 {
+	if _, err := NGramLoss(context.Background(), m, c, c.Data, 3, windowsFor(t, m, c)); err == nil || len(hint.Of(err)) != 2 {
 		t.Errorf("NGramLoss of what is measured = %v, hints %q, want a refusal", err, hint.Of(err))
 	}
-	if _, err := NGramLoss(m, c, "none.txt", 3, windowsFor(t, m, c)); err == nil {
+	if _, err := NGramLoss(context.Background(), m, c, "none.txt", 3, windowsFor(t, m, c)); err == nil {
 		t.Error("NGramLoss of no file is no error")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"finetune/adapter"
 	"finetune/chat"
@@ -138,7 +139,7 @@ func Run(ctx context.Context, c Config, say func(string)) (_ *Result, err error)
 	}
 	x := &exporter{Config: c, exact: maxExactBytes, say: say}
 	defer func() { err = errors.Join(err, x.close()) }()
-	if err := x.open(); err != nil {
+	if err := x.open(ctx); err != nil {
 		return nil, err
 	}
 	if err := x.measureEnds(ctx); err != nil {
@@ -151,7 +152,7 @@ func Run(ctx context.Context, c Config, say func(string)) (_ *Result, err error)
 	return x.write(best)
 }
 
-func (x *exporter) open() (err error) {
+func (x *exporter) open(ctx context.Context) (err error) {
 	if err := x.openRun(); err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (x *exporter) open() (err error) {
 		return err
 	}
 	var val *data.Windows
-	if x.train, val, err = data.LoadRun(x.run, x.model.Vocab(), chat.SourceOf(x.model)); err != nil {
+	if x.train, val, err = data.LoadRun(ctx, x.run, x.model.Vocab(), chat.SourceOf(x.model), x.sayReading()); err != nil {
 		return err
 	}
 	x.val = val.All()
@@ -187,6 +188,18 @@ func (x *exporter) open() (err error) {
 	}
 	x.scratch, x.removeScratch, err = atomicfile.Scratch()
 	return err
+}
+
+// sayReading tells of data that takes long to read, now and then.
+func (x *exporter) sayReading() func(data.Progress) {
+	const interval = 20 * time.Second
+	said := time.Now()
+	return func(p data.Progress) {
+		if time.Since(said) > interval {
+			said = time.Now()
+			x.say(p.String())
+		}
+	}
 }
 
 // openRun reads what the run was, and what it has trained.

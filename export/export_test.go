@@ -248,7 +248,7 @@ func measuredByBoth(t *testing.T, method string) {
 	for _, limit := range []int64{maxExactBytes, 0} {
 		x := &exporter{Config: DefaultConfig(), exact: limit, say: func(string) {}}
 		x.Run, x.Threads = c.Out, 1
-		if err := errors.Join(x.open(), x.measureEnds(context.Background()), x.close()); err != nil {
+		if err := errors.Join(x.open(context.Background()), x.measureEnds(context.Background()), x.close()); err != nil {
 			t.Fatal(err)
 		}
 		losses[x.result.DualLossBy] = x.result.DualLoss

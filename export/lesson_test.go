@@ -171,7 +171,7 @@ func exportsKeepWhatWasLearned(t *testing.T, c run.Config, s *trainer.Summary, a
 		}
 	}()
 	ctx := context.Background()
-	if err := errors.Join(x.open(), x.measureEnds(ctx)); err != nil {
+	if err := errors.Join(x.open(ctx), x.measureEnds(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	exact, err := x.measured(ctx, candidate{}, x.writeExact)

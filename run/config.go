@@ -70,6 +70,7 @@ type Config struct {
 	MaxMemory string `yaml:"max-memory" resume:"free"` // such as 4GiB; empty = no limit
 
 	EvalEvery       int `yaml:"eval-every" resume:"free"`       // steps between validations; 0 = at the start and the end only
+	ValTokens       int `yaml:"val-tokens" resume:"free"`       // tokens that a validation measures at most; 0 = what takes a few minutes
 	CheckpointEvery int `yaml:"checkpoint-every" resume:"free"` // steps between checkpoints; 0 = at the end and when interrupted
 	LogEvery        int `yaml:"log-every" resume:"free"`        // steps between lines of log.jsonl
 

@@ -67,6 +67,7 @@ func (c Config) Validate() error {
 		setting.OneOf("device", c.Device, deviceNames),
 		setting.Memory("max-memory", c.MaxMemory),
 		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
+		setting.Between("val-tokens", c.ValTokens, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
 		setting.Number("checkpoint-minutes", c.CheckpointMinutes, c.CheckpointMinutes >= 0 && c.CheckpointMinutes <= maxMinutes, fmt.Sprintf("0 to %d minutes", maxMinutes)),

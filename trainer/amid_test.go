@@ -26,7 +26,7 @@ func TestRunStoppedAmidAStepResumes(t *testing.T) {
 		amid := 0
 		for asked := 1; asked < 40; asked += 3 {
 			r, at := testrun.Elsewhere(t, c), -1
-			_, err := Train(&countdown{context.Background(), asked}, r, false, func(e Event) {
+			_, err := Train(&countdown{Context: context.Background(), begun: true, left: asked}, r, false, func(e Event) {
 				if e.Kind == "step" || e.Kind == "checkpoint" {
 					at = e.Step
 				}
@@ -58,7 +58,7 @@ func TestValidationsAreLoggedOnce(t *testing.T) {
 	want := evalSteps(t, c.Out)
 	for asked := range 40 {
 		r := testrun.Elsewhere(t, c)
-		_, err := Train(&countdown{context.Background(), asked}, r, false, nil)
+		_, err := Train(&countdown{Context: context.Background(), begun: true, left: asked}, r, false, nil)
 		if err == nil {
 			if asked < 10 {
 				t.Errorf("asked %d times only", asked)

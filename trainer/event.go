@@ -4,13 +4,19 @@ import (
 	"time"
 
 	"finetune/eval"
+	"finetune/trainer/data"
 )
 
 // Event is what a run tells while it goes on: one JSON object a line in log.jsonl and on the standard output of
 // `finetune train --json`. Kind says which other fields are set.
 type Event struct {
-	Kind string    `json:"event"` // start, range, step, eval, checkpoint, done
+	Kind string    `json:"event"` // reading, measuring, start, range, step, eval, checkpoint, done
 	Time time.Time `json:"time"`
+
+	// reading, of data, and measuring, of the validation loss; how far they have come, some times a second, in no log
+	What string `json:"what,omitempty"` // is being done
+	Done int64  `json:"done,omitempty"` // bytes read, or windows measured
+	Of   int64  `json:"of,omitempty"`   // so many; 0: not known
 
 	// start
 	Model      string   `json:"model,omitempty"`
@@ -44,6 +50,16 @@ type Event struct {
 	File            string    `json:"file,omitempty"`
 
 	*Summary // done; the rates are the fields above, whose JSON names it shares
+}
+
+// readingOf tells of the reading of data in events.
+func readingOf(report func(Event)) func(data.Progress) {
+	if report == nil {
+		return nil
+	}
+	return func(p data.Progress) {
+		report(Event{Kind: "reading", Time: time.Now().UTC(), What: p.What, Done: p.Done, Of: p.Total})
+	}
 }
 
 // Summary is the result of a run.

@@ -59,7 +59,7 @@ func countTo(n int) (steps []int) {
 // opened is the setup of a configuration with its memory taken, closed at the end of the test.
 func opened(t testing.TB, c run.Config) *setup {
 	t.Helper()
-	s, err := newSetup(c, true)
+	s, err := newSetup(context.Background(), c, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

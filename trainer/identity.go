@@ -2,8 +2,6 @@ package trainer
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
-	"hash"
 
 	"finetune/model"
 	"finetune/run"
@@ -20,7 +18,8 @@ type identity struct {
 // identify hashes the parts.
 func identify(c run.Config, base model.Identity, train, val *data.Windows) identity {
 	h := sha256.New()
-	hashWindows(h, train, val)
+	train.Sum(h, true)
+	val.Sum(h, false)
 	return identity{c.Hash(), sha256.Sum256([]byte(base.Hash + "\n" + base.Weights)), [sha256.Size]byte(h.Sum(nil))}
 }
 
@@ -35,17 +34,7 @@ func joined(c run.Config, baseHash string, train, val *data.Windows) [sha256.Siz
 	settings := c.Hash()
 	h.Write(settings[:])
 	h.Write([]byte(baseHash))
-	hashWindows(h, train, val)
+	train.Sum(h, false)
+	val.Sum(h, false)
 	return [sha256.Size]byte(h.Sum(nil))
-}
-
-func hashWindows(h hash.Hash, parts ...*data.Windows) {
-	for _, windows := range parts {
-		for i := range windows.Len() {
-			w := windows.At(i)
-			for _, part := range []any{w.Tokens, w.Targets, w.Pos, w.Doc, w.LossMask} {
-				binary.Write(h, binary.LittleEndian, part) // a hash does not fail
-			}
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/model"
+	"finetune/trainer/data"
 )
 
 // An adapter that was trained with one chat template says so, and so does not pass for one of a model with another.
@@ -84,7 +86,29 @@ func TestDataIsToldAtTheEnd(t *testing.T) {
 		}
 		hashes[hash] = true
 	}
-	if want, err := fileHash(testrun.Write(t, "again.txt", testrun.Story(20))); err != nil || !hashes[want] {
+	if want, err := data.Hash(testrun.Write(t, "again.txt", testrun.Story(20))); err != nil || !hashes[want] {
 		t.Errorf("hashes %v, want that of the file, %s, among them", hashes, want)
+	}
+}
+
+// A folder of texts is trained on to the end, and the adapter knows its hash.
+func TestAdapterKnowsAFolderOfData(t *testing.T) {
+	c := testrun.Tiny(t)
+	text := testrun.Read(t, filepath.Dir(c.Data), filepath.Base(c.Data))
+	dir := t.TempDir()
+	for _, name := range []string{"a.txt", "b.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Data, c.Steps = dir, 1
+	s, _ := mustTrain(t, c, false)
+	a, err := adapter.Load(s.Adapter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := data.Hash(dir)
+	if got := a.Meta[adapter.KeyDataHash]; err != nil || got != want {
+		t.Errorf("%s is %v, want %s, %v", adapter.KeyDataHash, got, want, err)
 	}
 }

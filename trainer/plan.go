@@ -53,8 +53,7 @@ func (p Plan) Total() (n int64) {
 	return n
 }
 
-// notes returns warnings of what a plan cannot promise. opening is the process's peak before training: a text is tokenized whole, which
-// takes some forty times its size for the moment.
+// notes returns warnings of what a plan cannot promise. opening is the process's peak before training.
 func (p Plan) notes(opening int64) (lines []string) {
 	if p.Limit > 0 && opening > p.Limit {
 		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", machine.Mebibytes(opening)))

@@ -35,7 +35,7 @@ type setup struct {
 
 // newSetup checks what is cheap first: the header of the base, the targets and the rank, then the data, then the graph. The
 // memory of the run is planned when it returns, and nothing of it taken. fromStart says that no step was taken yet.
-func newSetup(c run.Config, fromStart bool) (_ *setup, err error) {
+func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(data.Progress)) (_ *setup, err error) {
 	s := &setup{config: c, valTuner: machine.NewThreadTuner(c.ThreadCount())}
 	defer func() {
 		if err != nil {
@@ -63,7 +63,7 @@ func newSetup(c run.Config, fromStart bool) (_ *setup, err error) {
 	if err := native.CheckContext(s.model, c.Ctx); err != nil {
 		return nil, err
 	}
-	if s.train, s.val, err = data.LoadRun(c, s.model.Vocab(), chat.SourceOf(s.model)); err != nil {
+	if s.train, s.val, err = data.LoadRun(ctx, c, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {
@@ -137,7 +137,38 @@ func (s *setup) dataBytes() int64 {
 	return n
 }
 
-// validate returns the mean validation loss with the parameters as they are.
-func (s *setup) validate(ctx context.Context) (eval.Loss, error) {
-	return eval.ByEngine(ctx, s.engine, s.valTuner, s.val.Len(), s.val.At)
+// validate returns the mean validation loss with the parameters as they are. progress is told before each window.
+func (s *setup) validate(ctx context.Context, progress func(window, of int)) (eval.Loss, error) {
+	n := s.validated()
+	return eval.ByEngine(ctx, s.engine, s.valTuner, n, func(i int) data.Window {
+		progress(i, n)
+		return s.val.At(int(int64(i) * int64(s.val.Len()) / int64(n)))
+	})
+}
+
+// fewMinutes is the work that a validation may take by default, in multiplications: some three minutes of two cores.
+const fewMinutes = 4e13
+
+// leastValidated and mostValidated are how many tokens a validation measures by default however large or small the model is. The
+// standard error of a loss over 260,000 tokens is some thousandths.
+const (
+	leastValidated = 4096
+	mostValidated  = 1 << 18
+)
+
+// validated returns how many of the windows held out a validation measures: all, or as many as --val-tokens allows, at least one.
+func (s *setup) validated() int {
+	most := s.config.ValTokens
+	if most == 0 {
+		most = min(mostValidated, max(leastValidated, int(fewMinutes/float64(max(1, s.model.NParams())))))
+	}
+	return min(s.val.Len(), max(1, most/s.config.Ctx))
+}
+
+// validationNote says that not all is measured.
+func (s *setup) validationNote() []string {
+	if n := s.validated(); n < s.val.Len() {
+		return []string{fmt.Sprintf("a validation measures %d of the %d windows held out, evenly from all of them; --val-tokens N measures as many tokens", n, s.val.Len())}
+	}
+	return nil
 }

@@ -61,13 +61,17 @@ func TestThinStartsResume(t *testing.T) {
 	}
 }
 
-// countdown is a context that is cancelled after it was asked so many times.
+// countdown is a context that is cancelled after it was asked so many times, from when it was begun.
 type countdown struct {
 	context.Context
-	left int
+	begun bool
+	left  int
 }
 
 func (c *countdown) Err() error {
+	if !c.begun {
+		return nil
+	}
 	if c.left--; c.left < 0 {
 		return context.Canceled
 	}
@@ -80,7 +84,11 @@ func TestGradientStartResumes(t *testing.T) {
 	mustTrain(t, c, false)
 	for _, asked := range []int{0, 1, 2, 4} { // three passes of a whole batch, then the first validation
 		r, reached := testrun.Elsewhere(t, c), ""
-		_, err := Train(&countdown{context.Background(), asked}, r, false, func(e Event) { reached = e.Kind })
+		ctx := &countdown{Context: context.Background(), left: asked}
+		_, err := Train(ctx, r, false, func(e Event) {
+			reached = e.Kind
+			ctx.begun = ctx.begun || e.Kind == "start"
+		})
 		if !errors.Is(err, ErrInterrupted) || reached != "start" && reached != "checkpoint" {
 			t.Fatalf("Train cancelled when asked %d times = %v after %q, want ErrInterrupted", asked, err, reached)
 		}
@@ -116,7 +124,7 @@ func TestGradientStartIsPlanned(t *testing.T) {
 	}
 	short := testrun.Elsewhere(t, c)
 	short.MaxMemory = fmt.Sprintf("%dB", needed(run.Total()))
-	within, err := newSetup(short, true)
+	within, err := newSetup(context.Background(), short, true, nil)
 	if refused := (*MemoryError)(nil); errors.As(err, &refused) {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"finetune/eval"
@@ -30,7 +31,7 @@ type loop struct {
 	*setup
 	dir      *run.Dir
 	learned  identity // what decides what is learned, for the checkpoints
-	dataHash string   // see hashData
+	dataHash string   // of data.Hash, taken while the run begins: at its end a file may be gone
 	params   []optim.Param
 	values   [][]float32
 	opt      *optim.AdamW
@@ -76,7 +77,10 @@ func train(ctx context.Context, c run.Config, resume bool, report func(Event), n
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	_, done, err := dir.LatestCheckpoint()
-	s, err := newSetup(c, err != nil || done == 0)
+	s, err := newSetup(ctx, c, err != nil || done == 0, readingOf(report))
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return nil, interruptedReading(c, dir, done == 0)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +108,16 @@ func train(ctx context.Context, c run.Config, resume bool, report func(Event), n
 		err = l.rescue(err)
 	}
 	return summary, err
+}
+
+// interruptedReading leaves a run that is new so that it can be resumed.
+func interruptedReading(c run.Config, dir *run.Dir, isNew bool) error {
+	if isNew {
+		if err := c.Save(dir.Path(run.ConfigFile)); err != nil {
+			return err
+		}
+	}
+	return hint.With(fmt.Errorf("trainer: %w while the data was read", ErrInterrupted), "--resume begins it again")
 }
 
 // proceed goes from where the loop stands to the end.
@@ -157,7 +171,7 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 		l.sampler.passes = s.config.Epochs
 	}
 	var err error
-	if l.dataHash, err = hashData(s.config, l.learned); err != nil {
+	if l.dataHash, err = data.Hash(s.config.Data); err != nil {
 		return nil, err
 	}
 	l.schedule, err = newSchedule(s.config, l.total)
@@ -176,7 +190,7 @@ func (l *loop) tellPlan() error {
 	return l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: tensors,
 		Parameters: parameters, Windows: l.train.Len(), ValWindows: l.val.Len(), TotalSteps: l.total,
 		Threads: l.config.ThreadCount(), WorkBytes: l.plan.Activations + l.plan.Head, Planned: l.plan.Total(), Plan: &l.plan, Opening: opening,
-		MicroBatch: l.plan.MicroBatch, Step: l.step, Data: data.Describe(l.train, l.val), Notes: append(l.train.Stats().Notes(l.config.Ctx), l.plan.notes(opening)...)})
+		MicroBatch: l.plan.MicroBatch, Step: l.step, Data: data.Describe(l.train, l.val), Notes: slices.Concat(l.train.Stats().Notes(l.config.Ctx), l.validationNote(), l.plan.notes(opening))})
 }
 
 // takeMemory takes the memory of the plan. What was read to get here is given back first: the header
@@ -255,9 +269,18 @@ func (l *loop) begin(ctx context.Context) error {
 	return err
 }
 
+// validationInterval is how often the progress of a validation is told.
+const validationInterval = 500 * time.Millisecond
+
 // measure finds the validation loss, if anything is held out, and tells it in an event.
 func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
-	loss, err := l.validate(ctx)
+	said := time.Now()
+	loss, err := l.validate(ctx, func(window, of int) {
+		if l.report != nil && time.Since(said) >= validationInterval {
+			said = time.Now()
+			l.report(Event{Kind: "measuring", Time: said.UTC(), What: "validation", Done: int64(window), Of: int64(of)})
+		}
+	})
 	if err != nil || l.val == nil {
 		return loss, err
 	}

@@ -92,7 +92,7 @@ func compareLogits(ctx context.Context, u *ui, a, b string, f evalFlags) (_ *log
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
 	c := run.DefaultConfig()
 	c.Data, c.ValFraction, c.Ctx = f.data, 0, contextOf(f, m)
-	windows, err := heldOut(c, m)
+	windows, err := heldOut(ctx, u, c, m)
 	if err != nil {
 		return nil, err
 	}

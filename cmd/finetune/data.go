@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func dataPart(u *ui, name, short string, do func(u *ui, l *data.Looked, f dataFl
 		Use:   name + " --model base.gguf --data FILE",
 		Short: short,
 		Args:  exactly(),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			startEngine(u, 0)
 			if name != "preview" {
 				f.samples = 0
@@ -60,7 +61,7 @@ func dataPart(u *ui, name, short string, do func(u *ui, l *data.Looked, f dataFl
 			if name == "check" { // everything that is wrong is to be told
 				f.SkipBad, f.OnLost = run.MaxCount, "warn"
 			}
-			l, err := look(f)
+			l, err := look(cmd.Context(), u, f)
 			if err != nil {
 				return err
 			}
@@ -81,7 +82,7 @@ func dataPart(u *ui, name, short string, do func(u *ui, l *data.Looked, f dataFl
 	return cmd
 }
 
-func look(f dataFlags) (_ *data.Looked, err error) {
+func look(ctx context.Context, u *ui, f dataFlags) (_ *data.Looked, err error) {
 	c := f.Dated(time.Now())
 	if err := c.ValidateRecords(); err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func look(f dataFlags) (_ *data.Looked, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
-	return data.Look(c, m.Vocab(), chat.SourceOf(m), f.samples)
+	return data.Look(ctx, c, m.Vocab(), chat.SourceOf(m), f.samples, u.reading())
 }
 
 // previewData prints documents as tokens.
@@ -232,10 +233,10 @@ type dataReport struct {
 func reportOf(l *data.Looked, ctx int) dataReport {
 	s := l.Stats
 	r := dataReport{Files: 1, Records: s.Records, Tokens: s.Tokens, TrainedTokens: s.TrainedTokens, Windows: s.Windows, Ctx: ctx,
-		Empty: s.Empty, Bad: len(l.Bad), Lost: s.LostRecords + s.LostSkipped, Cut: s.Cut, Skipped: s.Skipped, Untrained: s.NoLoss + s.EmptyRecords, Notes: s.Notes(ctx)}
+		Empty: s.Empty, Lost: s.LostRecords + s.LostSkipped, Cut: s.Cut, Skipped: s.Skipped, Untrained: s.NoLoss + s.EmptyRecords, Notes: s.Notes(ctx)}
 	r.UpTo, r.Lengths = s.Histogram()
 	if s.Source != nil {
-		r.Format, r.Files, r.Duplicates = s.Source.Format, s.Source.Files, s.Source.Duplicates
+		r.Format, r.Files, r.Duplicates, r.Bad = s.Source.Format, s.Source.Files, s.Source.Duplicates, s.Source.Bad
 	}
 	return r
 }

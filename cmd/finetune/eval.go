@@ -120,12 +120,12 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	}
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
 	c := f.records
-	c.Data, c.ValFraction, c.Seed, c.Ctx, c.Date = f.data, f.heldOut, f.seed, contextOf(f, m), dayOf(f)
+	c.Model, c.Data, c.ValFraction, c.Seed, c.Ctx, c.Date = f.model, f.data, f.heldOut, f.seed, contextOf(f, m), dayOf(f)
 	c = withTemplate(c, f)
 	if err := c.ValidateRecords(); err != nil {
 		return nil, err
 	}
-	windows, err := heldOut(c, m)
+	windows, err := heldOut(ctx, u, c, m)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	for _, note := range notes {
 		u.warn(note)
 	}
-	ngrams, err := countNGrams(f, m, c, windows)
+	ngrams, err := countNGrams(ctx, f, m, c, windows)
 	if err != nil {
 		return nil, err
 	}
@@ -171,16 +171,16 @@ func openModel(path string) (*model.Base, *llama.Model, error) {
 }
 
 // heldOut reads what is to be measured by the settings of a run.
-func heldOut(c run.Config, m *llama.Model) (*data.Windows, error) {
-	return data.LoadHeldOut(c, m.Vocab(), chat.SourceOf(m))
+func heldOut(ctx context.Context, u *ui, c run.Config, m *llama.Model) (*data.Windows, error) {
+	return data.LoadHeldOut(ctx, c, m.Vocab(), chat.SourceOf(m), u.reading())
 }
 
 // countNGrams measures an n-gram model on the same windows, if one was asked for.
-func countNGrams(f evalFlags, m *llama.Model, c run.Config, windows *data.Windows) (*ngramReport, error) {
+func countNGrams(ctx context.Context, f evalFlags, m *llama.Model, c run.Config, windows *data.Windows) (*ngramReport, error) {
 	if f.ngram == "" {
 		return nil, nil
 	}
-	loss, err := eval.NGramLoss(m, c, f.ngram, f.order, windows)
+	loss, err := eval.NGramLoss(ctx, m, c, f.ngram, f.order, windows)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err 
 	}
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
 	l.ctx = contextOf(evalFlags{ctx: f.ctx, adapters: f.adapters}, m)
-	if err := l.chooseWindows(m, f.data, dir); err != nil || len(l.windows) == 0 {
+	if err := l.chooseWindows(ctx, u, m, f, dir); err != nil || len(l.windows) == 0 {
 		return l, err
 	}
 	if l.Base, err = l.measure(ctx, u, "the base", base, m, nil); err != nil {
@@ -80,8 +80,8 @@ func firstRun(adapters []string) (path string, ok bool) {
 }
 
 // chooseWindows reads --data, or else what the run held out.
-func (l *mergeLosses) chooseWindows(m *llama.Model, file, dir string) error {
-	c := run.DefaultConfig()
+func (l *mergeLosses) chooseWindows(ctx context.Context, u *ui, m *llama.Model, f mergeFlags, dir string) error {
+	c, file := run.DefaultConfig(), f.data
 	if file != "" {
 		c.Data, c.ValFraction = file, 0
 		c = c.Dated(time.Now())
@@ -91,8 +91,8 @@ func (l *mergeLosses) chooseWindows(m *llama.Model, file, dir string) error {
 			return err
 		}
 	}
-	c.Ctx = l.ctx
-	windows, val, err := data.LoadRun(c, m.Vocab(), chat.SourceOf(m))
+	c.Model, c.Ctx = f.model, l.ctx
+	windows, val, err := data.LoadRun(ctx, c, m.Vocab(), chat.SourceOf(m), u.reading())
 	if file == "" {
 		windows = val
 	}

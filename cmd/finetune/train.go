@@ -8,6 +8,7 @@ import (
 	"finetune/internal/setting"
 	"finetune/run"
 	"finetune/trainer"
+	"finetune/trainer/data"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -82,11 +83,11 @@ func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool)
 }
 
 func train(ctx context.Context, u *ui, c run.Config, resume bool) error {
-	p := trainProgress{ui: u, started: time.Now()}
+	p := trainProgress{ui: u, reading: u.reading(), started: time.Now()}
 	var jsonErr error
 	s, err := trainer.Train(ctx, c, resume, func(e trainer.Event) {
 		p.event(e)
-		if u.json && jsonErr == nil {
+		if u.json && jsonErr == nil && e.Kind != "reading" && e.Kind != "measuring" {
 			jsonErr = u.printJSON(e)
 		}
 	})
@@ -105,12 +106,17 @@ const quietInterval = 20 * time.Second
 // trainProgress tells people how a run goes.
 type trainProgress struct {
 	*ui
+	reading       func(data.Progress)
 	started, said time.Time
 	loss          float64 // a running mean: single steps jump
 }
 
 func (p *trainProgress) event(e trainer.Event) {
 	switch e.Kind {
+	case "reading":
+		p.reading(data.Progress{What: e.What, Done: e.Done, Total: e.Of})
+	case "measuring":
+		p.now(fmt.Sprintf("%s: window %d of %d", e.What, e.Done, e.Of))
 	case "start":
 		what, tensors := e.Method+" over", counted(e.Matrices, "matrix", "matrices")
 		if e.Method == run.MethodFull {
@@ -160,10 +166,17 @@ func (p *trainProgress) step(e trainer.Event) {
 	p.loss = memory*p.loss + (1-memory)*float64(e.Loss)
 	text := fmt.Sprintf("step %d of %d: loss %.3f, %s tokens/s trained, %s raw, %s left", e.Step, e.TotalSteps, p.loss,
 		thousands(int64(e.TokensPerSecond)), thousands(int64(e.RawPerSecond)), clock(e.SecondsLeft))
+	if e.Step < e.TotalSteps || p.terminal {
+		p.now(text)
+	}
+}
+
+// now says how far something has come: on the status line, or now and then.
+func (p *trainProgress) now(text string) {
 	if p.progress("%s", text) {
 		return
 	}
-	if now := time.Now(); now.Sub(p.said) > quietInterval && e.Step < e.TotalSteps {
+	if now := time.Now(); now.Sub(p.said) > quietInterval {
 		p.said = now
 		p.say("%s", text)
 	}

@@ -29,8 +29,10 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"finetune/internal/hint"
+	"finetune/trainer/data"
 
 	"golang.org/x/term"
 )
@@ -170,6 +172,29 @@ func (u *ui) progress(format string, args ...any) bool {
 	u.talk(fit("finetune: "+asText(fmt.Sprintf(format, args...)), u.width()))
 	u.status = true
 	return true
+}
+
+// reading returns what tells of the reading of data, where it takes longer than some seconds.
+func (u *ui) reading() func(data.Progress) {
+	const patience = 2 * time.Second // until the first line
+	began, said := time.Now(), time.Time{}
+	what := ""
+	return func(p data.Progress) {
+		if p.What != what {
+			what, began = p.What, time.Now()
+		}
+		text := p.String()
+		if took := time.Since(began); took > patience && p.Done > 0 && p.Total > p.Done {
+			text += fmt.Sprintf(", %s left", clock(took.Seconds()*float64(p.Total-p.Done)/float64(p.Done)))
+		}
+		if u.progress("%s", text) {
+			return
+		}
+		if time.Since(began) > patience && time.Since(said) > quietInterval {
+			said = time.Now()
+			u.say("%s", text)
+		}
+	}
 }
 
 // prompt asks for input, where somebody sits at a terminal.

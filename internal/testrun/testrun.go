@@ -3,6 +3,7 @@
 package testrun
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -165,7 +166,7 @@ func Model(t testing.TB, c run.Config) *llama.Model {
 // Data returns the windows of a run, as training reads them.
 func Data(t testing.TB, m *llama.Model, c run.Config) (train, val *data.Windows) {
 	t.Helper()
-	train, val, err := data.LoadRun(c, m.Vocab(), chat.SourceOf(m))
+	train, val, err := data.LoadRun(context.Background(), c, m.Vocab(), chat.SourceOf(m), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode"
 
 	"finetune/chat"
+	"finetune/trainer/data/chunk"
 )
 
 // Answer is a choice behind its prompt, as tokens.
@@ -35,7 +36,7 @@ func LoadQuestions(path string, o QuestionOptions) ([]Question, error) {
 }
 
 func loadQuestions(path string, o QuestionOptions) ([]Question, error) {
-	kind, err := kindOf(path)
+	kind, err := kindOf(path, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func loadQuestions(path string, o QuestionOptions) ([]Question, error) {
 		return nil, located(err, path, 0)
 	}
 	var all []Question
-	for r, err := range rows(path, kind) {
+	for r, err := range rows(path, kind, nil) {
 		var q Question
 		if err == nil {
 			q, err = e.question(r)
@@ -79,7 +80,7 @@ type questionEncoder struct {
 }
 
 func newQuestionEncoder(o QuestionOptions) (*questionEncoder, error) {
-	e := &questionEncoder{encoder{tok: o.Tokenizer}, o.NCtx, o.Letters}
+	e := &questionEncoder{encoder{tok: o.Tokenizer, long: chunk.New(o.Tokenizer)}, o.NCtx, o.Letters}
 	if o.Template.None() {
 		return e, nil
 	}

@@ -10,13 +10,14 @@
 // Refused: files that are not UTF-8 or UTF-16, message
 // parts that are not text, loss weights other than 0 and 1.
 //
-//	train, val, err := data.LoadRun(config, model.Vocab(), template)
+//	train, val, err := data.LoadRun(ctx, config, model.Vocab(), template, nil)
 //	for _, i := range data.Order(config.Seed, epoch, train.Len()) {
 //		w := train.At(i) // w.Tokens, w.Targets, w.LossMask …
 //	}
 package data
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,6 +52,10 @@ type options struct {
 	LongRecords longRecords // records only; a plain text is cut into windows
 	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
 	Seed        uint64      // picks the records held out
+
+	Model string // path of the model that the tokenizer is of; "": data has no cache file
+	Large int64  // bytes of files from which on there is a cache file; 0: largeData
+	watch *watch // nil: nobody
 }
 
 // dataset is a loaded file.
@@ -72,7 +77,7 @@ func loadFile(path string, o options) (*dataset, error) {
 		return nil, err
 	}
 	set, err := load(path, o)
-	return set, advise(err)
+	return set, advise(stopped(o.watch, err))
 }
 
 func load(paths string, o options) (*dataset, error) {
@@ -80,10 +85,17 @@ func load(paths string, o options) (*dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	if asText {
-		return loadTexts(s.files, o)
+	if o.cacheable(s) {
+		return cached(s, asText, o)
 	}
-	return loadRecords(s, o)
+	b, err := newBuilder(o, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.read(s, asText); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b.inMemory()
 }
 
 func (o options) check() error {
@@ -96,70 +108,6 @@ func (o options) check() error {
 		return fmt.Errorf("data: held-out fraction %g, want 0 or more and below 1", o.ValFraction)
 	}
 	return nil
-}
-
-// loadTexts reads plain texts, of each of which the last part is held out.
-func loadTexts(files []string, o options) (*dataset, error) {
-	var train, val []string
-	for _, path := range files {
-		text, err := readText(path)
-		if err != nil {
-			return nil, err
-		}
-		t, v := splitText(text, o.ValFraction)
-		train, val = append(train, t), append(val, v)
-	}
-	set := new(dataset)
-	var err error
-	if set.Train, err = textWindows(files[0], train, o); err != nil {
-		return nil, err
-	}
-	if o.ValFraction > 0 {
-		if set.Val, err = textWindows(files[0], val, o); err != nil {
-			return nil, heldOut(err)
-		}
-	}
-	return set, nil
-}
-
-func loadRecords(s *source, o options) (*dataset, error) {
-	records, err := encodeAll(s, o)
-	if err != nil {
-		return nil, err
-	}
-	path := s.files[0]
-	parts, err := splitRecords(records, o.ValFraction, o.Seed, func(r encoded) bool { return len(new(Stats).fit(r, o)) > 0 })
-	if err != nil {
-		if _, err := recordWindows(path, records, o); err != nil { // there is nothing to split
-			return nil, err
-		}
-		return nil, located(err, path, 0)
-	}
-	set := new(dataset)
-	if set.Train, err = recordWindows(path, parts.train, o); err != nil {
-		return nil, err
-	}
-	set.Train.stats.Source = s.describe(records, parts)
-	if o.ValFraction > 0 {
-		if set.Val, err = recordWindows(path, parts.val, o); err != nil {
-			return nil, heldOut(err)
-		}
-	}
-	return set, nil
-}
-
-// recordWindows makes the records fit the context and packs them.
-func recordWindows(path string, records []encoded, o options) (*Windows, error) {
-	var stats Stats
-	var examples []example
-	for _, r := range records {
-		examples = append(examples, stats.fit(r, o)...)
-	}
-	w := pack(examples, o.NCtx, stats)
-	if w.stats.TrainedTokens == 0 {
-		return nil, &FormatError{Path: path, Msg: noTrained(w.stats), Err: ErrNoTrained}
-	}
-	return w, nil
 }
 
 // noTrained says where the records went.

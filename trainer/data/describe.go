@@ -30,8 +30,8 @@ func (s Stats) recordsText(held Stats) string {
 
 func (s Stats) tokensText(held Stats) string {
 	text := fmt.Sprintf("%d, of which %d are learned; held out %d, of which %d are measured", s.Tokens, s.TrainedTokens, held.Tokens, held.TrainedTokens)
-	if n := len(s.Lengths); n > 0 {
-		text += fmt.Sprintf("; a record has %d to %d, half of them at most %d", s.Lengths[0], s.Lengths[n-1], s.Lengths[(n-1)/2])
+	if least, middle, most, ok := s.Lengths.rank(); ok {
+		text += fmt.Sprintf("; a record has %d to %d, half of them at most %d", least, most, middle)
 	}
 	return text
 }

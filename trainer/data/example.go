@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"finetune/chat"
+	"finetune/trainer/data/chunk"
 )
 
 // example is one document as tokens: a record, a turn of a chat with all before it, or a
@@ -39,7 +40,6 @@ type encoded struct {
 	examples     []example
 	line         int
 	path         string
-	print        fingerprint
 	stopsAdded   int         // answers that got an EOS because their template prints no end of turn
 	stopsMissing int         // answers inside a chat that end without a token to stop at
 	stopsInside  int         // answers with a token to stop at before their end
@@ -57,46 +57,20 @@ type encoded struct {
 // encoder turns records into tokens.
 type encoder struct {
 	tok      chat.Tokenizer
+	long     *chunk.Encoder // tok, for texts of any length
 	template *chat.Template // nil: the model has none
-	prefixes bool           // whether the vocabulary puts a space in front of a text
 	onLost   string         // what happens to a record of which the template loses something
 }
 
 // newEncoder reads the template that o names.
 func newEncoder(o options) (*encoder, error) {
-	e := &encoder{tok: o.Tokenizer, prefixes: addsSpace(o.Tokenizer), onLost: o.OnLost}
+	e := &encoder{tok: o.Tokenizer, long: chunk.New(o.Tokenizer), onLost: o.OnLost}
 	if o.Template.None() {
 		return e, nil
 	}
 	var err error
 	e.template, err = chat.Parse(o.Template, o.Tokenizer, chat.Options{Now: o.Now, Args: o.Args})
 	return e, err
-}
-
-// encodeAll encodes the records of a source.
-func encodeAll(s *source, o options) ([]encoded, error) {
-	enc, err := newEncoder(o)
-	if err != nil {
-		return nil, located(err, "", 0)
-	}
-	var all []encoded
-	err = s.records(func(rec record) error {
-		e, err := enc.record(rec)
-		if err != nil {
-			return located(err, rec.Path, rec.Line)
-		}
-		e.line, e.path, e.print, e.chosen = rec.Line, rec.Path, newFingerprint(rec.parts()), rec.Chosen
-		all = append(all, e)
-		return nil
-	})
-	return all, err
-}
-
-// addsSpace finds out whether a text's first token gets a space it does not have, as
-// SentencePiece vocabularies do.
-func addsSpace(tok chat.Tokenizer) bool {
-	ids, err := tok.Tokenize("a", false, false)
-	return err == nil && len(ids) > 0 && len(tok.Piece(ids[0], false)) > 0 && tok.Piece(ids[0], false)[0] == ' '
 }
 
 func (e *encoder) record(r record) (encoded, error) {
@@ -169,7 +143,7 @@ func (e *encoder) stopsBefore(x example, end int) int {
 // begin encodes the first text of a document. It begins with one BOS if the vocabulary
 // wants one, also when the text, a rendered template for instance, brings its own.
 func (e *encoder) begin(x *example, text string, train bool) error {
-	ids, err := e.tok.Tokenize(text, false, true)
+	ids, err := e.long.Tokenize(text, true)
 	if err != nil {
 		return err
 	}
@@ -191,39 +165,9 @@ func (e *encoder) end(x *example) {
 // follow encodes text that continues a document. The border between two pieces is a border
 // between tokens, as it is in an app, where one piece is the prompt and the next is generated.
 func (e *encoder) follow(x *example, text string, train bool) error {
-	ids, err := e.continuation(x.Tokens, text)
+	ids, err := e.long.Continue(x.Tokens, text, true)
 	x.add(train, ids...)
 	return err
-}
-
-// continuation tokenizes text as it stands behind prev. Only vocabularies that put a space
-// in front of a text need care: inside a text there is none, except behind a special
-// token, where llama.cpp adds one too. A byte that joins no other token is put in front and
-// its tokens are taken off again.
-func (e *encoder) continuation(prev []int32, text string) ([]int32, error) {
-	const first = "\x01"
-	if text == "" || !e.prefixes || len(prev) == 0 || e.isSpecial(prev[len(prev)-1]) {
-		return e.tok.Tokenize(text, false, true)
-	}
-	head, err := e.tok.Tokenize(first, false, true)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := e.tok.Tokenize(first+text, false, true)
-	if err != nil {
-		return nil, err
-	}
-	if len(ids) < len(head) || !slices.Equal(ids[:len(head)], head) {
-		return e.tok.Tokenize(text, false, true)
-	}
-	return ids[len(head):], nil
-}
-
-// isSpecial reports whether the tokenizer reads a token's name as that token: any other
-// token of a vocabulary with a leading space comes back with one space more.
-func (e *encoder) isSpecial(id int32) bool {
-	ids, err := e.tok.Tokenize(e.tok.Piece(id, true), false, true)
-	return err == nil && len(ids) == 1 && ids[0] == id
 }
 
 // chat encodes a conversation: each piece of the template's text by itself, learned up to

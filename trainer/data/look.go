@@ -1,6 +1,11 @@
 package data
 
 import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
 	"finetune/chat"
 	"finetune/run"
 )
@@ -39,8 +44,8 @@ func (s Sample) Learned() (n int) {
 }
 
 // Look reads the data of a run, all of it, holds nothing out, and gives the first samples. Errors are as LoadRun's, but data
-// without anything to learn is none.
-func Look(c run.Config, tok chat.Tokenizer, template chat.Source, samples int) (*Looked, error) {
+// without anything to learn is none. report is told how far it has come and may be nil; cancelling ctx ends it.
+func Look(ctx context.Context, c run.Config, tok chat.Tokenizer, template chat.Source, samples int, report func(Progress)) (*Looked, error) {
 	o, err := optionsOf(c, tok, template)
 	if err != nil {
 		return nil, advise(err)
@@ -48,52 +53,53 @@ func Look(c run.Config, tok chat.Tokenizer, template chat.Source, samples int) (
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	o.ValFraction, o.watch = 0, newWatch(ctx, report)
 	l := &Looked{tok: tok}
 	s, asText, err := newSource(c.Data, o)
 	if err == nil && asText {
-		return l, advise(l.texts(s, o, samples))
+		return l, advise(stopped(o.watch, l.texts(s, o, samples)))
 	}
 	if err == nil {
 		err = l.records(s, o, samples)
 	}
-	return l, advise(err)
+	return l, advise(stopped(o.watch, err))
 }
 
 func (l *Looked) texts(s *source, o options, samples int) error {
-	o.ValFraction = 0
-	set, err := loadTexts(s.files, o)
+	b, err := newBuilder(o, nil)
+	if err != nil {
+		return err
+	}
+	if err := b.texts(s); err != nil {
+		return err
+	}
+	set, err := b.inMemory()
 	if err != nil {
 		return err
 	}
 	l.Stats = set.Train.stats
-	for _, e := range set.Train.examples[:min(samples, len(set.Train.examples))] {
-		l.Samples = append(l.Samples, l.sample(e, s.files[0], 0))
+	for i := range min(samples, len(set.Train.spans)) {
+		l.Samples = append(l.Samples, l.sample(set.Train.example(i), s.files[0], 0))
 	}
 	return nil
 }
 
 func (l *Looked) records(s *source, o options, samples int) error {
-	records, err := encodeAll(s, o)
+	b, err := newBuilder(o, nil)
 	if err != nil {
 		return err
 	}
-	parts, err := splitRecords(records, 0, 0, nil)
-	if err != nil {
-		return err
-	}
-	var kept []example
-	for _, r := range records {
-		examples := l.Stats.fit(r, o)
-		kept = append(kept, examples...)
-		for _, e := range examples {
-			if len(l.Samples) < samples {
-				l.Samples = append(l.Samples, l.sample(e, r.path, r.line))
-			}
+	b.kept = func(e example, r encoded) {
+		if len(l.Samples) < samples {
+			l.Samples = append(l.Samples, l.sample(e, r.path, r.line))
 		}
 	}
-	l.Stats = pack(kept, o.NCtx, l.Stats).stats
-	l.Stats.Source, l.Bad = s.describe(records, parts), s.bad
-	return nil
+	b.mayBeEmpty = true
+	err = b.records(s)
+	if err == nil {
+		l.Stats, l.Bad = b.train.stats, s.bad
+	}
+	return errors.Join(err, b.close())
 }
 
 func (l *Looked) sample(e example, path string, line int) Sample {
@@ -121,7 +127,7 @@ func (l *Looked) Reasons(nCtx int) (reasons []string) {
 // Histogram counts lengths in classes that each double: up to 16 tokens, up to 32 and so on.
 func (s Stats) Histogram() (upTo, counts []int) {
 	limit := 16
-	for _, n := range s.Lengths {
+	for _, n := range slices.Sorted(maps.Keys(s.Lengths)) {
 		for n > limit || len(upTo) == 0 {
 			if n > limit {
 				limit *= 2
@@ -132,7 +138,7 @@ func (s Stats) Histogram() (upTo, counts []int) {
 			}
 			upTo, counts = append(upTo, limit), append(counts, 0)
 		}
-		counts[len(counts)-1]++
+		counts[len(counts)-1] += s.Lengths[n]
 	}
 	return upTo, counts
 }

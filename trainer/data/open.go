@@ -3,7 +3,9 @@ package data
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -19,6 +21,7 @@ import (
 	"unicode/utf8"
 
 	"finetune/internal/hint"
+	"finetune/trainer/data/store"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -63,7 +66,7 @@ func packedBy(path string) string {
 }
 
 // kindOf goes by the name. What has the name of a text, or none, is JSON all the same if its first line is a record.
-func kindOf(path string) (fileKind, error) {
+func kindOf(path string, w *watch) (fileKind, error) {
 	inner := strings.TrimSuffix(strings.ToLower(path), packedBy(path))
 	ext := filepath.Ext(inner)
 	if slices.Contains(notText, ext) {
@@ -72,7 +75,7 @@ func kindOf(path string) (fileKind, error) {
 	if !namedText(path) {
 		return kinds[ext], nil
 	}
-	holds, err := holdsRecords(path)
+	holds, err := holdsRecords(path, w)
 	if holds {
 		return kindJSON, err
 	}
@@ -85,8 +88,8 @@ func namedText(path string) bool {
 }
 
 // holdsRecords reports whether the first line of a file is a record, or the beginning of a list of records.
-func holdsRecords(path string) (bool, error) {
-	f, err := open(path)
+func holdsRecords(path string, w *watch) (bool, error) {
+	f, err := open(path, w)
 	if err != nil {
 		return false, err
 	}
@@ -164,13 +167,75 @@ func filesIn(folder string) ([]string, error) {
 	return files, nil
 }
 
-// readStdin reads standard input once, so that it can be looked at before it is read, and read again.
-var readStdin = sync.OnceValues(func() ([]byte, error) { return readAll(stdin, os.Stdin) })
+// standard is standard input, which is read once, so that it can be looked at before it is read, and read again.
+var standard struct {
+	sync.Mutex
+	spool *store.Spool
+	err   error
+}
+
+// openStdin reads all of standard input, unless that was done, and returns a reader of it.
+func openStdin(w *watch) (io.ReadSeeker, error) {
+	const inMemory = 64 << 20 // bytes
+	standard.Lock()
+	defer standard.Unlock()
+	if standard.spool == nil {
+		standard.spool = &store.Spool{Limit: inMemory, Dir: spoolDir()}
+		w.begin("reading standard input", 0)
+		standard.err = copyWatched(standard.spool, os.Stdin, w)
+	}
+	if standard.err != nil {
+		return nil, standard.err
+	}
+	return standard.spool.Reader()
+}
+
+// copyWatched copies from a reader that may never answer.
+func copyWatched(to io.Writer, from io.Reader, w *watch) error {
+	type part struct {
+		b   []byte
+		err error
+	}
+	parts, used := make(chan part), make(chan struct{})
+	go func() { // which a reader that never answers keeps, to the end of the process
+		for b := make([]byte, 256<<10); ; {
+			n, err := from.Read(b)
+			parts <- part{b[:n], err}
+			if _, more := <-used; !more || err != nil {
+				return
+			}
+		}
+	}()
+	defer close(used)
+	for {
+		var p part
+		if w == nil {
+			p = <-parts
+		} else {
+			select {
+			case p = <-parts:
+			case <-w.ctx.Done():
+				go func() { <-parts }()
+				return w.ctx.Err()
+			}
+		}
+		if _, err := to.Write(p.b); err != nil {
+			return err
+		}
+		if p.err == io.EOF {
+			return nil
+		}
+		if err := cmp.Or(p.err, w.add(int64(len(p.b)))); err != nil {
+			return err
+		}
+		used <- struct{}{}
+	}
+}
 
 // open opens a file, unpacks it if its name says that it is packed, and makes UTF-8 of it if it is UTF-16; a byte order mark is dropped.
 // The caller closes it.
-func open(path string) (io.ReadCloser, error) {
-	raw, err := openPacked(path)
+func open(path string, w *watch) (io.ReadCloser, error) {
+	raw, err := openPacked(path, w)
 	if err != nil {
 		return nil, err
 	}
@@ -233,15 +298,16 @@ func openFile(path string) (*os.File, error) {
 	return os.Open(path)
 }
 
-func openPacked(path string) (io.ReadCloser, error) {
+func openPacked(path string, w *watch) (io.ReadCloser, error) {
 	if path == stdin {
-		b, err := readStdin()
-		return io.NopCloser(bytes.NewReader(b)), err
+		r, err := openStdin(w)
+		return io.NopCloser(watched{r, w}), err
 	}
-	f, err := openFile(path)
+	file, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
+	f := wrapped{watched{file, w}, file}
 	switch packedBy(path) {
 	case ".gz":
 		z, err := gzip.NewReader(f)
@@ -273,7 +339,7 @@ type unpacker struct {
 
 func (u unpacker) Read(b []byte) (int, error) {
 	n, err := u.Reader.Read(b)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		err = broken(u.path, err)
 	}
 	return n, err
@@ -331,7 +397,7 @@ func readAll(path string, r io.Reader) ([]byte, error) {
 
 // readText reads a file that must be UTF-8 (or UTF-16), without its byte order mark.
 func readText(path string) (string, error) {
-	f, err := open(path)
+	f, err := open(path, nil)
 	if err != nil {
 		return "", err
 	}
@@ -368,8 +434,20 @@ func badUTF8(b []byte) int {
 // notUTF8 says what stands where UTF-8 should, which is most often Latin-1.
 func notUTF8(b []byte, where string) string {
 	i := badUTF8(b)
-	if b[i] >= 0xa0 {
-		return fmt.Sprintf("byte %d %s is 0x%X, not UTF-8 (in Latin-1 it is %q), want UTF-8 text", i, where, b[i], string(rune(b[i])))
+	return notUTF8At(b[i], i, where)
+}
+
+func notUTF8At(c byte, i int, where string) string {
+	if c >= 0xa0 {
+		return fmt.Sprintf("byte %d %s is 0x%X, not UTF-8 (in Latin-1 it is %q), want UTF-8 text", i, where, c, string(rune(c)))
 	}
-	return fmt.Sprintf("byte %d %s is 0x%X, not UTF-8, want UTF-8 text", i, where, b[i])
+	return fmt.Sprintf("byte %d %s is 0x%X, not UTF-8, want UTF-8 text", i, where, c)
+}
+
+// sizeOf returns the bytes of a file on the disk, 0 where that is not known.
+func sizeOf(path string) int64 {
+	if info, err := os.Stat(path); err == nil && path != stdin {
+		return info.Size()
+	}
+	return 0
 }

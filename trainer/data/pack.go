@@ -1,19 +1,31 @@
 package data
 
 import (
-	"cmp"
 	"math/bits"
-	"slices"
-	"unsafe"
+	"runtime"
 )
 
-// Windows are a dataset packed to the context. They are built on demand from the tokens:
-// a token takes five bytes. Nothing is changed after loadFile: goroutines may share it.
+// Windows are a dataset packed to the context. They are built on demand from the tokens, four bytes each in memory or, of large
+// data, in a mapped file. Nothing is changed after they are made: goroutines may share them.
 type Windows struct {
-	nCtx     int
-	examples []example
-	windows  [][]int32 // numbers of the examples in each window
-	stats    Stats
+	nCtx  int
+	words []word // of all examples; those held out lie there too
+	packed
+	state []byte // what a hash over all windows has come to, see Sum; nil: none has gone over them
+	owner *owner // of the memory below the lists
+}
+
+// packed says which examples are in which window.
+type packed struct {
+	spans []span   // of the examples, in the order of the files
+	first []uint32 // [windows+1] where in order the examples of a window begin
+	order []uint32 // numbers of the examples, window by window
+	stats Stats
+}
+
+// owner keeps what the lists of windows lie in.
+type owner struct {
+	mapped bool // pages of a file, which the system can take back
 }
 
 // Len returns the number of windows, 0 for nil.
@@ -21,8 +33,10 @@ func (w *Windows) Len() int {
 	if w == nil {
 		return 0
 	}
-	return len(w.windows)
+	return w.len()
 }
+
+func (p *packed) len() int { return max(len(p.first)-1, 0) }
 
 // NCtx returns the length of a window in tokens.
 func (w *Windows) NCtx() int { return w.nCtx }
@@ -30,16 +44,15 @@ func (w *Windows) NCtx() int { return w.nCtx }
 // Stats returns the counts of this part of the dataset.
 func (w *Windows) Stats() Stats { return w.stats }
 
-// Bytes returns the memory that the dataset takes: its tokens, which windows are built from on demand.
+// Bytes returns the memory that the dataset takes: its tokens, which windows are built from on demand. Pages of a mapped
+// file are not counted.
 func (w *Windows) Bytes() int64 {
-	const list = 24 // bytes of a slice's header
-	n := int64(len(w.windows)) * list
-	var train *bool
-	for _, e := range w.examples {
-		n += 2*list + 4*int64(len(e.Tokens)) + 4 // and its number in a window
-		if first := unsafe.SliceData(e.LossMask); first != train {
-			train, n = first, n+int64(len(e.LossMask)) // pieces of a text share theirs
-		}
+	if w.owner != nil && w.owner.mapped {
+		return 0
+	}
+	n := 8*int64(len(w.spans)) + 4*int64(len(w.first)+len(w.order))
+	for _, s := range w.spans {
+		n += 4 * int64(s.len())
 	}
 	return n
 }
@@ -54,25 +67,44 @@ func (w *Windows) All() []Window {
 	return all
 }
 
-// Examples returns the documents of window i, in order. The caller must not change them.
+// in returns the numbers of the examples of window i.
+func (p *packed) in(i int) []uint32 { return p.order[p.first[i]:p.first[i+1]] }
+
+// Examples returns the documents of window i, in order.
 func (w *Windows) Examples(i int) []example {
-	out := make([]example, len(w.windows[i]))
-	for j, e := range w.windows[i] {
-		out[j] = w.examples[e]
+	out := make([]example, 0, len(w.in(i)))
+	for _, e := range w.in(i) {
+		out = append(out, w.example(int(e)))
 	}
+	runtime.KeepAlive(w.owner)
 	return out
 }
+
+// example returns a document by its number.
+func (w *Windows) example(i int) example {
+	words := w.of(w.spans[i])
+	e := example{make([]int32, len(words)), make([]bool, len(words))}
+	for j, x := range words {
+		e.Tokens[j], e.LossMask[j] = int32(x&^learnedBit), x&learnedBit != 0
+	}
+	runtime.KeepAlive(w.owner)
+	return e
+}
+
+// of returns the words of an example.
+func (w *Windows) of(s span) []word { return w.words[s.from() : s.from()+int64(s.len())] }
 
 // At builds window i, 0 <= i < Len(). The slices belong to the caller.
 func (w *Windows) At(i int) Window {
 	win := newWindow(w.nCtx)
 	at, doc := 0, int32(0)
-	for _, e := range w.windows[i] {
-		x := w.examples[e]
-		for j := range len(x.Tokens) - 1 {
-			win.Tokens[at], win.Targets[at] = x.Tokens[j], x.Tokens[j+1]
+	for _, e := range w.in(i) {
+		words := w.of(w.spans[e])
+		for j, x := range words[:len(words)-1] {
+			next := words[j+1]
+			win.Tokens[at], win.Targets[at] = int32(x&^learnedBit), int32(next&^learnedBit)
 			win.Pos[at], win.Doc[at] = int32(j), doc
-			if x.LossMask[j+1] {
+			if next&learnedBit != 0 {
 				win.LossMask[at] = 1
 			}
 			at++
@@ -80,34 +112,69 @@ func (w *Windows) At(i int) Window {
 		doc++
 	}
 	win.pad(at, doc)
+	runtime.KeepAlive(w.owner)
 	return win
 }
 
 // pack puts examples into windows: longest first, each into the fullest window that still
 // holds it (best fit, decreasing), the earlier one of two as full. An example of k tokens takes
-// k-1 places, one for each pair of a token and its target. Every example has 2 to nCtx+1 tokens.
-func pack(examples []example, nCtx int, stats Stats) *Windows {
-	order := make([]int32, len(examples))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortStableFunc(order, func(a, b int32) int {
-		return cmp.Compare(len(examples[b].Tokens), len(examples[a].Tokens))
-	})
-	w := &Windows{nCtx: nCtx, examples: examples, stats: stats}
+// k-1 places, one for each pair of a token and its target. Every example has 2 to nCtx+1 tokens. targets of all their tokens are
+// learned.
+func pack(spans []span, targets, nCtx int, stats Stats) packed {
+	order := byLength(spans, nCtx)
 	room := newShelves(nCtx)
-	for _, e := range order {
-		places := len(examples[e].Tokens) - 1
-		i, free := room.take(places)
-		if i < 0 {
-			i, free = len(w.windows), nCtx
-			w.windows = append(w.windows, nil)
+	window := make([]uint32, len(order)) // of each example, in that order
+	windows := 0
+	for i, e := range order {
+		places := spans[e].len() - 1
+		at, free := room.take(places)
+		if at < 0 {
+			at, free = windows, nCtx
+			windows++
 		}
-		w.windows[i] = append(w.windows[i], e)
-		room.put(i, free-places)
+		window[i] = uint32(at)
+		room.put(at, free-places)
 	}
-	w.count()
-	return w
+	p := packed{spans: spans, stats: stats}
+	p.first, p.order = grouped(order, window, windows)
+	p.count(targets, nCtx)
+	return p
+}
+
+// byLength lists the examples, the longest first, those of one length in their order.
+func byLength(spans []span, nCtx int) []uint32 {
+	next := make([]int, nCtx+3) // where the next of a length goes: [l+1] counts those of length l, from the end
+	for _, s := range spans {
+		next[nCtx+1-s.len()+1]++
+	}
+	for i := 1; i < len(next); i++ {
+		next[i] += next[i-1]
+	}
+	order := make([]uint32, len(spans))
+	for i, s := range spans {
+		at := &next[nCtx+1-s.len()]
+		order[*at] = uint32(i)
+		*at++
+	}
+	return order
+}
+
+// grouped sorts what is in order by window, and leaves the order within each.
+func grouped(order, window []uint32, windows int) (first, sorted []uint32) {
+	first = make([]uint32, windows+1)
+	for _, at := range window {
+		first[at+1]++
+	}
+	for i := 1; i < len(first); i++ {
+		first[i] += first[i-1]
+	}
+	next := append([]uint32(nil), first...)
+	sorted = make([]uint32, len(order))
+	for i, e := range order {
+		sorted[next[window[i]]] = e
+		next[window[i]]++
+	}
+	return first, sorted
 }
 
 // shelves keep the windows by the places left in them.

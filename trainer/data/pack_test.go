@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -47,6 +48,23 @@ func weight(train bool) float32 {
 	return 0
 }
 
+// packExamples packs what was not read from a file.
+func packExamples(t *testing.T, all []example, nCtx int) *Windows {
+	t.Helper()
+	var words bytes.Buffer
+	tokens := tokenWriter{w: &words}
+	var spans []span
+	targets := 0
+	for _, e := range all {
+		s, err := tokens.add(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spans, targets = append(spans, s), targets+e.targets()
+	}
+	return &Windows{nCtx: nCtx, words: listOf[word](words.Bytes()), packed: pack(spans, targets, nCtx, Stats{})}
+}
+
 func TestPackingLosesNothing(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 0))
@@ -60,7 +78,7 @@ func TestPackingLosesNothing(t *testing.T) {
 			}
 			in = append(in, e)
 		}
-		w := pack(in, nCtx, Stats{})
+		w := packExamples(t, in, nCtx)
 		checkPacking(t, w)
 		var ids []int32
 		for _, e := range examples(w) {
@@ -86,7 +104,7 @@ func TestPackingIsTight(t *testing.T) {
 	for _, places := range []int{3, 7, 5, 5, 10, 2, 8} {
 		in = append(in, example{make([]int32, places+1), make([]bool, places+1)})
 	}
-	w := pack(in, 10, Stats{})
+	w := packExamples(t, in, 10)
 	if w.Len() != 4 || w.Stats().Padding != 0 {
 		t.Errorf("40 places in windows of 10: %d windows with %g padding, want 4 with 0", w.Len(), w.Stats().Padding)
 	}

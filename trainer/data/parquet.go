@@ -12,13 +12,13 @@ import (
 )
 
 // parquetRows reads the rows of a Parquet file, whose columns may be lists and structures.
-func parquetRows(path string, yield func(row, error) bool) (err error) {
+func parquetRows(path string, w *watch, yield func(row, error) bool) (err error) {
 	defer func() {
 		if r := recover(); r != nil { // the library's own way to say that a page is broken
 			err = &FormatError{Path: path, Msg: fmt.Sprintf("Parquet cannot be read: %v", r)}
 		}
 	}()
-	r, size, err := openAt(path)
+	r, size, err := openAt(path, w)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ type fileAt interface {
 }
 
 // openAt opens a file to be read anywhere; what is packed or comes by standard input is read whole.
-func openAt(path string) (fileAt, int64, error) {
+func openAt(path string, w *watch) (fileAt, int64, error) {
 	if path != stdin && packedBy(path) == "" {
 		f, err := openFile(path)
 		if err != nil {
@@ -131,9 +131,9 @@ func openAt(path string) (fileAt, int64, error) {
 		if err != nil {
 			return nil, 0, errors.Join(err, f.Close())
 		}
-		return f, info.Size(), nil
+		return watchedAt{f, w}, info.Size(), nil
 	}
-	r, err := openPacked(path)
+	r, err := openPacked(path, w)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -19,14 +19,14 @@ type row struct {
 }
 
 // rows yields the records of a file. An error ends them if it is fatal, else it is about one record, and the next follows.
-func rows(path string, kind fileKind) iter.Seq2[row, error] {
+func rows(path string, kind fileKind, w *watch) iter.Seq2[row, error] {
 	return func(yield func(row, error) bool) {
 		n := 0
 		next := func(r row, err error) bool {
 			n++
 			return yield(r, locate(err, path, r.line))
 		}
-		if err := eachRow(path, kind, next); err != nil && err != errStopped {
+		if err := eachRow(path, kind, w, next); err != nil && err != errStopped {
 			yield(row{}, &fatalError{locate(err, path, 0)})
 		} else if err == nil && n == 0 {
 			yield(row{}, &fatalError{&FormatError{Path: path, Msg: "no record in the file", Err: ErrEmpty}})
@@ -50,11 +50,11 @@ func unwrapFatal(err error) error {
 }
 
 // eachRow hands the rows of a file to yield, which says whether it wants more. What it returns is fatal.
-func eachRow(path string, kind fileKind, yield func(row, error) bool) error {
+func eachRow(path string, kind fileKind, w *watch, yield func(row, error) bool) error {
 	if kind == kindParquet {
-		return parquetRows(path, yield)
+		return parquetRows(path, w, yield)
 	}
-	f, err := open(path)
+	f, err := open(path, w)
 	if err != nil {
 		return err
 	}
@@ -74,11 +74,7 @@ func jsonRows(path string, r *bufio.Reader, yield func(row, error) bool) error {
 	}
 	line := 1 + skipped
 	if first == '[' {
-		b, err := readAll(path, r)
-		if err != nil {
-			return err
-		}
-		return arrayRows(b, line, yield)
+		return arrayFile(path, r, line, yield)
 	}
 	return lineRows(path, r, line, yield)
 }

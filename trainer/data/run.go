@@ -1,6 +1,8 @@
 package data
 
 import (
+	"context"
+
 	"finetune/chat"
 	"finetune/run"
 )
@@ -8,12 +10,14 @@ import (
 // LoadRun reads the data of a run: what it trains on, and what it holds out, a file of its own or a fraction; val is nil
 // for neither. template is the source of the model's chat templates, none if it has none. Errors are
 // *fs.PathError, *FormatError (ErrEmpty, ErrNoTrained and chat.ErrNoTemplate are told apart by errors.Is) and
-// *UnsupportedError, some with a hint.
-func LoadRun(c run.Config, tok chat.Tokenizer, template chat.Source) (train, val *Windows, err error) {
+// *UnsupportedError, some with a hint. report is told how far it has come, some times a second, and may be nil. Cancelling ctx
+// ends it with the context's error.
+func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template chat.Source, report func(Progress)) (train, val *Windows, err error) {
 	o, err := optionsOf(c, tok, template)
 	if err != nil {
 		return nil, nil, err
 	}
+	o.watch = newWatch(ctx, report)
 	if c.Val == "" {
 		o.ValFraction = c.ValFraction
 	}
@@ -34,7 +38,7 @@ func LoadRun(c run.Config, tok chat.Tokenizer, template chat.Source) (train, val
 // optionsOf are the options that a run's settings ask for.
 func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
 	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),
-		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad}
+		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad, Model: c.Model}
 	if c.LongRecords == "skip" {
 		o.LongRecords = skipLong
 	}
@@ -62,8 +66,8 @@ func readTemplate(path string) (chat.Source, error) {
 
 // LoadHeldOut reads what is to be evaluated by c: the part of Data that training holds out, or all of it where it holds
 // nothing out.
-func LoadHeldOut(c run.Config, tok chat.Tokenizer, template chat.Source) (*Windows, error) {
-	train, val, err := LoadRun(c, tok, template)
+func LoadHeldOut(ctx context.Context, c run.Config, tok chat.Tokenizer, template chat.Source, report func(Progress)) (*Windows, error) {
+	train, val, err := LoadRun(ctx, c, tok, template, report)
 	if val != nil {
 		return val, err
 	}

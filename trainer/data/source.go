@@ -17,13 +17,15 @@ type source struct {
 	asRecords string // one of them that has the name of a text, and holds records
 	kinds     []fileKind
 	skipBad   int      // records that may be left out
-	bad       []string // why some were
+	badCount  int      // records that were
+	bad       []string // why, of the first of them
+	watch     *watch
 }
 
 // newSource finds the files that paths name. asText says that they are plain texts, all of them; names that differ in that
 // are refused.
 func newSource(paths string, o options) (s *source, asText bool, err error) {
-	s = &source{skipBad: o.SkipBad}
+	s = &source{skipBad: o.SkipBad, watch: o.watch}
 	if s.reader, err = newReader(o.Format, o.Map, o.Template); err != nil {
 		return nil, false, err
 	}
@@ -31,7 +33,7 @@ func newSource(paths string, o options) (s *source, asText bool, err error) {
 		return nil, false, err
 	}
 	for _, path := range s.files {
-		kind, err := kindOf(path)
+		kind, err := kindOf(path, o.watch)
 		if err != nil {
 			return nil, false, err
 		}
@@ -63,7 +65,7 @@ func (s *source) records(do func(record) error) error {
 
 func (s *source) file(path string, kind fileKind, do func(record) error) error {
 	var cells []row // of a table without a header, which is looked at as a whole
-	for r, err := range rows(path, kind) {
+	for r, err := range rows(path, kind, s.watch) {
 		if fatal := (*fatalError)(nil); errors.As(err, &fatal) {
 			return fatal.error
 		}
@@ -107,8 +109,14 @@ func (s *source) take(r row, err error, path string, do func(record) error) erro
 		return nil
 	}
 	err = locate(err, path, r.line)
-	if len(s.bad) < s.skipBad {
-		s.bad = append(s.bad, err.Error())
+	if stop := s.watch.err(); stop != nil {
+		return stop
+	}
+	if s.badCount < s.skipBad {
+		const kept = 10_000 // reasons
+		if s.badCount++; s.badCount <= kept {
+			s.bad = append(s.bad, err.Error())
+		}
 		return nil
 	}
 	if s.skipBad > 0 {
@@ -145,9 +153,9 @@ func (s *source) notes() (lines []string) {
 		}
 		lines = append(lines, "messages of roles that are not known are read and not learned: "+strings.Join(names, ", "))
 	}
-	if n := len(s.bad); n > 0 {
+	if n := s.badCount; n > 0 {
 		const shown = 5
-		text := strings.Join(s.bad[:min(n, shown)], "; ")
+		text := strings.Join(s.bad[:min(len(s.bad), shown)], "; ")
 		if n > shown {
 			text += fmt.Sprintf("; and %d more", n-shown)
 		}

@@ -8,62 +8,50 @@ import (
 
 // split is a choice of records to hold out.
 type split struct {
-	train, val []encoded
-	near       int  // records that have a near-duplicate
-	equalOnly  bool // near-duplicates could not be kept on one side
+	held      []bool // of each record; nil: none is held out
+	near      int    // records that have a near-duplicate
+	equalOnly bool   // near-duplicates could not be kept on one side
 }
 
 // splitRecords holds out a fraction of the records, chosen by seed, at least one. Near-duplicates
 // stay on one side, so that nothing held out was trained on; where hardly anything is left to choose from then, only those
 // whose words are the same. Both parts keep the order of the files, and have something to learn, or the error says what to do.
-// trains tells whether a record has a token to learn.
-func splitRecords(records []encoded, fraction float64, seed uint64, trains func(encoded) bool) (split, error) {
-	prints := make([]fingerprint, len(records))
-	for i, r := range records {
-		prints[i] = r.print
+// learns tells of each record whether it has a token to learn.
+func splitRecords(p *prints, learns []bool, fraction float64, seed uint64, w *watch) (split, error) {
+	group, sizes, err := p.group(false, w)
+	if err != nil {
+		return split{}, err
 	}
-	group, sizes := groupSimilar(prints)
-	s := split{train: records, near: len(records) - len(sizes)}
+	s := split{near: p.n - len(sizes)}
 	if fraction == 0 {
 		return s, nil
 	}
-	learns := make([]bool, len(records))
-	for i, r := range records {
-		learns[i] = trains(r)
-	}
-	want := max(1, int(math.Round(fraction*float64(len(records)))))
+	want := max(1, int(math.Round(fraction*float64(p.n))))
 	held, ok := chooseGroups(group, sizes, learns, want, seed)
 	if !ok {
-		for i := range prints {
-			prints[i].triples = nil
+		if group, sizes, err = p.group(true, w); err != nil {
+			return s, err
 		}
-		group, sizes = groupSimilar(prints)
 		held, ok = chooseGroups(group, sizes, learns, want, seed)
 		s.equalOnly = true
 	}
 	if !ok {
 		n := 0
 		for _, l := range learns {
-			if l {
-				n++
-			}
+			n += ones(l)
 		}
-		return s, &FormatError{Msg: fmt.Sprintf("%d of %d records have something to learn, want at least 2 that differ to hold one out", n, len(records)), Err: errSplit}
+		return s, &FormatError{Msg: fmt.Sprintf("%d of %d records have something to learn, want at least 2 that differ to hold one out", n, p.n), Err: errSplit}
 	}
-	s.train = nil
-	for i, r := range records {
-		if held[group[i]] {
-			s.val = append(s.val, r)
-		} else {
-			s.train = append(s.train, r)
-		}
+	s.held = make([]bool, p.n)
+	for i, g := range group {
+		s.held[i] = held[g]
 	}
 	return s, nil
 }
 
 // chooseGroups holds out groups in an order by seed until there are enough records. ok is false where the groups that have
 // something to learn are fewer than two, or where most records are in one group that neither side can do without.
-func chooseGroups(group, sizes []int, learns []bool, want int, seed uint64) (held []bool, ok bool) {
+func chooseGroups(group, sizes []int32, learns []bool, want int, seed uint64) (held []bool, ok bool) {
 	useful := make([]bool, len(sizes))
 	left := 0 // groups for training that have something to learn
 	for i, g := range group {
@@ -76,12 +64,12 @@ func chooseGroups(group, sizes []int, learns []bool, want int, seed uint64) (hel
 		return nil, false
 	}
 	held = make([]bool, len(sizes))
-	order := rand.New(rand.NewPCG(seed, splitStream)).Perm(len(sizes))
+	order := permutation(rand.New(rand.NewPCG(seed, splitStream)), len(sizes))
 	n, learned := 0, false
 	most := max(4*want, len(group)/2) // held out in the end
-	take := func(g int) {
+	take := func(g int32) {
 		held[g] = true
-		n += sizes[g]
+		n += int(sizes[g])
 		if useful[g] {
 			left, learned = left-1, true
 		}
@@ -90,7 +78,7 @@ func chooseGroups(group, sizes []int, learns []bool, want int, seed uint64) (hel
 		if n >= want {
 			break
 		}
-		if (!useful[g] || left > 1) && n+sizes[g] <= most {
+		if (!useful[g] || left > 1) && n+int(sizes[g]) <= most {
 			take(g)
 		}
 	}
@@ -98,9 +86,19 @@ func chooseGroups(group, sizes []int, learns []bool, want int, seed uint64) (hel
 		if learned {
 			break
 		}
-		if useful[g] && left > 1 && n+sizes[g] <= most {
+		if useful[g] && left > 1 && n+int(sizes[g]) <= most {
 			take(g)
 		}
 	}
 	return held, learned
+}
+
+// permutation is r.Perm(n) in half of its memory.
+func permutation(r *rand.Rand, n int) []int32 {
+	p := make([]int32, n)
+	for i := range p {
+		p[i] = int32(i)
+	}
+	r.Shuffle(n, func(i, j int) { p[i], p[j] = p[j], p[i] })
+	return p
 }

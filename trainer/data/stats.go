@@ -2,6 +2,7 @@ package data
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -33,67 +34,83 @@ type Stats struct {
 	TrainedTokens int     // targets in the loss
 	Windows       int     // of NCtx places each
 	Padding       float64 // part of all places that is empty, 0 to 1
-	Lengths       []int   // tokens of each record, before a cut, ordered
+	Lengths       Lengths // tokens of each record, before a cut
 
 	Source *Source // what all parts were read from; nil of plain texts, and of what was held out
 }
 
-// fit counts a record and returns those of its examples that are trained on, none longer
-// than the context.
-func (s *Stats) fit(r encoded, o options) []example {
-	s.Records++
+// tally is what a record adds to the counts.
+type tally struct {
+	length int // tokens, before a cut
+	cut, skipped, lost, leftOut, raw, merged, chosen,
+	kept bool // something of it is trained on
+
+	empty, stopsAdded, stopsMissing, stopsInside, inexact, given, behind int
+	lossAt                                                               string // where something was lost, and what; "" is nothing
+}
+
+// fit returns those examples of a record that are trained on, none longer than the context, and what to count.
+func fit(r encoded, o options) ([]example, tally) {
+	t := tally{lost: len(r.lost) > 0, leftOut: r.leftOut, raw: r.raw, merged: r.merged, chosen: r.chosen, empty: r.empty, stopsAdded: r.stopsAdded,
+		stopsMissing: r.stopsMissing, stopsInside: r.stopsInside, inexact: r.inexact, given: r.given, behind: r.behind}
 	var kept []example
-	cut, skipped := false, false
-	length := 0
 	for _, e := range r.examples {
-		length = max(length, len(e.Tokens))
+		t.length = max(t.length, len(e.Tokens))
 		if len(e.Tokens)-1 > o.NCtx {
 			if o.LongRecords == skipLong {
-				skipped = true
+				t.skipped = true
 				continue
 			}
-			cut = true
+			t.cut = true
 			e = example{e.Tokens[:o.NCtx+1], e.LossMask[:o.NCtx+1]}
 		}
 		if e.targets() > 0 {
 			kept = append(kept, e)
 		}
 	}
-	s.Lengths = append(s.Lengths, length)
-	s.Empty += r.empty
-	if len(r.lost) > 0 {
-		if s.LostFirst == "" {
-			s.LostFirst = fmt.Sprintf("%s: the %s", place2(r.path, r.line), lossText(r.lost))
+	if t.lost {
+		t.lossAt = fmt.Sprintf("%s: the %s", place2(r.path, r.line), lossText(r.lost))
+		if t.leftOut {
+			return nil, t
 		}
-		if r.leftOut {
+	}
+	t.kept = len(kept) > 0
+	return kept, t
+}
+
+// add counts a record.
+func (s *Stats) add(t tally) {
+	s.Records++
+	s.Lengths.add(t.length)
+	s.Empty += t.empty
+	if t.lost {
+		if s.LostFirst == "" {
+			s.LostFirst = t.lossAt
+		}
+		if t.leftOut {
 			s.LostSkipped++
-			return nil
+			return
 		}
 		s.LostRecords++
 	}
 	switch {
-	case len(kept) > 0:
-		s.StopsAdded += r.stopsAdded
-		s.StopsMissing += r.stopsMissing
-		s.StopsInside += r.stopsInside
-		s.Inexact += r.inexact
-		s.Given += r.given
-		s.Behind += r.behind
-		s.Raw += ones(r.raw)
-		s.Merged += ones(r.merged)
-		s.Chosen += ones(r.chosen)
-	case r.empty > 0 && !cut && !skipped:
+	case t.kept:
+		s.StopsAdded += t.stopsAdded
+		s.StopsMissing += t.stopsMissing
+		s.StopsInside += t.stopsInside
+		s.Inexact += t.inexact
+		s.Given += t.given
+		s.Behind += t.behind
+		s.Raw += ones(t.raw)
+		s.Merged += ones(t.merged)
+		s.Chosen += ones(t.chosen)
+	case t.empty > 0 && !t.cut && !t.skipped:
 		s.EmptyRecords++
-	case !skipped:
+	case !t.skipped:
 		s.NoLoss++
 	}
-	if cut {
-		s.Cut++
-	}
-	if skipped {
-		s.Skipped++
-	}
-	return kept
+	s.Cut += ones(t.cut)
+	s.Skipped += ones(t.skipped)
 }
 
 func ones(b bool) int {
@@ -104,17 +121,44 @@ func ones(b bool) int {
 }
 
 // count fills in what packing decides.
-func (w *Windows) count() {
-	s := &w.stats
-	slices.Sort(s.Lengths)
-	s.Examples, s.Windows = len(w.examples), len(w.windows)
-	for _, e := range w.examples {
-		s.Tokens += len(e.Tokens) - 1
-		s.TrainedTokens += e.targets()
+func (p *packed) count(targets, nCtx int) {
+	s := &p.stats
+	s.Examples, s.Windows, s.TrainedTokens = len(p.spans), p.len(), targets
+	for _, e := range p.spans {
+		s.Tokens += e.len() - 1
 	}
-	if places := s.Windows * w.nCtx; places > 0 {
+	if places := s.Windows * nCtx; places > 0 {
 		s.Padding = float64(places-s.Tokens) / float64(places)
 	}
+}
+
+// Lengths counts records by their tokens.
+type Lengths map[int]int
+
+func (l *Lengths) add(tokens int) {
+	if *l == nil {
+		*l = Lengths{}
+	}
+	(*l)[tokens]++
+}
+
+// rank returns the least, the middle and the greatest length; ok is false where there is none.
+func (l Lengths) rank() (least, middle, most int, ok bool) {
+	if len(l) == 0 {
+		return 0, 0, 0, false
+	}
+	n := 0
+	for _, count := range l {
+		n += count
+	}
+	lengths := slices.Sorted(maps.Keys(l))
+	before := 0
+	for _, tokens := range lengths {
+		if before += l[tokens]; before > (n-1)/2 {
+			return lengths[0], tokens, lengths[len(lengths)-1], true
+		}
+	}
+	panic("data: internal error: no middle length")
 }
 
 // Notes says in sentences what became of the data where that is not what the user would expect. nCtx is the length of a
@@ -163,8 +207,8 @@ type Source struct {
 }
 
 // describe sums up a source that was read.
-func (s *source) describe(records []encoded, parts split) *Source {
-	d := &Source{Files: len(s.files), Records: len(records), Bad: len(s.bad), Unused: len(s.unused), Duplicates: parts.near, Notes: s.notes()}
+func (s *source) describe(records int, parts split) *Source {
+	d := &Source{Files: len(s.files), Records: records, Bad: s.badCount, Unused: len(s.unused), Duplicates: parts.near, Notes: s.notes()}
 	if s.first != nil {
 		d.Format, d.Fields = s.first.name, s.first.fields
 	}

@@ -58,9 +58,10 @@ func TestTextIsSplitAtABorder(t *testing.T) {
 		{strings.Repeat("é", 2000), 0.25, strings.Repeat("é", 500)},
 		{"abc", 0, ""},
 	} {
-		train, val := splitText(c.text, c.fraction)
-		if val != c.val || train+val != c.text {
-			t.Errorf("splitText(%.30q, %g) = …%.30q, want %.30q", c.text, c.fraction, val, c.val)
+		b := &builder{options: options{ValFraction: c.fraction}}
+		at, size, err := b.splitText(write(t, "a.txt", c.text))
+		if want := len(c.text) - len(c.val); err != nil || at != int64(want) || size != int64(len(c.text)) {
+			t.Errorf("splitText(%.30q, %g) = %d of %d, %v, want %d", c.text, c.fraction, at, size, err, want)
 		}
 	}
 }

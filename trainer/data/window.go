@@ -1,5 +1,11 @@
 package data
 
+import (
+	"encoding/binary"
+	"io"
+	"unsafe"
+)
+
 // Window is one row of a batch, as the model is trained on it. All slices are [n_ctx].
 type Window struct {
 	Tokens   []int32   // what the model reads
@@ -21,6 +27,25 @@ func newWindow(n int) Window {
 	ints := make([]int32, 4*n)
 	row := func(i int) []int32 { return ints[i*n : (i+1)*n : (i+1)*n] }
 	return Window{row(0), row(1), row(2), row(3), make([]float32, n)}
+}
+
+// WriteTo writes tokens, targets, positions, documents and loss mask, little-endian, to w, whose errors it returns.
+func (w Window) WriteTo(to io.Writer) (n int64, err error) {
+	for _, row := range [][]int32{w.Tokens, w.Targets, w.Pos, w.Doc, unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(w.LossMask))), len(w.LossMask))} {
+		b := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(row))), 4*len(row))
+		if !littleEndian {
+			b = nil
+			for _, x := range row {
+				b = binary.LittleEndian.AppendUint32(b, uint32(x))
+			}
+		}
+		k, err := to.Write(b)
+		n += int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // pad makes the places from at on a document of their own: token 0, which every vocabulary

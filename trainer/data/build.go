@@ -10,7 +10,7 @@ import (
 )
 
 // spoolInMemory is how much of each of a few spools stays in memory: data of some megabytes is not written anywhere.
-const spoolInMemory = 16 << 20
+const spoolInMemory = 4 << 20
 
 // spoolDir is where spools have their files: with the cache, since the system's folder for temporary files is often in memory.
 func spoolDir() string {

@@ -229,7 +229,7 @@ type keyed struct {
 
 // each calls do for every record but the first that has a key, with that first one. key tells the key and the record of n rows.
 func (c *collisions) each(n int, key func(i int) (uint64, int32), do func(first, record int32)) error {
-	const most = 2 << 20 // keys at a time
+	const most = 1 << 19 // keys at a time
 	parts := uint64(n/most + 1)
 	for part := range parts {
 		c.part = c.part[:0]

@@ -56,7 +56,7 @@ type logEntry struct {
 
 // flags and numbers of a tally, in the order of the log.
 func (e *logEntry) flags() []*bool {
-	return []*bool{&e.cut, &e.skipped, &e.lost, &e.leftOut, &e.merged, &e.chosen, &e.kept}
+	return []*bool{&e.cut, &e.skipped, &e.lost, &e.leftOut, &e.merged, &e.chosen, &e.kept, &e.raw}
 }
 
 func (e *logEntry) numbers() []*int {

@@ -24,7 +24,8 @@ func testUI() (u *ui, stdout, stderr *bytes.Buffer) {
 }
 
 func TestMessages(t *testing.T) {
-	_, notThere := os.Open(filepath.Join("no", "such.gguf"))
+	path := filepath.Join(t.TempDir(), "such.gguf")
+	_, notThere := os.Open(path)
 	for _, tt := range []struct {
 		name string
 		tell func(*ui)
@@ -37,8 +38,8 @@ func TestMessages(t *testing.T) {
 		{"error", func(u *ui) { u.fail(errors.New("gguf: bad magic")) }, "finetune: gguf: bad magic\n"},
 		{"error with hints", func(u *ui) { u.fail(fmt.Errorf("outer: %w", hint.With(fs.ErrExist, "one", "two"))) },
 			"finetune: outer: file already exists\nfinetune: hint: one\nfinetune: hint: two\n"},
-		{"error of the file system", func(u *ui) { u.fail(notThere) }, fmt.Sprintf("finetune: %q: no such file or directory\n", filepath.Join("no", "such.gguf"))},
-		{"wrapped error of the file system", func(u *ui) { u.fail(fmt.Errorf("trainer: %w", notThere)) }, "finetune: trainer: open no/such.gguf: no such file or directory\n"},
+		{"error of the file system", func(u *ui) { u.fail(notThere) }, fmt.Sprintf("finetune: %q: no such file or directory\n", path)},
+		{"wrapped error of the file system", func(u *ui) { u.fail(fmt.Errorf("trainer: %w", notThere)) }, "finetune: trainer: open " + path + ": no such file or directory\n"},
 		{"joined errors stay on a line", func(u *ui) { u.fail(errors.Join(fs.ErrExist, fs.ErrClosed)) }, "finetune: file already exists; file already closed\n"},
 	} {
 		u, stdout, stderr := testUI()
@@ -86,8 +87,12 @@ func TestPrintJSONIsOneLineAtOnce(t *testing.T) {
 
 func TestExitCode(t *testing.T) {
 	background := context.Background()
-	cancelled, cancel := context.WithCancel(background)
-	cancel()
+	stopped := func(by *stopRequest) context.Context {
+		ctx, cancel := context.WithCancelCause(background)
+		cancel(by)
+		return ctx
+	}
+	cancelled := stopped(stopInterrupt)
 	for _, tt := range []struct {
 		name string
 		ctx  context.Context
@@ -102,6 +107,8 @@ func TestExitCode(t *testing.T) {
 		{"wrong setting", background, fmt.Errorf("run.yaml: %w", &setting.Error{Key: "rank"}), 2},
 		{"interrupted training", cancelled, fmt.Errorf("trainer: %w after step 3", trainer.ErrInterrupted), 130},
 		{"interrupted before it", cancelled, context.Canceled, 130},
+		{"a closed terminal", stopped(stopHangup), fmt.Errorf("trainer: %w after step 3", trainer.ErrInterrupted), 129},
+		{"a closed pipe", stopped(stopPipe), fmt.Errorf("trainer: %w after step 3", trainer.ErrInterrupted), 141},
 		{"a cancellation nobody asked for", background, context.Canceled, 1},
 	} {
 		if got := exitCode(tt.ctx, tt.err); got != tt.want {

@@ -58,9 +58,6 @@ func bounded() string {
 // with a documented code, in time, in little memory, without a crash, and leaves nothing behind that looks finished.
 func TestHostile(t *testing.T) {
 	need.Long(t, "hundreds of runs of the program")
-	if runtime.GOOS == "windows" {
-		need.Skip(t, need.System, "Windows has no ulimit")
-	}
 	c := newCorpus(t, programOf(t))
 	if *from == 0 {
 		t.Run("sound", func(t *testing.T) { takesSoundFiles(t, c) })

@@ -28,6 +28,10 @@ var headless = []string{"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwk
 // grouped are the architectures whose states come in groups, by the number of which llama.cpp divides.
 var grouped = []string{"mamba2", "falcon-h1", "granitehybrid", "nemotron_h", "nemotron_h_moe", "qwen3next", "qwen35", "qwen35moe"}
 
+// routed are the architectures in which an expert is as wide as feed_forward_length over the experts that a token uses, where
+// its own width is missing.
+var routed = []string{"glm4moe", "grovemoe", "llada-moe", "mellum", "qwen2moe", "qwen3moe", "qwen3next", "qwen3vlmoe", "qwen35moe", "qwen4exp", "rnd1"}
+
 // checkDivisors wants the numbers that llama.cpp divides by without asking whether they are there.
 func (h header) checkDivisors() error {
 	for _, d := range []struct {
@@ -37,6 +41,7 @@ func (h header) checkDivisors() error {
 		{"attention.head_count", !slices.Contains(headless, h.arch)},
 		{"ssm.group_count", slices.Contains(grouped, h.arch)},
 		{"experts_per_group", h.arch == "grovemoe"},
+		{"expert_used_count", slices.Contains(routed, h.arch) && ofLayer(h.numbers("expert_feed_forward_length"), 0) < 1},
 	} {
 		if d.wanted && ofLayer(h.numbers(d.key), 0) < 1 {
 			return h.keyError(h.key(d.key), "a number from 1 on")

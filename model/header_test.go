@@ -141,6 +141,7 @@ var damages = []damage{
 	{name: "groups of nothing", arch: "qwen35", keys: set("qwen35.ssm.group_count", uint32(0)), want: `key "qwen35.ssm.group_count": want a number from 1 on, got 0`},
 	{name: "attention without queries", arch: "phi3", drop: "blk.1.attn_qkv.weight", want: `block "blk.1": want attn_qkv or attn_q, attn_k, attn_v, which a block with attn_output has in architecture "phi3"`},
 	{name: "state without input", arch: "qwen35", drop: "blk.0.attn_gate.weight", want: `block "blk.0": want attn_qkv, attn_gate, which a block with ssm_out has`},
+	{name: "experts of nothing", arch: "qwen3moe", keys: map[string]any{"qwen3moe.expert_feed_forward_length": uint32(0), "qwen3moe.expert_used_count": uint32(0)}, want: `key "qwen3moe.expert_used_count": want a number from 1 on, got 0`},
 	{name: "wide keys", arch: "olmo2", keys: set("olmo2.attention.key_length", uint32(65536)), want: `key "olmo2.attention.key_length": want at most 96 in all 4 heads, the width of the widest tensor of a block, got 65536`},
 	{name: "long token", keys: set("tokenizer.ggml.tokens", gguf.ArrayOf("a", strings.Repeat("b", 5000))), want: `key "tokenizer.ggml.tokens": want tokens of at most 4096 bytes, got 5000 for token 1`},
 

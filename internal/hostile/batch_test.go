@@ -284,3 +284,27 @@ func TestLongRunsAreTokenized(t *testing.T) {
 		}
 	}
 }
+
+// TestTokensAreOfTheVocabulary lets a vocabulary without an unknown token read what it has no token for: llama.cpp's own answer
+// is -1, for which the embeddings have no row.
+func TestTokensAreOfTheVocabulary(t *testing.T) {
+	b, err := os.ReadFile(testmodel.Path(t, testmodel.Spec{Arch: "qwen2", Layers: 1, Embd: 32}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := parse(b)
+	f.key("tokenizer.ggml.model").value = text("rwkv")
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := os.WriteFile(path, f.encode(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m, err := native.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	tokens, err := m.Vocab().Tokenize("中 \x01", false, false)
+	if err == nil || !strings.Contains(err.Error(), "no token for a part of the text") {
+		t.Errorf("Tokenize = %v, %v, want an error", tokens, err)
+	}
+}

@@ -68,7 +68,7 @@ func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]int32, e
 			C.bool(addSpecial), C.bool(parseSpecial), &e))
 		switch {
 		case n >= 0:
-			return tokens[:n:n], nil
+			return v.known(op, tokens[:n:n])
 		case n == CodeException || n == math.MinInt32:
 			if msg := C.GoString(&e.text[0]); msg != "" || n == math.MinInt32 {
 				return nil, nativeError(op, n, &e, "the text is too long")
@@ -76,6 +76,16 @@ func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]int32, e
 		}
 		tokens = make([]int32, -n)
 	}
+}
+
+// known refuses tokens that are none: some of llama.cpp's tokenizers write -1 for what a vocabulary without an unknown token lacks.
+func (v *Vocab) known(op string, tokens []int32) ([]int32, error) {
+	for _, id := range tokens {
+		if !v.has(id) {
+			return nil, errorf(op, "the vocabulary has no token for a part of the text, and none for what is unknown")
+		}
+	}
+	return tokens, nil
 }
 
 // checkTokenize refuses what llama.cpp would abort on.

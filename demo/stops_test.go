@@ -132,7 +132,7 @@ func teach(t *testing.T, m *llama.Model, c run.Config, windows []data.Window, le
 		for i := range c.Batch {
 			batch = append(batch, windows[(from+i)%len(windows)])
 		}
-		if _, err := stepper.Step(batch); err != nil {
+		if _, err := stepper.Step(context.Background(), trainer.BatchOf(batch)); err != nil {
 			t.Fatal(err)
 		}
 	}

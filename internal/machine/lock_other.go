@@ -9,13 +9,16 @@ import (
 	"os"
 )
 
-// ErrLocked is AcquireLock's error when the lock file exists already.
+// ErrLocked is the error of AcquireLock and TryLock when the lock file exists already.
 var ErrLocked = errors.New("locked")
 
-// AcquireLock creates the file path, which must not exist, with the number of
+// AcquireLock is TryLock: what a killed process has left is not given back by waiting.
+func AcquireLock(path string) (*os.File, error) { return TryLock(path) }
+
+// TryLock creates the file path, which must not exist, with the number of
 // this process in it. A killed process leaves it behind: where the system has
 // no advisory lock, the user removes it.
-func AcquireLock(path string) (*os.File, error) {
+func TryLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, ErrLocked

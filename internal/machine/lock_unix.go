@@ -10,28 +10,34 @@ import (
 	"time"
 )
 
-// ErrLocked is AcquireLock's error when another process holds the lock.
+// ErrLocked is the error of AcquireLock and TryLock when another process holds the lock.
 var ErrLocked = errors.New("locked")
 
 // patience is how long AcquireLock waits for a holder that is about to end: who has killed a program begins the next at
 // once, while the system is still taking the memory of its worker apart.
 const patience = 2 * time.Second
 
-// AcquireLock takes an exclusive advisory lock on the file path, which it
+// AcquireLock is TryLock, but waits a little for a holder that is about to end.
+func AcquireLock(path string) (*os.File, error) {
+	for begin := time.Now(); ; time.Sleep(patience / 100) {
+		f, err := TryLock(path)
+		if err != ErrLocked || time.Since(begin) >= patience {
+			return f, err
+		}
+	}
+}
+
+// TryLock takes an exclusive advisory lock on the file path, which it
 // creates and which then holds the number of this process. The system drops
 // the lock when the process ends, however it ends.
-func AcquireLock(path string) (*os.File, error) {
-	for begin := time.Now(); ; {
+func TryLock(path string) (*os.File, error) {
+	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
 		if err != nil {
 			return nil, err
 		}
 		if err := flock(f); err != nil {
 			f.Close()
-			if err == ErrLocked && time.Since(begin) < patience {
-				time.Sleep(patience / 100)
-				continue
-			}
 			return nil, err
 		}
 		if sameFile(f, path) {

@@ -89,7 +89,7 @@ func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.I
 func acquire(ctx context.Context, path string, waiting func()) (*os.File, error) {
 	const pause = 200 * time.Millisecond
 	for told := false; ; {
-		lock, err := machine.AcquireLock(path)
+		lock, err := machine.TryLock(path)
 		if !errors.Is(err, machine.ErrLocked) {
 			return lock, err
 		}
@@ -136,7 +136,7 @@ func (c Cache) prune(keep string) {
 
 // removePart removes a file that was not finished, if nobody is at it.
 func (c Cache) removePart(path string) {
-	lock, err := machine.AcquireLock(strings.TrimSuffix(path, partSuffix) + lockSuffix)
+	lock, err := machine.TryLock(strings.TrimSuffix(path, partSuffix) + lockSuffix)
 	if err != nil {
 		return
 	}

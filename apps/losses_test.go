@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"finetune/eval"
 	"finetune/gguf"
 	"finetune/internal/near"
 	"finetune/model/native"
@@ -171,18 +170,8 @@ func evalLoss(t *testing.T, m *llama.Model, r request, run asked) float64 {
 	for i := len(tokens) - 1; i < r.Context; i++ {
 		w.Pos[i], w.Doc[i] = int32(i-len(tokens)+1), 1
 	}
-	e, err := eval.NewEvaluator(m, r.Context, r.Threads)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	if run.Adapter != "" {
-		detach, err := e.Attach(run.Adapter, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer detach()
-	}
+	e, closeIt := evaluator(t, m, r, run)
+	defer closeIt()
 	loss, err := e.Loss(t.Context(), []data.Window{w}, nil)
 	if err != nil {
 		t.Fatal(err)

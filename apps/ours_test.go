@@ -37,20 +37,31 @@ func ours(t *testing.T, r request) (all []reference) {
 	return all
 }
 
-func oursWith(t *testing.T, m *llama.Model, r request, run asked) (all []reference) {
+// evaluator returns one with the run's adapter, if it has one, and what closes it.
+func evaluator(t *testing.T, m *llama.Model, r request, run asked) (e *eval.Evaluator, closeIt func()) {
 	t.Helper()
 	e, err := eval.NewEvaluator(m, r.Context, r.Threads)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
-	if run.Adapter != "" {
-		detach, err := e.Attach(run.Adapter, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer detach()
+	if run.Adapter == "" {
+		return e, func() { e.Close() }
 	}
+	detach, err := e.Attach(run.Adapter, 1)
+	if err != nil {
+		e.Close()
+		t.Fatal(err)
+	}
+	return e, func() {
+		detach()
+		e.Close()
+	}
+}
+
+func oursWith(t *testing.T, m *llama.Model, r request, run asked) (all []reference) {
+	t.Helper()
+	e, closeIt := evaluator(t, m, r, run)
+	defer closeIt()
 	all = stepwise(t, m, r, run, llama.ContextParams{FlashAttn: llama.FlashAttnOff})
 	for i, prompt := range r.Prompts {
 		ref := all[i]

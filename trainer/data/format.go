@@ -129,7 +129,7 @@ func (r *reader) record(row row, path string) (record, error) {
 	case f == nil:
 		return record{}, &FormatError{Msg: fmt.Sprintf("record has the fields %s; %s", fieldNames(o), wantedFields), Err: errFields}
 	case r.first == nil:
-		r.first, r.where = f, place2(path, row.line)
+		r.first, r.where = f, lineOf(path, row.line)
 	case f.name != r.first.name && !r.mixed:
 		return record{}, badf("record is of the format %s, but that in %s of the format %s, want one format", f.name, r.where, r.first.name)
 	}
@@ -145,7 +145,7 @@ func (r *reader) record(row row, path string) (record, error) {
 	return rec, err
 }
 
-func place2(path string, line int) string { return fmt.Sprintf("%q line %d", path, line) }
+func lineOf(path string, line int) string { return fmt.Sprintf("%q line %d", path, line) }
 
 func quotedFields(names []string) string {
 	quoted := make([]string, len(names))

@@ -69,7 +69,7 @@ func fit(r encoded, o options) ([]example, tally) {
 		}
 	}
 	if t.lost {
-		t.lossAt = fmt.Sprintf("%s: the %s", place2(r.path, r.line), lossText(r.lost))
+		t.lossAt = fmt.Sprintf("%s: the %s", lineOf(r.path, r.line), lossText(r.lost))
 		if t.leftOut {
 			return nil, t
 		}

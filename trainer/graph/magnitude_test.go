@@ -14,7 +14,7 @@ const (
 	// drawnTolerance is for gradients by kernels that add in another order, with rounding carried through a few layers.
 	drawnTolerance = 1e-4
 	// drawnMeanTolerance is for the mean of draws draws of half of the tokens beside all tokens, as a share of the largest
-	// entry: sums of few terms that each draw halves or doubles at random, 1/√draws of their size.
+	// entry: a draw takes a term twice or not at all, so the mean is off by 1/√draws = 0.05 of it; three times that.
 	drawnMeanTolerance = 0.15
 	draws              = 400
 )

@@ -128,11 +128,7 @@ func (d *dual) isThin() bool { return !d.drawn.IsNil() && d.a.NE()[1] == 1 && d.
 
 // part returns the drawn rows of x and dy, [n_in, n] and [n_out, n], and what makes a sum over them one over all.
 func (d *dual) part(c *ggml.Context, x, dy ggml.Tensor) (xs, dys ggml.Tensor, times float32) {
-	rows := func(t ggml.Tensor) ggml.Tensor {
-		t = contiguous(c, t)
-		return c.GetRows(c.Reshape(t, t.NE()[0], t.Elements()/t.NE()[0]), d.drawn)
-	}
-	xs, dys = rows(x), rows(dy)
+	xs, dys = c.GetRows(inRows(c, x), d.drawn), c.GetRows(inRows(c, dy), d.drawn)
 	return xs, dys, float32(x.Elements()/x.NE()[0]) / float32(d.drawn.Elements())
 }
 
@@ -175,8 +171,8 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 	if wantDX {
 		dx = c.Add(mulTransposed(c, w, dy), c.MulMat(transposed(c, c.Mul(relu, sign)), dy))
 	}
-	g := c.MulMat(transposed(c, x), transposed(c, dy)) // dL/dΔW [n_in, n_out]
-	dn := c.Mul(g, relu)                               // straight through the sign
+	g := c.MulMat(transposed(c, inRows(c, x)), transposed(c, inRows(c, dy))) // dL/dΔW [n_in, n_out]
+	dn := c.Mul(g, relu)                                                     // straight through the sign
 	if d.limit > 0 {
 		n := c.MulMat(transposed(c, d.c), d.d)
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
@@ -200,6 +196,12 @@ func factorGrads(c *ggml.Context, dp, a, b ggml.Tensor) (da, db ggml.Tensor) {
 
 // transposed returns t with dimensions 0 and 1 swapped, in memory.
 func transposed(c *ggml.Context, t ggml.Tensor) ggml.Tensor { return c.Cont(c.Transpose(t)) }
+
+// inRows returns t [n, T, S], as recurrent layers have it, as rows [n, T·S].
+func inRows(c *ggml.Context, t ggml.Tensor) ggml.Tensor {
+	n := t.NE()[0]
+	return c.Reshape(contiguous(c, t), n, t.Elements()/n)
+}
 
 // contiguous returns t in contiguous memory.
 func contiguous(c *ggml.Context, t ggml.Tensor) ggml.Tensor {

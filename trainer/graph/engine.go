@@ -87,6 +87,8 @@ type Options struct {
 	keepAll bool
 	// reference builds the graph of ggml's own operations instead of our kernels: the kernels' oracle.
 	reference bool
+	// exact keeps the kernels from rounding activations to 8 bits: for tests, which compare with what does not.
+	exact bool
 	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
 	// MagnitudeEvery forms the gradients of A and B of a Dual LoRA whose magnitude has one rank, which take a product of the
@@ -137,7 +139,7 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
-	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference}, params: params, constants: fixed}
+	e := &Engine{shape: o.Shape, model: model, ops: opSet{native: !o.reference, exact: o.exact}, params: params, constants: fixed}
 	defer func() {
 		if err != nil {
 			e.Close()

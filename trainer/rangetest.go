@@ -49,7 +49,7 @@ func (l *loop) chooseRate(ctx context.Context) error {
 		return nil
 	}
 	begin := time.Now()
-	e := Event{Kind: "range", LR: l.config.UsualRate(l.total), TotalSteps: l.total}
+	e := Event{Kind: "range", LR: l.config.UsualRate(l.total, l.model.NEmbd()), TotalSteps: l.total}
 	if l.total >= shortestTested {
 		ramp := newRamp(e.LR, min(max(int(rangePart*float64(l.total)), leastRange), mostRange))
 		err := l.climb(ctx, ramp)

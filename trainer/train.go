@@ -157,7 +157,7 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len()), now: time.Now, savedStep: -1}
 	if s.config.LR == run.Usual {
-		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
+		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total, s.model.NEmbd())))
 		if err := s.config.Validate(); err != nil { // --min-lr may lie above it
 			return nil, err
 		}

@@ -47,6 +47,7 @@ var layers = []layer{
 	{"chat", 3, false},
 	{"convert", 4, false},
 	{"merge", 4, false},
+	{"models", 4, false},
 	{"run", 5, false},
 	{"internal/inspect", 6, false},
 	{"ollama", 6, true},

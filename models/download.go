@@ -162,7 +162,7 @@ func (h *hub) fill(ctx context.Context, p *part) error {
 		if fruitless > retries {
 			return hint.With(fmt.Errorf("models: %q: cut off after %d of %d bytes: %w", p.String(), p.have, p.Size, err), "the same command goes on from there")
 		}
-		if err != nil && !sleep(ctx, min(h.store.waits.most, h.store.waits.least<<fruitless)) {
+		if fruitless > 0 && !sleep(ctx, min(h.store.waits.most, h.store.waits.least<<fruitless)) {
 			return ctx.Err()
 		}
 	}

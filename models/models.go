@@ -148,3 +148,23 @@ func isTrue(value string) bool {
 	}
 	return false
 }
+
+// Place is a folder that models are looked for in.
+type Place struct {
+	Source string `json:"source"` // SourceOwn and the others
+	Path   string `json:"path"`
+}
+
+// Places returns the folders, whether they are there or not.
+func (s *Store) Places() []Place {
+	all := []Place{{SourceOwn, s.Own}}
+	for _, p := range []struct {
+		source string
+		dirs   []string
+	}{{SourceOllama, s.Ollama}, {SourceLMStudio, s.LMStudio}, {SourceLlama, s.Llama}, {SourceHub, s.Hub}} {
+		for _, dir := range p.dirs {
+			all = append(all, Place{p.source, dir})
+		}
+	}
+	return all
+}

@@ -11,8 +11,8 @@ import (
 )
 
 // Config is every setting of a training run. The YAML keys are the flags of
-// `finetune train`, letter for letter; config.yaml in the run directory holds
-// the effective values.
+// `finetune train`, letter for letter, but for the one tagged `flag:"-"`, which follows
+// from another; config.yaml in the run directory holds the effective values.
 //
 // A field tagged `resume:"free"` may change when a run is resumed; every other
 // one decides what is learned and is part of [Config.Hash].
@@ -22,11 +22,12 @@ import (
 // can be resumed, see [LoadSaved]. Without the tag every older run is another run.
 // A tag `same:"VALUE"` names another word for that value.
 type Config struct {
-	Model       string  `yaml:"model" resume:"free"` // path of the base, a GGUF
-	Data        string  `yaml:"data" resume:"free"`  // paths of the training data, a line each: files, folders, globs, or - for standard input
-	Val         string  `yaml:"val" resume:"free"`   // paths of the validation data; empty = hold out ValFraction of Data
-	ValFraction float64 `yaml:"val-fraction"`        // share of Data held out, 0 to below 1; unused with Val
-	Out         string  `yaml:"out" resume:"free"`   // the run directory
+	Model       string  `yaml:"model" resume:"free"`                      // path of the base, a GGUF
+	ModelName   string  `yaml:"model-name" resume:"free" was:"" flag:"-"` // what the base was called where it was found by a name, such as ollama:gemma3:270m; empty = by its path
+	Data        string  `yaml:"data" resume:"free"`                       // paths of the training data, a line each: files, folders, globs, or - for standard input
+	Val         string  `yaml:"val" resume:"free"`                        // paths of the validation data; empty = hold out ValFraction of Data
+	ValFraction float64 `yaml:"val-fraction"`                             // share of Data held out, 0 to below 1; unused with Val
+	Out         string  `yaml:"out" resume:"free"`                        // the run directory
 
 	Format      string `yaml:"format" was:""`          // of the records, one of data's; empty = by their fields
 	Map         string `yaml:"map" was:""`             // field=column, a line each: columns that hold the fields of a format

@@ -16,7 +16,7 @@ import (
 func inspectCommand(u *ui) *cobra.Command {
 	var o inspect.Options
 	cmd := &cobra.Command{
-		Use:   "inspect FILE|RUNDIR",
+		Use:   "inspect FILE|MODEL|RUNDIR",
 		Short: "show what a GGUF file or a run directory holds",
 		Long: "Inspect shows kind, architecture, quantization mix, metadata and tensors of a GGUF\n" +
 			"model or adapter, and the settings and state of a run directory. Of an adapter it also\n" +
@@ -26,7 +26,11 @@ func inspectCommand(u *ui) *cobra.Command {
 		Args:    exactly("FILE or RUNDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Progress = u.matrices
-			r, err := inspect.Path(cmd.Context(), args[0], o)
+			found, err := u.findModel(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			r, err := inspect.Path(cmd.Context(), found.Path, o)
 			if err != nil {
 				return err
 			}

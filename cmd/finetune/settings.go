@@ -12,7 +12,7 @@ import (
 // settingFlags defines a flag for each field of c, by its YAML key. The values
 // that c has are the defaults.
 func settingFlags(f *pflag.FlagSet, c *run.Config) {
-	f.StringVar(&c.Model, "model", c.Model, "base model, a GGUF `FILE`")
+	f.StringVar(&c.Model, "model", c.Model, modelNames)
 	dataFlag(f, &c.Data, "training data: "+dataFiles)
 	f.Var(&lines{setting: &c.Val, kind: "FILE"}, "val", "validation data, as --data; without it a part of the training data is held out")
 	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "`SHARE` of the training data that is held out")

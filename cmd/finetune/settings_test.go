@@ -16,6 +16,9 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 	fields := reflect.ValueOf(&c).Elem()
 	for i := range fields.NumField() {
 		field := fields.Type().Field(i)
+		if field.Tag.Get("flag") == "-" {
+			continue
+		}
 		flag := flags.Lookup(field.Tag.Get("yaml"))
 		if flag == nil {
 			t.Errorf("%s: no flag --%s", field.Name, field.Tag.Get("yaml"))

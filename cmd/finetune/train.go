@@ -35,7 +35,7 @@ func trainCommand(u *ui) *cobra.Command {
 			"  finetune train --resume --out run/",
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := readSettings(cmd.Flags(), &c, file, resume); err != nil {
+			if err := readSettings(cmd.Context(), u, cmd.Flags(), &c, file, resume); err != nil {
 				return err
 			}
 			if err := c.Validate(); err != nil {
@@ -54,7 +54,7 @@ func trainCommand(u *ui) *cobra.Command {
 
 // readSettings puts the flags that were given, in c, over the file's values, that of --config or of the run to be resumed,
 // and these over the defaults of the method.
-func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool) error {
+func readSettings(ctx context.Context, u *ui, given *pflag.FlagSet, c *run.Config, file string, resume bool) error {
 	method := ""
 	if given.Changed("method") {
 		method = c.Method
@@ -75,8 +75,19 @@ func readSettings(given *pflag.FlagSet, c *run.Config, file string, resume bool)
 	if given.Changed("magnitude-rank") && c.MagnitudeRank == 0 { // in a file 0 is what is there without a rank
 		return &setting.Error{Key: "magnitude-rank", Want: fmt.Sprintf("1 to %d", c.Rank-1), Got: "0"}
 	}
+	if given.Changed("model") {
+		c.ModelName = ""
+	}
 	if resume {
-		return nil
+		return nameModel(ctx, u, c)
+	}
+	if c.InitFrom == "" { // before anything is brought for it
+		if err := c.Completed(given.Changed).Validate(); err != nil {
+			return err
+		}
+	}
+	if err := nameModel(ctx, u, c); err != nil {
+		return err
 	}
 	*c, err = trainer.FollowInitial(c.Completed(given.Changed), given.Changed)
 	return err

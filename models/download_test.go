@@ -355,11 +355,11 @@ func TestOffline(t *testing.T) {
 	t.Parallel()
 	f := newFakeHub(t, map[string][]byte{q4: someBytes(100, 16)})
 	s := f.store()
-	s.Offline = true
+	s.Offline = "HF_HUB_OFFLINE forbids it"
 	if _, err := s.Resolve(t.Context(), name, nil); err == nil || !strings.Contains(err.Error(), "HF_HUB_OFFLINE") {
 		t.Errorf("%v, want an error with HF_HUB_OFFLINE", err)
 	}
-	s.Offline = false
+	s.Offline = ""
 	f.front.Close()
 	began := time.Now()
 	_, err := s.Resolve(t.Context(), name, nil)

@@ -192,8 +192,8 @@ func (h *hub) host() string {
 
 // get asks for an address, and again where that is worth it. The answer has one of the codes of success, or 416.
 func (h *hub) get(ctx context.Context, r repository, address string, header http.Header) (*http.Response, error) {
-	if h.store.Offline {
-		return nil, &lasting{hint.With(fmt.Errorf("models: %q: not in any cache, and HF_HUB_OFFLINE forbids the network", r.String()), "finetune models lists what there is")}
+	if h.store.Offline != "" {
+		return nil, &lasting{hint.With(fmt.Errorf("models: %q: not in any cache, and %s", r.String(), h.store.Offline), "finetune models lists what there is")}
 	}
 	if u, err := url.Parse(h.store.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, &lasting{fmt.Errorf("models: HF_ENDPOINT: want an address such as %s, got %q", endpoint, h.store.Endpoint)}

@@ -45,7 +45,7 @@ type Store struct {
 
 	Endpoint string // of the hub, such as https://huggingface.co
 	Token    string // for the endpoint's host and no other; empty = none
-	Offline  bool   // no network, whatever is asked for
+	Offline  string // why no network is used, whatever is asked for; empty = it is
 
 	waits waits // between attempts; zero = those for people
 }
@@ -74,7 +74,9 @@ func FromEnvironment(getenv func(string) string) (*Store, error) {
 		Hub:      firstOf(cmp.Or(getenv("HF_HUB_CACHE"), getenv("HUGGINGFACE_HUB_CACHE"), under(getenv("HF_HOME"), "hub")), under(cache, "huggingface/hub")),
 		Endpoint: strings.TrimRight(cmp.Or(getenv("HF_ENDPOINT"), endpoint), "/"),
 		Token:    strings.TrimSpace(getenv("HF_TOKEN")),
-		Offline:  isTrue(getenv("HF_HUB_OFFLINE")),
+	}
+	if isTrue(getenv("HF_HUB_OFFLINE")) {
+		s.Offline = "HF_HUB_OFFLINE forbids the network"
 	}
 	return s, nil
 }

@@ -138,7 +138,7 @@ func TestHostileListing(t *testing.T) {
 func laidOut(t *testing.T) (s *Store, names map[string]string) {
 	dir := t.TempDir()
 	at := func(path string) string { return filepath.Join(dir, filepath.FromSlash(path)) }
-	s = &Store{Own: at("own"), Ollama: []string{at("ollama")}, LMStudio: []string{at("lm")}, Llama: []string{at("llama")}, Hub: []string{at("hub")}, Offline: true, Endpoint: endpoint}
+	s = &Store{Own: at("own"), Ollama: []string{at("ollama")}, LMStudio: []string{at("lm")}, Llama: []string{at("llama")}, Hub: []string{at("hub")}, Offline: "a test", Endpoint: endpoint}
 	ollama := func(manifest string, keys map[string]any) string {
 		writeModel(t, at("tmp.gguf"), keys)
 		content, err := os.ReadFile(at("tmp.gguf"))
@@ -275,7 +275,7 @@ func TestFromEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Own != filepath.Join(home, ".cache/finetune/models") || s.Endpoint != endpoint || s.Offline || s.Token != "" ||
+	if s.Own != filepath.Join(home, ".cache/finetune/models") || s.Endpoint != endpoint || s.Offline != "" || s.Token != "" ||
 		s.Ollama[0] != filepath.Join(home, ".ollama/models") || s.LMStudio[0] != "/elsewhere/lm/models" || s.Hub[0] != filepath.Join(home, ".cache/huggingface/hub") {
 		t.Errorf("of an empty environment %+v", s)
 	}
@@ -286,7 +286,7 @@ func TestFromEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Own != "/f/models" || !slices.Equal(s.Ollama, []string{"/o"}) || !slices.Equal(s.Hub, []string{"/h/hub"}) || s.Token != "t" ||
-		s.Endpoint != "http://127.0.0.1:1" || !s.Offline || !slices.Equal(s.Llama, []string{"/l"}) {
+		s.Endpoint != "http://127.0.0.1:1" || s.Offline == "" || !slices.Equal(s.Llama, []string{"/l"}) {
 		t.Errorf("of the programs' variables %+v", s)
 	}
 }

@@ -47,6 +47,20 @@ func Create(dir string) (*Dir, error) {
 	return d, nil
 }
 
+// CheckNew reports whether Create could begin a run in dir, as far as that can be told without writing.
+func CheckNew(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("run directory %q: is a file", dir)
+	}
+	return refuseOccupied(dir)
+}
+
 // Open locks the directory of an earlier run, to resume it. A directory
 // without a config.yaml is an error.
 func Open(dir string) (*Dir, error) {

@@ -429,6 +429,9 @@ func (l *loop) tell(e Event) error {
 	if l.report != nil {
 		l.report(e)
 	}
+	if l.dir == nil { // a rehearsal
+		return nil
+	}
 	if err := l.dir.Log(e); err != nil {
 		return &logError{err}
 	}

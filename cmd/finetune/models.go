@@ -71,6 +71,9 @@ func (u *ui) findModel(ctx context.Context, name string) (models.Found, error) {
 	if err != nil {
 		return models.Found{}, err
 	}
+	if u.offline != "" {
+		store.Offline = u.offline
+	}
 	found, err := store.Resolve(ctx, name, u.downloading())
 	if err == nil && found.Name != "" {
 		u.say("model %q is %q", found.Name, found.Path)

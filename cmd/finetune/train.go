@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"finetune/internal/setting"
@@ -17,7 +18,7 @@ import (
 func trainCommand(u *ui) *cobra.Command {
 	c := run.DefaultConfig()
 	var file string
-	var resume bool
+	var resume, dry bool
 	cmd := &cobra.Command{
 		Use:   "train --model base.gguf --data FILE --out RUNDIR",
 		Short: "train an adapter over a GGUF base model, or the model itself",
@@ -28,6 +29,9 @@ func trainCommand(u *ui) *cobra.Command {
 			"--method says what the adapter is: dual-lora (arXiv 2512.03402), lora, rslora, whose\n" +
 			"scale is alpha/√rank (2312.03732), or dora, which learns the length of each row of a\n" +
 			"matrix apart from its direction (2402.09353).\n\n" +
+			"Settings come from the --config file, from the environment (FINETUNE_MAX_MEMORY is\n" +
+			"--max-memory) and from the command line, each before the one in front of it. config.yaml in\n" +
+			"the run directory holds those that are in effect.\n\n" +
 			"With --method full every weight of a base in F32, F16 or BF16 is trained instead,\n" +
 			"and the run directory ends with model.gguf, a model of the same layout.",
 		Example: "  finetune train --model base.gguf --data train.jsonl --out run/\n" +
@@ -35,6 +39,18 @@ func trainCommand(u *ui) *cobra.Command {
 			"  finetune train --resume --out run/",
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dry && resume {
+				return wrongUsage(cmd, "want --dry-run or --resume, not both")
+			}
+			if dry {
+				u.offline = "a dry run brings nothing"
+			}
+			for _, name := range unknownVariables() {
+				u.warn(name+": there is no setting of this name", "finetune train --help lists them: --max-memory is "+variableOf("max-memory"))
+			}
+			if err := settingsFromEnvironment(cmd.Flags(), resume, os.Getenv); err != nil {
+				return err
+			}
 			if err := readSettings(cmd.Context(), u, cmd.Flags(), &c, file, resume); err != nil {
 				return err
 			}
@@ -42,13 +58,17 @@ func trainCommand(u *ui) *cobra.Command {
 				return err
 			}
 			startEngine(u, c.Threads)
+			if dry {
+				return dryRun(cmd.Context(), u, c)
+			}
 			return train(cmd.Context(), u, c, resume)
 		},
 	}
 	cmd.Flags().SortFlags = false
 	settingFlags(cmd.Flags(), &c)
-	cmd.Flags().StringVar(&file, "config", "", "YAML file with settings; flags win over it")
+	cmd.Flags().StringVar(&file, "config", "", "YAML `FILE` with settings, such as finetune init writes; variables FINETUNE_… go before it, and flags before both")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in --out from its newest checkpoint")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "plan the memory, time three steps, tell how long the run would take, and write nothing")
 	return cmd
 }
 
@@ -94,7 +114,7 @@ func readSettings(ctx context.Context, u *ui, given *pflag.FlagSet, c *run.Confi
 }
 
 func train(ctx context.Context, u *ui, c run.Config, resume bool) error {
-	p := trainProgress{ui: u, reading: u.reading(), started: time.Now()}
+	p := newTrainProgress(u)
 	var jsonErr error
 	s, err := trainer.Train(ctx, c, resume, func(e trainer.Event) {
 		p.event(e)
@@ -120,6 +140,10 @@ type trainProgress struct {
 	reading       func(data.Progress)
 	started, said time.Time
 	loss          float64 // a running mean: single steps jump
+}
+
+func newTrainProgress(u *ui) *trainProgress {
+	return &trainProgress{ui: u, reading: u.reading(), started: time.Now()}
 }
 
 func (p *trainProgress) event(e trainer.Event) {

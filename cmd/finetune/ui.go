@@ -40,8 +40,9 @@ import (
 // ui is where every command reads its global flags and sends its words.
 // Goroutines may share it.
 type ui struct {
-	json    bool // --json
-	verbose bool // --verbose
+	json    bool   // --json
+	verbose bool   // --verbose
+	offline string // why no model is brought, empty = it may be
 
 	mu       sync.Mutex
 	stdout   *bufio.Writer

@@ -58,7 +58,7 @@ func unknownVariables() (names []string) {
 		known[variableOf(fields.Field(i).Tag.Get("yaml"))] = true
 	}
 	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, variablePrefix) && !strings.HasPrefix(name, testVariables) && !known[name] {
+		if name, value, _ := strings.Cut(v, "="); value != "" && strings.HasPrefix(name, variablePrefix) && !strings.HasPrefix(name, testVariables) && !known[name] {
 			names = append(names, name)
 		}
 	}

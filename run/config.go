@@ -75,6 +75,9 @@ type Config struct {
 	CheckpointEvery int `yaml:"checkpoint-every" resume:"free"` // steps between checkpoints; 0 = at the end and when interrupted
 	LogEvery        int `yaml:"log-every" resume:"free"`        // steps between lines of log.jsonl
 
+	Patience int    `yaml:"patience" was:"0"` // stop when the validation loss has not fallen for so many validations; 0 = never
+	Keep     string `yaml:"keep" was:""`      // what the run ends with: last, best, which is the step of the lowest validation loss, or empty = best with Patience, else last
+
 	CheckpointMinutes float64 `yaml:"checkpoint-minutes" resume:"free"` // minutes after which a checkpoint is due whatever CheckpointEvery says; 0 = none
 }
 
@@ -158,6 +161,12 @@ func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
 func (c Config) Reads() []string {
 	return slices.DeleteFunc([]string{c.Model, c.Data, c.Val, c.InitFrom, c.Template}, func(path string) bool { return path == "" })
 }
+
+// Judges reports whether validations decide when the run ends or what it ends with.
+func (c Config) Judges() bool { return c.Patience > 0 || c.KeepsBest() }
+
+// KeepsBest reports whether the run ends with what it had at its lowest validation loss.
+func (c Config) KeepsBest() bool { return c.Keep == "best" || c.Keep == "" && c.Patience > 0 }
 
 // Recipe returns what factors the settings ask for.
 func (c Config) Recipe() adapter.Recipe {

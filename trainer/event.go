@@ -77,4 +77,9 @@ type Summary struct {
 	Run           string    `json:"run"`               // the run directory
 	Result        string    `json:"result"`            // the file in it that the run has made
 	Adapter       string    `json:"adapter,omitempty"` // the same, if it holds an adapter
+
+	// with --patience or --keep best
+	KeptStep    int        `json:"kept_step,omitempty"`     // after which the result was as it is
+	LastValLoss *eval.Loss `json:"last_val_loss,omitempty"` // after the last step
+	Stopped     bool       `json:"stopped_early,omitempty"` // because the validation loss had not fallen for long enough
 }

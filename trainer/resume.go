@@ -55,7 +55,7 @@ func resumable(dir *run.Dir, c run.Config) error {
 	if err != nil {
 		return err
 	}
-	keys := saved.Changed(c)
+	keys := append(saved.Changed(c), judgedSettings(saved, c)...)
 	if same, err := run.SameTemplate(dir.Name(), c.Template); err != nil {
 		return err
 	} else if !same {
@@ -105,11 +105,14 @@ func (l *loop) restore(resume bool) error {
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses, l.sampler.cursor = c.Step, c.Totals, c.Losses, c.Cursor
 	l.statistics, l.earlierTokens, l.savedStep = c.Statistics, c.Tokens, c.Step
+	if c.Best != nil {
+		l.best = *c.Best
+	}
 	var again []string // where the first validation and the last are made once more
-	switch l.step {
-	case 0:
+	switch {
+	case l.step == 0:
 		again = []string{"eval", "range"}
-	case l.total:
+	case l.step == l.total, l.exhausted():
 		again = []string{"eval"}
 	default:
 		l.owed = l.evalDue() && !l.dir.HasLogged("eval", l.step)

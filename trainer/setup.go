@@ -135,6 +135,9 @@ func (s *setup) demand() Demand {
 	if s.config.LR == run.AutoRate {
 		copies = 1 // to be put back after the range test
 	}
+	if s.config.KeepsBest() {
+		copies++
+	}
 	return Demand{Model: s.model, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}

@@ -54,6 +54,15 @@ type loop struct {
 	saved     time.Time // when the last checkpoint was written, or this part of the run began
 	owed      bool      // a validation that was due when an earlier part of the run ended
 	savedStep int       // the step of the newest checkpoint, -1 = there is none
+
+	best     best
+	measured measured // by the last validation
+}
+
+// measured is a validation loss, and the step after which it was measured.
+type measured struct {
+	step int
+	loss eval.Loss
 }
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
@@ -138,12 +147,13 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 		return nil, err
 	}
 	if l.owed {
+		l.stepper.setShare(deltaShare(l.step, l.stepper.DeltaWarmup))
 		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
 			return nil, err
 		}
 	}
 	l.saved = l.now()
-	for l.step < l.total {
+	for l.step < l.total && !l.exhausted() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -161,6 +171,9 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 		if err := s.config.Validate(); err != nil { // --min-lr may lie above it
 			return nil, err
 		}
+	}
+	if err := l.checkJudged(); err != nil {
+		return nil, err
 	}
 	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
@@ -284,6 +297,10 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 	if err != nil || l.val == nil {
 		return loss, err
 	}
+	if l.step > 0 {
+		l.measured = measured{l.step, loss}
+		l.judge(loss)
+	}
 	e.Step, e.Loss = l.step, loss
 	return loss, l.tell(e)
 }
@@ -347,6 +364,9 @@ func (l *loop) writeCheckpoint() (path string, err error) {
 	m, v := l.opt.Moments()
 	c := &checkpoint{Identity: l.learned, Step: l.step, Cursor: l.sampler.cursor, Totals: l.totals,
 		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics}
+	if l.config.Judges() {
+		c.Best = &l.best
+	}
 	path = l.dir.CheckpointPath(l.step)
 	err = writeCheckpoint(path, c)
 	if atomicfile.IsFull(err) && l.dir.PruneCheckpoints(1) == nil {

@@ -55,6 +55,8 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 
 	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")
 	f.IntVar(&c.ValTokens, "val-tokens", c.ValTokens, "tokens that a validation measures at most, evenly from all that is held out; 0 is what takes a few minutes")
+	f.IntVar(&c.Patience, "patience", c.Patience, "stop when the validation loss has not fallen for `N` validations; 0 is never")
+	f.StringVar(&c.Keep, "keep", c.Keep, "what the run ends with: last, or best, the step of the lowest validation loss; if not given best with --patience, else last")
 	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and on Ctrl-C")
 	f.Float64Var(&c.CheckpointMinutes, "checkpoint-minutes", c.CheckpointMinutes, "minutes after which a checkpoint is due as well; 0 is by --checkpoint-every alone")
 	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -217,11 +218,26 @@ func (p *trainProgress) now(text string) {
 	}
 }
 
+// printKept tells which step the result is of, where validations have decided that.
+func printKept(w io.Writer, s *trainer.Summary) {
+	if s.Stopped {
+		fmt.Fprintf(w, "stopped: the validation loss had not fallen any more\n")
+	}
+	switch {
+	case s.KeptStep == 0:
+	case s.KeptStep == s.Steps:
+		fmt.Fprintf(w, "the result is that of step %d, the last\n", s.KeptStep)
+	default:
+		fmt.Fprintf(w, "the result is that of step %d, with the lowest validation loss; after the last it was %.4f\n", s.KeptStep, float64(*s.LastValLoss))
+	}
+}
+
 func printSummary(u *ui, c run.Config, s *trainer.Summary) {
 	w := u.results()
 	fmt.Fprintf(w, "%s in %s: %s tokens/s trained, %s raw, %s at most\n", count(s.Steps, "step"), clock(s.Seconds),
 		thousands(int64(s.TrainedRate)), thousands(int64(s.RawRate)), mebibytes(s.PeakMemory))
 	if s.ValLoss.Measured() {
+		printKept(w, s)
 		fmt.Fprintf(w, "validation loss %.4f → %.4f, perplexity %.2f → %.2f\n", float64(s.BaseValLoss), float64(s.ValLoss),
 			s.BaseValLoss.Perplexity(), s.ValLoss.Perplexity())
 	}

@@ -108,6 +108,11 @@ func train(ctx context.Context, c run.Config, resume bool, report func(Event), n
 	if err := dir.KeepTemplate(s.config.Template); err != nil {
 		return nil, err
 	}
+	if s.config.TensorBoard {
+		if err := dir.Chart(); err != nil {
+			return nil, err
+		}
+	}
 	summary, err := l.proceed(ctx)
 	unlogged := (*logError)(nil)
 	switch {

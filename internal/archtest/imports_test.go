@@ -31,6 +31,7 @@ var layers = []layer{
 	{"internal/machine", 0, false},
 	{"internal/setting", 0, false},
 	{"internal/version", 0, false},
+	{"internal/tfevents", 0, false},
 	{"internal/near", 0, false},
 	{"internal/output", 1, false},
 	{"gguf", 1, false},

@@ -78,6 +78,7 @@ type Config struct {
 	Patience int    `yaml:"patience" was:"0"` // stop when the validation loss has not fallen for so many validations; 0 = never
 	Keep     string `yaml:"keep" was:""`      // what the run ends with: last, best, which is the step of the lowest validation loss, or empty = best with Patience, else last
 
+	Samples     int  `yaml:"samples" resume:"free" was:"0"`         // prompts that are answered at each validation, for people to read
 	TensorBoard bool `yaml:"tensorboard" resume:"free" was:"false"` // write EventsFile beside the log
 
 	CheckpointMinutes float64 `yaml:"checkpoint-minutes" resume:"free"` // minutes after which a checkpoint is due whatever CheckpointEvery says; 0 = none

@@ -20,6 +20,7 @@ const (
 	MaxCount = 1 << 30 // steps, epochs, sequences
 
 	maxMinutes = 1 << 20 // two years
+	maxSamples = 64      // nobody reads more
 )
 
 var (
@@ -70,6 +71,7 @@ func (c Config) Validate() error {
 		setting.Between("val-tokens", c.ValTokens, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
+		setting.Between("samples", c.Samples, 0, maxSamples),
 		setting.Between("patience", c.Patience, 0, MaxCount),
 		c.judgedSettings(),
 		setting.Number("checkpoint-minutes", c.CheckpointMinutes, c.CheckpointMinutes >= 0 && c.CheckpointMinutes <= maxMinutes, fmt.Sprintf("0 to %d minutes", maxMinutes)),

@@ -10,7 +10,7 @@ import (
 // Event is what a run tells while it goes on: one JSON object a line in log.jsonl and on the standard output of
 // `finetune train --json`. Kind says which other fields are set.
 type Event struct {
-	Kind string    `json:"event"` // reading, measuring, start, range, step, eval, checkpoint, done
+	Kind string    `json:"event"` // reading, measuring, start, range, step, eval, samples, checkpoint, done
 	Time time.Time `json:"time"`
 
 	// reading, of data, and measuring, of the validation loss; how far they have come, some times a second, in no log
@@ -48,6 +48,9 @@ type Event struct {
 	RawPerSecond    float64   `json:"raw_tokens_per_second,omitempty"`
 	SecondsLeft     float64   `json:"seconds_left,omitempty"`
 	File            string    `json:"file,omitempty"`
+
+	// samples, with Step, 0 for the base
+	Samples []Sample `json:"samples,omitempty"`
 
 	*Summary // done; the rates are the fields above, whose JSON names it shares
 }

@@ -30,6 +30,10 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	kept := l.step
 	if l.takeBest() { // behind the checkpoint, which is of the last step
 		kept, loss = l.best.Step, eval.Loss(l.best.Loss)
+		l.samples.again()
+	}
+	if err := l.sample(ctx); err != nil {
+		return nil, err
 	}
 	path, err := l.save()
 	if err != nil {

@@ -78,7 +78,7 @@ func (l *loop) restore(resume bool) error {
 	}
 	path, _, err := l.dir.LatestCheckpoint()
 	if errors.Is(err, fs.ErrNotExist) {
-		return l.dir.TruncateLog(0, "eval", "range")
+		return l.dir.TruncateLog(0, "eval", "samples", "range")
 	}
 	if err != nil {
 		return err
@@ -111,9 +111,9 @@ func (l *loop) restore(resume bool) error {
 	var again []string // where the first validation and the last are made once more
 	switch {
 	case l.step == 0:
-		again = []string{"eval", "range"}
+		again = []string{"eval", "samples", "range"}
 	case l.step == l.total, l.exhausted():
-		again = []string{"eval"}
+		again = []string{"eval", "samples"}
 	default:
 		l.owed = l.evalDue() && !l.dir.HasLogged("eval", l.step)
 	}

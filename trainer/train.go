@@ -55,6 +55,7 @@ type loop struct {
 	owed      bool      // a validation that was due when an earlier part of the run ended
 	savedStep int       // the step of the newest checkpoint, -1 = there is none
 
+	samples  *sampling // nil: none are wanted
 	best     best
 	measured measured // by the last validation
 }
@@ -180,6 +181,10 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	if err := l.checkJudged(); err != nil {
 		return nil, err
 	}
+	var err error
+	if l.samples, err = l.newSampling(s.config.Samples); err != nil {
+		return nil, err
+	}
 	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
 	l.params, l.values = s.trainable.params()
@@ -188,7 +193,6 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	if s.config.Steps == 0 {
 		l.sampler.passes = s.config.Epochs
 	}
-	var err error
 	if l.dataHash, err = data.Hash(s.config.Data); err != nil {
 		return nil, err
 	}
@@ -279,8 +283,11 @@ func (l *loop) begin(ctx context.Context) error {
 		return l.baseError("validation loss", float64(loss))
 	}
 	l.totals.BaseValLoss = float64(loss)
-	if !l.trainable.start() {
-		return nil
+	l.stepper.setShare(0)
+	err = l.sample(ctx)
+	l.stepper.setShare(1)
+	if err != nil || !l.trainable.start() {
+		return err
 	}
 	l.engine.Upload()
 	_, err = l.measure(ctx, Event{Kind: "eval", Initial: true})
@@ -339,6 +346,9 @@ func (l *loop) next(ctx context.Context) error {
 func (l *loop) afterStep(ctx context.Context) error {
 	if l.evalDue() {
 		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
+			return err
+		}
+		if err := l.sample(ctx); err != nil {
 			return err
 		}
 	}

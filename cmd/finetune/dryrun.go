@@ -43,7 +43,7 @@ func printEstimate(w io.Writer, c run.Config, e *trainer.Estimate, now time.Time
 	if e.Validations > 0 {
 		row("validations", "%s of %s, %s", thousands(int64(e.Validations)), short(e.ValSeconds), short(e.ValSeconds*float64(e.Validations)))
 	}
-	row("in all", "%s, until %s if begun now; checkpoints and what else runs here come on top", short(e.Seconds), clockTime(now, e.Seconds))
+	row("in all", "%s, until %s if begun now; checkpoints, samples and what else runs here come on top", short(e.Seconds), clockTime(now, e.Seconds))
 	row("speed", "%s tokens/s trained, %s raw", thousands(int64(e.Trained)), thousands(int64(e.Raw)))
 	if e.Share > 0 && e.Share < fullShare {
 		row("", "other programs run here: the threads had %.0f %% of the time, alone it would be some %.1f times as fast", 100*e.Share, 1/e.Share)

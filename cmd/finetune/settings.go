@@ -60,6 +60,7 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and on Ctrl-C")
 	f.Float64Var(&c.CheckpointMinutes, "checkpoint-minutes", c.CheckpointMinutes, "minutes after which a checkpoint is due as well; 0 is by --checkpoint-every alone")
 	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")
+	f.IntVar(&c.Samples, "samples", c.Samples, "answer `N` prompts of the validation data with the base and at each validation; each of the 32 tokens of an answer takes a forward pass")
 	f.BoolVar(&c.TensorBoard, "tensorboard", c.TensorBoard, "write the log's numbers for TensorBoard too: tensorboard --logdir RUNDIR")
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"finetune/internal/setting"
@@ -176,12 +177,28 @@ func (p *trainProgress) event(e trainer.Event) {
 			what = "of the base"
 		}
 		p.say("validation loss %s: %.4f (perplexity %.2f)", what, float64(e.Loss), e.Loss.Perplexity())
+	case "samples":
+		p.samples(e)
 	case "range":
 		p.rate(e)
 	case "checkpoint":
 		p.say("checkpoint %q", e.File)
 	case "step":
 		p.step(e)
+	}
+}
+
+// samples shows answers, of the base with what was asked and wanted.
+func (p *trainProgress) samples(e trainer.Event) {
+	for i, s := range e.Samples {
+		if e.Step == 0 {
+			p.say("sample %d, prompt  %s", i+1, strconv.Quote(s.Prompt))
+			p.say("          data    %s", strconv.Quote(s.Wanted))
+			p.say("          base    %s", strconv.Quote(s.Text))
+			continue
+		}
+		p.say("sample %d, base    %s", i+1, strconv.Quote(s.Base))
+		p.say("          %-6d  %s", e.Step, strconv.Quote(s.Text))
 	}
 }
 

@@ -40,8 +40,8 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 // tableNodes are the nodes of an engine that read a table.
 func tableNodes(e *Engine) []ggml.Tensor {
 	var nodes []ggml.Tensor
-	for i := range e.whole.Len() {
-		if node := e.whole.Node(i); slices.Contains(tableOps, node.Op()) {
+	for i := range e.graph.Len() {
+		if node := e.graph.Node(i); slices.Contains(tableOps, node.Op()) {
 			nodes = append(nodes, node)
 		}
 	}
@@ -190,7 +190,7 @@ func runTerm(t *testing.T, with opSet, f adapter.Factors, w, x, dy []float32, to
 	if drawn != nil {
 		rows = c.NewTensor(ggml.I32, int64(len(drawn))).SetInput()
 	}
-	r := newRewriter("test", Shape{Ctx: tokens, Seqs: 1}, c, with, what)
+	r := newRewriter("test", Shape{Ctx: tokens, Seqs: 1}, c, opSets{at: [2]opSet{with}}, what)
 	r.needs[lx] = true
 	out = append(out, r.adapt(&weightProduct{linear: with.newLinear(f, mats, vectors, rows), w: lw, x: lx}))
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{out[0]: ldy}}

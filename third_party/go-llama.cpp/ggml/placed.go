@@ -1,0 +1,122 @@
+package ggml
+
+/*
+#include <stdlib.h>
+#include "abi.h"
+
+static void ft_measure_placed(ggml_backend_buffer_type_t *types, int n, struct ggml_cgraph *g, const int *at, size_t *sizes) {
+	ggml_gallocr_t a = ggml_gallocr_new_n(types, n);
+	ggml_gallocr_reserve_n_size(a, g, at, NULL, sizes);
+	ggml_gallocr_free(a);
+}
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+// A graph may be computed by several backends, each node by one. Its nodes lie in the memory of their backend, so that what
+// another one reads is copied first: a Twin of the tensor stands in the list of nodes before the node that reads it.
+
+// OpenDevice starts the backend of a device by ggml's name of it, such as "Vulkan0".
+func OpenDevice(name string) (*Backend, error) {
+	if err := Check(); err != nil {
+		return nil, err
+	}
+	s := C.CString(name)
+	defer C.free(unsafe.Pointer(s))
+	device := C.ggml_backend_dev_by_name(s)
+	if device == nil {
+		return nil, fmt.Errorf("ggml: there is no device %q", name)
+	}
+	p := C.ggml_backend_dev_init(device, nil)
+	if p == nil {
+		return nil, fmt.Errorf("ggml: device %q does not start", name)
+	}
+	return &Backend{p, 0}, nil
+}
+
+// Supports reports whether the backend can compute a node over operands of the types, shapes and strides that it has.
+func (b *Backend) Supports(node Tensor) bool { return bool(C.ggml_backend_supports_op(b.p, node.p)) }
+
+// Memory returns the bytes of the device's memory that are free, and all of them.
+func (b *Backend) Memory() (free, total int64) {
+	var f, t C.size_t
+	C.ggml_backend_dev_memory(C.ggml_backend_get_device(b.p), &f, &t)
+	return int64(f), int64(t)
+}
+
+// Twin makes a leaf of the type, the shape and the strides of t, into which t is copied from another backend's memory. In a
+// list of nodes it stands where the copy is made: until then t keeps its memory.
+func (c *Context) Twin(t Tensor) Tensor {
+	ne := t.NE()
+	twin := c.NewTensor(t.Type(), ne[:]...)
+	twin.p.nb = t.p.nb
+	return twin
+}
+
+// Of makes a twin depend on what is copied into it.
+func (t Tensor) Of(original Tensor) Tensor {
+	t.p.src[0] = original.p
+	return t
+}
+
+// CopyTo copies t into a tensor of the same type, shape and strides, wherever each lies.
+func (t Tensor) CopyTo(twin Tensor) { C.ggml_backend_tensor_copy(t.p, twin.p) }
+
+// SetSrc replaces the i-th operand of a node by one of the same type, shape and strides.
+func (t Tensor) SetSrc(i int, src Tensor) { t.p.src[i] = src.p }
+
+// Listed makes a graph of the given nodes in the given order.
+func (c *Context) Listed(nodes []Tensor) Graph {
+	g := c.NewGraph(max(1, len(nodes)))
+	for _, node := range nodes {
+		node.p.flags |= C.GGML_TENSOR_FLAG_COMPUTE
+		C.ggml_graph_add_node(g.p, node.p)
+	}
+	return g
+}
+
+// MeasurePlaced returns how much memory AllocatePlaced would take for g on each backend, without taking it. Backends that
+// share a kind of memory are told the same sum.
+func MeasurePlaced(backends []*Backend, g Graph, at []int32) []int64 {
+	types, sizes := bufferTypes(backends), make([]C.size_t, len(backends))
+	C.ft_measure_placed(unsafe.SliceData(types), C.int(len(types)), g.p, placesOf(at), unsafe.SliceData(sizes))
+	var all []int64
+	for _, n := range sizes {
+		all = append(all, int64(n))
+	}
+	return all
+}
+
+// AllocatePlaced does what Allocate does for a graph whose node i is computed by backends[at[i]]. A leaf lies where the first
+// node that reads it is computed.
+func AllocatePlaced(backends []*Backend, g Graph, at []int32) (*Allocator, error) {
+	types := bufferTypes(backends)
+	a := &Allocator{C.ggml_gallocr_new_n(unsafe.SliceData(types), C.int(len(types)))}
+	if !bool(C.ggml_gallocr_reserve_n(a.p, g.p, placesOf(at), nil)) || !bool(C.ggml_gallocr_alloc_graph(a.p, g.p)) {
+		a.Close()
+		return nil, fmt.Errorf("ggml: no memory for a graph of %d nodes", g.Len())
+	}
+	return a, nil
+}
+
+// BytesOn returns the memory that was taken on the i-th backend.
+func (a *Allocator) BytesOn(i int) int64 { return int64(C.ggml_gallocr_get_buffer_size(a.p, C.int(i))) }
+
+func bufferTypes(backends []*Backend) []C.ggml_backend_buffer_type_t {
+	var types []C.ggml_backend_buffer_type_t
+	for _, b := range backends {
+		types = append(types, C.ggml_backend_get_default_buffer_type(b.p))
+	}
+	return types
+}
+
+func placesOf(at []int32) *C.int { return (*C.int)(unsafe.SliceData(at)) }
+
+// AsWeights marks the memory as that of a model's weights, which Tensor.IsWeight tells and some backends make use of.
+func (b *Buffer) AsWeights() {
+	C.ggml_backend_buffer_set_usage(b.p, C.GGML_BACKEND_BUFFER_USAGE_WEIGHTS)
+}

@@ -2,8 +2,8 @@
 # (third_party/llama.sh).
 machine := $(shell uname -m)
 native  := third_party/go-llama.cpp
-# What is set on the command line does not reach $(shell) by itself.
-chosen  := $(foreach v,CC CXX LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
+# What is set on the command line does not reach $(shell) by itself. GPU is vulkan, cuda, metal or none: docs/gpu.md.
+chosen  := $(foreach v,CC CXX GPU CUDA_ARCHITECTURES LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
 bring   := env $(chosen) third_party/llama.sh
 where   := $(shell $(bring) where)
 

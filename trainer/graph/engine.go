@@ -62,9 +62,9 @@ type Engine struct {
 type Options struct {
 	Shape   Shape
 	Threads int
-	// Device is ggml's name of a device to train on beside the CPU, such as "Vulkan0"; empty: the CPU alone. GPULayers says
-	// how many of the base's last layers are there, the output matrix counted as the last; below 0: all.
-	Device    string
+	// Device is trained on beside the CPU; none: the CPU alone. GPULayers says how many of the base's last layers are there, the
+	// output matrix counted as the last; below 0: all.
+	Device    ggml.Device
 	GPULayers int
 	// recompute says how much the backward pass computes again instead of finding it in memory, at least.
 	recompute recomputeLevel

@@ -82,7 +82,7 @@ func (e *Engine) newLeaves(gathered []target, o Options) (err error) {
 		e.ops.at[at] = opSet{native: place(at) == onCPU && !o.reference}
 		if ops := &e.ops.at[at]; !ops.native {
 			ops.counting = e.leaves[at].ctx.NewTensor(ggml.I32, e.mostRows())
-			ops.backend = backend
+			ops.device = backend.Device()
 			e.fixed[ops.counting] = place(at)
 		}
 		if e.leaves[at].memory, err = backend.AllocateAll(e.leaves[at].ctx); err != nil && e.leaves[at].ctx.Used() > 0 {

@@ -12,7 +12,7 @@ type mirror[T float32 | int32] struct {
 // mirrorOf returns the mirror of an F32 or I32 tensor that has memory, apart from it in any case where that is asked. What a
 // copy holds is undefined until it is written or pulled.
 func mirrorOf[T float32 | int32](t ggml.Tensor, apart bool) mirror[T] {
-	m := mirror[T]{tensor: t, apart: apart || !t.InHost()}
+	m := mirror[T]{tensor: t, apart: apart || !t.OnHost()}
 	if m.apart {
 		m.data = make([]T, t.Elements())
 		return m

@@ -10,8 +10,8 @@ import (
 // operations, which the backends of devices have and which are the kernels' oracle.
 type opSet struct {
 	native   bool
-	backend  *ggml.Backend // that ggml's operations are chosen for; nil: it has all of them
-	counting ggml.Tensor   // I32, 0, 1, 2 … for every row of a weight: by these numbers weights are decoded
+	device   ggml.Device // that ggml's operations are chosen for; none: it has all of them
+	counting ggml.Tensor // I32, 0, 1, 2 … for every row of a weight: by these numbers weights are decoded
 }
 
 // opSets are those of both sides.
@@ -93,7 +93,7 @@ func mulTransposed(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
 // repeatBack returns g summed over the dimensions in which x was broadcast, in the shape of x.
 func (p opSet) repeatBack(c *ggml.Context, g, x ggml.Tensor) ggml.Tensor {
 	sum := c.RepeatBack(g, x)
-	if p.backend == nil || p.backend.Supports(sum) {
+	if p.device.IsNil() || p.device.Supports(sum) {
 		return sum
 	}
 	return summed(c, g, x.NE())

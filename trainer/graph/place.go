@@ -213,7 +213,7 @@ func (p *placer) can(at place, node ggml.Tensor) bool {
 	if kernels.Name(node) != "" {
 		return at == onCPU
 	}
-	return p.backends[at].Supports(node)
+	return p.backends[at].Device().Supports(node)
 }
 
 // placeOf returns where a tensor that owns memory lies; a leaf that nothing places lies where it is read first.

@@ -55,7 +55,7 @@ func weightsOf(node ggml.Tensor) (weights []ggml.Tensor) {
 		if src.IsNil() {
 			continue
 		}
-		if w := root(src); w.IsLeaf() && w.IsWeight() && w.InHost() && !slices.Contains(weights, w) {
+		if w := root(src); w.IsLeaf() && w.IsWeight() && w.OnHost() && !slices.Contains(weights, w) {
 			weights = append(weights, w)
 		}
 	}

@@ -23,15 +23,23 @@ func (e *Engine) openSides(o Options) (err error) {
 		return err
 	}
 	e.backends, e.fixed, e.lossScale = []*ggml.Backend{e.backend}, map[ggml.Tensor]place{}, 1
-	if o.Device == "" {
+	if o.Device.IsNil() {
 		return nil
 	}
-	device, err := ggml.OpenDevice(o.Device)
+	device, err := startDevice(o)
 	if err != nil {
 		return err
 	}
 	e.backends, e.lossScale = append(e.backends, device), deviceLossScale
 	return nil
+}
+
+// startDevice starts the backend of the device. The CPU may be one, in tests.
+func startDevice(o Options) (*ggml.Backend, error) {
+	if o.Device.Type() == ggml.DeviceCPU {
+		return ggml.NewCPU(o.Threads)
+	}
+	return o.Device.NewBackend()
 }
 
 // openHomes decides where the traced weights are read.

@@ -1,7 +1,6 @@
 package ggml
 
 /*
-#include <stdlib.h>
 #include "abi.h"
 
 static void ft_measure_placed(ggml_backend_buffer_type_t *types, int n, struct ggml_cgraph *g, const int *at, size_t *sizes) {
@@ -19,34 +18,6 @@ import (
 
 // A graph may be computed by several backends, each node by one. Its nodes lie in the memory of their backend, so that what
 // another one reads is copied first: a Twin of the tensor stands in the list of nodes before the node that reads it.
-
-// OpenDevice starts the backend of a device by ggml's name of it, such as "Vulkan0".
-func OpenDevice(name string) (*Backend, error) {
-	if err := Check(); err != nil {
-		return nil, err
-	}
-	s := C.CString(name)
-	defer C.free(unsafe.Pointer(s))
-	device := C.ggml_backend_dev_by_name(s)
-	if device == nil {
-		return nil, fmt.Errorf("ggml: there is no device %q", name)
-	}
-	p := C.ggml_backend_dev_init(device, nil)
-	if p == nil {
-		return nil, fmt.Errorf("ggml: device %q does not start", name)
-	}
-	return &Backend{p, 0}, nil
-}
-
-// Supports reports whether the backend can compute a node over operands of the types, shapes and strides that it has.
-func (b *Backend) Supports(node Tensor) bool { return bool(C.ggml_backend_supports_op(b.p, node.p)) }
-
-// Memory returns the bytes of the device's memory that are free, and all of them.
-func (b *Backend) Memory() (free, total int64) {
-	var f, t C.size_t
-	C.ggml_backend_dev_memory(C.ggml_backend_get_device(b.p), &f, &t)
-	return int64(f), int64(t)
-}
 
 // Twin makes a leaf of the type, the shape and the strides of t, into which t is copied from another backend's memory. In a
 // list of nodes it stands where the copy is made: until then t keeps its memory.

@@ -158,11 +158,6 @@ func (t Tensor) SetRaw(b []byte) {
 	}
 }
 
-// InHost reports whether the tensor has memory, and the process can read it.
-func (t Tensor) InHost() bool {
-	return t.p.data != nil && (t.p.buffer == nil || bool(C.ggml_backend_buffer_is_host(t.p.buffer)))
-}
-
 // SetInts does what SetFloats does, for an I32 tensor.
 func (t Tensor) SetInts(v []int32) {
 	t.mustFit(I32, len(v))

@@ -140,6 +140,14 @@ func (t Tensor) SetFloats(v []float32) {
 	}
 }
 
+// GetFloats copies all elements of the tensor into v, wherever its memory is.
+func (t Tensor) GetFloats(v []float32) {
+	t.mustFit(F32, len(v))
+	if len(v) > 0 {
+		C.ggml_backend_tensor_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
+	}
+}
+
 // SetInts does what SetFloats does, for an I32 tensor.
 func (t Tensor) SetInts(v []int32) {
 	t.mustFit(I32, len(v))

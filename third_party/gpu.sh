@@ -81,7 +81,7 @@ vulkan_headers() {
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $headers_release main" >"$1/sources.list"
   apt=(apt-get -q -o "Dir::Etc::SourceList=$1/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$1/lists"
     -o "Dir::Cache=$1" -o "Dir::Cache::Archives=$1/archives" -o Acquire::Languages=none -o APT::Sandbox::User=)
-  { "${apt[@]}" update && cd "$1" && "${apt[@]}" download "libvulkan-dev=$headers_version"; } >"$1/apt.log" 2>&1 ||
+  ("${apt[@]}" update && cd "$1" && "${apt[@]}" download "libvulkan-dev=$headers_version") >"$1/apt.log" 2>&1 ||
     die "apt-get cannot bring libvulkan-dev $headers_version: $(grep -m1 '^E: ' "$1/apt.log" || tail -n 1 "$1/apt.log") ($wants)"
   local package got
   package=$(ls "$1"/libvulkan-dev_*.deb)

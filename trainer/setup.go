@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"finetune/chat"
+	"finetune/device"
 	"finetune/eval"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
@@ -42,7 +43,7 @@ func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(dat
 			s.close()
 		}
 	}()
-	if err := checkDevice(c.Device); err != nil {
+	if err := checkDevice(c.Device, c.GPULayers); err != nil {
 		return nil, err
 	}
 	if s.base, err = model.Open(c.Model); err != nil {
@@ -57,7 +58,7 @@ func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(dat
 	if err = s.checkOpening(); err != nil {
 		return nil, err
 	}
-	if s.model, err = native.Load(s.base); err != nil {
+	if s.model, err = native.Load(s.base, device.Placement{}); err != nil {
 		return nil, err
 	}
 	if err := native.CheckContext(s.model, c.Ctx); err != nil {
@@ -86,12 +87,16 @@ func (s *setup) close() error {
 	return err
 }
 
-// checkDevice refuses a device that this build cannot train on.
-func checkDevice(device string) error {
-	if device == "auto" || device == "cpu" {
+// checkDevice refuses a device that is not there, and one that only runs models.
+func checkDevice(name string, layers int) error {
+	if name == device.Auto {
 		return nil
 	}
-	return hint.With(fmt.Errorf("trainer: device %q: this build trains on the CPU only", device), "leave --device out")
+	on, err := device.Choose(name, layers)
+	if err != nil || on.OnCPU() {
+		return err
+	}
+	return hint.With(fmt.Errorf("trainer: device %s: training is on the CPU only so far", on), "leave --device out; eval, run and export take it")
 }
 
 // checkOpening refuses a base that is above the limit on memory as soon as it is opened: llama.cpp maps the whole file at

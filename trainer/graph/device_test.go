@@ -69,6 +69,10 @@ func checkDevice(t *testing.T, what string, m *llama.Model, weights []adapter.We
 	t.Logf("%s: loss differs by %.2g, gradients and statistics by %.2g", what, loss/wantLoss-1, worst)
 }
 
+// The kernels' tolerance, and what GELU's table of half-precision numbers makes of it, which turns the last bit of a sum into the
+// last of eleven: of the architectures here gemma3 and gpt2 have that.
+const sidesTolerance = 1e-3
+
 // The layers of the models here, and the places where one may be cut: the whole on the device, the last half.
 var cuts = map[string]int{"whole": -1, "half": 2}
 
@@ -84,7 +88,7 @@ func TestGraphOverTwoSidesEqualsOneSide(t *testing.T) {
 			weights := allLinear(t, path, method, 4)
 			disturb(weights)
 			for cut, layers := range cuts {
-				checkDevice(t, fmt.Sprintf("%s %s %s", arch, method, cut), m, weights, Options{}, Options{Device: device, GPULayers: layers}, kernelTolerance)
+				checkDevice(t, fmt.Sprintf("%s %s %s", arch, method, cut), m, weights, Options{}, Options{Device: device, GPULayers: layers}, sidesTolerance)
 			}
 		}
 	}

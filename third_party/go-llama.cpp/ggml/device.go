@@ -162,7 +162,10 @@ func (t Tensor) Device() Device {
 	if t.p.buffer == nil {
 		return Device{}
 	}
-	return Device{C.ggml_backend_buft_get_device(C.ggml_backend_buffer_get_type(t.p.buffer))}
+	if d := C.ggml_backend_buft_get_device(C.ggml_backend_buffer_get_type(t.p.buffer)); d != nil {
+		return Device{d}
+	}
+	return Device{C.ggml_backend_dev_by_type(C.GGML_BACKEND_DEVICE_TYPE_CPU)} // ordinary memory does not know whose it is
 }
 
 // OnHost reports whether Floats, Ints and Raw may be called: the tensor's memory is the host's.

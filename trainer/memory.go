@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/metrics"
 
+	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/trainer/graph"
@@ -15,6 +16,7 @@ import (
 // Demand says what memory is planned for.
 type Demand struct {
 	Model      *llama.Model
+	On         device.Placement                           // of the layers that are trained on a device
 	Parameters int                                        // trainable parameters
 	Prepare    func(graph.Options) (*graph.Engine, error) // graph.Prepare over the model, or PrepareFull
 	Leaner     string                                     // a hint for who has too little memory
@@ -55,7 +57,7 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	if p := d.atLeast(seqs); d.limit() > 0 && p.Total() > usable(d.limit()) {
 		return nil, p, nil
 	}
-	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, Statistics: true})
+	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, On: d.On, Statistics: true})
 	if err != nil {
 		return nil, Plan{}, err
 	}

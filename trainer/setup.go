@@ -22,6 +22,7 @@ import (
 // setup is what a run works with: all that can be wrong with the base, the data or their fit shows while it is made.
 type setup struct {
 	config    run.Config
+	on        device.Placement // of the layers that are trained on a device
 	base      *model.Base
 	id        model.Identity // of the base
 	model     *llama.Model
@@ -43,7 +44,7 @@ func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(dat
 			s.close()
 		}
 	}()
-	if err := checkDevice(c.Device, c.GPULayers); err != nil {
+	if s.on, err = placement(c); err != nil {
 		return nil, err
 	}
 	if s.base, err = model.Open(c.Model); err != nil {
@@ -87,17 +88,8 @@ func (s *setup) close() error {
 	return err
 }
 
-// checkDevice refuses a device that is not there, and one that only runs models.
-func checkDevice(name string, layers int) error {
-	if name == device.Auto {
-		return nil
-	}
-	on, err := device.Choose(name, layers)
-	if err != nil || on.OnCPU() {
-		return err
-	}
-	return hint.With(fmt.Errorf("trainer: device %s: training is on the CPU only so far", on), "leave --device out; eval, run and export take it")
-}
+// placement returns where the run computes. A device that is not there is an error.
+func placement(c run.Config) (device.Placement, error) { return device.Choose(c.Device, c.GPULayers) }
 
 // checkOpening refuses a base that is above the limit on memory as soon as it is opened: llama.cpp maps the whole file at
 // once. What was mapped can be paged out afterwards.
@@ -128,7 +120,7 @@ func (s *setup) demand() Demand {
 	if s.config.LR == run.AutoRate {
 		copies = 1 // to be put back after the range test
 	}
-	return Demand{Model: s.model, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
+	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
 }

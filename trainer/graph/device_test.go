@@ -5,8 +5,10 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/device"
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/testdevice"
 	"finetune/internal/testmodel"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -81,15 +83,24 @@ func TestGraphOverTwoSidesEqualsOneSide(t *testing.T) {
 	for _, arch := range []string{"llama", "qwen3", "gemma3", "gpt2"} {
 		paths[arch] = testmodel.Path(t, testmodel.Spec{Arch: arch, Layers: 2, Tied: arch != "qwen3", Type: gguf.TypeF32})
 	}
-	device := cpuDevice(t)
 	for arch, path := range paths {
 		m := loadModel(t, path)
 		for _, method := range formulas {
 			weights := allLinear(t, path, method, 4)
 			disturb(weights)
 			for cut, layers := range cuts {
-				checkDevice(t, fmt.Sprintf("%s %s %s", arch, method, cut), m, weights, Options{}, Options{Device: device, GPULayers: layers}, sidesTolerance)
+				on := device.Placement{Device: cpuDevice(t), Layers: layers}
+				checkDevice(t, fmt.Sprintf("%s %s %s", arch, method, cut), m, weights, Options{}, Options{On: on}, sidesTolerance)
 			}
 		}
 	}
+}
+
+func TestTmpVulkan(t *testing.T) {
+	placed := testdevice.Placement(t, device.AllLayers)
+	path := testmodel.Path(t, testmodel.Spec{Arch: "llama", Layers: 2, Tied: true, Type: gguf.TypeF32})
+	m := loadModel(t, path)
+	weights := allLinear(t, path, adapter.MethodLoRA, 4)
+	disturb(weights)
+	checkDevice(t, "vulkan", m, weights, Options{}, Options{On: placed}, sidesTolerance)
 }

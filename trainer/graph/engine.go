@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"finetune/adapter"
+	"finetune/device"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 	"github.com/go-skynet/go-llama.cpp/llama"
@@ -62,10 +63,9 @@ type Engine struct {
 type Options struct {
 	Shape   Shape
 	Threads int
-	// Device is trained on beside the CPU; none: the CPU alone. GPULayers says how many of the base's last layers are there, the
-	// output matrix counted as the last; below 0: all.
-	Device    ggml.Device
-	GPULayers int
+	// On says which of the base's layers are trained on a device beside the CPU. The base itself stays where it is: the engine has
+	// copies of the weights there.
+	On device.Placement
 	// recompute says how much the backward pass computes again instead of finding it in memory, at least.
 	recompute recomputeLevel
 	// keepAll gives every node memory of its own, never reused or written in place: for tests, which compare both.

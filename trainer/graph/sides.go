@@ -23,29 +23,29 @@ func (e *Engine) openSides(o Options) (err error) {
 		return err
 	}
 	e.backends, e.fixed, e.lossScale = []*ggml.Backend{e.backend}, map[ggml.Tensor]place{}, 1
-	if o.Device.IsNil() {
+	if o.On.OnCPU() {
 		return nil
 	}
-	device, err := startDevice(o)
+	started, err := startDevice(o)
 	if err != nil {
 		return err
 	}
-	e.backends, e.lossScale = append(e.backends, device), deviceLossScale
+	e.backends, e.lossScale = append(e.backends, started), deviceLossScale
 	return nil
 }
 
 // startDevice starts the backend of the device. The CPU may be one, in tests.
 func startDevice(o Options) (*ggml.Backend, error) {
-	if o.Device.Type() == ggml.DeviceCPU {
+	if o.On.Device.Type() == ggml.DeviceCPU {
 		return ggml.NewCPU(o.Threads)
 	}
-	return o.Device.NewBackend()
+	return o.On.Device.NewBackend()
 }
 
 // openHomes decides where the traced weights are read.
 func (e *Engine) openHomes(o Options) (err error) {
 	if len(e.backends) > 1 {
-		e.homes, err = newHomes(e.model.NLayer(), o.GPULayers, ggml.MaxSrc*len(e.trace.nodes))
+		e.homes, err = newHomes(e.model.NLayer(), o.On.Layers, ggml.MaxSrc*len(e.trace.nodes))
 	}
 	return err
 }

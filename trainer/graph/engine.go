@@ -30,7 +30,7 @@ type Engine struct {
 	backend *ggml.Backend // the CPU, the first of the sides
 	sides
 	drawn            draw
-	leaves           [2]leaves // by place
+	stores           [2]stores // of what no allocator gives memory, by place
 	params           []param
 	lessChange       float32 // 1 − the share of ΔW that counts
 	constants        []constant
@@ -232,8 +232,8 @@ func (e *Engine) Close() error {
 	if e.body != nil {
 		e.body.close()
 	}
-	for _, l := range e.leaves {
-		l.close()
+	for _, s := range e.stores {
+		s.close()
 	}
 	return errors.Join(err, e.sides.close())
 }

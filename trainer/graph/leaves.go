@@ -21,21 +21,6 @@ type param struct {
 	sum    mirror[float32] // of total
 }
 
-// leaves are tensors that no allocator of a graph gives memory, on one side.
-type leaves struct {
-	ctx    *ggml.Context
-	memory *ggml.Buffer
-}
-
-func (l leaves) close() {
-	if l.ctx != nil {
-		l.ctx.Close()
-	}
-	if l.memory != nil {
-		l.memory.Close()
-	}
-}
-
 // constant is a vector that an adapted product reads beside its factors and that nothing changes.
 type constant struct {
 	weight string      // that it belongs to
@@ -54,49 +39,86 @@ type Master struct {
 // in buffers that no allocator touches. Nothing is written to them yet.
 func (e *Engine) newLeaves(gathered []target, o Options) (err error) {
 	for i := range e.backends {
-		if e.leaves[i].ctx, err = ggml.NewContext(2*(len(e.params)+len(gathered))+len(e.constants)+2, 0); err != nil {
+		if err := e.newStores(place(i), gathered); err != nil {
 			return err
 		}
 	}
 	e.statisticsLeaves, e.sums = map[string]ggml.Tensor{}, map[ggml.Tensor]*mirror[float32]{}
 	for _, t := range gathered {
-		home := e.homeOf(t.name)
-		e.statisticsLeaves[t.name+SuffixInputs] = e.newLeaf(home, int64(t.nIn))
-		e.statisticsLeaves[t.name+SuffixOutputs] = e.newLeaf(home, int64(t.nOut))
+		from := e.stores[e.homeOf(t.name)].statistics
+		e.statisticsLeaves[t.name+SuffixInputs] = e.fix(from.at, from.leaf(int64(t.nIn)))
+		e.statisticsLeaves[t.name+SuffixOutputs] = e.fix(from.at, from.leaf(int64(t.nOut)))
 	}
 	for i := range e.params {
 		p := &e.params[i]
-		p.at = e.homeOf(p.weight)
-		p.leaf = e.newLeaf(p.at, p.ne...).SetName(p.name)
-		p.total = e.newLeaf(p.at, p.ne...)
+		from := e.stores[p.at]
+		p.leaf = e.fix(p.at, from.values.leaf(p.ne...)).SetName(p.name)
+		p.total = e.fix(p.at, from.totals.leaf(p.ne...))
 	}
 	for i := range e.constants {
-		e.constants[i].leaf = e.newLeaf(e.homeOf(e.constants[i].weight), int64(len(e.constants[i].data)))
+		c := &e.constants[i]
+		home := e.homeOf(c.weight)
+		c.leaf = e.fix(home, e.stores[home].ctx.NewTensor(ggml.F32, int64(len(c.data))))
 	}
 	if o.MagnitudeEvery > 1 {
-		e.drawn.rows = e.leaves[onCPU].ctx.NewTensor(ggml.I32, int64(max(1, e.shape.tokens()/o.MagnitudeEvery)))
-		e.fixed[e.drawn.rows] = onCPU
+		e.drawn.rows = e.fix(onCPU, e.stores[onCPU].ctx.NewTensor(ggml.I32, int64(max(1, e.shape.tokens()/o.MagnitudeEvery))))
 	}
 	e.ops = opSets{homes: e.homes}
 	for at, backend := range e.backends {
-		e.ops.at[at] = opSet{native: place(at) == onCPU && !o.reference}
-		if ops := &e.ops.at[at]; !ops.native {
-			ops.counting = e.leaves[at].ctx.NewTensor(ggml.I32, e.mostRows())
+		s, ops := &e.stores[at], &e.ops.at[at]
+		if *ops = (opSet{native: place(at) == onCPU && !o.reference}); !ops.native {
+			ops.counting = e.fix(place(at), s.ctx.NewTensor(ggml.I32, e.mostRows()))
 			ops.device = backend.Device()
-			e.fixed[ops.counting] = place(at)
 		}
-		if e.leaves[at].memory, err = backend.AllocateAll(e.leaves[at].ctx); err != nil && e.leaves[at].ctx.Used() > 0 {
+		if s.ctx.Used() == 0 {
+			continue
+		}
+		if s.memory, err = backend.AllocateAll(s.ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// newLeaf makes an F32 tensor.
-func (e *Engine) newLeaf(at place, ne ...int64) ggml.Tensor {
-	leaf := e.leaves[at].ctx.NewTensor(ggml.F32, ne...)
-	e.fixed[leaf] = at
+// newStores makes the stores of one side.
+func (e *Engine) newStores(at place, gathered []target) (err error) {
+	s := &e.stores[at]
+	if s.ctx, err = ggml.NewContext(2*(len(e.params)+len(gathered))+len(e.constants)+5, 0); err != nil {
+		return err
+	}
+	var values, statistics []int64
+	for i := range e.params {
+		if p := &e.params[i]; e.homeOf(p.weight) == at {
+			p.at = at
+			values = append(values, elements(p.ne))
+		}
+	}
+	for _, t := range gathered {
+		if e.homeOf(t.name) == at {
+			statistics = append(statistics, int64(t.nIn), int64(t.nOut))
+		}
+	}
+	s.values, s.totals, s.statistics = newStore(s.ctx, at, values), newStore(s.ctx, at, values), newStore(s.ctx, at, statistics)
+	for _, whole := range []ggml.Tensor{s.values.whole, s.totals.whole, s.statistics.whole} {
+		e.fix(at, whole)
+	}
+	return nil
+}
+
+// fix notes where a leaf lies, and returns it.
+func (e *Engine) fix(at place, leaf ggml.Tensor) ggml.Tensor {
+	if !leaf.IsNil() {
+		e.fixed[leaf] = at
+	}
 	return leaf
+}
+
+func elements(ne []int64) int64 {
+	n := int64(1)
+	for _, k := range ne {
+		n *= k
+	}
+	return n
 }
 
 // mostRows returns the most rows that a matrix of the traced graph has.
@@ -114,11 +136,19 @@ func (e *Engine) mostRows() int64 {
 // zero.
 func (e *Engine) openMirrors() {
 	scaled := e.lossScale != 1
+	for i := range e.backends {
+		s := e.stores[i]
+		s.values.open()
+		s.totals.open()
+		s.statistics.open()
+		s.statistics.zero()
+	}
 	for i := range e.params {
-		e.params[i].sum = mirrorOf[float32](e.params[i].total, scaled)
+		p := &e.params[i]
+		p.sum = e.stores[p.at].totals.mirror(p.total, scaled)
 	}
 	for _, leaf := range e.statisticsLeaves {
-		m := mirrorOf[float32](leaf, scaled)
+		m := e.stores[e.fixed[leaf]].statistics.mirror(leaf, scaled)
 		clear(m.data)
 		m.push()
 		e.sums[leaf] = &m
@@ -184,7 +214,14 @@ func (e *Engine) Upload() {
 			}
 			data = scaled
 		}
-		p.leaf.SetFloats(data)
+		if p.at == onCPU {
+			p.leaf.SetFloats(data)
+		} else {
+			copy(e.stores[onDevice].values.mirror(p.leaf, true).data, data)
+		}
+	}
+	if e.homes != nil {
+		e.moved += e.stores[onDevice].values.host.push()
 	}
 }
 
@@ -202,21 +239,18 @@ type Gradient struct {
 // Collect brings the gradients, and the statistics, from where the graph has summed them to the memory that Gradients and Statistics
 // return. Without a device they are there as soon as Step returns.
 func (e *Engine) Collect() {
+	if e.homes == nil {
+		return
+	}
+	e.moved += e.stores[onDevice].totals.host.pull() + e.stores[onDevice].statistics.host.pull()
 	for i := range e.params {
-		e.moved += e.collect(&e.params[i].sum, 1/e.lossScale)
+		e.params[i].sum.pull()
+		e.params[i].sum.multiply(1 / e.lossScale)
 	}
 	for name, leaf := range e.statisticsLeaves {
-		e.moved += e.collect(e.sums[leaf], e.statisticsScale(name))
+		e.sums[leaf].pull()
+		e.sums[leaf].multiply(e.statisticsScale(name))
 	}
-}
-
-func (e *Engine) collect(m *mirror[float32], times float32) (moved int64) {
-	if moved = m.pull(); moved > 0 && times != 1 {
-		for i := range m.data {
-			m.data[i] *= times
-		}
-	}
-	return moved
 }
 
 // Gradients returns the gradients of all factors, in the order of the weights and of their matrices, or of all masters.
@@ -266,6 +300,9 @@ func (e *Engine) Unreached() []string {
 // Reset sets the summed gradients to zero.
 func (e *Engine) Reset() {
 	e.drawn.passes = 0
+	if e.homes != nil {
+		e.stores[onDevice].totals.zero()
+	}
 	for i := range e.params {
 		p := &e.params[i]
 		clear(p.sum.data)

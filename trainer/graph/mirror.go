@@ -4,9 +4,10 @@ import "github.com/go-skynet/go-llama.cpp/ggml"
 
 // mirror is what a tensor holds, in host memory: the tensor's own memory where that is the host's, else a copy of it.
 type mirror[T float32 | int32] struct {
-	tensor ggml.Tensor
-	data   []T // all elements
-	apart  bool
+	tensor  ggml.Tensor
+	data    []T  // all elements
+	apart   bool // push and pull have something to do
+	inStore bool // the store does it, for all that it has
 }
 
 // mirrorOf returns the mirror of an F32 or I32 tensor that has memory, apart from it in any case where that is asked. What a
@@ -48,4 +49,13 @@ func (m *mirror[T]) pull() (moved int64) {
 	}
 	m.tensor.GetFloats(data)
 	return m.tensor.Bytes()
+}
+
+// multiply multiplies what the mirror holds, where it is no tensor's own memory.
+func (m *mirror[T]) multiply(times T) {
+	if (m.apart || m.inStore) && times != 1 {
+		for i := range m.data {
+			m.data[i] *= times
+		}
+	}
 }

@@ -106,7 +106,7 @@ func TestSizesAreKnownBeforeMemoryIsTaken(t *testing.T) {
 		if got, want := e.head.alloc.Bytes(), before.Head; got != want {
 			t.Errorf("%s: the head takes %d bytes, said %d", method, got, want)
 		}
-		if got, want := e.leaves[onCPU].memory.Bytes(), before.Adapter+before.Gradients; got < want || got > want+alignments*2*int64(len(e.params)) {
+		if got, want := e.stores[onCPU].memory.Bytes(), before.Adapter+before.Gradients; got < want || got > want+alignments*2*int64(len(e.params)) {
 			t.Errorf("%s: factors and gradients take %d bytes, said %d", method, got, want)
 		}
 		after := e.Sizes()

@@ -102,18 +102,16 @@ func (e *Engine) Statistics() map[string][]float32 {
 
 // PlaceStatistics has the next steps add to the sums that Statistics return, where these were changed.
 func (e *Engine) PlaceStatistics() {
+	if e.homes == nil {
+		return
+	}
 	for name, leaf := range e.statisticsLeaves {
-		m, times := e.sums[leaf], e.statisticsScale(name)
-		if !m.apart {
-			continue
-		}
-		for i := range m.data {
-			m.data[i] /= times
-		}
-		e.moved += m.push()
-		for i := range m.data {
-			m.data[i] *= times
-		}
+		e.sums[leaf].multiply(1 / e.statisticsScale(name))
+		e.sums[leaf].push()
+	}
+	e.moved += e.stores[onDevice].statistics.host.push()
+	for name, leaf := range e.statisticsLeaves {
+		e.sums[leaf].multiply(e.statisticsScale(name))
 	}
 }
 

@@ -28,6 +28,20 @@ func (c *Context) Twin(t Tensor) Tensor {
 	return twin
 }
 
+// Within makes a leaf that is a part of another one's memory, from an offset in bytes on: a is F32 and contiguous, and has the
+// room.
+func (c *Context) Within(a Tensor, offset int64, ne ...int64) Tensor {
+	t := c.NewTensor(F32, ne...)
+	if offset < 0 || a.Type() != F32 || offset+t.Bytes() > a.Bytes() {
+		panic("internal error: ggml: a part lies outside of " + a.Name())
+	}
+	t.p.view_src, t.p.view_offs = a.p, C.size_t(offset)
+	return t
+}
+
+// Zero sets all bytes of a tensor with memory to zero, wherever that is.
+func (t Tensor) Zero() { C.ggml_backend_tensor_memset(t.p, 0, 0, C.ggml_nbytes(t.p)) }
+
 // Of makes a twin depend on what is copied into it.
 func (t Tensor) Of(original Tensor) Tensor {
 	t.p.src[0] = original.p

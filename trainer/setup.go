@@ -97,7 +97,7 @@ func (s *setup) checkOpening() error {
 	limit := s.config.MaxMemoryBytes()
 	_, parameters := s.trainable.size()
 	p := Plan{Weights: s.base.Bytes(), Adapter: 4 * int64(parameters), Vocabulary: s.base.VocabBytes(), Program: programBytes}
-	if limit == 0 || p.Total() <= usable(limit) {
+	if limit == 0 || !s.on.OnCPU() || p.Total() <= usable(limit) {
 		return nil
 	}
 	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: limit, Given: true}, "a base quantized to fewer bits needs less")

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"finetune/adapter"
@@ -96,11 +97,91 @@ func TestGraphOverTwoSidesEqualsOneSide(t *testing.T) {
 	}
 }
 
-func TestTmpVulkan(t *testing.T) {
-	placed := testdevice.Placement(t, device.AllLayers)
-	path := testmodel.Path(t, testmodel.Spec{Arch: "llama", Layers: 2, Tied: true, Type: gguf.TypeF32})
-	m := loadModel(t, path)
-	weights := allLinear(t, path, adapter.MethodLoRA, 4)
-	disturb(weights)
-	checkDevice(t, "vulkan", m, weights, Options{}, Options{On: placed}, sidesTolerance)
+// Every architecture can be trained on every device that is there: a node is the device's, or the CPU's where it has to be.
+func TestDevicesComputeEveryNode(t *testing.T) {
+	paths := map[string]string{}
+	for _, arch := range testmodel.Architectures() {
+		paths[arch] = testmodel.Path(t, tinySpec(arch))
+	}
+	unadapted := map[string][]string{}
+	for _, v := range variants() {
+		paths[v.Name], unadapted[v.Name] = writeVariant(t, v), v.Unadapted
+	}
+	for _, d := range ggml.Devices() {
+		for name, path := range paths {
+			m := loadModel(t, path)
+			for _, method := range formulas {
+				e, err := Prepare(m, adaptable(allLinear(t, path, method, 4), unadapted[name]), Options{Shape: Shape{Ctx: 16, Seqs: 2}, Threads: 1, On: device.Placement{Device: d, Layers: device.AllLayers}})
+				if err != nil {
+					t.Errorf("%s %s on %s: %v", name, method, d.Name(), err)
+					continue
+				}
+				for op, n := range strays(e) {
+					t.Logf("%s %s on %s: %d nodes %s are on the CPU", name, method, d.Name(), n, op)
+				}
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+}
+
+// strays counts the operations of an engine whose layers are all on a device that are computed on the CPU. Embeddings are meant to be.
+func strays(e *Engine) map[string]int {
+	found := map[string]int{}
+	for _, g := range []placed{e.placed, e.head.placed} {
+		for i := range g.graph.Len() {
+			node := g.graph.Node(i)
+			if g.place(i) == onCPU && node == root(node) && !isCopy(node) && !(node.Op() == "GET_ROWS" && node.Src(0).IsWeight()) {
+				found[nameOf(node)]++
+			}
+		}
+	}
+	return found
+}
+
+// quantized writes a tiny model with the types of llama.cpp's mix of that name, wide enough for blocks of 256 where it can be.
+func quantized(t *testing.T, arch, mix string) string {
+	t.Helper()
+	var path string
+	if arch == "lfm2" {
+		path = variantNamed(t, arch)
+	} else {
+		path = testmodel.Path(t, testmodel.Spec{Arch: arch, Embd: 256, FF: 256})
+	}
+	if mix == "f32" {
+		return path
+	}
+	out := filepath.Join(t.TempDir(), mix+".gguf")
+	if err := llama.Quantize(path, out, mix, 1); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// A device may multiply in half precision: each factor of a product is off by 2⁻¹¹ of it at most, and what passes through the dozens
+// of products of two layers and back by some times that. Gradients that are small differences of large sums show the most of it.
+const halfTolerance = 2e-2
+
+// Loss, gradients and statistics of the device named by FINETUNE_TEST_DEVICE, for every kind of weight.
+func TestStepOnTheDeviceIsTheCPUs(t *testing.T) {
+	on := testdevice.Placement(t, device.AllLayers)
+	half := testdevice.Placement(t, 2)
+	for _, arch := range []string{"llama", "qwen3", "gemma3", "lfm2"} {
+		for _, mix := range []string{"f32", "f16", "q8_0", "q4_k_m"} {
+			t.Run(arch+" "+mix, func(t *testing.T) {
+				path := quantized(t, arch, mix)
+				m := loadModel(t, path)
+				for _, method := range formulas {
+					weights := allLinear(t, path, method, 4)
+					disturb(weights)
+					checkDevice(t, string(method), m, weights, Options{}, Options{On: on}, halfTolerance)
+					if method == adapter.MethodLoRA {
+						checkDevice(t, "half of the layers, "+string(method), m, weights, Options{}, Options{On: half}, halfTolerance)
+					}
+				}
+			})
+		}
+	}
 }

@@ -17,9 +17,7 @@ import (
 // of weights that llama.cpp multiplies without asking for an adapter.
 func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, unadapted ...string) {
 	m := loadModel(t, path)
-	weights := slices.DeleteFunc(allLinear(t, path, method, 4), func(w adapter.Weight) bool {
-		return slices.ContainsFunc(unadapted, func(part string) bool { return strings.Contains(w.Name, part) })
-	})
+	weights := adaptable(allLinear(t, path, method, 4), unadapted)
 	disturb(weights)
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
@@ -35,6 +33,13 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 		makeSmooth(t, table)
 	}
 	checkDirections(t, e, ws, step, newStill(t, path, weights))
+}
+
+// adaptable leaves out weights whose names have such a part.
+func adaptable(weights []adapter.Weight, unadapted []string) []adapter.Weight {
+	return slices.DeleteFunc(weights, func(w adapter.Weight) bool {
+		return slices.ContainsFunc(unadapted, func(part string) bool { return strings.Contains(w.Name, part) })
+	})
 }
 
 // tableNodes are the nodes of an engine that read a table.

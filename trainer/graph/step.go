@@ -63,6 +63,9 @@ func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float
 	return loss, err
 }
 
+// Moved returns the bytes that were copied so far between the memory of the CPU and that of a device, weights aside.
+func (e *Engine) Moved() int64 { return e.moved }
+
 // load writes a batch into the input leaves and lists its trained rows.
 func (e *Engine) load(windows []data.Window) error {
 	if len(windows) != e.shape.Seqs {

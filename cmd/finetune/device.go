@@ -3,6 +3,7 @@ package main
 import (
 	"finetune/device"
 
+	"github.com/go-skynet/go-llama.cpp/ggml"
 	"github.com/spf13/pflag"
 )
 
@@ -27,6 +28,9 @@ func (d deviceFlags) choose(u *ui) (device.Placement, error) {
 	on, err := device.Choose(d.device, d.gpuLayers)
 	if err == nil && !on.OnCPU() {
 		u.say("on device %s: %s", on, on.Device.Description())
+		if on.Device.Software() {
+			ggml.KeepBlocks()
+		}
 	}
 	return on, err
 }

@@ -42,6 +42,9 @@ func trainCommand(u *ui) *cobra.Command {
 				return err
 			}
 			startEngine(u, c.Threads)
+			if _, err := (deviceFlags{c.Device, c.GPULayers}).choose(u); err != nil {
+				return err
+			}
 			return train(cmd.Context(), u, c, resume)
 		},
 	}

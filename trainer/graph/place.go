@@ -65,6 +65,14 @@ func (h *homes) of(name string) (p place, ok bool) {
 	return onCPU, true
 }
 
+// beginning returns where the first layer is.
+func (h *homes) beginning() place {
+	if h == nil || h.first > 0 {
+		return onCPU
+	}
+	return onDevice
+}
+
 // twin returns the tensor of the device for a weight of the base.
 func (h *homes) twin(w ggml.Tensor) ggml.Tensor {
 	t, ok := h.twins[w]
@@ -161,7 +169,7 @@ func (s *sides) place(ctx *ggml.Context, g ggml.Graph, parts ...int) (placed, []
 
 // assign decides where every node of g is computed.
 func (p *placer) assign(g ggml.Graph) ([]place, error) {
-	current, at := onCPU, make([]place, g.Len())
+	current, at := p.homes.beginning(), make([]place, g.Len())
 	for i := range at {
 		node := g.Node(i)
 		if home, ok := p.home(node); ok {

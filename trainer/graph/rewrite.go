@@ -61,6 +61,7 @@ func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSets, set tr
 	for leaf := range set.totals {
 		r.needs[leaf] = true
 	}
+	r.enter(ops.homes.beginning())
 	return r
 }
 

@@ -121,8 +121,9 @@ type exporter struct {
 	run           run.Config
 	base          *model.Base // that the adapter is bound to
 	adapter       *adapter.Adapter
-	model         *llama.Model // that measures
-	onCPU         *llama.Model // for the training engine: model, or the base once more where that is on a device; see engineModel
+	on            device.Placement // of what measures and heals
+	model         *llama.Model     // that measures
+	onCPU         *llama.Model     // for the training engine: model, or the base once more where that is on a device; see engineModel
 	eval          *eval.Evaluator
 	train         *data.Windows
 	val           []data.Window
@@ -174,14 +175,13 @@ func (x *exporter) open(ctx context.Context) (err error) {
 	if err := x.adapter.Bind(x.base.File, quant.Decode); err != nil {
 		return err
 	}
-	on, err := device.Choose(x.Device, x.GPULayers)
-	if err != nil {
+	if x.on, err = device.Choose(x.Device, x.GPULayers); err != nil {
 		return err
 	}
-	if x.model, err = native.Load(x.base, on); err != nil {
+	if x.model, err = native.Load(x.base, x.on); err != nil {
 		return err
 	}
-	if on.OnCPU() {
+	if x.on.OnCPU() {
 		x.onCPU = x.model
 	}
 	var val *data.Windows
@@ -317,7 +317,7 @@ func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph
 	if err != nil {
 		return nil, err
 	}
-	d := trainer.Demand{Model: m, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
+	d := trainer.Demand{Model: m, On: x.on, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
 		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) {
 			o.Statistics = false
@@ -334,7 +334,8 @@ func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph
 	return e, nil
 }
 
-// engineModel returns the base for the training engine, which runs on the CPU: one that is on a device is mapped a second time.
+// engineModel returns the base for the training engine, which has its own copies of weights on a device: a base that llama.cpp has
+// there is mapped a second time.
 func (x *exporter) engineModel() (_ *llama.Model, err error) {
 	if x.onCPU == nil {
 		x.onCPU, err = native.Load(x.base, device.Placement{})

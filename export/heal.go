@@ -82,7 +82,7 @@ func (h *healer) teach(shape graph.Shape) (err error) {
 	if err != nil {
 		return err
 	}
-	h.teacher, err = graph.Prepare(m, h.x.adapter.Weights, graph.Options{Shape: shape, Threads: h.x.threads(), ForwardOnly: true})
+	h.teacher, err = graph.Prepare(m, h.x.adapter.Weights, graph.Options{Shape: shape, Threads: h.x.threads(), On: h.x.on, ForwardOnly: true})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"finetune/device"
+	"finetune/eval"
 	"finetune/gguf"
 	"finetune/internal/near"
 	"finetune/internal/need"
@@ -17,8 +18,6 @@ import (
 	"finetune/model/native"
 	"finetune/run"
 	"finetune/trainer/data"
-
-	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // deviceTolerance is how far a device's loss may be from the CPU's: both round activations, to 16 bits or to eight, each at
@@ -70,8 +69,21 @@ func sameLosses(t *testing.T, path string, ctx int, windows []data.Window, on de
 // lossesOn returns the loss of a model that lies there, without adapters and with one after the other.
 func lossesOn(t *testing.T, path string, ctx int, windows []data.Window, on device.Placement, adapters []string) (losses []float64) {
 	t.Helper()
-	m := loaded(t, path, on)
-	e := trained.Evaluator(t, m, ctx)
+	base, err := model.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	m, err := native.Load(base, on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	e, err := eval.NewEvaluator(m, ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
 	losses = append(losses, trained.Loss(t, e, windows))
 	for _, adapter := range adapters {
 		if _, err := e.Attach(adapter, 1); err != nil {
@@ -80,20 +92,4 @@ func lossesOn(t *testing.T, path string, ctx int, windows []data.Window, on devi
 		losses = append(losses, trained.Loss(t, e, windows))
 	}
 	return losses
-}
-
-// loaded returns a model that lies there until the end of the test.
-func loaded(t *testing.T, path string, on device.Placement) *llama.Model {
-	t.Helper()
-	base, err := model.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { base.Close() })
-	m, err := native.Load(base, on)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m
 }

@@ -51,7 +51,7 @@ need_gpu() {
 compiles() { $cc -x c - -o /dev/null "$@" >/dev/null 2>&1; }
 
 need_vulkan() {
-  have glslc || die "GPU=vulkan needs the compiler of shaders: install glslc (brew install shaderc on a Mac, glslang-tools or shaderc elsewhere)"
+  have glslc || die "GPU=vulkan needs the compiler of shaders: install glslc (brew install shaderc on a Mac; shaderc elsewhere)"
   # shellcheck disable=SC2046
   compiles $(sdk) -lvulkan <<<'int main(void) { return 0; }' ||
     die "GPU=vulkan needs Vulkan's loader: install libvulkan-dev (vulkan-loader-devel, vulkan-icd-loader, or the Vulkan SDK with VULKAN_SDK set)"

@@ -1,11 +1,13 @@
 package eval_test
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"testing"
 
 	"finetune/device"
+	"finetune/eval"
 	"finetune/gguf"
 	"finetune/internal/near"
 	"finetune/internal/need"
@@ -17,8 +19,6 @@ import (
 	"finetune/model/native"
 	"finetune/run"
 	"finetune/trainer/data"
-
-	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
 // deviceTolerance is how far a device's loss may be from the CPU's: both round activations, to 16 bits or to eight, each at
@@ -27,19 +27,33 @@ const deviceTolerance = 5e-3
 
 // The loss of a model, without and with an adapter, is the same wherever its layers lie.
 func TestLossOnTheDeviceIsTheCPUs(t *testing.T) {
-	for _, arch := range []string{"llama", "qwen3", "gemma3", "lfm2"} {
-		for _, typ := range []gguf.Type{gguf.TypeF32, gguf.TypeF16, gguf.TypeQ8_0} {
-			t.Run(fmt.Sprintf("%s %s", arch, typ), func(t *testing.T) {
-				on := testdevice.Placement(t, device.AllLayers)
-				c := testrun.By("lora", testrun.Tiny(t))
-				c.Model = testmodel.Path(t, testmodel.Spec{Arch: arch, Type: typ})
-				c.Steps = 3
-				trained.Run(t, c)
-				_, val := testrun.Data(t, testrun.Model(t, c), c)
-				sameLosses(t, c.Model, c.Ctx, val.All(), on, filepath.Join(c.Out, run.AdapterFile))
+	for _, spec := range []testmodel.Spec{{Type: gguf.TypeF32}, {Type: gguf.TypeF16}, {Type: gguf.TypeQ8_0}, {Arch: "qwen3"}, {Arch: "gemma3"}} {
+		t.Run(fmt.Sprintf("%s %s", cmp.Or(spec.Arch, "llama"), spec.Type), func(t *testing.T) {
+			lossesAgree(t, testmodel.Path(t, spec))
+		})
+	}
+	for _, v := range testmodel.Variants() {
+		if v.Name == "lfm2" || v.Name == "qwen35" { // hybrids
+			t.Run(v.Name, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "model.gguf")
+				if err := v.Write(path); err != nil {
+					t.Fatal(err)
+				}
+				lossesAgree(t, path)
 			})
 		}
 	}
+}
+
+// lossesAgree compares the losses of a model with those of the CPU, with an adapter that was trained for it too.
+func lossesAgree(t *testing.T, path string) {
+	t.Helper()
+	on := testdevice.Placement(t, device.AllLayers)
+	c := testrun.By("lora", testrun.Tiny(t))
+	c.Model, c.Steps = path, 3
+	trained.Run(t, c)
+	_, val := testrun.Data(t, testrun.Model(t, c), c)
+	sameLosses(t, c.Model, c.Ctx, val.All(), on, filepath.Join(c.Out, run.AdapterFile))
 }
 
 // The same of real models, some of ../shared/data.
@@ -70,8 +84,21 @@ func sameLosses(t *testing.T, path string, ctx int, windows []data.Window, on de
 // lossesOn returns the loss of a model that lies there, without adapters and with one after the other.
 func lossesOn(t *testing.T, path string, ctx int, windows []data.Window, on device.Placement, adapters []string) (losses []float64) {
 	t.Helper()
-	m := loaded(t, path, on)
-	e := trained.Evaluator(t, m, ctx)
+	base, err := model.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	m, err := native.Load(base, on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	e, err := eval.NewEvaluator(m, ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
 	losses = append(losses, trained.Loss(t, e, windows))
 	for _, adapter := range adapters {
 		if _, err := e.Attach(adapter, 1); err != nil {
@@ -80,20 +107,4 @@ func lossesOn(t *testing.T, path string, ctx int, windows []data.Window, on devi
 		losses = append(losses, trained.Loss(t, e, windows))
 	}
 	return losses
-}
-
-// loaded returns a model that lies there until the end of the test.
-func loaded(t *testing.T, path string, on device.Placement) *llama.Model {
-	t.Helper()
-	base, err := model.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { base.Close() })
-	m, err := native.Load(base, on)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	return m
 }

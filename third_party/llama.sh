@@ -5,6 +5,7 @@
 #   llama.sh where   the folder in which it is installed, or will be
 #   llama.sh env     what a shell needs so that plain go commands compile: eval "$(make env)"
 #   llama.sh chat    build the program that tests ask what llama.cpp makes of chat templates, unless it is there
+#   llama.sh llvmpipe  what a shell needs to run GPU=vulkan without a GPU
 #
 # GPU=vulkan, cuda or metal adds that backend, in a folder of its own; metal is the default on a Mac, none elsewhere.
 # LLAMA_SRC=dir builds a checkout of llama.cpp instead of the pinned release. LLAMA_PREFIX=dir takes one that is installed
@@ -241,11 +242,12 @@ compile_chat() {
 case ${1:-} in
 build) build ;;
 chat) chat "$@" ;;
+llvmpipe) llvmpipe ;;
 where) echo "$where" ;;
 env)
   echo "export PKG_CONFIG_PATH=\"$where/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}\""
   [[ -z ${GPU:-} ]] || echo "export GPU=\"$GPU\""
   have pkg-config || echo "export PKG_CONFIG=\"$where/bin/pkg-config\""
   ;;
-*) die "usage: llama.sh build | where | env | chat" ;;
+*) die "usage: llama.sh build | where | env | chat | llvmpipe" ;;
 esac

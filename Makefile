@@ -2,8 +2,8 @@
 # (third_party/llama.sh).
 machine := $(shell uname -m)
 native  := third_party/go-llama.cpp
-# What is set on the command line does not reach $(shell) by itself.
-chosen  := $(foreach v,CC CXX LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
+# What is set on the command line does not reach $(shell) by itself. GPU is vulkan, cuda, metal or none: docs/gpu.md.
+chosen  := $(foreach v,CC CXX GPU CUDA_ARCHITECTURES LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
 bring   := env $(chosen) third_party/llama.sh
 where   := $(shell $(bring) where)
 
@@ -15,7 +15,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-kill test-hostile test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-gpu test-kill test-hostile test-sanitize test-neon lint bench bench-kernels env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -48,6 +48,13 @@ test-apps: llama ## install two llama.cpp apps, ten minutes, and let them load e
 
 test-real: llama ## train SmolLM2-135M and Gemma 3 270M a little and hold what two apps make of it against ours, by hand, some minutes
 	cd apps && REAL_MODELS=1 INSTALL_APPS=1 go test -timeout 60m -count 1 -v -run '^TestRealModels$$' .
+
+# Packages with tests that take a device, by their names. FINETUNE_TEST_DEVICE names it; the first GPU that there is if it does not. A GPU that is
+# made of software, such as Mesa's llvmpipe, has to be asked for: GGML_VK_VISIBLE_DEVICES=0 FINETUNE_TEST_DEVICE=vulkan.
+devices := ./device ./eval ./export ./trainer ./trainer/graph ./cmd/finetune
+
+test-gpu: llama ## run the tests that take a device: make GPU=vulkan test-gpu, FINETUNE_TEST_DEVICE=NAME for another than the first GPU
+	go run ./cmd/runtests -timeout=30m -count=1 -run=Device $(native):./ggml $(addprefix .:,$(devices))
 
 test-kill: llama ## kill commands 200 times at random moments, and let the system fail them; SEED=N and KILLS=N choose others, minutes
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) go test -timeout 120m -count 1 -v -run '$(killtests)' ./cmd/finetune

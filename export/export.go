@@ -18,6 +18,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/chat"
+	"finetune/device"
 	"finetune/eval"
 	"finetune/gguf"
 	"finetune/imatrix"
@@ -55,11 +56,13 @@ type Config struct {
 	Type      gguf.Type // of the factors: F16, F32 or Q8_0
 	Model     string    // the base, if it is not where config.yaml says; else empty
 	Threads   int       // 0 = one per physical core
+	Device    string    // that measures, as device.Choose takes it; empty = the CPU
+	GPULayers int       // of the base on the device, see device.Placement
 }
 
 // DefaultConfig returns the settings of a projection in F16 to the adapter's own rank, or what more keeps 99 % of the gain.
 func DefaultConfig() Config {
-	return Config{Mode: ModeProject, Retention: 0.99, Type: gguf.TypeF16}
+	return Config{Mode: ModeProject, Retention: 0.99, Type: gguf.TypeF16, Device: device.Auto, GPULayers: device.AllLayers}
 }
 
 // Validate returns the first *setting.Error in the order of the fields.
@@ -74,6 +77,7 @@ func (c Config) Validate() error {
 		setting.Between("heal-steps", c.HealSteps, 0, run.MaxCount),
 		setting.OneOf("type", c.Type.String(), []string{"f16", "f32", "q8_0"}),
 		setting.Between("threads", c.Threads, 0, run.MaxCount),
+		setting.Between("gpu-layers", c.GPULayers, -1, run.MaxCount),
 	)
 }
 
@@ -117,7 +121,9 @@ type exporter struct {
 	run           run.Config
 	base          *model.Base // that the adapter is bound to
 	adapter       *adapter.Adapter
-	model         *llama.Model
+	on            device.Placement // of what measures and heals
+	model         *llama.Model     // that measures
+	onCPU         *llama.Model     // for the training engine: model, or the base once more where that is on a device; see engineModel
 	eval          *eval.Evaluator
 	train         *data.Windows
 	val           []data.Window
@@ -169,8 +175,14 @@ func (x *exporter) open(ctx context.Context) (err error) {
 	if err := x.adapter.Bind(x.base.File, quant.Decode); err != nil {
 		return err
 	}
-	if x.model, err = native.Load(x.base); err != nil {
+	if x.on, err = device.Choose(x.Device, x.GPULayers); err != nil {
 		return err
+	}
+	if x.model, err = native.Load(x.base, x.on); err != nil {
+		return err
+	}
+	if x.on.OnCPU() {
+		x.onCPU = x.model
 	}
 	var val *data.Windows
 	if x.train, val, err = data.LoadRun(ctx, x.run, x.model.Vocab(), chat.SourceOf(x.model), x.sayReading()); err != nil {
@@ -249,6 +261,9 @@ func (x *exporter) close() error {
 	if x.eval != nil {
 		errs = append(errs, x.eval.Close())
 	}
+	if x.onCPU != nil && x.onCPU != x.model {
+		errs = append(errs, x.onCPU.Close())
+	}
 	if x.model != nil {
 		errs = append(errs, x.model.Close())
 	}
@@ -298,12 +313,16 @@ func (x *exporter) lossByEngine(ctx context.Context) (loss eval.Loss, err error)
 // engine makes a training engine for an adapter over the base, with as many sequences at once as there is memory for. With
 // optimizer it is for steps, and change has the last word on its options.
 func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph.Options)) (*graph.Engine, error) {
-	d := trainer.Demand{Model: x.model, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
+	m, err := x.engineModel()
+	if err != nil {
+		return nil, err
+	}
+	d := trainer.Demand{Model: m, On: x.on, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
 		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) {
 			o.Statistics = false
 			change(&o)
-			return graph.Prepare(x.model, a.Weights, o)
+			return graph.Prepare(m, a.Weights, o)
 		}}
 	e, _, err := d.Engine()
 	if err != nil {
@@ -313,6 +332,15 @@ func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph
 		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
+}
+
+// engineModel returns the base for the training engine, which has its own copies of weights on a device: a base that llama.cpp has
+// there is mapped a second time.
+func (x *exporter) engineModel() (_ *llama.Model, err error) {
+	if x.onCPU == nil {
+		x.onCPU, err = native.Load(x.base, device.Placement{})
+	}
+	return x.onCPU, err
 }
 
 func (x *exporter) lossWith(ctx context.Context, path string) (loss eval.Loss, err error) {

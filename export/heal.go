@@ -78,7 +78,11 @@ func (h *healer) teach(shape graph.Shape) (err error) {
 	if err := h.close(); err != nil {
 		return err
 	}
-	h.teacher, err = graph.Prepare(h.x.model, h.x.adapter.Weights, graph.Options{Shape: shape, Threads: h.x.threads(), ForwardOnly: true})
+	m, err := h.x.engineModel()
+	if err != nil {
+		return err
+	}
+	h.teacher, err = graph.Prepare(m, h.x.adapter.Weights, graph.Options{Shape: shape, Threads: h.x.threads(), On: h.x.on, ForwardOnly: true})
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,8 @@ type Config struct {
 	Seed        uint64  `yaml:"seed"`         // of the start values, the shuffling and the split
 
 	Threads   int    `yaml:"threads" resume:"free"`    // CPU threads; 0 = one per physical core
-	Device    string `yaml:"device" resume:"free"`     // auto, cpu, metal, cuda or vulkan
+	Device    string `yaml:"device" resume:"free"`     // auto, cpu, vulkan, cuda, metal or the name of a device
+	GPULayers int    `yaml:"gpu-layers" resume:"free"` // layers in the device's memory, from the last; -1 = all
 	MaxMemory string `yaml:"max-memory" resume:"free"` // such as 4GiB; empty = no limit
 
 	EvalEvery       int `yaml:"eval-every" resume:"free"`       // steps between validations; 0 = at the start and the end only
@@ -104,6 +105,7 @@ func DefaultConfig() Config {
 		Clip:        1,
 		Seed:        1,
 		Device:      "auto",
+		GPULayers:   -1,
 		LogEvery:    1,
 
 		CheckpointMinutes: 10,

@@ -64,7 +64,9 @@ func TestValidate(t *testing.T) {
 		{"unknown schedule", func(c *Config) { c.Schedule = "step" }, `setting "schedule": want cosine, linear or constant, got "step"`},
 		{"warm-up in steps", func(c *Config) { c.Warmup = 20 }, ""},
 		{"warm-up of half a step", func(c *Config) { c.Warmup = 1.5 }, `setting "warmup": want a fraction below 1 or a whole number of steps, got 1.5`},
-		{"unknown device", func(c *Config) { c.Device = "tpu" }, `setting "device": want auto, cpu, metal, cuda or vulkan, got "tpu"`},
+		{"no device", func(c *Config) { c.Device = "" }, `setting "device": missing, want auto, cpu, vulkan, cuda, metal or the name of a device`},
+		{"a device's own name", func(c *Config) { c.Device = "Vulkan1" }, ""},
+		{"fewer than all layers", func(c *Config) { c.GPULayers = -2 }, `setting "gpu-layers": want -1 or more, got -2`},
 		{"memory without a unit", func(c *Config) { c.MaxMemory = "4" }, `setting "max-memory": want a number with a unit, such as 4GiB or 800MB, got "4"`},
 		{"never logging", func(c *Config) { c.LogEvery = 0 }, `setting "log-every": want 1 or more, got 0`},
 	} {

@@ -25,7 +25,6 @@ const (
 
 var (
 	methodNames = methods()
-	deviceNames = []string{"auto", "cpu", "metal", "cuda", "vulkan"}
 	longNames   = []string{"cut", "skip"}
 	lostNames   = []string{"warn", "refuse", "skip"}
 )
@@ -65,7 +64,8 @@ func (c Config) Validate() error {
 		setting.AtLeast0("clip", c.Clip),
 		setting.AtLeast0("weight-decay", c.WeightDecay),
 		setting.Between("threads", c.Threads, 0, 1<<12),
-		setting.OneOf("device", c.Device, deviceNames),
+		setting.Needed("device", c.Device, "auto, cpu, vulkan, cuda, metal or the name of a device"),
+		setting.Between("gpu-layers", c.GPULayers, -1, MaxCount),
 		setting.Memory("max-memory", c.MaxMemory),
 		setting.Between("eval-every", c.EvalEvery, 0, MaxCount),
 		setting.Between("val-tokens", c.ValTokens, 0, MaxCount),

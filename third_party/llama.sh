@@ -5,9 +5,12 @@
 #   llama.sh where   the folder in which it is installed, or will be
 #   llama.sh env     what a shell needs so that plain go commands compile: eval "$(make env)"
 #   llama.sh chat    build the program that tests ask what llama.cpp makes of chat templates, unless it is there
+#   llama.sh llvmpipe  what a shell needs to run GPU=vulkan without a GPU
 #
+# GPU=vulkan, cuda or metal adds that backend, in a folder of its own; metal is the default on a Mac, none elsewhere.
 # LLAMA_SRC=dir builds a checkout of llama.cpp instead of the pinned release. LLAMA_PREFIX=dir takes one that is installed
-# there, LLAMA_PREFIX=system the one that pkg-config knows. docs/upgrading-llama.cpp.md says how the pin is moved.
+# there, LLAMA_PREFIX=system the one that pkg-config knows, with what backends they have. docs/upgrading-llama.cpp.md says how
+# the pin is moved.
 set -euo pipefail
 
 # llama.cpp comes with the source package of its Python binding: docs/decisions/0011-llama-source.md.
@@ -29,6 +32,9 @@ say() { echo "llama.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# shellcheck source=gpu.sh
+. "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"
+
 # ---- where
 
 machine() { uname -sm; { grep -m1 -E '^(flags|Features)' /proc/cpuinfo || sysctl -n machdep.cpu.brand_string; } 2>/dev/null || true; }
@@ -44,9 +50,9 @@ key() {
   elif [[ -n ${LLAMA_PREFIX:-} ]]; then
     echo "prefix-$({ echo "$LLAMA_PREFIX"; libraries "$LLAMA_PREFIX"; compilers; } | number)"
   elif [[ -n ${LLAMA_SRC:-} ]]; then
-    echo "source-$({ echo "${options[@]}"; contents "$LLAMA_SRC"; compilers; machine; } | number)"
+    echo "source-$({ echo "${options[@]}"; contents "$LLAMA_SRC"; compilers; machine; gpu_key; } | number)"
   else
-    echo "$package-$version-$({ echo "$sha256" "${options[@]}" "${pinned[@]}"; compilers; machine; } | number)"
+    echo "$package-$version-$({ echo "$sha256" "${options[@]}" "${pinned[@]}"; compilers; machine; gpu_key; } | number)"
   fi
 }
 
@@ -121,7 +127,7 @@ compile() {
 # libs are the linker's words for what is in folder $1 of libraries.
 libs() {
   if [[ -f $1/libllama.a ]]; then
-    echo "-L$1 -lllama -lggml -lggml-cpu -lggml-base $(runtime)"
+    echo "-L$1 -lllama -lggml$(gpu_libs "$1") $(runtime)"
   else
     echo "-L$1 -Wl,-rpath,$1 -lllama -lggml -lggml-cpu -lggml-base $(runtime)"
   fi
@@ -187,6 +193,7 @@ build() {
     describe "$into" "-I$(dirname "$(dirname "$lib")")/include" "$(libs "$(dirname "$lib")")"
   else
     need_compilers
+    need_gpu "$temp/gpu"
     if [[ -n ${LLAMA_SRC:-} ]]; then
       [[ -f $LLAMA_SRC/include/llama.h ]] || die "LLAMA_SRC=$LLAMA_SRC is no checkout of llama.cpp: it has no include/llama.h"
       compile "$LLAMA_SRC" "$into"
@@ -235,10 +242,12 @@ compile_chat() {
 case ${1:-} in
 build) build ;;
 chat) chat "$@" ;;
+llvmpipe) llvmpipe ;;
 where) echo "$where" ;;
 env)
   echo "export PKG_CONFIG_PATH=\"$where/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}\""
+  [[ -z ${GPU:-} ]] || echo "export GPU=\"$GPU\""
   have pkg-config || echo "export PKG_CONFIG=\"$where/bin/pkg-config\""
   ;;
-*) die "usage: llama.sh build | where | env | chat" ;;
+*) die "usage: llama.sh build | where | env | chat | llvmpipe" ;;
 esac

@@ -94,8 +94,19 @@ func TestWhatIsNoLlamaIsRefused(t *testing.T) {
 
 func TestMissingToolsAreNamed(t *testing.T) {
 	pip(t)
+	tools := fewTools(t)
+	wants(t, script(t, "PATH="+tools), "cmake is missing: install cmake")
+	if err := os.Symlink("/bin/true", filepath.Join(tools, "cmake")); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, script(t, "PATH="+tools), "python3 with pip is missing: install python3-pip")
+}
+
+// fewTools returns a folder with what llama.sh needs besides CMake and pip.
+func fewTools(t *testing.T) string {
+	t.Helper()
 	tools := t.TempDir()
-	for _, name := range []string{"bash", "cksum", "cut", "dirname", "env", "grep", "ls", "mkdir", "mktemp", "paste", "rm", "sed", "tr", "uname", "cc", "c++", "make"} {
+	for _, name := range []string{"bash", "cksum", "cut", "dirname", "env", "grep", "ls", "mkdir", "mktemp", "paste", "readlink", "rm", "sed", "tr", "uname", "cc", "c++", "make"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
@@ -104,9 +115,52 @@ func TestMissingToolsAreNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wants(t, script(t, "PATH="+tools), "cmake is missing: install cmake")
+	return tools
+}
+
+// What a backend needs is named before anything is downloaded.
+func TestMissingToolsOfBackendsAreNamed(t *testing.T) {
+	pip(t)
+	tools := fewTools(t)
 	if err := os.Symlink("/bin/true", filepath.Join(tools, "cmake")); err != nil {
 		t.Fatal(err)
 	}
-	wants(t, script(t, "PATH="+tools), "python3 with pip is missing: install python3-pip")
+	wants(t, script(t, "PATH="+tools, "GPU=vulkan"), "GPU=vulkan needs the compiler of shaders: install glslc")
+	wants(t, script(t, "PATH="+tools, "GPU=cuda", "CUDA_PATH="+tools), "GPU=cuda needs nvcc: install the CUDA toolkit")
+	wants(t, script(t, "PATH="+tools, "GPU=opencl"), "GPU=opencl, want none, vulkan, cuda or metal")
+	if err := os.Symlink("/bin/true", filepath.Join(tools, "glslc")); err != nil {
+		t.Fatal(err)
+	}
+	// A compiler that compiles nothing: there is no Vulkan that it could find.
+	if err := os.WriteFile(filepath.Join(tools, "no-cc"), []byte("#!/bin/sh\nexit 1\n"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, script(t, "PATH="+tools, "GPU=vulkan", "CC=no-cc"), "GPU=vulkan needs Vulkan's loader: install libvulkan-dev")
+}
+
+// Another archive of the headers than the pinned one is not opened.
+func TestAnotherDebianPackageIsRefused(t *testing.T) {
+	for _, name := range []string{"bash", "dpkg", "apt-get"} {
+		if _, err := exec.LookPath(name); err != nil {
+			need.Skip(t, need.App, "no "+name)
+		}
+	}
+	tools := t.TempDir()
+	// apt-get as it answers with another package.
+	if err := os.WriteFile(filepath.Join(tools, "apt-get"), []byte(`#!/bin/sh
+case "$*" in
+*indextargets*) echo http://127.0.0.1:9/debian/ ;;
+*download*) echo other >libvulkan-dev_1_amd64.deb ;;
+esac
+`), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", `set -eu; options=(); have() { command -v "$1" >/dev/null; }; say() { :; }; die() { echo "$*"; exit 1; }
+		. ./gpu.sh; unpack_debian "$1" libvulkan-dev || echo "$problem"`, "-", t.TempDir())
+	cmd.Env = append(os.Environ(), "PATH="+tools+":"+os.Getenv("PATH"), "GPU=none")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	wants(t, string(out), "libvulkan-dev 1.4.309.0-1 has the SHA-256 ", ", want ", ": not taken")
 }

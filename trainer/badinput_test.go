@@ -86,7 +86,7 @@ func TestBadInputIsOneLineAndLeavesNothing(t *testing.T) {
 		{"broken expression", func(c *run.Config) { c.Targets = "attn_(q" }, "not a regular expression"},
 		{"context above the model's", func(c *run.Config) { c.Ctx = 65 }, "ctx 65: the model"},
 		{"warm-up above the steps", func(c *run.Config) { c.Warmup = 100 }, "warm-up of 100 steps"},
-		{"device that is not there", func(c *run.Config) { c.Device = "cuda" }, `device "cuda"`},
+		{"device that is not there", func(c *run.Config) { c.Device = "Vulkan77" }, `device "Vulkan77": there is none of that name; there is `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := testrun.Elsewhere(t, good)

@@ -130,6 +130,7 @@ func (l *loop) sketchGradients(ctx context.Context, k *sketch) error {
 			}
 		}
 	}
+	e.Collect()
 	grads := map[string][]float32{}
 	for _, g := range e.Gradients() {
 		grads[g.Name] = g.Data

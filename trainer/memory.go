@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/metrics"
 
+	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/trainer/graph"
@@ -15,6 +16,7 @@ import (
 // Demand says what memory is planned for.
 type Demand struct {
 	Model      *llama.Model
+	On         device.Placement                           // of the layers that are trained on a device
 	Parameters int                                        // trainable parameters
 	Prepare    func(graph.Options) (*graph.Engine, error) // graph.Prepare over the model, or PrepareFull
 	Leaner     string                                     // a hint for who has too little memory
@@ -26,7 +28,7 @@ type Demand struct {
 	Batch      int                                        // sequences wanted in a forward pass
 	Threads    int
 	Kept       int64 // bytes of factors that are in memory besides those that are planned
-	MaxMemory  int64 // the most that the process may take, in bytes; 0 = automatic
+	MaxMemory  int64 // the most that the process may take, or with a device that the run may take there, in bytes; 0 = automatic
 	Memory     int64 // the most that it can take, in bytes; 0 = machine.Memory
 }
 
@@ -43,6 +45,9 @@ func (d Demand) Engine() (*graph.Engine, Plan, error) {
 		if e != nil || err != nil {
 			return e, p, err
 		}
+		if seqs == 1 && p.Device != nil && p.Device.Limit > 0 && p.Device.Total() > usable(p.Device.Limit) {
+			return nil, p, d.refuseDevice(p)
+		}
 		if seqs == 1 {
 			return nil, p, d.refusal(p)
 		}
@@ -55,7 +60,7 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	if p := d.atLeast(seqs); d.limit() > 0 && p.Total() > usable(d.limit()) {
 		return nil, p, nil
 	}
-	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, Statistics: true})
+	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, On: d.On, Statistics: true})
 	if err != nil {
 		return nil, Plan{}, err
 	}
@@ -67,9 +72,10 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	return nil, p, errors.Join(err, e.Close())
 }
 
-// limit returns the bytes that cannot be exceeded: MaxMemory, or what the process can take; 0 = not known.
+// limit returns the bytes that cannot be exceeded: MaxMemory, or what the process can take; 0 = not known. With a device
+// MaxMemory is about that.
 func (d Demand) limit() int64 {
-	if d.MaxMemory > 0 {
+	if d.MaxMemory > 0 && d.On.OnCPU() {
 		return d.MaxMemory
 	}
 	return d.memory()
@@ -88,13 +94,21 @@ func (d Demand) memory() int64 {
 func (d Demand) atLeast(seqs int) Plan {
 	tokens := int64(d.Ctx) * int64(seqs)
 	p := d.fixedCosts()
-	p.Activations = 4 * tokens * (int64(d.Model.NEmbd())*int64(d.Model.NLayer()) + int64(d.Ctx))
+	if d.On.OnCPU() {
+		p.Activations = 4 * tokens * (int64(d.Model.NEmbd())*int64(d.Model.NLayer()) + int64(d.Ctx))
+	}
 	p.Weights, p.MicroBatch = min(leastResident, int64(d.Model.Bytes())), seqs
 	return p
 }
 
 // fit trades the engine's memory against work, and reports whether the result is within what d may take.
 func (d Demand) fit(e *graph.Engine) (bool, error) {
+	if !d.On.OnCPU() {
+		e.SetResidentWeights(d.automaticWeights())
+		fits, err := d.fitDevice(e)
+		can := d.memory()
+		return fits && (can == 0 || d.plan(e).Total() <= usable(can)), err
+	}
 	if d.MaxMemory == 0 {
 		resident := d.automaticWeights()
 		e.SetResidentWeights(resident)
@@ -156,7 +170,10 @@ func (d Demand) automaticWeights() int64 {
 // plan adds up what the engine takes and what stands around it.
 func (d Demand) plan(e *graph.Engine) Plan {
 	s, p := e.Sizes(), d.fixedCosts()
-	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace, e.Shape().Seqs
+	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace+s.Mirrors, e.Shape().Seqs
+	if !d.On.OnCPU() {
+		p.Device = newDevicePlan(d.On, s.Device, d.deviceLimit())
+	}
 	p.Recomputed, p.Segments = e.Segments()
 	return p
 }
@@ -164,7 +181,10 @@ func (d Demand) plan(e *graph.Engine) Plan {
 // fixedCosts returns the part of a plan that does not depend on the graph.
 func (d Demand) fixedCosts() Plan {
 	n := int64(d.Parameters)
-	p := Plan{Adapter: 4*n*int64(2+d.Copies) + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Limit: d.MaxMemory, Batch: d.Batch}
+	p := Plan{Adapter: 4*n*int64(2+d.Copies) + d.Kept, Gradients: 4 * n, Vocabulary: d.Vocab, Data: d.Data, Base: int64(d.Model.Bytes()), Batch: d.Batch}
+	if d.On.OnCPU() {
+		p.Limit = d.MaxMemory
+	}
 	if d.Optimizer {
 		p.Optimizer = 2 * 4 * n
 	}

@@ -28,6 +28,8 @@ type Plan struct {
 	Segments   int   `json:"stretches"`            // of so many in the graph
 	MicroBatch int   `json:"micro_batch"`          // sequences in one forward pass
 	Batch      int   `json:"batch"`                // of so many that were asked for
+
+	Device *DevicePlan `json:"device,omitempty"` // what is taken on a device beside that; nil: nothing
 }
 
 // Part is a line of a Plan.
@@ -46,8 +48,10 @@ func (p Plan) Parts() []Part {
 }
 
 // Total returns the sum of the parts: the most that the process is expected to take, in bytes.
-func (p Plan) Total() (n int64) {
-	for _, part := range p.Parts() {
+func (p Plan) Total() int64 { return total(p.Parts()) }
+
+func total(parts []Part) (n int64) {
+	for _, part := range parts {
 		n += part.Bytes
 	}
 	return n
@@ -55,7 +59,7 @@ func (p Plan) Total() (n int64) {
 
 // notes returns warnings of what a plan cannot promise. opening is the process's peak before training.
 func (p Plan) notes(opening int64) (lines []string) {
-	if p.Limit > 0 && opening > p.Limit {
+	if p.Device == nil && p.Limit > 0 && opening > p.Limit {
 		lines = append(lines, fmt.Sprintf("opening the base and reading the data took %d MiB, more than --max-memory; training itself stays below", machine.Mebibytes(opening)))
 	}
 	if total := machine.Memory(); total > 0 && p.Total() > total {
@@ -65,12 +69,14 @@ func (p Plan) notes(opening int64) (lines []string) {
 }
 
 // String returns the plan on one line, in MiB.
-func (p Plan) String() string {
-	var parts []string
-	for _, part := range p.Parts() {
-		parts = append(parts, fmt.Sprintf("%s %d", part.Name, machine.Mebibytes(part.Bytes)))
+func (p Plan) String() string { return listed(p.Parts()) }
+
+func listed(parts []Part) string {
+	var words []string
+	for _, part := range parts {
+		words = append(words, fmt.Sprintf("%s %d", part.Name, machine.Mebibytes(part.Bytes)))
 	}
-	return strings.Join(parts, ", ")
+	return strings.Join(words, ", ")
 }
 
 // MemoryError is the refusal of a run that needs more memory than it may take. It carries what would fit as a hint.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"finetune/chat"
+	"finetune/device"
 	"finetune/eval"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
@@ -21,6 +22,7 @@ import (
 // setup is what a run works with: all that can be wrong with the base, the data or their fit shows while it is made.
 type setup struct {
 	config    run.Config
+	on        device.Placement // of the layers that are trained on a device
 	base      *model.Base
 	id        model.Identity // of the base
 	model     *llama.Model
@@ -52,7 +54,7 @@ func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bo
 			s.close()
 		}
 	}()
-	if err := checkDevice(c.Device); err != nil {
+	if s.on, err = placement(c); err != nil {
 		return nil, err
 	}
 	if s.base, err = model.Open(c.Model); err != nil {
@@ -67,7 +69,7 @@ func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bo
 	if err = s.checkOpening(); err != nil {
 		return nil, err
 	}
-	if s.model, err = native.Load(s.base); err != nil {
+	if s.model, err = native.Load(s.base, device.Placement{}); err != nil {
 		return nil, err
 	}
 	if err := native.CheckContext(s.model, c.Ctx); err != nil {
@@ -98,13 +100,8 @@ func (s *setup) close() error {
 	return err
 }
 
-// checkDevice refuses a device that this build cannot train on.
-func checkDevice(device string) error {
-	if device == "auto" || device == "cpu" {
-		return nil
-	}
-	return hint.With(fmt.Errorf("trainer: device %q: this build trains on the CPU only", device), "leave --device out")
-}
+// placement returns where the run computes. A device that is not there is an error.
+func placement(c run.Config) (device.Placement, error) { return device.Choose(c.Device, c.GPULayers) }
 
 // checkOpening refuses a base that is above the limit on memory as soon as it is opened: llama.cpp maps the whole file at
 // once. What was mapped can be paged out afterwards.
@@ -112,7 +109,7 @@ func (s *setup) checkOpening() error {
 	limit := s.config.MaxMemoryBytes()
 	_, parameters := s.trainable.size()
 	p := Plan{Weights: s.base.Bytes(), Adapter: 4 * int64(parameters), Vocabulary: s.base.VocabBytes(), Program: programBytes}
-	if limit == 0 || p.Total() <= usable(limit) {
+	if limit == 0 || !s.on.OnCPU() || p.Total() <= usable(limit) {
 		return nil
 	}
 	return hint.With(&MemoryError{What: "opening the base", Plan: p, MaxMemory: limit, Given: true}, "a base quantized to fewer bits needs less")
@@ -138,7 +135,7 @@ func (s *setup) demand() Demand {
 	if s.config.KeepsBest() {
 		copies++
 	}
-	return Demand{Model: s.model, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
+	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
 }

@@ -142,6 +142,7 @@ func (s *Stepper) gradients(ctx context.Context, batch Batch) (r StepResult, _ e
 		r.Trained += data.TrainedTokens(windows)
 	}
 	r.Loss /= batch.Weight
+	s.Engine.Collect()
 	return r, nil
 }
 

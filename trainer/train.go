@@ -242,6 +242,7 @@ func (l *loop) placeStatistics() {
 			copy(l.statistics[i], earlier[i])
 		}
 	}
+	l.engine.PlaceStatistics()
 	l.engine.AddTokens(l.earlierTokens)
 }
 
@@ -261,6 +262,7 @@ func (l *loop) restoreStatistics() {
 	for i, sums := range l.kept {
 		copy(l.statistics[i], sums)
 	}
+	l.engine.PlaceStatistics()
 	l.engine.AddTokens(l.keptTokens - l.engine.Tokens())
 }
 

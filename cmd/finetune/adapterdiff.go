@@ -61,6 +61,7 @@ func diffCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.data, "data", "", "text (.txt) or records (.jsonl, .json) to compare predictions on")
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
+	f.deviceFlags.add(flags)
 	return cmd
 }
 
@@ -85,7 +86,7 @@ func diffAdapters(ctx context.Context, u *ui, a, b string, f evalFlags) (*diffRe
 
 // compareLogits loads the model once and gives each adapter a context of its own.
 func compareLogits(ctx context.Context, u *ui, a, b string, f evalFlags) (_ *logitsReport, err error) {
-	base, m, err := openModel(f.model)
+	base, m, err := f.openModel(u)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"finetune/chat"
+	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/run"
 	"finetune/trainer/data"
@@ -87,7 +88,7 @@ func look(ctx context.Context, u *ui, f dataFlags) (_ *data.Looked, err error) {
 	if err := c.ValidateRecords(); err != nil {
 		return nil, err
 	}
-	base, m, err := openModel(c.Model)
+	base, m, err := openModel(c.Model, device.Placement{})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"finetune/device"
 	"finetune/internal/atomicfile"
 	"finetune/internal/machine"
 	"finetune/kernels"
@@ -21,23 +23,23 @@ import (
 
 // doctorReport is what finetune doctor prints.
 type doctorReport struct {
-	Build   versionReport `json:"build"`
-	Devices []device      `json:"devices"`
-	Memory  memoryReport  `json:"memory"`
-	Disks   []disk        `json:"disks"`
-	Hub     hubReport     `json:"hub"`
-	Models  []string      `json:"models"` // names that --model takes
-	Mend    []complaint   `json:"mend"`   // what keeps things from going as they could
-	Notes   []complaint   `json:"notes"`  // what is good to know
+	Build     versionReport `json:"build"`
+	Processor processor     `json:"processor"`
+	Devices   []device.Info `json:"devices"` // that --device takes
+	Memory    memoryReport  `json:"memory"`
+	Disks     []disk        `json:"disks"`
+	Hub       hubReport     `json:"hub"`
+	Models    []string      `json:"models"` // names that --model takes
+	Mend      []complaint   `json:"mend"`   // what keeps things from going as they could
+	Notes     []complaint   `json:"notes"`  // what is good to know
 }
 
-// device is what training can run on.
-type device struct {
-	Name    string `json:"name"`
-	What    string `json:"what,omitempty"` // it is called
-	Cores   int    `json:"cores,omitempty"`
-	Threads int    `json:"threads,omitempty"` // that are used if nothing else is said
-	Vector  string `json:"vector,omitempty"`  // instructions that the kernels use
+type processor struct {
+	Name    string `json:"name,omitempty"`
+	Cores   int    `json:"cores"`
+	Threads int    `json:"threads"` // that are used if nothing else is said
+	Vector  string `json:"vector"`  // instructions that the kernels use
+	Bytes   bool   `json:"bytes"`   // they have dot products of bytes, see kernels.HasBytes
 }
 
 // memoryReport is in bytes, 0 for what is not known.
@@ -104,11 +106,12 @@ func examine() (*doctorReport, error) {
 		return nil, err
 	}
 	r := &doctorReport{
-		Build:   newVersionReport(),
-		Devices: devices(),
-		Memory:  memoryReport{machine.Memory(), machine.MemoryLimit(), machine.FreeMemory()},
-		Hub:     hubReport{store.Endpoint, store.Token != "", store.Offline},
-		Models:  []string{}, Mend: []complaint{}, Notes: []complaint{},
+		Build:     newVersionReport(),
+		Processor: processor{machine.ProcessorName(), runtime.NumCPU(), machine.ThreadCount(0), kernels.SIMD(), kernels.HasBytes()},
+		Devices:   device.List(),
+		Memory:    memoryReport{machine.Memory(), machine.MemoryLimit(), machine.FreeMemory()},
+		Hub:       hubReport{store.Endpoint, store.Token != "", store.Offline},
+		Models:    []string{}, Mend: []complaint{}, Notes: []complaint{},
 	}
 	if ok, cure := llama.FastBuild(); !ok {
 		r.mend("built without AVX2 and FMA, which this processor has: everything is many times slower", cure)
@@ -127,11 +130,6 @@ func examine() (*doctorReport, error) {
 
 func (r *doctorReport) mend(what, cure string) { r.Mend = append(r.Mend, complaint{what, cure}) }
 func (r *doctorReport) note(what, cure string) { r.Notes = append(r.Notes, complaint{what, cure}) }
-
-// devices lists what training can run on.
-func devices() []device {
-	return []device{{Name: "CPU", What: machine.ProcessorName(), Cores: runtime.NumCPU(), Threads: machine.ThreadCount(0), Vector: kernels.SIMD()}}
-}
 
 func (r *doctorReport) lookAtMemory() {
 	m := r.Memory
@@ -202,9 +200,11 @@ func printDoctor(w io.Writer, r *doctorReport) error {
 	row("finetune", "%s, %s, %s", r.Build.Version, r.Build.Platform, r.Build.Go)
 	row("llama.cpp", "%s", r.Build.Llama)
 	row("built for", "%s", strings.Trim(r.Build.Backends, " |\n"))
+	p := r.Processor
+	row("processor", "%s", cmp.Or(p.Name, "not known by name"))
+	row("", "%s, %s used; kernels use %s", counted(p.Cores, "logical core", "logical cores"), count(p.Threads, "thread"), vectorText(p))
 	for _, d := range r.Devices {
-		row("device", "%s", strings.TrimSuffix(d.Name+": "+d.What, ": "))
-		row("", "%s, %s used; kernels use %s", counted(d.Cores, "logical core", "logical cores"), count(d.Threads, "thread"), d.Vector)
+		row("device", "%s: %s", d, strings.Join(append([]string{d.Kind}, d.Features...), ", "))
 	}
 	switch m := r.Memory; {
 	case m.Most == 0:
@@ -231,6 +231,13 @@ func printDoctor(w io.Writer, r *doctorReport) error {
 		fmt.Fprintln(w, "nothing to mend")
 	}
 	return nil
+}
+
+func vectorText(p processor) string {
+	if p.Bytes {
+		return p.Vector + ", and its dot products of bytes"
+	}
+	return p.Vector
 }
 
 func hubText(h hubReport) string {

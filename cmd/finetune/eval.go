@@ -8,6 +8,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/chat"
+	"finetune/device"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/model/native"
@@ -27,6 +28,7 @@ type evalFlags struct {
 	heldOut  float64
 	seed     uint64
 	threads  int
+	deviceFlags
 
 	ngram string // text to count
 	order int
@@ -108,13 +110,14 @@ func evalCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.ngram, "ngram", "", "text or records to count n-grams in, those that the model was trained on; of --data itself, the part that train does not hold out")
 	flags.IntVar(&f.order, "ngram-order", 3, "length in tokens of the n-grams that --ngram counts")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
+	f.deviceFlags.add(flags)
 	f.choice.add(cmd)
 	required(cmd, "model", "data")
 	return cmd
 }
 
 func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error) {
-	base, m, err := openModel(f.model)
+	base, m, err := f.openModel(u)
 	if err != nil {
 		return nil, err
 	}
@@ -157,13 +160,22 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 		Windows: windows.Len(), Ctx: c.Ctx, Records: windows.Stats().Records, Notes: notes, NGram: ngrams}, nil
 }
 
+// openModel opens the base that the flags name and loads it where they say.
+func (f evalFlags) openModel(u *ui) (*model.Base, *llama.Model, error) {
+	on, err := f.deviceFlags.choose(u)
+	if err != nil {
+		return nil, nil, err
+	}
+	return openModel(f.model, on)
+}
+
 // openModel opens a base and loads it in llama.cpp.
-func openModel(path string) (*model.Base, *llama.Model, error) {
+func openModel(path string, on device.Placement) (*model.Base, *llama.Model, error) {
 	base, err := model.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := native.Load(base)
+	m, err := native.Load(base, on)
 	if err != nil {
 		return nil, nil, errors.Join(err, base.Close())
 	}

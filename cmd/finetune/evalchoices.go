@@ -79,7 +79,7 @@ func evaluateChoices(ctx context.Context, u *ui, f evalFlags) (_ *choicesReport,
 			return nil, err
 		}
 	}
-	base, m, err := openModel(f.model)
+	base, m, err := f.openModel(u)
 	if err != nil {
 		return nil, err
 	}

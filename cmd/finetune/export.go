@@ -96,6 +96,8 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.BoolVar(&beside, "ollama-adapter", false, "with --ollama: name base and adapter in the Modelfile, for Ollama before 0.34.1")
 	modelFlag(flags, &c.Model, modelNames+", if it is no longer where the run found it")
 	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one per physical core")
+	flags.StringVar(&c.Device, "device", c.Device, deviceUsage)
+	flags.IntVar(&c.GPULayers, "gpu-layers", c.GPULayers, gpuLayersUsage)
 	required(cmd, "run", "out")
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"finetune/chat"
+	"finetune/device"
 	"finetune/internal/atomicfile"
 	"finetune/internal/machine"
 	"finetune/run"
@@ -88,7 +89,7 @@ func suggest(ctx context.Context, u *ui, c *run.Config) (_ reasoned, err error) 
 		return reasoned{}, err
 	}
 	startEngine(u, 0)
-	base, m, err := openModel(found.Path)
+	base, m, err := openModel(found.Path, device.Placement{})
 	if err != nil {
 		return reasoned{}, err
 	}

@@ -35,6 +35,7 @@ type mergeFlags struct {
 	ctx      int
 	threads  int
 	force    bool
+	deviceFlags
 }
 
 // mergeReport is what finetune merge prints.
@@ -84,6 +85,7 @@ func mergeCommand(u *ui) *cobra.Command {
 	flags.StringVar(&f.data, "data", "", "text or records to measure losses on; without it what the first run directory held out")
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence of --data; 0 is the run's, or 512 if the model takes that many")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core, for the merge itself all there are")
+	f.deviceFlags.add(flags)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
 		case f.model == "":

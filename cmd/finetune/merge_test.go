@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/device"
 	"finetune/eval"
 	"finetune/gguf"
 	"finetune/imatrix"
@@ -71,7 +72,7 @@ func TestAnotherChatTemplateIsWarnedOf(t *testing.T) {
 		if _, err := mergeConfig(newUI(io.Discard, &merging), mergeFlags{model: path, adapters: []string{lora}}); err != nil {
 			t.Fatal(err)
 		}
-		base, m, err := openModel(path)
+		base, m, err := openModel(path, device.Placement{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"finetune/chat"
+	"finetune/device"
 	"finetune/eval"
 	"finetune/model"
 	"finetune/run"
@@ -33,6 +34,7 @@ type mergeLosses struct {
 	windows []data.Window
 	ctx     int
 	threads int
+	on      device.Placement
 }
 
 // measureBase finds the text to measure on, and the losses before the merge.
@@ -44,7 +46,10 @@ func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err 
 		l.NotMeasured = "no adapter is a run directory; give --data FILE"
 		return l, nil // before the model takes memory
 	}
-	base, m, err := openModel(f.model)
+	if l.on, err = f.deviceFlags.choose(u); err != nil {
+		return nil, err
+	}
+	base, m, err := openModel(f.model, l.on)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +119,7 @@ func (l *mergeLosses) measureMerged(ctx context.Context, u *ui, path string) (er
 	if len(l.windows) == 0 {
 		return nil
 	}
-	base, m, err := openModel(path)
+	base, m, err := openModel(path, l.on)
 	if err != nil {
 		return err
 	}

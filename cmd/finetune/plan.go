@@ -24,6 +24,25 @@ func (u *ui) sayPlan(p *trainer.Plan, opening int64) {
 			u.say("%s", strings.TrimRight(line, " "))
 		}
 	}
+	if p.Device != nil {
+		u.sayDevicePlan(p)
+	}
+}
+
+// sayDevicePlan prints what a run takes on a device.
+func (u *ui) sayDevicePlan(p *trainer.Plan) {
+	d := p.Device
+	text := fmt.Sprintf("memory of device %s: %s at most", d.Name, mebibytes(d.Total()))
+	if d.Limit > 0 {
+		text += fmt.Sprintf(" of %s", mebibytes(d.Limit))
+	}
+	u.say("%s", text)
+	for _, part := range d.Parts() {
+		if part.Bytes >= leastShown {
+			line := fmt.Sprintf("  %-12s %10s  %s", part.Name, mebibytes(part.Bytes), decided(p, part.Name))
+			u.say("%s", strings.TrimRight(line, " "))
+		}
+	}
 }
 
 // leastShown is the smallest part of a plan that has a line of its own.
@@ -33,6 +52,7 @@ const leastShown = 1 << 19 // half a MiB
 func decided(p *trainer.Plan, part string) string {
 	var given []string
 	switch {
+	case part == "weights" && p.Device != nil:
 	case part == "weights" && p.Weights < p.Base:
 		given = append(given, fmt.Sprintf("of %s, the others paged out between their uses", mebibytes(p.Base)))
 	case part == "activations" && p.Recomputed > 0:

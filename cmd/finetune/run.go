@@ -70,13 +70,14 @@ func runCommand(u *ui) *cobra.Command {
 	flags.Uint32Var(&f.sampling.Seed, "seed", f.sampling.Seed, "seed of the sampling")
 	flags.IntVar(&f.ctx, "ctx", 0, "context in tokens; 0 is the model's, at most 4096")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
+	f.deviceFlags.add(flags)
 	required(cmd, "model")
 	return cmd
 }
 
 // withModel opens the model with its adapters for the time of do.
 func withModel(u *ui, f runFlags, do func(*llama.Model, *eval.Evaluator) error) (err error) {
-	base, m, err := openModel(f.model)
+	base, m, err := f.openModel(u)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,8 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.Uint64Var(&c.Seed, "seed", c.Seed, "seed of start values, order and split")
 
 	f.IntVar(&c.Threads, "threads", c.Threads, "CPU threads; 0 is one per physical core")
-	f.StringVar(&c.Device, "device", c.Device, "auto or cpu; this build refuses metal, cuda and vulkan")
+	f.StringVar(&c.Device, "device", c.Device, deviceUsage)
+	f.IntVar(&c.GPULayers, "gpu-layers", c.GPULayers, gpuLayersUsage)
 	f.StringVar(&c.MaxMemory, "max-memory", c.MaxMemory, "memory to stay below, such as 4GiB")
 
 	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")

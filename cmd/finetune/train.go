@@ -60,6 +60,9 @@ func trainCommand(u *ui) *cobra.Command {
 				return err
 			}
 			startEngine(u, c.Threads)
+			if _, err := (deviceFlags{c.Device, c.GPULayers}).choose(u); err != nil {
+				return err
+			}
 			if dry {
 				return dryRun(cmd.Context(), u, c)
 			}

@@ -38,6 +38,7 @@ var layers = []layer{
 	{"imatrix", 2, false},
 	{"quant/plain", 2, false},
 	{"quant", 2, true},
+	{"device", 3, true},
 	{"model/native", 4, true},
 	{"model", 2, false},
 	{"newmodel", 2, false},
@@ -65,7 +66,7 @@ var layers = []layer{
 }
 
 // forTests are packages that only tests may import, and each other.
-var forTests = []string{"internal/archtest", "internal/hostile", "internal/llamachat", "internal/near", "internal/need", "internal/testmodel", "internal/testrun", "internal/testrun/trained", "third_party"}
+var forTests = []string{"internal/archtest", "internal/hostile", "internal/llamachat", "internal/near", "internal/need", "internal/testdevice", "internal/testmodel", "internal/testrun", "internal/testrun/trained", "third_party"}
 
 // listed is what `go list -json` says of a package.
 type listed struct {

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"finetune/device"
 	"finetune/eval"
 	"finetune/internal/need"
 	"finetune/internal/testmodel"
@@ -218,7 +219,7 @@ func speak(path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	m, err := native.Load(base)
+	m, err := native.Load(base, device.Placement{})
 	if err != nil {
 		return err
 	}

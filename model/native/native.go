@@ -1,22 +1,27 @@
-// Package native loads base models in llama.cpp, which maps their files.
+// Package native loads base models in llama.cpp, which maps their files, and copies what a device holds into its memory.
 package native
 
 import (
 	"errors"
 	"fmt"
 
+	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/model"
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Load loads a base that was opened, and looks at its weights meanwhile: see model.Base.CheckWeights. The result is the
-// caller's to close, before or after the base.
-func Load(base *model.Base) (*llama.Model, error) {
+// Load loads a base that was opened, to where on says, and looks at its weights meanwhile: see model.Base.CheckWeights. The
+// result is the caller's to close, before or after the base. A base that the device has no room for is an error that says how
+// many layers it would hold.
+func Load(base *model.Base, on device.Placement) (*llama.Model, error) {
+	if err := checkRoom(base, on); err != nil {
+		return nil, err
+	}
 	checked := make(chan error, 1)
 	go func() { checked <- base.CheckWeights() }()
-	m, err := llama.LoadModel(base.Path(), llama.ModelParams{})
+	m, err := llama.LoadModel(base.Path(), on.Params())
 	damage := <-checked
 	switch {
 	case err != nil:
@@ -27,14 +32,14 @@ func Load(base *model.Base) (*llama.Model, error) {
 	return m, nil
 }
 
-// Open opens a base by its path and loads it, for who needs no more of its header.
+// Open opens a base by its path and loads it on the CPU, for who needs no more of its header.
 func Open(path string) (*llama.Model, error) {
 	base, err := model.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer base.Close()
-	return Load(base)
+	return Load(base, device.Placement{})
 }
 
 // CheckContext refuses a context that the base was not made for.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"finetune/adapter"
+	"finetune/device"
 	"finetune/gguf"
 	"finetune/internal/machine"
 	"finetune/kernels"
@@ -141,7 +142,7 @@ func (o Options) recipes() (all []adapter.Recipe) {
 // measure times whole optimizer-less steps: forward, loss, backward.
 func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_ *Case, err error) {
 	resetPeak()
-	m, err := native.Load(f)
+	m, err := native.Load(f, device.Placement{})
 	if err != nil {
 		return nil, err
 	}

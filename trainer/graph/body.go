@@ -6,8 +6,8 @@ import "github.com/go-skynet/go-llama.cpp/ggml"
 // over both.
 type body struct {
 	ctx        *ggml.Context // descriptors
-	whole      ggml.Graph
-	forwardLen int // nodes of the forward pass, embeddings to hidden; those behind them lead back from the seed to the gradients
+	placed                   // the graph
+	forwardLen int           // nodes of the forward pass, embeddings to hidden; those behind them lead back from the seed to the gradients
 	inputs     []*input
 	hidden     ggml.Tensor          // [n_embd, N]
 	seed       ggml.Tensor          // [n_embd, N], dL/d(hidden)
@@ -22,7 +22,8 @@ type body struct {
 type bodySpec struct {
 	arch        string
 	shape       Shape
-	ops         opSet
+	sides       *sides
+	ops         opSets
 	trained     trainedSet
 	nodes       []ggml.Tensor // traced, up to the head
 	hidden      ggml.Tensor   // the traced hidden state
@@ -37,7 +38,7 @@ func descriptors(n int) int { return 64*n + 256 }
 
 func newBody(spec bodySpec) (_ *body, err error) {
 	size := descriptors(len(spec.nodes))
-	ctx, err := ggml.NewContext(size, 1)
+	ctx, err := ggml.NewContext(size, len(spec.sides.backends))
 	if err != nil {
 		return nil, err
 	}
@@ -56,9 +57,9 @@ func newBody(spec bodySpec) (_ *body, err error) {
 		return nil, r.unsupported(spec.hidden, "the hidden state has no place in training")
 	}
 	b.hidden = hidden.SetOutput()
-	b.whole = ctx.NewGraph(size)
-	b.whole.Expand(b.hidden)
-	b.forwardLen = b.whole.Len()
+	b.graph = ctx.NewGraph(size)
+	b.graph.Expand(b.hidden)
+	b.forwardLen = b.graph.Len()
 	if !spec.forwardOnly {
 		b.statistics = r.newStatistics(spec.statistics)
 		if err := b.sweep(r, spec.recompute); err != nil {
@@ -68,6 +69,11 @@ func newBody(spec bodySpec) (_ *body, err error) {
 	for _, in := range r.inputs {
 		b.inputs = append(b.inputs, in)
 	}
+	var ends []int
+	if b.placed, ends, err = spec.sides.place(ctx, b.graph, b.forwardLen); err != nil {
+		return nil, err
+	}
+	b.forwardLen = ends[0]
 	return b, nil
 }
 
@@ -79,7 +85,7 @@ func (b *body) sweep(r *rewriter, recompute recomputeLevel) error {
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{b.hidden: b.seed}, statistics: b.statistics}
 	s.addNode = func(leaf, sum ggml.Tensor) {
 		b.reached[leaf] = true
-		b.whole.Expand(sum)
+		b.graph.Expand(sum)
 	}
 	b.segments = s.chooseRecomputed(recompute)
 	return s.backward()
@@ -87,8 +93,8 @@ func (b *body) sweep(r *rewriter, recompute recomputeLevel) error {
 
 // keepEveryNode keeps the allocator from reusing the memory of any node.
 func (b *body) keepEveryNode() {
-	for i := range b.whole.Len() {
-		b.whole.Node(i).SetOutput()
+	for i := range b.graph.Len() {
+		b.graph.Node(i).SetOutput()
 	}
 }
 

@@ -5,22 +5,24 @@ import "github.com/go-skynet/go-llama.cpp/ggml"
 // draw chooses the tokens over which the gradients of a thin magnitude are formed, a part of each pass: of n strata of
 // neighbouring tokens, one of each. So every token is as likely as another, and no period in the data can hide from it.
 type draw struct {
-	rows   ggml.Tensor // I32 [n], the chosen rows of a batch; nil where all count
-	by     int         // see Engine.SetDraw
-	passes int         // since Reset
+	rows   ggml.Tensor   // I32 [n], the chosen rows of a batch; nil where all count
+	by     int           // see Engine.SetDraw
+	passes int           // since Reset
+	chosen mirror[int32] // rows
 }
 
-// next chooses among the tokens of the next pass.
-func (d *draw) next(tokens int) {
+// next chooses among the tokens of the next pass, and returns the bytes that went to a device.
+func (d *draw) next(tokens int) (moved int64) {
 	if d.rows.IsNil() {
-		return
+		return 0
 	}
-	rows := d.rows.Ints()
+	rows := d.chosen.data
 	for k := range rows {
 		from, to := k*tokens/len(rows), (k+1)*tokens/len(rows)
 		rows[k] = int32(from) + int32(mixed(uint64(d.by)<<40^uint64(d.passes)<<20^uint64(k))%uint64(to-from))
 	}
 	d.passes++
+	return d.chosen.push()
 }
 
 // mixed is SplitMix64's output function (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).

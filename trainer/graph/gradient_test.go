@@ -17,9 +17,7 @@ import (
 // of weights that llama.cpp multiplies without asking for an adapter.
 func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, unadapted ...string) {
 	m := loadModel(t, path)
-	weights := slices.DeleteFunc(allLinear(t, path, method, 4), func(w adapter.Weight) bool {
-		return slices.ContainsFunc(unadapted, func(part string) bool { return strings.Contains(w.Name, part) })
-	})
+	weights := adaptable(allLinear(t, path, method, 4), unadapted)
 	disturb(weights)
 	shape := Shape{Ctx: 16, Seqs: 2}
 	ws := windows(shape, m.Vocab().NTokens())
@@ -37,11 +35,18 @@ func checkModel(t *testing.T, path string, method adapter.Method, keepAll bool, 
 	checkDirections(t, e, ws, step, newStill(t, path, weights))
 }
 
+// adaptable leaves out weights whose names have such a part.
+func adaptable(weights []adapter.Weight, unadapted []string) []adapter.Weight {
+	return slices.DeleteFunc(weights, func(w adapter.Weight) bool {
+		return slices.ContainsFunc(unadapted, func(part string) bool { return strings.Contains(w.Name, part) })
+	})
+}
+
 // tableNodes are the nodes of an engine that read a table.
 func tableNodes(e *Engine) []ggml.Tensor {
 	var nodes []ggml.Tensor
-	for i := range e.whole.Len() {
-		if node := e.whole.Node(i); slices.Contains(tableOps, node.Op()) {
+	for i := range e.graph.Len() {
+		if node := e.graph.Node(i); slices.Contains(tableOps, node.Op()) {
 			nodes = append(nodes, node)
 		}
 	}
@@ -190,7 +195,7 @@ func runTerm(t *testing.T, with opSet, f adapter.Factors, w, x, dy []float32, to
 	if drawn != nil {
 		rows = c.NewTensor(ggml.I32, int64(len(drawn))).SetInput()
 	}
-	r := newRewriter("test", Shape{Ctx: tokens, Seqs: 1}, c, with, what)
+	r := newRewriter("test", Shape{Ctx: tokens, Seqs: 1}, c, opSets{at: [2]opSet{with}}, what)
 	r.needs[lx] = true
 	out = append(out, r.adapt(&weightProduct{linear: with.newLinear(f, mats, vectors, rows), w: lw, x: lx}))
 	s := &sweep{rewriter: r, grads: map[ggml.Tensor]ggml.Tensor{out[0]: ldy}}

@@ -2,8 +2,7 @@ package graph
 
 import (
 	"fmt"
-
-	"finetune/kernels"
+	"slices"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
@@ -16,20 +15,33 @@ const headBytes = 64 << 20
 // and its derivative. It works on a chunk of C rows at a time, and only on rows with a loss mask above zero.
 type head struct {
 	ctx     *ggml.Context
-	alloc   *ggml.Allocator      // nil until allocate
-	whole   ggml.Graph           // logits, loss and dh
-	loss    ggml.Graph           // its first part: logits and loss
-	scores  ggml.Graph           // its first part: logits
-	bytes   int64                // of its memory
-	rows    int                  // C, rows in a chunk
-	h       ggml.Tensor          // [n_embd, C] hidden states
-	teacher ggml.Tensor          // [n_embd, C], a teacher's hidden states; none without a teacher
-	targets ggml.Tensor          // I32 [C]
-	weights ggml.Tensor          // F32 [C], the loss mask times the scale
-	nll     ggml.Tensor          // F32 [C], −log p(target), or the loss against a teacher
+	alloc   *ggml.Allocator // nil until allocate
+	placed                  // logits, loss and dh
+	ends    []int           // of its parts: logits, and what they lead to as far as the loss
+	runs    [3][]run        // what computes the logits, then the loss, then the rest
+	bytes   [2]int64        // of its memory, by place
+	rows    int             // C, rows in a chunk
+	h       ggml.Tensor     // [n_embd, C] hidden states
+	teacher ggml.Tensor     // [n_embd, C], a teacher's hidden states; none without a teacher
+	lossLeaves
 	logits  ggml.Tensor          // [V, C]
 	dh      ggml.Tensor          // [n_embd, C], Σ weight·d(nll)/dh
 	reached map[ggml.Tensor]bool // trainable leaves that a gradient reaches: the output matrix
+
+	in struct { // the leaves' mirrors
+		h, teacher, weights mirror[float32]
+		targets             mirror[int32]
+	}
+	out struct {
+		nll, dh mirror[float32]
+	}
+}
+
+// lossLeaves are what a loss is made of beside the logits, and where it goes.
+type lossLeaves struct {
+	targets ggml.Tensor // I32 [C]
+	weights ggml.Tensor // F32 [C], the loss mask times the scale
+	nll     ggml.Tensor // F32 [C], −log p(target), or the loss against a teacher
 }
 
 // splitHead returns the index of the node where the body ends: the product with the output matrix, which is the last with
@@ -53,7 +65,8 @@ func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
 // headSpec is what a head is made from.
 type headSpec struct {
 	arch    string
-	ops     opSet
+	sides   *sides
+	ops     opSets
 	trained trainedSet
 	nodes   []ggml.Tensor // traced, from the output matrix on
 	hidden  ggml.Tensor   // the traced hidden state
@@ -62,9 +75,9 @@ type headSpec struct {
 }
 
 // newHead repeats the traced nodes of the head for chunks of rows, and measures their memory.
-func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
+func newHead(spec headSpec) (_ *head, err error) {
 	nodes := spec.nodes
-	ctx, err := ggml.NewContext(descriptors(len(nodes)), 3)
+	ctx, err := ggml.NewContext(descriptors(len(nodes)), len(spec.sides.backends))
 	if err != nil {
 		return nil, err
 	}
@@ -80,14 +93,13 @@ func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
 	hd.h = ctx.NewTensor(ggml.F32, spec.hidden.NE()[0], c).SetName("hidden").SetInput()
 	hd.targets = ctx.NewTensor(ggml.I32, c).SetName("targets").SetInput()
 	hd.weights = ctx.NewTensor(ggml.F32, c).SetName("weights").SetInput()
-	hd.nll = ctx.NewTensor(ggml.F32, c).SetName("nll").SetInput().SetOutput()
 
 	r, err := hd.rewritten(spec, hd.h, spec.trained)
 	if err != nil {
 		return nil, err
 	}
 	hd.logits = r.traced[nodes[len(nodes)-1]]
-	dlogits, err := hd.derivative(spec, r.unreadBackward(hd.logits))
+	dlogits, err := hd.derivative(spec, r)
 	if err != nil {
 		return nil, err
 	}
@@ -102,19 +114,24 @@ func newHead(backend *ggml.Backend, spec headSpec) (_ *head, err error) {
 	}
 	hd.dh = s.cont(s.grads[hd.h]).SetOutput()
 
-	hd.whole = ctx.NewGraph(descriptors(len(nodes)))
-	hd.whole.Expand(hd.logits)
-	scoreNodes := hd.whole.Len()
-	hd.whole.Expand(dlogits) // in the memory of the logits
-	lossNodes := hd.whole.Len()
-	hd.whole.Expand(hd.dh)
-	for _, sum := range sums {
-		hd.whole.Expand(sum)
+	g := ctx.NewGraph(descriptors(len(nodes)))
+	g.Expand(hd.logits)
+	scores := g.Len()
+	if hd.nll.IsLeaf() {
+		g.Expand(dlogits) // which writes the loss, in the memory of the logits
+	} else {
+		g.Expand(hd.nll)
 	}
-	hd.scores = ctx.Part(hd.whole, 0, scoreNodes)
-	hd.loss = ctx.Part(hd.whole, 0, lossNodes)
+	loss := g.Len()
+	g.Expand(hd.dh)
+	for _, sum := range sums {
+		g.Expand(sum)
+	}
+	if hd.placed, hd.ends, err = spec.sides.place(ctx, g, scores, loss); err != nil {
+		return nil, err
+	}
 	if !spec.options.ForwardOnly {
-		hd.bytes = backend.Measure(hd.whole)
+		hd.bytes = spec.sides.measure(hd.placed)
 	}
 	return hd, nil
 }
@@ -126,30 +143,74 @@ func (hd *head) rewritten(spec headSpec, h ggml.Tensor, set trainedSet) (*rewrit
 	return r, r.rewrite(spec.nodes)
 }
 
-// derivative adds the node of d(Σ weights·nll)/d(logits), [V, C], for the loss that the options ask for. With inPlace it
-// overwrites the logits.
-func (hd *head) derivative(spec headSpec, inPlace bool) (ggml.Tensor, error) {
-	if !spec.options.Teacher {
-		return kernels.CrossEntropy(hd.ctx, hd.logits, hd.targets, hd.weights, hd.nll, inPlace), nil
+// derivative adds the node of d(Σ weights·nll)/d(logits), [V, C], for the loss that the options ask for. r has the logits'
+// nodes.
+func (hd *head) derivative(spec headSpec, r *rewriter) (ggml.Tensor, error) {
+	var teacher ggml.Tensor
+	if spec.options.Teacher {
+		ne := hd.h.NE()
+		hd.teacher = hd.ctx.NewTensor(ggml.F32, ne[:]...).SetName("teacher").SetInput()
+		t, err := hd.rewritten(spec, hd.teacher, trainedSet{})
+		if err != nil {
+			return hd.teacher, err
+		}
+		teacher = t.traced[spec.nodes[len(spec.nodes)-1]]
 	}
-	ne := hd.h.NE()
-	hd.teacher = hd.ctx.NewTensor(ggml.F32, ne[:]...).SetName("teacher").SetInput()
-	r, err := hd.rewritten(spec, hd.teacher, trainedSet{})
-	if err != nil {
-		return hd.teacher, err
+	if r.ops.native {
+		return hd.lossByKernel(hd.ctx, hd.logits, teacher, spec.options.HardLabelWeight, r.unreadBackward(hd.logits)), nil
 	}
-	logits := r.traced[spec.nodes[len(spec.nodes)-1]]
-	return kernels.Distill(hd.ctx, hd.logits, logits, hd.targets, hd.weights, hd.nll, spec.options.HardLabelWeight, inPlace), nil
+	return hd.lossOfOperations(hd.ctx, hd.logits, teacher, spec.options.HardLabelWeight), nil
 }
 
 // allocate takes the memory; a head that only runs forward has none.
-func (hd *head) allocate(backend *ggml.Backend) (err error) {
-	if hd.bytes == 0 {
+func (hd *head) allocate(s *sides) (err error) {
+	if hd.bytes == [2]int64{} {
 		return nil
 	}
-	hd.alloc, err = backend.Allocate(hd.whole)
-	return err
+	if hd.alloc, err = s.allocate(hd.placed); err != nil {
+		return err
+	}
+	hd.in.h, hd.in.weights = mirrorOf[float32](hd.h, false), mirrorOf[float32](hd.weights, false)
+	hd.in.targets = mirrorOf[int32](hd.targets, false)
+	if !hd.teacher.IsNil() {
+		hd.in.teacher = mirrorOf[float32](hd.teacher, false)
+	}
+	hd.out.nll, hd.out.dh = mirrorOf[float32](hd.nll, false), mirrorOf[float32](hd.dh, false)
+	return nil
 }
+
+// cutIntoRuns makes the runs of the parts.
+func (hd *head) cutIntoRuns() (err error) {
+	from := 0
+	for i, to := range append(slices.Clone(hd.ends), hd.graph.Len()) {
+		if to > from {
+			if hd.runs[i], err = newRuns(hd.placed, sections(hd.placed, from, to, 0)); err != nil {
+				return err
+			}
+		}
+		from = to
+	}
+	return nil
+}
+
+// compute computes the parts up to one of them: scores, losses or everything.
+func (hd *head) compute(s *sides, last headPart) (moved int64, err error) {
+	for _, runs := range hd.runs[:last+1] {
+		if err := s.compute(runs, func(r run) { moved += r.moved }); err != nil {
+			return moved, err
+		}
+	}
+	return moved, nil
+}
+
+// headPart is a part of a head's graph.
+type headPart int
+
+const (
+	headScores headPart = iota
+	headLosses
+	headWhole
+)
 
 // unreadBackward reports whether the derivative of t does without the value of t, so that its memory may be overwritten.
 func (r *rewriter) unreadBackward(t ggml.Tensor) bool {
@@ -158,6 +219,9 @@ func (r *rewriter) unreadBackward(t ggml.Tensor) bool {
 }
 
 func (hd *head) close() {
+	for _, runs := range hd.runs {
+		closeRuns(runs)
+	}
 	if hd.alloc != nil {
 		hd.alloc.Close()
 	}
@@ -176,48 +240,58 @@ type headInput struct {
 
 // run computes the loss of the trained rows, Σ weight·nll, unscaled. It writes dL/d(hidden) times scale to those rows of
 // seed [n_embd, N]; without a seed it computes the loss only.
-func (hd *head) run(backend *ggml.Backend, in headInput, seed []float32) (float64, error) {
-	n := int(hd.h.NE()[0])
-	var loss float64
+func (hd *head) run(s *sides, in headInput, seed []float32) (loss float64, moved int64, err error) {
+	n, last := int(hd.h.NE()[0]), headWhole
+	if seed == nil {
+		last = headLosses
+	}
 	for rows := in.rows; len(rows) > 0; {
 		chunk := rows[:min(hd.rows, len(rows))]
 		rows = rows[len(chunk):]
-		hd.load(in, chunk)
-		g := hd.whole
-		if seed == nil {
-			g = hd.loss
+		moved += hd.load(in, chunk)
+		bytes, err := hd.compute(s, last)
+		if err != nil {
+			return 0, moved, err
 		}
-		if err := backend.Compute(g); err != nil {
-			return 0, err
+		moved += bytes + hd.out.nll.pull()
+		if seed != nil {
+			moved += hd.out.dh.pull()
 		}
-		nll := hd.nll.Floats()
 		for i, row := range chunk {
-			loss += float64(in.weights[row]) * float64(nll[i])
+			loss += float64(in.weights[row]) * float64(hd.out.nll.data[i])
 			if seed != nil {
-				copy(seed[row*n:(row+1)*n], hd.dh.Floats()[i*n:])
+				copy(seed[row*n:(row+1)*n], hd.out.dh.data[i*n:])
 			}
 		}
 	}
-	return loss, nil
+	return loss, moved, nil
 }
 
 // load writes a chunk of rows into the leaves; rows behind the chunk's end get the weight 0.
-func (hd *head) load(in headInput, chunk []int) {
-	fillRows(hd.h, in.hidden, chunk)
+func (hd *head) load(in headInput, chunk []int) (moved int64) {
+	n := int(hd.h.NE()[0])
+	fillRows(hd.in.h.data, n, in.hidden, chunk)
+	moved = hd.in.h.push()
 	if in.teacher != nil {
-		fillRows(hd.teacher, in.teacher, chunk)
+		fillRows(hd.in.teacher.data, n, in.teacher, chunk)
+		moved += hd.in.teacher.push()
 	}
-	ids, w := hd.targets.Ints(), hd.weights.Floats()
+	ids, w := hd.in.targets.data, hd.in.weights.data
 	clear(w)
 	clear(ids)
 	for i, row := range chunk {
 		ids[i], w[i] = in.targets[row], in.weights[row]*in.scale
 	}
+	if !hd.nll.IsLeaf() { // the loss of operations finds a target by its place in all logits
+		for i := range ids {
+			ids[i] += int32(i) * int32(hd.logits.NE()[0])
+		}
+	}
+	return moved + hd.in.targets.push() + hd.in.weights.push()
 }
 
-// fillRows writes the chosen rows of states [n_embd, N] into leaf [n_embd, C], and zeros behind them.
-func fillRows(leaf ggml.Tensor, states []float32, rows []int) {
-	n, to := int(leaf.NE()[0]), leaf.Floats()
+// fillRows writes the chosen rows of states [n, N] into to [n, C], and zeros behind them.
+func fillRows(to []float32, n int, states []float32, rows []int) {
 	clear(to[len(rows)*n:])
 	for i, row := range rows {
 		copy(to[i*n:(i+1)*n], states[row*n:])

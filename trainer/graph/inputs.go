@@ -26,34 +26,45 @@ type input struct {
 	ints         []int32   // what llama.cpp wrote there for the traced batch, positions 0 to T-1 in every sequence
 	maskTemplate []float32 // [T, T] of a mask: the traced entry for query position q (row) and key position k
 	sign         int32     // -1 for negated positions, which turn a rotation back
+
+	numbers mirror[int32]   // of a leaf of integers, once it has memory
+	floats  mirror[float32] // of one of floats
 }
 
-// fill writes the batch into the leaf. windows holds S windows of T tokens.
-func (in *input) fill(shape Shape, windows []data.Window) {
+// open finds the leaf's memory.
+func (in *input) open() {
+	if in.leaf.Type() == ggml.I32 {
+		in.numbers = mirrorOf[int32](in.leaf, false)
+	} else {
+		in.floats = mirrorOf[float32](in.leaf, false)
+	}
+}
+
+// fill writes the batch into the leaf and returns the bytes that went to a device. windows holds S windows of T tokens.
+func (in *input) fill(shape Shape, windows []data.Window) (moved int64) {
 	switch in.role {
 	case roleTokens:
-		ints := in.leaf.Ints()
 		for s, w := range windows {
-			copy(ints[s*shape.Ctx:], w.Tokens)
+			copy(in.numbers.data[s*shape.Ctx:], w.Tokens)
 		}
 	case rolePositions:
 		in.fillPositions(shape, windows)
 	case rolePlaces:
-		ints := in.leaf.Ints()
 		for s, w := range windows {
-			copy(ints[s*shape.Ctx:], w.Pos)
+			copy(in.numbers.data[s*shape.Ctx:], w.Pos)
 		}
 	case roleMask:
 		in.fillMask(shape, windows)
 	case roleCounted:
 		in.fillCounted(shape, windows)
 	}
+	return in.numbers.push() + in.floats.push()
 }
 
 // fillPositions writes the positions of the windows into the leaf [N·k], one block of N for each axis of the rotation. A
 // block that was all zero in the trace (the last axis of M-RoPE on text) stays zero.
 func (in *input) fillPositions(shape Shape, windows []data.Window) {
-	ints, n := in.leaf.Ints(), shape.tokens()
+	ints, n := in.numbers.data, shape.tokens()
 	for block := 0; block < len(ints); block += n {
 		moves := shape.Ctx == 1 || in.ints[block+1] != 0
 		for s, w := range windows {
@@ -70,7 +81,7 @@ func (in *input) fillPositions(shape Shape, windows []data.Window) {
 // fillMask writes the mask [T, T, 1, S]: within a document the entry of maskTemplate for the two positions, -∞ between
 // documents. That is exact, because causality, sliding windows and ALiBi's distances depend on the positions alone.
 func (in *input) fillMask(shape Shape, windows []data.Window) {
-	mask, ctx := in.leaf.Floats(), shape.Ctx
+	mask, ctx := in.floats.data, shape.Ctx
 	hidden := float32(math.Inf(-1))
 	for s, w := range windows {
 		for q := range ctx {

@@ -19,13 +19,6 @@ type linear interface {
 	leaves() []ggml.Tensor
 }
 
-// opSet says what the heavy operations of a graph are made of: kernels of our own, which run on the CPU (native), or ggml's
-// operations, which every backend has and which are the kernels' oracle.
-type opSet struct {
-	native bool
-	exact  bool // no kernel rounds to 8 bits
-}
-
 // constantsOf returns the vectors that the linear of f reads beside its factors.
 func constantsOf(f adapter.Factors) [][]float32 {
 	if d, ok := f.(*adapter.DoRA); ok {
@@ -46,22 +39,6 @@ func (p opSet) newLinear(f adapter.Factors, mats, constants []ggml.Tensor, drawn
 		return &dora{lora: lora{opSet: p, a: mats[0], b: mats[1], scale: f.Scale()}, m: mats[2], squares: constants[0]}
 	}
 	panic("internal error: graph: no linear for " + string(f.Method()))
-}
-
-// mul returns W·x [n_out, …] for W [n_in, n_out] and x [n_in, …].
-func (p opSet) mul(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
-	if p.native {
-		return kernels.WeightMul(c, w, contiguous(c, x))
-	}
-	return c.MulMat(w, x)
-}
-
-// mulT returns Wᵀ·dy [n_in, …] for W [n_in, n_out] of any type that ggml can decode and dy [n_out, …].
-func (p opSet) mulT(c *ggml.Context, w, dy ggml.Tensor) ggml.Tensor {
-	if p.native {
-		return kernels.WeightMulT(c, w, dy)
-	}
-	return mulTransposed(c, w, dy)
 }
 
 // unadapted is y = W·x.
@@ -91,7 +68,8 @@ func (l *lora) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	if l.native {
 		return kernels.LoRAMul(c, w, contiguous(c, x), l.a, l.b, l.scale)
 	}
-	return c.Add(l.mul(c, w, x), c.Scale(c.MulMat(l.b, c.MulMat(l.a, x)), l.scale))
+	x = contiguous(c, x)
+	return c.Add(l.mul(c, w, x), c.Scale(product(c, l.b, product(c, l.a, x)), l.scale))
 }
 
 func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
@@ -103,12 +81,12 @@ func (l *lora) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 		return []ggml.Tensor{da, db}, dx
 	}
 	sdy := c.Scale(dy, l.scale)
-	t := c.MulMat(l.a, x)                   // [r, N], cheaper to recompute than to keep
-	dt := c.MulMat(transposed(c, l.b), sdy) // [r, N]
-	da := c.MulMat(transposed(c, x), transposed(c, dt))
-	db := c.MulMat(transposed(c, t), transposed(c, sdy))
+	t := product(c, l.a, contiguous(c, x))    // [r, N], cheaper to recompute than to keep
+	dt := product(c, transposed(c, l.b), sdy) // [r, N]
+	da := product(c, transposed(c, inRows(c, x)), transposed(c, inRows(c, dt)))
+	db := product(c, transposed(c, inRows(c, t)), transposed(c, inRows(c, sdy)))
 	if wantDX {
-		dx = c.Add(l.mulT(c, w, dy), c.MulMat(transposed(c, l.a), dt))
+		dx = c.Add(l.mulT(c, w, dy), product(c, transposed(c, l.a), dt))
 	}
 	return []ggml.Tensor{da, db}, dx
 }
@@ -144,8 +122,8 @@ func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d}
 // masks returns M = B·A and sign(N), N = D·C, both [n_in, n_out]. They are computed where they are needed and never kept:
 // r multiplications an entry are cheaper than memory for whole matrices from the forward to the backward pass.
 func (d *dual) masks(c *ggml.Context) (m, sign ggml.Tensor) {
-	m = c.MulMat(transposed(c, d.a), d.b)
-	n := c.MulMat(transposed(c, d.c), d.d)
+	m = product(c, transposed(c, d.a), d.b)
+	n := product(c, transposed(c, d.c), d.d)
 	return m, c.ScaleBias(c.Step(n), 2, -1)
 }
 
@@ -155,7 +133,8 @@ func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
 	}
 	m, sign := d.masks(c)
 	delta := c.Scale(c.Mul(c.Relu(m), sign), d.scale)
-	return c.Add(c.MulMat(w, x), c.MulMat(delta, x))
+	x = contiguous(c, x)
+	return c.Add(d.mul(c, w, x), product(c, delta, x))
 }
 
 func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (grads []ggml.Tensor, dx ggml.Tensor) {
@@ -177,18 +156,18 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 	m, sign := d.masks(c)
 	relu := c.Scale(c.Relu(m), d.scale)
 	if wantDX {
-		dx = c.Add(mulTransposed(c, w, dy), c.MulMat(transposed(c, c.Mul(relu, sign)), dy))
+		dx = c.Add(d.mulT(c, w, dy), product(c, transposed(c, c.Mul(relu, sign)), dy))
 	}
-	g := c.MulMat(transposed(c, inRows(c, x)), transposed(c, inRows(c, dy))) // dL/dΔW [n_in, n_out]
-	dn := c.Mul(g, relu)                                                     // straight through the sign
+	g := product(c, transposed(c, inRows(c, x)), transposed(c, inRows(c, dy))) // dL/dΔW [n_in, n_out]
+	dn := c.Mul(g, relu)                                                       // straight through the sign
 	if d.limit > 0 {
-		n := c.MulMat(transposed(c, d.c), d.d)
+		n := product(c, transposed(c, d.c), d.d)
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
 		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
 	}
 	if d.isDrawn() {
 		xs, dys, times := d.part(c, x, dy)
-		g = c.Scale(c.MulMat(transposed(c, xs), transposed(c, dys)), times)
+		g = c.Scale(product(c, transposed(c, xs), transposed(c, dys)), times)
 	}
 	on := c.ScaleBias(c.Step(c.Neg(m)), -d.scale, d.scale) // s·[M ≥ 0]: ReLU'(0) = 1
 	dm := c.Mul(c.Mul(g, sign), on)
@@ -199,31 +178,5 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 
 // factorGrads turns dP, the gradient of P = B·A, into dA = Bᵀ·dP and dB = dP·Aᵀ.
 func factorGrads(c *ggml.Context, dp, a, b ggml.Tensor) (da, db ggml.Tensor) {
-	return c.MulMat(transposed(c, dp), transposed(c, b)), c.MulMat(a, dp)
-}
-
-// transposed returns t with dimensions 0 and 1 swapped, in memory.
-func transposed(c *ggml.Context, t ggml.Tensor) ggml.Tensor { return c.Cont(c.Transpose(t)) }
-
-// inRows returns t [n, T, S], as recurrent layers have it, as rows [n, T·S].
-func inRows(c *ggml.Context, t ggml.Tensor) ggml.Tensor {
-	n := t.NE()[0]
-	return c.Reshape(contiguous(c, t), n, t.Elements()/n)
-}
-
-// contiguous returns t in contiguous memory.
-func contiguous(c *ggml.Context, t ggml.Tensor) ggml.Tensor {
-	if t.IsContiguous() {
-		return t
-	}
-	return c.Cont(t)
-}
-
-// mulTransposed returns a·dy, [k, m, …], for a [k, n, …] of any type that ggml can decode and dy [n, m, …]; ggml's own
-// product is aᵀ·b.
-func mulTransposed(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
-	if a.Type() != ggml.F32 {
-		a = c.Cast(a, ggml.F32)
-	}
-	return c.MulMat(transposed(c, a), dy)
+	return product(c, transposed(c, dp), transposed(c, b)), product(c, a, dp)
 }

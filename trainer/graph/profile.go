@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"finetune/kernels"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -25,18 +24,20 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
 	}
-	times, err := e.profile("forward", e.whole, 0, e.forwardLen, 1)
+	times, err := e.profile("forward", e.forward, 1)
 	if err != nil {
 		return nil, err
 	}
 	chunk := e.rows[:min(len(e.rows), e.head.rows)]
-	e.head.load(headInput{hidden: e.hidden.Floats(), targets: e.targets, weights: e.weights, scale: 1}, chunk)
-	head, err := e.profile("head", e.head.whole, 0, e.head.whole.Len(), (len(e.rows)+e.head.rows-1)/e.head.rows)
+	e.hiddenState.pull()
+	e.head.load(headInput{hidden: e.hiddenState.data, targets: e.targets, weights: e.weights, scale: 1}, chunk)
+	head, err := e.profile("head", slices.Concat(e.head.runs[:]...), (len(e.rows)+e.head.rows-1)/e.head.rows)
 	if err != nil {
 		return nil, err
 	}
-	clear(e.seed.Floats()) // the time does not depend on the values
-	reverse, err := e.profile("reverse", e.whole, e.forwardLen, e.whole.Len(), 1)
+	clear(e.seedState.data) // the time does not depend on the values
+	e.seedState.push()
+	reverse, err := e.profile("reverse", e.reverse, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -45,32 +46,49 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 	return times, nil
 }
 
-func (e *Engine) profile(part string, g ggml.Graph, from, to, times int) ([]OpTime, error) {
-	ctx, err := ggml.NewContext(2, to-from)
-	if err != nil {
-		return nil, err
-	}
-	defer ctx.Close()
+func (e *Engine) profile(part string, runs []run, times int) ([]OpTime, error) {
 	byOp := map[string]*OpTime{}
-	for i := from; i < to; i++ {
-		node := ctx.Part(g, i, i+1)
-		start := time.Now()
-		if err := e.backend.Compute(node); err != nil {
-			return nil, err
-		}
-		op := g.Node(i).Op()
-		if name := kernels.Name(g.Node(i)); name != "" {
-			op = name
-		}
+	note := func(op string, start time.Time) {
 		if byOp[op] == nil {
 			byOp[op] = &OpTime{Part: part, Op: op}
 		}
 		byOp[op].Nodes += times
 		byOp[op].Seconds += float64(times) * time.Since(start).Seconds()
 	}
+	for _, r := range runs {
+		for _, twin := range r.copies {
+			start := time.Now()
+			twin.Src(0).CopyTo(twin)
+			note(copied, start)
+		}
+		if err := e.profileRun(r, note); err != nil {
+			return nil, err
+		}
+	}
 	var all []OpTime
 	for _, t := range byOp {
 		all = append(all, *t)
 	}
 	return all, nil
+}
+
+// copied is the name of what a profile has for copies between the CPU and a device.
+const copied = "COPY"
+
+func (e *Engine) profileRun(r run, note func(op string, start time.Time)) error {
+	n := r.graph.Len()
+	ctx, err := ggml.NewContext(2, n)
+	if err != nil {
+		return err
+	}
+	defer ctx.Close()
+	for i := range n {
+		node := ctx.Part(r.graph, i, i+1)
+		start := time.Now()
+		if err := e.backends[r.at].Compute(node); err != nil {
+			return err
+		}
+		note(nameOf(r.graph.Node(i)), start)
+	}
+	return nil
 }

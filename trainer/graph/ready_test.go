@@ -52,7 +52,7 @@ func (e *Engine) logits(windows []data.Window) ([]float32, error) {
 			chunk = append(chunk, i)
 		}
 		e.head.load(in, chunk)
-		if err := e.backend.Compute(e.head.scores); err != nil {
+		if _, err := e.head.compute(&e.sides, headScores); err != nil {
 			return nil, err
 		}
 		vocab := int(e.head.logits.NE()[0])

@@ -13,9 +13,11 @@ import (
 // tokens at once: far less than recomputing anything. On a machine whose memory is really full the pages come from the
 // disk, as they would if the system had chosen them.
 
-// section is a range [from, to) of a graph's nodes that is computed in one go, and the weights that it reads.
+// section is a range [from, to) of a graph's nodes that is computed in one go on one side, and the weights that it reads.
+// Copies from the other side come first.
 type section struct {
 	from, to int
+	at       place
 	weights  []ggml.Tensor
 	windows  map[uintptr]bool // llama.WindowBytes of file each, that reading the weights may bring into memory
 }
@@ -29,16 +31,18 @@ func (p *section) bytes() int64 { return int64(len(p.windows)) * llama.WindowByt
 
 // sections cuts nodes [from, to) of a graph into as few sections as keep the weights of each within limit bytes; a single
 // node may read more. 0 = no limit.
-func sections(g ggml.Graph, from, to int, limit int64) []section {
+func sections(g placed, from, to int, limit int64) []section {
 	var all []section
 	p := newSection(from, to)
 	for i := from; i < to; i++ {
-		weights := weightsOf(g.Node(i))
-		if limit > 0 && len(p.weights) > 0 && p.bytesWith(weights) > limit {
+		weights := weightsOf(g.graph.Node(i))
+		full := limit > 0 && len(p.weights) > 0 && p.bytesWith(weights) > limit
+		if full || i > p.from && (g.place(i) != p.at || isCopy(g.graph.Node(i)) && !isCopy(g.graph.Node(i-1))) {
 			p.to = i
 			all = append(all, p)
 			p = newSection(i, to)
 		}
+		p.at = g.place(i)
 		p.add(weights)
 	}
 	return append(all, p)
@@ -51,7 +55,7 @@ func weightsOf(node ggml.Tensor) (weights []ggml.Tensor) {
 		if src.IsNil() {
 			continue
 		}
-		if w := root(src); w.IsLeaf() && w.IsWeight() && !slices.Contains(weights, w) {
+		if w := root(src); w.IsLeaf() && w.IsWeight() && w.OnHost() && !slices.Contains(weights, w) {
 			weights = append(weights, w)
 		}
 	}
@@ -87,7 +91,7 @@ func (p *section) add(weights []ggml.Tensor) {
 
 // sections cuts a step: the body's two passes by the limit, and the head, which is one section.
 func (e *Engine) sections(limit int64) (forward, head, reverse []section) {
-	return sections(e.whole, 0, e.forwardLen, limit), sections(e.head.whole, 0, e.head.whole.Len(), 0), sections(e.whole, e.forwardLen, e.whole.Len(), limit)
+	return sections(e.placed, 0, e.forwardLen, limit), sections(e.head.placed, 0, e.head.graph.Len(), 0), sections(e.placed, e.forwardLen, e.graph.Len(), limit)
 }
 
 // largestSection returns the bytes of weights of the largest section of a step under a limit.
@@ -117,47 +121,35 @@ func (e *Engine) SetResidentWeights(resident int64) {
 	}
 }
 
-// run is a section of the body that is ready to compute.
-type run struct {
-	ctx   *ggml.Context
-	graph ggml.Graph
-	paged []ggml.Tensor // weights that are paged out after it
-}
-
-func (r run) close() { r.ctx.Close() }
-
-// cutIntoRuns makes the runs of both passes.
-func (e *Engine) cutIntoRuns() error {
+// cutIntoRuns makes the runs of both passes and of the head.
+func (e *Engine) cutIntoRuns() (err error) {
 	forward, head, reverse := e.sections(e.resident)
-	if e.resident > 0 {
-		e.paged = head[0].weights
+	if e.forward, err = newRuns(e.placed, forward); err != nil {
+		return err
 	}
-	for _, part := range []struct {
-		pieces []section
-		runs   *[]run
-	}{{forward, &e.forward}, {reverse, &e.reverse}} {
-		for _, p := range part.pieces {
-			ctx, err := ggml.NewContext(max(1, p.to-p.from), 1)
-			if err != nil {
-				return err
+	if e.reverse, err = newRuns(e.placed, reverse); err != nil {
+		return err
+	}
+	if e.resident > 0 {
+		for _, p := range head {
+			e.paged = append(e.paged, p.weights...)
+		}
+		for _, part := range []struct {
+			runs   []run
+			pieces []section
+		}{{e.forward, forward}, {e.reverse, reverse}} {
+			for i, p := range part.pieces {
+				part.runs[i].paged = p.weights
 			}
-			r := run{ctx: ctx, graph: ctx.Part(e.whole, p.from, p.to)}
-			if e.resident > 0 {
-				r.paged = p.weights
-			}
-			*part.runs = append(*part.runs, r)
 		}
 	}
-	return nil
+	return e.head.cutIntoRuns()
 }
 
-// compute computes the runs in order.
+// compute computes the runs of the body in order.
 func (e *Engine) compute(runs []run) error {
-	for _, r := range runs {
-		if err := e.backend.Compute(r.graph); err != nil {
-			return err
-		}
+	return e.sides.compute(runs, func(r run) {
+		e.moved += r.moved
 		e.model.DropWeights(r.paged)
-	}
-	return nil
+	})
 }

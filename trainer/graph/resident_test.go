@@ -73,7 +73,7 @@ func TestSectionsCoverTheGraph(t *testing.T) {
 	least := e.Sizes().LeastWeights
 	for _, limit := range []int64{0, 1, least, 3 * least, 1 << 40} {
 		at, reads := 0, 0
-		for _, p := range sections(e.whole, 0, e.whole.Len(), limit) {
+		for _, p := range sections(e.placed, 0, e.graph.Len(), limit) {
 			if p.from != at || p.to <= p.from {
 				t.Fatalf("limit %d: a section from %d to %d behind %d", limit, p.from, p.to, at)
 			}
@@ -82,8 +82,8 @@ func TestSectionsCoverTheGraph(t *testing.T) {
 			}
 			at, reads = p.to, reads+len(p.weights)
 		}
-		if at != e.whole.Len() || reads < len(sections(e.whole, 0, e.whole.Len(), 0)[0].weights) {
-			t.Errorf("limit %d: the sections end at node %d of %d and read %d weights", limit, at, e.whole.Len(), reads)
+		if at != e.graph.Len() || reads < len(sections(e.placed, 0, e.graph.Len(), 0)[0].weights) {
+			t.Errorf("limit %d: the sections end at node %d of %d and read %d weights", limit, at, e.graph.Len(), reads)
 		}
 	}
 }
@@ -106,7 +106,7 @@ func TestSizesAreKnownBeforeMemoryIsTaken(t *testing.T) {
 		if got, want := e.head.alloc.Bytes(), before.Head; got != want {
 			t.Errorf("%s: the head takes %d bytes, said %d", method, got, want)
 		}
-		if got, want := e.leafMemory.Bytes(), before.Adapter+before.Gradients; got < want || got > want+alignments*2*int64(len(e.params)) {
+		if got, want := e.stores[onCPU].memory.Bytes(), before.Adapter+before.Gradients; got < want || got > want+alignments*2*int64(len(e.params)) {
 			t.Errorf("%s: factors and gradients take %d bytes, said %d", method, got, want)
 		}
 		after := e.Sizes()

@@ -20,7 +20,10 @@ type rewriter struct {
 	order    []ggml.Tensor                  // our nodes, forward
 	needs    map[ggml.Tensor]bool           // our tensors that depend on a trained parameter
 	products map[ggml.Tensor]*weightProduct // our node → the product with a weight whose result it is
-	ops      opSet
+	ops      opSet                          // of the side that the nodes under way are computed on
+	sets     opSets
+	here     place                 // that side
+	sideOf   map[ggml.Tensor]place // our nodes → where they were meant to be computed
 	trainedSet
 	inputs map[ggml.Tensor]*input      // traced leaf → input
 	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
@@ -47,9 +50,9 @@ type trainedSet struct {
 	totals  map[ggml.Tensor]ggml.Tensor // trainable leaf → the leaf in which its gradient is summed
 }
 
-func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSet, set trainedSet) *rewriter {
+func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSets, set trainedSet) *rewriter {
 	r := &rewriter{
-		arch: arch, shape: shape, ctx: ctx, ops: ops, trainedSet: set,
+		arch: arch, shape: shape, ctx: ctx, ops: ops.at[onCPU], sets: ops, sideOf: map[ggml.Tensor]place{}, trainedSet: set,
 		traced: map[ggml.Tensor]ggml.Tensor{}, needs: map[ggml.Tensor]bool{}, products: map[ggml.Tensor]*weightProduct{},
 		inputs: map[ggml.Tensor]*input{}, negPos: map[ggml.Tensor]ggml.Tensor{},
 		cache: map[ggml.Tensor]ggml.Tensor{}, states: map[ggml.Tensor]bool{}, branch: map[ggml.Tensor]string{},
@@ -58,6 +61,7 @@ func newRewriter(arch string, shape Shape, ctx *ggml.Context, ops opSet, set tra
 	for leaf := range set.totals {
 		r.needs[leaf] = true
 	}
+	r.enter(ops.homes.beginning())
 	return r
 }
 
@@ -68,14 +72,38 @@ func (r *rewriter) add(t ggml.Tensor) ggml.Tensor {
 			r.needs[t] = true
 		}
 	}
-	r.order = append(r.order, t)
+	r.append(t)
 	return t
+}
+
+// append puts one of our nodes behind the others.
+func (r *rewriter) append(t ggml.Tensor) {
+	r.sideOf[t] = r.here
+	r.order = append(r.order, t)
+}
+
+// enter goes to a side: what follows is made of its operations.
+func (r *rewriter) enter(side place) { r.here, r.ops = side, r.sets.at[side] }
+
+// follow goes to the side where the weights lie that a traced node reads. A table of embeddings is read where the base is mapped.
+func (r *rewriter) follow(o ggml.Tensor) {
+	if r.sets.homes == nil || o.Op() == "GET_ROWS" {
+		return
+	}
+	for i := range ggml.MaxSrc {
+		if src := o.Src(i); !src.IsNil() && src.IsLeaf() && src.IsWeight() {
+			if home, ok := r.sets.homes.of(src.Name()); ok {
+				r.enter(home)
+			}
+		}
+	}
 }
 
 // rewrite repeats traced nodes.
 func (r *rewriter) rewrite(nodes []ggml.Tensor) error {
 	r.countReaders(nodes)
 	for _, o := range nodes {
+		r.follow(o)
 		t, err := r.emit(o)
 		if err != nil {
 			return err
@@ -134,8 +162,8 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 		if err != nil {
 			return s, err
 		}
-		if i == 0 && o.Op() == "MUL_MAT" && s.NB()[0] > s.NB()[1] && !r.ops.native {
-			s = r.add(r.ctx.Cont(s)) // ggml multiplies rows, which have to lie in memory as rows
+		if o.Op() == "MUL_MAT" && !r.ops.native && i < 2 && !s.IsContiguous() && s.Type() == ggml.F32 {
+			s = r.add(r.ctx.Cont(s)) // ggml multiplies rows, and some backends have scattered ones in half precision only
 		}
 		unchanged = unchanged && (s.IsNil() || s.NE() == o.Src(i).NE())
 		src = append(src, s)
@@ -160,7 +188,11 @@ func (r *rewriter) same(o ggml.Tensor) (ggml.Tensor, error) {
 	default:
 		return ggml.Tensor{}, r.unsupported(o, "its shape depends on the size of the cache in a way that has no rule")
 	}
-	return r.add(r.ctx.Like(o, ne, src...)), nil
+	t := r.ctx.Like(o, ne, src...)
+	if o.Op() == "MUL_MAT" && !r.ops.native {
+		t.Exact()
+	}
+	return r.add(t), nil
 }
 
 // operand returns our counterpart of the i-th source of a traced node, none if it has none.
@@ -178,7 +210,7 @@ func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
 	case isCache(src) && src.Op() == "VIEW":
 		t, err = r.cacheView(src)
 	case src.IsLeaf() && src.IsWeight():
-		t = r.weight(src)
+		t = r.weight(o, src)
 	case src.IsLeaf():
 		t, err = r.input(o, i, src)
 	default:
@@ -191,12 +223,16 @@ func (r *rewriter) operand(o ggml.Tensor, i int) (ggml.Tensor, error) {
 	return t, nil
 }
 
-// weight returns a tensor of the base where it lies, or the leaf that is trained in its place.
-func (r *rewriter) weight(o ggml.Tensor) ggml.Tensor {
-	if master, ok := r.masters[o.Name()]; ok {
+// weight returns what a node reads in the place of a tensor of the base: the leaf that is trained for it, the tensor where it
+// lies, or its copy on the device.
+func (r *rewriter) weight(o, w ggml.Tensor) ggml.Tensor {
+	if master, ok := r.masters[w.Name()]; ok {
 		return master
 	}
-	return o
+	if r.here == onDevice && o.Op() != "GET_ROWS" {
+		return r.sets.homes.twin(w)
+	}
+	return w
 }
 
 // cacheView returns the fresh tensor that stands in for a view of the cache: K [hd, n_head_kv, n_kv, S] or, transposed, V [n_kv, n_head_kv, hd, S].
@@ -286,7 +322,7 @@ func (r *rewriter) adapted(o ggml.Tensor, w string) (ggml.Tensor, error) {
 	if err != nil {
 		return x, err
 	}
-	return r.adapt(&weightProduct{linear: r.linears[w], w: product.Src(0), x: x}), nil
+	return r.adapt(&weightProduct{linear: r.linears[w], w: r.weight(product, product.Src(0)), x: x}), nil
 }
 
 // adapt adds the product with an adapted weight, and the nodes that its method puts behind it.
@@ -305,7 +341,7 @@ func (r *rewriter) product(p *weightProduct) ggml.Tensor {
 	if r.needs[p.x] || r.needs[p.w] || len(p.linear.leaves()) > 0 {
 		r.needs[y] = true
 	}
-	r.order = append(r.order, y)
+	r.append(y)
 	return y
 }
 

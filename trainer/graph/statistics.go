@@ -1,6 +1,8 @@
 package graph
 
 import (
+	"strings"
+
 	"finetune/kernels"
 	"finetune/trainer/data"
 
@@ -62,13 +64,13 @@ func (s *sweep) addSquares(sum, x ggml.Tensor) {
 		return
 	}
 	weighted := c.Mul(c.Sqr(x), c.Reshape(tokens, 1, tokens.Elements()))
-	s.addNode(sum, c.AddInPlace(sum, c.RepeatBack(weighted, sum)))
+	s.addNode(sum, c.AddInPlace(sum, s.ops.repeatBack(c, weighted, sum)))
 }
 
 // fillCounted writes 1 for the tokens of documents with something to learn, 0 for others, such as padding.
 func (in *input) fillCounted(shape Shape, windows []data.Window) {
 	for s, w := range windows {
-		counted := in.leaf.Floats()[s*shape.Ctx:][:shape.Ctx]
+		counted := in.floats.data[s*shape.Ctx:][:shape.Ctx]
 		for from := 0; from < len(w.Doc); {
 			to, learned := from, float32(0)
 			for ; to < len(w.Doc) && w.Doc[to] == w.Doc[from]; to++ {
@@ -87,15 +89,38 @@ func (in *input) fillCounted(shape Shape, windows []data.Window) {
 // Statistics returns the activation statistics of the adapted weights by the weight's name and suffix: the sums of squares
 // of its inputs [n_in], and of the scaled loss's derivatives by its outputs [n_out], over the tokens that Step has counted
 // so far; none without Options.Statistics. The slices are the Engine's own memory, until Close. Weights with the same inputs
-// share a slice. To go on from earlier sums, write them between steps and call AddTokens.
+// share a slice. To go on from earlier sums, write them between steps and call PlaceStatistics and AddTokens.
 func (e *Engine) Statistics() map[string][]float32 {
 	all := map[string][]float32{}
 	if e.statistics != nil {
 		for name, sum := range e.statistics.gathered {
-			all[name] = sum.Floats()
+			all[name] = e.sums[sum].data
 		}
 	}
 	return all
+}
+
+// PlaceStatistics has the next steps add to the sums that Statistics return, where these were changed.
+func (e *Engine) PlaceStatistics() {
+	if e.homes == nil {
+		return
+	}
+	for name, leaf := range e.statisticsLeaves {
+		e.sums[leaf].multiply(1 / e.statisticsScale(name))
+		e.sums[leaf].push()
+	}
+	e.moved += e.stores[onDevice].statistics.host.push()
+	for name, leaf := range e.statisticsLeaves {
+		e.sums[leaf].multiply(e.statisticsScale(name))
+	}
+}
+
+// statisticsScale returns what makes a sum of the graph's, of scaled derivatives, one of Statistics; it is a power of two.
+func (e *Engine) statisticsScale(name string) float32 {
+	if strings.HasSuffix(name, SuffixOutputs) {
+		return 1 / (e.lossScale * e.lossScale)
+	}
+	return 1
 }
 
 // Tokens returns how many tokens Statistics are over.
@@ -109,7 +134,11 @@ func (e *Engine) count() {
 	if e.statistics == nil {
 		return
 	}
-	for _, counted := range e.statistics.tokens.Floats() {
-		e.tokens += int64(counted)
+	for _, in := range e.inputs {
+		if in.role == roleCounted {
+			for _, counted := range in.floats.data {
+				e.tokens += int64(counted)
+			}
+		}
 	}
 }

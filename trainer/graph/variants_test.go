@@ -90,7 +90,7 @@ func TestOperationWithoutRuleIsUnsupported(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ctx.Close()
-	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, opSet{}, trainedSet{})
+	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, opSets{}, trainedSet{})
 	x := ctx.NewTensor(ggml.F32, 4)
 	r.needs[x] = true
 	y := r.add(ctx.Log(x).SetName("logarithm"))

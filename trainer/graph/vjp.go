@@ -96,6 +96,7 @@ func (s *sweep) backward() error {
 		if !ok || !s.needs[t] {
 			continue
 		}
+		s.enter(s.sideOf[t])
 		if p, ok := s.products[t]; ok {
 			s.product(p, s.cont(dy))
 			continue
@@ -158,7 +159,7 @@ func (s *sweep) reduce(g, x ggml.Tensor) ggml.Tensor {
 	if g.SameShape(x) {
 		return g
 	}
-	return s.ctx.RepeatBack(s.cont(g), x)
+	return s.ops.repeatBack(s.ctx, s.cont(g), x)
 }
 
 // addOuterGrad adds Σ x·dy over the tokens to the gradient of w [n_in, n_out], for x [n_in, N] and dy [n_out, N].
@@ -166,7 +167,7 @@ func (s *sweep) addOuterGrad(w, x, dy ggml.Tensor) {
 	total, ok := s.totals[w]
 	switch {
 	case !s.ops.native:
-		s.addGrad(w, s.ctx.MulMat(transposed(s.ctx, s.rows(x)), transposed(s.ctx, s.rows(dy))))
+		s.addGrad(w, product(s.ctx, transposed(s.ctx, s.rows(x)), transposed(s.ctx, s.rows(dy))))
 	case ok:
 		s.addNode(w, kernels.AddOuter(s.ctx, total, x, dy))
 	default:
@@ -273,7 +274,7 @@ func vjpMulMat(s *sweep, t, dy ggml.Tensor) error {
 		groups := bn[2] * bn[3] / (an[2] * an[3])
 		bg := s.ctx.Reshape(s.cont(s.value(b)), bn[0], bn[1]*groups, an[2], an[3])
 		yg := s.ctx.Reshape(dy, yn[0], yn[1]*groups, an[2], an[3])
-		s.addGrad(a, s.ctx.MulMat(transposed(s.ctx, bg), transposed(s.ctx, yg)))
+		s.addGrad(a, product(s.ctx, transposed(s.ctx, bg), transposed(s.ctx, yg)))
 	}
 	return nil
 }

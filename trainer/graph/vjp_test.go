@@ -86,7 +86,7 @@ func checkRule(t *testing.T, c ruleCase, keepAll bool, with opSet, totals bool) 
 			what.totals[leaf] = ctx.NewTensor(ggml.F32, ne...).SetInput().SetOutput()
 		}
 	}
-	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, with, what)
+	r := newRewriter("test", Shape{Ctx: 4, Seqs: 1}, ctx, opSets{at: [2]opSet{with}}, what)
 	for _, leaf := range leaves {
 		r.needs[leaf] = true
 	}

@@ -2,6 +2,7 @@ package ggml
 
 /*
 #include "abi.h"
+#include "guard.h"
 */
 import "C"
 
@@ -10,7 +11,7 @@ import "fmt"
 // Backend runs graphs. One goroutine at a time.
 type Backend struct {
 	p       C.ggml_backend_t
-	threads int // at most
+	threads int // at most; 0: not on the CPU
 }
 
 // NewCPU makes a backend on the CPU with the given number of threads, the most that it will have.
@@ -29,8 +30,12 @@ func NewCPU(threads int) (*Backend, error) {
 	return &Backend{p, threads}, nil
 }
 
-// SetThreads sets the number of threads of the next Compute, at most that of NewCPU. No result depends on it.
+// SetThreads sets the number of threads of the next Compute, at most that of NewCPU. No result depends on it. A backend that is
+// not on the CPU has none.
 func (b *Backend) SetThreads(n int) {
+	if b.threads == 0 {
+		return
+	}
 	C.ggml_backend_cpu_set_n_threads(b.p, C.int(min(max(n, 1), b.threads)))
 }
 
@@ -45,18 +50,22 @@ func (b *Backend) Close() error {
 
 // Compute runs every node of g in order.
 func (b *Backend) Compute(g Graph) error {
-	if status := C.ggml_backend_graph_compute(b.p, g.p); status != 0 {
-		return fmt.Errorf("ggml: graph of %d nodes: %s", g.Len(), C.GoString(C.ggml_status_to_string(status)))
+	var e C.ft_error
+	if status := C.ft_compute(b.p, g.p, &e); status != 0 {
+		return fmt.Errorf("ggml: graph of %d nodes: %s", g.Len(), reason(&e, C.GoString(C.ggml_status_to_string(status))))
 	}
 	return nil
 }
 
-// Threads returns the number of threads that NewCPU was given.
+// Threads returns the number of threads that NewCPU was given, 0 for a backend that is not on the CPU.
 func (b *Backend) Threads() int { return b.threads }
 
 // Workspace returns the memory in bytes that Compute takes for the operations of g beside that of its tensors, and
-// keeps. What custom operations take for themselves is not part of it.
+// keeps, on the CPU: what a device takes is in no plan. What custom operations take for themselves is not part of it.
 func (b *Backend) Workspace(g Graph) int64 {
+	if b.threads == 0 {
+		return 0
+	}
 	return int64(C.ggml_graph_plan(g.p, C.int(b.threads), nil).work_size)
 }
 

@@ -139,11 +139,19 @@ func (c *Context) GetRowsBack(dy, ids, like Tensor) Tensor {
 	return Tensor{C.ggml_get_rows_back(c.p, dy.p, ids.p, like.p)}
 }
 
+// SetRows returns a with its rows ids (I32) replaced by those of b, in the memory of a: a [n, m], b [n, k], ids [k].
+func (c *Context) SetRows(a, b, ids Tensor) Tensor {
+	return Tensor{C.ggml_set_rows(c.p, a.p, b.p, ids.p)}
+}
+
 // Matrices and attention.
 
 // MulMat returns aᵀ·b over dimension 0, the two higher dimensions of a broadcast:
 // a [k, n, p, q], b [k, m, P, Q] → [n, m, P, Q].
 func (c *Context) MulMat(a, b Tensor) Tensor { return Tensor{C.ggml_mul_mat(c.p, a.p, b.p)} }
+
+// Exact has a product summed in F32, where a backend would take half precision for it otherwise, and returns it.
+func (t Tensor) Exact() Tensor { C.ggml_prec_set_acc(t.p, C.GGML_PREC_F32); return t }
 
 // SoftMaxExt returns softmax(scale·a + slope·mask) by row; mask may be none; the slope is ALiBi's, 1 when maxBias is 0.
 func (c *Context) SoftMaxExt(a, mask Tensor, scale, maxBias float32) Tensor {

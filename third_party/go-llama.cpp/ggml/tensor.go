@@ -140,6 +140,24 @@ func (t Tensor) SetFloats(v []float32) {
 	}
 }
 
+// GetFloats copies all elements of the tensor into v, wherever its memory is.
+func (t Tensor) GetFloats(v []float32) {
+	t.mustFit(F32, len(v))
+	if len(v) > 0 {
+		C.ggml_backend_tensor_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
+	}
+}
+
+// SetRaw copies b, all bytes of a contiguous tensor of any type, into it.
+func (t Tensor) SetRaw(b []byte) {
+	if int64(len(b)) != t.Bytes() {
+		panic("internal error: ggml: " + t.Name() + " does not hold what is copied")
+	}
+	if len(b) > 0 {
+		C.ggml_backend_tensor_set(t.p, unsafe.Pointer(unsafe.SliceData(b)), 0, C.size_t(len(b)))
+	}
+}
+
 // SetInts does what SetFloats does, for an I32 tensor.
 func (t Tensor) SetInts(v []int32) {
 	t.mustFit(I32, len(v))

@@ -26,3 +26,10 @@ const blockBytes = 128 << 10
 // to 32 MiB once it has seen one freed, and a graph that is measured, thrown away and made again leaves its memory behind.
 // It is a setting of the whole process, for its main function to make; a library has no business there.
 func ReturnBlocks() { C.ft_return_blocks(blockBytes) }
+
+// keptBytes is the largest block that glibc keeps by itself.
+const keptBytes = 32 << 20
+
+// KeepBlocks takes ReturnBlocks back. The driver of a GPU that is made of software takes and frees blocks for every operation, and
+// would wait for the system's pages most of the time.
+func KeepBlocks() { C.ft_return_blocks(keptBytes) }

@@ -16,18 +16,23 @@ import (
 	"runtime/cgo"
 	"sync"
 	"unsafe"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // ModelParams says how to load a model (struct llama_model_params). The zero value: everything in ordinary memory on the
 // CPU, mapped from the file.
 type ModelParams struct {
-	GPULayers    int       // layers to keep on an accelerator, if the build has one; 0: use none, not even for single operations
-	MainGPU      int       // the device for small tensors when GPULayers > 0
-	TensorSplit  []float32 // proportions of the layers for each device; nil: by free memory
-	NoMmap       bool      // read the file instead of mapping it
-	Mlock        bool      // keep the model from being swapped out
-	VocabOnly    bool      // vocabulary and metadata without tensors; such a model has no Context
-	CheckTensors bool      // look for NaN and invalid blocks while loading
+	// GPULayers is how many layers to keep in the memory of devices, if the build and the machine have any: the last ones, of
+	// which the output counts as one. AllLayers: all; 0: use no device, not even for single operations.
+	GPULayers    int
+	Devices      []ggml.Device // the devices to use when GPULayers is not 0; nil: all GPUs
+	MainGPU      int           // the device for small tensors when GPULayers is not 0
+	TensorSplit  []float32     // proportions of the layers for each device; nil: by free memory
+	NoMmap       bool          // read the file instead of mapping it
+	Mlock        bool          // keep the model from being swapped out
+	VocabOnly    bool          // vocabulary and metadata without tensors; such a model has no Context
+	CheckTensors bool          // look for NaN and invalid blocks while loading
 
 	// RepackWeights lets the CPU backend keep quantized weights in a layout of its own, which is faster to multiply with
 	// but cannot be read back. Off, a weight's memory is the file's.
@@ -36,6 +41,9 @@ type ModelParams struct {
 	// Progress is told the part done, 0 to 1, and stops the load by returning false. It runs on the loading goroutine.
 	Progress func(done float32) bool
 }
+
+// AllLayers is for ModelParams.GPULayers.
+const AllLayers = -1
 
 // Model is a loaded GGUF model (struct llama_model). It is read-only and may be shared by goroutines.
 type Model struct {
@@ -89,18 +97,28 @@ func (p ModelParams) native() (params C.struct_llama_model_params, free func()) 
 	params.load_mode = p.loadMode()
 	params.check_tensors = C.bool(p.CheckTensors)
 	params.use_extra_bufts = C.bool(p.RepackWeights)
-	if p.GPULayers == 0 {
+	switch {
+	case p.GPULayers == 0:
 		params.devices = &C.fl_no_devices[0]
 		params.main_gpu = 0
+	case len(p.Devices) > 0:
+		params.devices = (*C.ggml_backend_dev_t)(C.calloc(C.size_t(len(p.Devices)+1), C.size_t(unsafe.Sizeof(*params.devices)))) // the last is NULL
+		for i, d := range p.Devices {
+			unsafe.Slice(params.devices, len(p.Devices))[i] = C.ggml_backend_dev_t(d.Pointer())
+		}
 	}
-	if len(p.TensorSplit) == 0 {
-		return params, func() {}
+	if len(p.TensorSplit) > 0 {
+		n := int(C.llama_max_devices())
+		split := (*C.float)(C.calloc(C.size_t(n), C.sizeof_float))
+		copy(unsafe.Slice((*float32)(split), n), p.TensorSplit)
+		params.tensor_split = split
 	}
-	n := int(C.llama_max_devices())
-	split := (*C.float)(C.calloc(C.size_t(n), C.sizeof_float))
-	copy(unsafe.Slice((*float32)(split), n), p.TensorSplit)
-	params.tensor_split = split
-	return params, func() { C.free(unsafe.Pointer(split)) }
+	return params, func() {
+		C.free(unsafe.Pointer(params.tensor_split))
+		if p.GPULayers != 0 {
+			C.free(unsafe.Pointer(params.devices))
+		}
+	}
 }
 
 // loadMode is how the file comes into memory. Left to llama.cpp, direct I/O would keep weights from being mapped on some systems.

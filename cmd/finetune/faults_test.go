@@ -178,18 +178,20 @@ func TestSilentStandardInputIsStopped(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer silent.Close()
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second) // it ends by the signal's code too where it has not come to reading yet
+			time.Sleep(2 * time.Second) // it ends by the signal's code too where it has not come to reading yet
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
 			killer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
 			defer killer.Stop()
 			exit := (*exec.ExitError)(nil)
-			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
-				t.Errorf("ends with %v, want code %d", err, exitInterrupted)
+			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "interrupted") {
+				t.Errorf("ends with %v, want code %d; says %s", err, exitInterrupted, stderr.String())
 			}
 		})
 	}

@@ -56,6 +56,7 @@ func checkFooter(r io.ReaderAt, size int64) error {
 }
 
 func groupRows(path string, schema *parquet.Schema, group parquet.RowGroup, line *int, yield func(row, error) bool) error {
+	kinds := leafKinds(schema)
 	rows := group.Rows()
 	defer rows.Close()
 	buf := make([]parquet.Row, 64)
@@ -63,7 +64,7 @@ func groupRows(path string, schema *parquet.Schema, group parquet.RowGroup, line
 		n, err := rows.ReadRows(buf)
 		for _, r := range buf[:n] {
 			*line++
-			o, err := objectOfRow(schema, r)
+			o, err := objectOfRow(schema, kinds, r)
 			if !yield(row{object: o, line: *line}, err) {
 				return errStopped
 			}
@@ -77,8 +78,25 @@ func groupRows(path string, schema *parquet.Schema, group parquet.RowGroup, line
 	}
 }
 
-// objectOfRow makes of a row what JSON would say.
-func objectOfRow(schema *parquet.Schema, r parquet.Row) (object, error) {
+// leafKinds lists what the columns of a schema hold.
+func leafKinds(schema *parquet.Schema) []parquet.Kind {
+	kinds := make([]parquet.Kind, len(schema.Columns()))
+	for _, path := range schema.Columns() {
+		if leaf, ok := schema.Lookup(path...); ok {
+			kinds[leaf.ColumnIndex] = leaf.Node.Type().Kind()
+		}
+	}
+	return kinds
+}
+
+// objectOfRow makes of a row what JSON would say. The library takes a number for a text where a damaged file says so, and its
+// value for the length.
+func objectOfRow(schema *parquet.Schema, kinds []parquet.Kind, r parquet.Row) (object, error) {
+	for _, v := range r {
+		if i := v.Column(); !v.IsNull() && (i < 0 || i >= len(kinds) || v.Kind() != kinds[i]) {
+			return nil, badf("row cannot be read: %v in column %d, which is of another type", v.Kind(), i)
+		}
+	}
 	values := map[string]any{}
 	if err := schema.Reconstruct(&values, r); err != nil {
 		return nil, badf("row cannot be read: %v", err)

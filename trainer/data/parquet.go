@@ -89,13 +89,29 @@ func leafKinds(schema *parquet.Schema) []parquet.Kind {
 	return kinds
 }
 
-// objectOfRow makes of a row what JSON would say. The library takes a number for a text where a damaged file says so, and its
-// value for the length.
-func objectOfRow(schema *parquet.Schema, kinds []parquet.Kind, r parquet.Row) (object, error) {
+// checkRow wants values in every column, in their order and of its type, which a damaged file need not have: the library takes
+// values for those of the next column, and a number for the length of a text.
+func checkRow(kinds []parquet.Kind, r parquet.Row) error {
+	columns := 0
 	for _, v := range r {
-		if i := v.Column(); !v.IsNull() && (i < 0 || i >= len(kinds) || v.Kind() != kinds[i]) {
-			return nil, badf("row cannot be read: %v in column %d, which is of another type", v.Kind(), i)
+		i := v.Column()
+		if i == columns {
+			columns++
 		}
+		if i != columns-1 || i >= len(kinds) || !v.IsNull() && v.Kind() != kinds[i] {
+			return badf("row cannot be read: %v in the place of column %d", v.Kind(), min(columns, len(kinds)))
+		}
+	}
+	if columns < len(kinds) {
+		return badf("row cannot be read: values of %d columns, want %d", columns, len(kinds))
+	}
+	return nil
+}
+
+// objectOfRow makes of a row what JSON would say.
+func objectOfRow(schema *parquet.Schema, kinds []parquet.Kind, r parquet.Row) (object, error) {
+	if err := checkRow(kinds, r); err != nil {
+		return nil, err
 	}
 	values := map[string]any{}
 	if err := schema.Reconstruct(&values, r); err != nil {

@@ -7,7 +7,8 @@
 #   llama.sh chat    build the program that tests ask what llama.cpp makes of chat templates, unless it is there
 #
 # LLAMA_SRC=dir builds a checkout of llama.cpp instead of the pinned release. LLAMA_PREFIX=dir takes one that is installed
-# there, LLAMA_PREFIX=system the one that pkg-config knows. docs/upgrading-llama.cpp.md says how the pin is moved.
+# there, LLAMA_PREFIX=system the one that pkg-config knows. SANITIZE=address builds with that sanitizer, for make test-asan.
+# docs/upgrading-llama.cpp.md says how the pin is moved.
 set -euo pipefail
 
 # llama.cpp comes with the source package of its Python binding: docs/decisions/0011-llama-source.md.
@@ -22,6 +23,14 @@ options=(
   -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF
 )
 pinned=(-DLLAMA_BUILD_COMMIT="$commit" -DLLAMA_BUILD_NUMBER=0 -DGIT_EXE=)
+
+# A sanitizer gets symbols and little optimization. The C of the Go packages gets it by the pkg-config file.
+sanitize=${SANITIZE:+-fsanitize=$SANITIZE}
+if [[ -n $sanitize ]]; then
+  for language in C CXX; do
+    options+=("-DCMAKE_${language}_FLAGS=$sanitize -fno-omit-frame-pointer" "-DCMAKE_${language}_FLAGS_RELEASE=-O1 -g1 -DNDEBUG")
+  done
+fi
 
 cc=${CC:-cc}
 cxx=${CXX:-c++}
@@ -145,7 +154,7 @@ int main(void) {
 }
 END
   # shellcheck disable=SC2086
-  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs && "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
+  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs && ASAN_OPTIONS=detect_leaks=0 "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
     die "the llama.cpp at $(echo "$libs" | cut -d' ' -f1) cannot be used: $(grep -m1 -E 'error|undefined|cannot' "$into/probe.log" || tail -n 1 "$into/probe.log")"
   fi
   rm "$into"/probe*
@@ -194,7 +203,7 @@ build() {
       bring "$temp"
       compile "$temp/source" "$into" "${pinned[@]}"
     fi
-    describe "$into" "" "$(libs "$into/lib")"
+    describe "$into" "$sanitize" "$(libs "$into/lib")${sanitize:+ $sanitize}"
   fi
   mv "$into" "$where" 2>/dev/null || true
   rm -rf "${where:?}/installed" # where another one had been faster

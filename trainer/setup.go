@@ -135,9 +135,17 @@ func (s *setup) demand() Demand {
 	if s.config.KeepsBest() {
 		copies++
 	}
-	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
+	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies, Statistics: s.statisticsBytes(),
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
+}
+
+// statisticsBytes returns what the activation statistics take, once.
+func (s *setup) statisticsBytes() (n int64) {
+	for _, p := range s.trainable.statistics() {
+		n += 4 * int64(p.Len)
+	}
+	return n
 }
 
 // dataBytes returns what the training and validation data take.

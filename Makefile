@@ -3,7 +3,7 @@
 machine := $(shell uname -m)
 native  := third_party/go-llama.cpp
 # What is set on the command line does not reach $(shell) by itself. GPU is vulkan, cuda, metal or none: docs/gpu.md.
-chosen  := $(foreach v,CC CXX GPU CUDA_ARCHITECTURES LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
+chosen  := $(foreach v,CC CXX SANITIZE GPU CUDA_ARCHITECTURES LLAMA_SRC LLAMA_PREFIX,$(if $(filter-out undefined default,$(origin $v)),$v='$($v)'))
 bring   := env $(chosen) third_party/llama.sh
 where   := $(shell $(bring) where)
 
@@ -15,7 +15,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-gpu test-kill test-hostile test-sanitize test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-gpu test-kill test-hostile test-asan test-sanitize test-race test-neon lint bench bench-kernels env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -59,7 +59,7 @@ test-gpu: llama ## run the tests that take a device: make GPU=vulkan test-gpu, F
 test-kill: llama ## kill commands 200 times at random moments, and let the system fail them; SEED=N and KILLS=N choose others, minutes
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) go test -timeout 120m -count 1 -v -run '$(killtests)' ./cmd/finetune
 
-killtests := ^Test(Kills|RunIsStoppedInGoodOrder|NohupIsRespected|WaitingChatIsStopped|OutputThatCannotBeWritten|FilesThatMayNotBeLarge|FullDisk|ReadOnlyFolder|FewDescriptors|SmallControlGroup|CallsOfTheSystem)$$
+killtests := ^Test(Kills|RunIsStoppedInGoodOrder|NohupIsRespected|WaitingChatIsStopped|SilentStandardInputIsStopped|OutputThatCannotBeWritten|FilesThatMayNotBeLarge|FullDisk|ReadOnlyFolder|FewDescriptors|SmallControlGroup|CallsOfTheSystem)$$
 
 # How many bytes of records test-large trains on, and of text a quarter; the disk needs some four times that in TMPDIR.
 LARGE_DATA ?= 2000000000
@@ -69,6 +69,10 @@ test-large: llama ## train some steps on 2 GB of records and 500 MB of text in l
 
 test-sanitize: llama ## run the kernels under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, as make test does too
 	go test -count 1 -v -run '^TestKernelsUnderSanitizers$$' ./kernels
+
+# The threads of C are not seen by it: those of the kernels are test-sanitize's. Short, because it makes Go ten times as slow.
+test-race: llama ## run the tests of all modules under Go's race detector, without those that take long, an hour
+	go run ./cmd/runtests -race -short -timeout=60m $(native):./... .:./... apps:./ollama
 
 test-neon: llama ## run the kernels for arm64, on other machines with a cross compiler and an emulator, as make test does too
 	go test -count 1 -v -run '^TestKernelsForARM64$$' ./kernels
@@ -82,7 +86,14 @@ KEEP ?=
 
 test-hostile: llama ## damage files of every kind and let every command read them, some minutes; longer with RUNS=10000, others with SEED=2
 	go test -count 1 -timeout 12h -v ./internal/hostile -args -seed $(SEED) -runs $(RUNS) -batch $$(($(RUNS) * 5)) \
-	  $(if $(SWEEP),-sweep) -keep "$(abspath $(KEEP))"
+	  $(if $(SWEEP),-sweep) $(if $(SANITIZE),-sanitized) -keep "$(abspath $(KEEP))"
+
+# Of a finding the supervisor makes a crash, not an exit with the code of an error; allocations of any size fail as they do
+# without a sanitizer; what a program does not free before it ends is no finding.
+asan = abort_on_error=1:allocator_may_return_null=1:detect_leaks=0
+
+test-asan: ## build llama.cpp with AddressSanitizer, once, some minutes, and run test-hostile with it in all code, twice as long
+	ASAN_OPTIONS=$(asan) GOFLAGS='$(GOFLAGS) -asan' $(MAKE) SANITIZE=address test-hostile
 
 # The kernels are compiled by what the machine has, gcc on Linux and clang on a Mac, so by both without a warning.
 headers   = $$($${PKG_CONFIG:-pkg-config} --cflags llama | sed 's/-I/-isystem /g')

@@ -98,9 +98,9 @@ func (i Info) gpu() bool { return i.Type == ggml.DeviceGPU || i.Type == ggml.Dev
 
 // backends are the names that commands have for llama.cpp's backends, and how each comes into a build.
 var backends = []struct{ name, ggml, title, build string }{
-	{"vulkan", "Vulkan", "Vulkan", "make GPU=vulkan"},
-	{"cuda", "CUDA", "CUDA", "make GPU=cuda"},
-	{"metal", "MTL", "Metal", "make GPU=metal, on a Mac"},
+	{"vulkan", "Vulkan", "Vulkan", "make GPU=vulkan builds one with it"},
+	{"cuda", "CUDA", "CUDA", "make GPU=cuda builds one with it"},
+	{"metal", "MTL", "Metal", "on a Mac, make GPU=metal builds one with it"},
 }
 
 // Choose returns where a model goes by the name of a device: auto, cpu or none, a backend's name (vulkan, cuda, metal), which is its best
@@ -135,7 +135,7 @@ func choose(name string, all []Info, built []string) (Info, error) {
 			continue
 		}
 		if !slices.Contains(built, b.ggml) {
-			return Info{}, hint.With(fmt.Errorf("device %q: this program was built without %s; there is %s", name, b.title, listed(all)), b.build+" builds one with it")
+			return Info{}, hint.With(fmt.Errorf("device %q: this program was built without %s; there is %s", name, b.title, listed(all)), b.build)
 		}
 		found := best(all, func(i Info) bool { return i.Backend == b.ggml })
 		if found.Name == "" {

@@ -1,26 +1,9 @@
 // The loops of struct ft_batch_simd for one instruction set; the including file defines FT_NAME, FT_TEXT, FT_TARGET,
 // FT_LANES, FT_MR and FT_NV as for gemm_simd.h.
 #include "batch.h"
+#include "vectors.h"
 
 #include <string.h>
-
-#define FT_NR (FT_NV * FT_LANES)
-#define FT_INLINE static inline __attribute__((always_inline)) FT_TARGET
-#define FT_FUNC static FT_TARGET
-#if defined(__clang__)
-#define FT_UNROLL _Pragma("unroll")
-#else
-#define FT_UNROLL _Pragma("GCC unroll 32")
-#endif
-
-typedef float vec __attribute__((vector_size(4 * FT_LANES)));
-typedef float vec4 __attribute__((vector_size(16)));
-// The same at any address of floats.
-typedef float uvec __attribute__((vector_size(4 * FT_LANES), aligned(4), may_alias));
-typedef float uvec4 __attribute__((vector_size(16), aligned(4), may_alias));
-
-#define LOAD(p) (*(const uvec *)(p))
-#define STORE(p, v) (*(uvec *)(p) = (v))
 
 FT_INLINE void start_tile(vec acc[FT_MR][FT_NV], float *c, int64_t ldc) {
 	FT_UNROLL for (int m = 0; m < FT_MR; m++) {

@@ -13,7 +13,8 @@
 // # The C side
 //
 // gemm.c is the packed product that most of them are built on and weight.c what decodes a weight into it; lora.c and dual.c
-// decorate that and add ΔW on the way. The innermost loops are written once, in the compiler's vectors (*_simd.h), and compiled for each
-// instruction set (*_avx512.c, *_avx2.c, *_neon.c, *_portable.c); the best that the CPU has is taken when the program runs.
+// decorate that and add ΔW on the way. bytes.c rounds to 8 bits what a gradient can do with. The innermost loops are written
+// once, in the compiler's vectors (*_simd.h), and compiled for each instruction set (*_avx512.c,
+// *_avx2.c, *_neon.c, *_portable.c); the best that the CPU has is taken when the program runs.
 // Their checks in testdata need neither Go nor ggml: make test-sanitize, make test-neon.
 package kernels

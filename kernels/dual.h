@@ -16,5 +16,6 @@ void ft_dual_sum(tensor dst, int ith, int nth, void *userdata);
 // The scratch memory that a thread takes for a node, in floats.
 size_t ft_dual_mul_scratch(const struct ggml_tensor *dst, bool transposed);
 size_t ft_dual_grads_scratch(const struct ggml_tensor *dst);
+size_t ft_byte_grads_scratch(const struct ggml_tensor *dst);
 
 #endif

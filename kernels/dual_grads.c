@@ -1,3 +1,4 @@
+#include "bytes.h"
 #include "dual.h"
 #include "gemm.h"
 #include "thin.h"
@@ -45,6 +46,7 @@ struct strip {
 	const struct ft_simd *v;
 	const struct ggml_tensor *x, *dy;
 	struct factors f;
+	const struct ft_quantized *bytes; // x and dy in 8 bits, in the place of `packed` and `steps`; NULL: in F32
 	int64_t n_out, i0, i1, t0, t1;
 	float *packed;              // x as panels [⌈(i1−i0)/NR⌉][t1−t0][NR]
 	float *steps;               // dy of the rows from `first` up to `end` as strips [t1−t0][FT_AK], `apart` floats apart
@@ -72,10 +74,9 @@ static void pack_x(struct strip *s) {
 	}
 }
 
-// Rows from o on, of at most STRIPS strips and before o_end, step by step; missing rows are 0.
-static void pack_dy(struct strip *s, int64_t o, int64_t o_end) {
+// The rows step by step; missing ones are 0.
+static void pack_dy(struct strip *s) {
 	const int64_t tokens = s->t1 - s->t0, mr = s->v->mr;
-	s->first = o, s->end = ft_min(o + STRIPS * mr, o_end);
 	for (int64_t t = 0; t < tokens; t++) {
 		const float *dy = row_of(s->dy, s->t0 + t), *next = row_of(s->dy, s->t0 + ft_min(t + 4, tokens - 1));
 		float *out = s->steps + t * FT_AK;
@@ -111,10 +112,15 @@ static void add_transposed(float *f, int64_t r, int64_t o, int64_t rows, const f
 		for (int64_t k = 0; k < r; k++) f[(o + q) * r + k] = grads[k * FT_AK + q] + (first ? 0 : f[(o + q) * r + k]);
 }
 
-// G for the packed rows: a block of an x panel stays in the first-level cache while all strips pass by.
+// G for the rows: a block of an x panel stays in the first-level cache while all strips pass by.
 static void multiply_strips(struct strip *s) {
 	const struct ft_simd *v = s->v;
 	const int64_t tokens = s->t1 - s->t0;
+	if (s->bytes) {
+		ft_byte_strips(s->bytes, s->first / v->mr, (s->end + v->mr - 1) / v->mr, s->i0 / v->nr, s->i1 - s->i0, s->g, STRIDE);
+		return;
+	}
+	pack_dy(s);
 	for (int64_t k = 0; k < tokens; k += FT_KC) {
 		const int64_t kc = ft_min(FT_KC, tokens - k);
 		for (int64_t i = 0; i < s->i1 - s->i0; i += v->nr) {
@@ -163,7 +169,7 @@ static void part_grads(struct strip *s, int64_t o0, int64_t o1, int64_t o_end, f
 	if (!s->f.magnitude) load_share(s, share_c, s->f.r2, s->dc);
 	for (int64_t o = o0; o < o1; o += s->v->mr) {
 		if (o >= s->end) {
-			pack_dy(s, o, o_end);
+			s->first = o, s->end = ft_min(o + STRIPS * s->v->mr, o_end);
 			multiply_strips(s);
 		}
 		strip_grads(s, o, ft_min(s->v->mr, o1 - o), db, dd);
@@ -187,40 +193,47 @@ static int64_t columns_of(const struct ft_simd *v, int64_t n_in) {
 // From one strip of dy to the next.
 static int64_t strip_floats(int64_t tokens) { return tokens * FT_AK + 16; } // not a power of two
 
-size_t ft_dual_grads_scratch(const struct ggml_tensor *dst) {
-	const int64_t n_in = dst->src[0]->ne[0], tokens = ft_min(rows_of(dst->src[0]), TOKENS), ranks = dst->src[2]->ne[1] + dst->src[4]->ne[1];
+static size_t scratch_floats(int64_t n_in, int64_t ranks, int64_t tokens) {
 	return (size_t)(columns_of(ft_best_simd(), n_in) * tokens + STRIPS * strip_floats(tokens) + (STRIPS + 1) * FT_MR_MAX * STRIDE +
 		ranks * 2 * (STRIDE + FT_AK) + 256);
 }
 
-static void grads(tensor dst, int ith, int nth, bool magnitude) {
+size_t ft_dual_grads_scratch(const struct ggml_tensor *dst) {
+	return scratch_floats(dst->src[0]->ne[0], dst->src[2]->ne[1] + dst->src[4]->ne[1], ft_min(rows_of(dst->src[0]), TOKENS));
+}
+
+size_t ft_byte_grads_scratch(const struct ggml_tensor *dst) { return scratch_floats(dst->src[2]->ne[0], 1 + dst->src[4]->ne[1], 0); }
+
+// s has the operands. Those in F32 are packed TOKENS at a time, the others are there.
+static void grads(struct strip s, tensor dst, int64_t n_tokens, int ith, int nth) {
 	const tensor a = dst->src[2], b = dst->src[3], c = dst->src[4], d = dst->src[5];
-	struct strip s = { .v = ft_best_simd(), .x = dst->src[0], .dy = dst->src[1], .n_out = dst->src[1]->ne[0] };
 	const float limit = ft_param(dst, 1);
-	s.f = (struct factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0), limit > 0 ? limit : INFINITY, magnitude };
-	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + (magnitude ? 0 : s.f.r2), n_tokens = rows_of(s.x), tokens = ft_min(n_tokens, TOKENS);
+	s.v = ft_best_simd(), s.n_out = b->ne[1];
+	s.f = (struct factors){ a->data, b->data, c->data, d->data, a->ne[0], a->ne[1], c->ne[1], ft_param(dst, 0), limit > 0 ? limit : INFINITY, s.f.magnitude };
+	const int64_t n_in = s.f.n_in, ranks = s.f.r1 + (s.f.magnitude ? 0 : s.f.r2), at_once = s.bytes ? n_tokens : TOKENS;
+	const int64_t packed = s.bytes ? 0 : ft_min(n_tokens, TOKENS);
 	const int64_t parts = ft_dual_parts(n_in, s.n_out, ranks), strips = (s.n_out + s.v->mr - 1) / s.v->mr;
 	const int64_t columns = columns_of(s.v, n_in);
 	const int64_t from = parts * ith / nth, to = parts * (ith + 1) / nth, o_end = ft_min(s.n_out, strips * to / parts * s.v->mr);
 	float *shares = dst->data, *db = shares + parts * ranks * n_in, *dd = db + s.f.r1 * s.n_out;
 
-	s.apart = strip_floats(tokens);
-	float *scratch = ft_scratch_take(ft_dual_grads_scratch(dst));
+	s.apart = strip_floats(packed);
+	float *scratch = ft_scratch_take(scratch_floats(n_in, s.f.r1 + s.f.r2, packed));
 	float *rest = scratch;
-	s.packed = cut(&rest, columns * tokens), s.steps = cut(&rest, STRIPS * s.apart);
+	s.packed = cut(&rest, columns * packed), s.steps = cut(&rest, STRIPS * s.apart);
 	s.g = cut(&rest, STRIPS * FT_MR_MAX * STRIDE), s.dn = cut(&rest, FT_MR_MAX * STRIDE);
 	s.a = cut(&rest, s.f.r1 * STRIDE), s.c = cut(&rest, s.f.r2 * STRIDE);
 	s.da = cut(&rest, s.f.r1 * STRIDE), s.dc = cut(&rest, s.f.r2 * STRIDE);
 	s.bt = cut(&rest, s.f.r1 * FT_AK), s.dt = cut(&rest, s.f.r2 * FT_AK);
 	s.dbt = cut(&rest, s.f.r1 * FT_AK), s.ddt = cut(&rest, s.f.r2 * FT_AK);
 	for (s.t0 = 0; s.t0 < n_tokens; s.t0 = s.t1) {
-		s.t1 = ft_min(n_tokens, s.t0 + TOKENS);
+		s.t1 = ft_min(n_tokens, s.t0 + at_once);
 		for (s.i0 = 0; s.i0 < n_in; s.i0 = s.i1) {
 			s.i1 = ft_min(n_in, s.i0 + columns);
-			pack_x(&s);
+			if (!s.bytes) pack_x(&s);
 			copy_factor(s.f.a, n_in, s.f.r1, s.i0, s.i1, s.a);
 			copy_factor(s.f.c, n_in, s.f.r2, s.i0, s.i1, s.c);
-			s.end = 0; // nothing is packed
+			s.end = 0; // nothing is there of G
 			for (int64_t p = from; p < to; p++)
 				part_grads(&s, strips * p / parts * s.v->mr, ft_min(s.n_out, strips * (p + 1) / parts * s.v->mr), o_end,
 					shares + p * ranks * n_in, db, dd);
@@ -229,16 +242,28 @@ static void grads(tensor dst, int ith, int nth, bool magnitude) {
 	ft_scratch_give(scratch);
 }
 
+static struct strip in_f32(tensor dst, bool magnitude) {
+	return (struct strip){ .x = dst->src[0], .dy = dst->src[1], .f = { .magnitude = magnitude } };
+}
+
 // src: x, dy, a, b, c, d; parameters: s, and the limit of |N|, 0 for none. dst: shares [parts][dA | dC], then dB, then dD.
 void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	grads(dst, ith, nth, false);
+	grads(in_f32(dst, false), dst, rows_of(dst->src[0]), ith, nth);
 }
 
 // The same of one rank of A and B. dst: shares [parts][dA], then dB.
 void ft_thin_grads(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	grads(dst, ith, nth, true);
+	grads(in_f32(dst, true), dst, rows_of(dst->src[0]), ith, nth);
+}
+
+// The same of x and dy in 8 bits. src: the nodes of ft_quantize and of ft_balance, a, b, c, d.
+void ft_byte_grads(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const int64_t tokens = dst->src[1]->ne[0];
+	const struct ft_quantized q = ft_quantized_at(dst->src[0]->data, dst->src[2]->ne[0], dst->src[3]->ne[1], tokens);
+	grads((struct strip){ .bytes = &q, .f = { .magnitude = true } }, dst, tokens, ith, nth);
 }
 
 // out[i] = Σ_p shares[p·step + i] for the thread's range of n elements, in the order of p.

@@ -4,29 +4,10 @@
 //   FT_BLOCK   columns in a block of B
 // and, for sets that have it, a function from_f16.
 #include "gemm.h"
+#include "vectors.h"
 
 #include <math.h>
 #include <string.h>
-
-#define FT_NR (FT_NV * FT_LANES)
-#define FT_INLINE static inline __attribute__((always_inline)) FT_TARGET
-#define FT_FUNC static FT_TARGET
-#if defined(__clang__)
-#define FT_UNROLL _Pragma("unroll")
-#else
-#define FT_UNROLL _Pragma("GCC unroll 32")
-#endif
-
-typedef float vec __attribute__((vector_size(4 * FT_LANES)));
-typedef int32_t ivec __attribute__((vector_size(4 * FT_LANES)));
-typedef float vec4 __attribute__((vector_size(16)));
-typedef float vec8 __attribute__((vector_size(32)));
-// The same at any address of floats.
-typedef float uvec __attribute__((vector_size(4 * FT_LANES), aligned(4), may_alias));
-typedef float uvec4 __attribute__((vector_size(16), aligned(4), may_alias));
-
-#define LOAD(p) (*(const uvec *)(p))
-#define STORE(p, v) (*(uvec *)(p) = (v))
 
 // MR×NV sums in registers. Element (m, k) of A is a[m·row + k·step], both constants here.
 FT_INLINE void tile_any(int64_t k, const float *a, const int64_t row, const int64_t step, const float *b, float *c, int64_t ldc, bool add) {

@@ -1,5 +1,6 @@
 package kernels
 
+// #include "bytes.h"
 // #include "dual.h"
 // #include "thin.h"
 import "C"
@@ -14,6 +15,10 @@ var (
 	thinFactors = newKernel("THIN_FACTORS", unsafe.Pointer(C.ft_thin_factors), nil)
 	thinGrads   = newKernel("THIN_GRADS", unsafe.Pointer(C.ft_thin_grads),
 		func(node C.tensor) uint64 { return uint64(C.ft_dual_grads_scratch(node)) })
+	balance   = newKernel("BALANCE", unsafe.Pointer(C.ft_balance), nil)
+	quantize  = newKernel("QUANTIZE", unsafe.Pointer(C.ft_quantize), nil)
+	byteGrads = newKernel("BYTE_GRADS", unsafe.Pointer(C.ft_byte_grads),
+		func(node C.tensor) uint64 { return uint64(C.ft_byte_grads_scratch(node)) })
 	thinSum        = newKernel("THIN_SUM", unsafe.Pointer(C.ft_thin_sum), nil)
 	thinDirections = newKernel("THIN_DIRECTIONS", unsafe.Pointer(C.ft_thin_directions), nil)
 )
@@ -31,14 +36,32 @@ func ThinDirections(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float
 	return all, dc, dd
 }
 
-// ThinMagnitude computes dA and dB in the same case, which takes a product of the size of W. Both are views of all.
-func ThinMagnitude(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float32) (all, da, db ggml.Tensor) {
+// ThinMagnitude computes dA and dB in the same case, which takes a product of the size of W. Where the CPU has dot products
+// of bytes, and exact is not asked for, x and dy are rounded to 8 bits for it; see bytes.c. Both are views of all.
+func ThinMagnitude(c *ggml.Context, x, dy, a, b, cc, d ggml.Tensor, scale float32, exact bool) (all, da, db ggml.Tensor) {
 	nIn, nOut, _ := mustBeThin("ThinMagnitude", x, dy, a, b, cc, d)
-	parts := int64(C.ft_dual_parts(C.int64_t(nIn), C.int64_t(nOut), 1))
-	shares := thinGrads.node(c, [4]int64{parts*nIn + nOut, 1, 1, 1}, params{scale}, x, dy, a, b, cc, d)
+	ne := [4]int64{int64(C.ft_dual_parts(C.int64_t(nIn), C.int64_t(nOut), 1))*nIn + nOut, 1, 1, 1}
+	var shares ggml.Tensor
+	if exact || !HasBytes() {
+		shares = thinGrads.node(c, ne, params{scale}, x, dy, a, b, cc, d)
+	} else {
+		by, quantized := inBytes(c, x, dy)
+		shares = byteGrads.node(c, ne, params{scale}, quantized, by, a, b, cc, d)
+	}
 	all = thinSum.node(c, [4]int64{nIn + nOut, 1, 1, 1}, nil, shares, a, b)
 	da, db = viewsLike(c, all, a, b)
 	return all, da, db
+}
+
+// HasBytes reports whether the CPU has dot products of bytes that the kernels use.
+func HasBytes() bool { return C.ft_best_bytes() != nil }
+
+// inBytes rounds x and dy to 8 bits: what each token was multiplied with before, and all of struct ft_quantized.
+func inBytes(c *ggml.Context, x, dy ggml.Tensor) (by, quantized ggml.Tensor) {
+	tokens := x.Elements() / x.NE()[0]
+	by = balance.node(c, [4]int64{tokens, 2, 1, 1}, nil, x, dy)
+	floats := C.ft_quantized_floats(C.int64_t(x.NE()[0]), C.int64_t(dy.NE()[0]), C.int64_t(tokens))
+	return by, quantize.node(c, [4]int64{int64(floats), 1, 1, 1}, nil, x, dy, by)
 }
 
 // mustBeThin returns the shape of a product, and the directions' rank.

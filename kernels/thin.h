@@ -6,6 +6,7 @@
 
 void ft_thin_factors(tensor dst, int ith, int nth, void *userdata);
 void ft_thin_grads(tensor dst, int ith, int nth, void *userdata);
+void ft_byte_grads(tensor dst, int ith, int nth, void *userdata);
 void ft_thin_sum(tensor dst, int ith, int nth, void *userdata);
 void ft_thin_directions(tensor dst, int ith, int nth, void *userdata);
 

@@ -88,7 +88,7 @@ func gradsOf(k *bench, x, dy ggml.Tensor, f [4]ggml.Tensor) [][6]ggml.Tensor {
 		return [][6]ggml.Tensor{one}
 	}
 	thin := one
-	thin[0], thin[1], thin[2] = kernels.ThinMagnitude(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale)
+	thin[0], thin[1], thin[2] = kernels.ThinMagnitude(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, true)
 	thin[5], thin[3], thin[4] = kernels.ThinDirections(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale)
 	return [][6]ggml.Tensor{one, thin}
 }

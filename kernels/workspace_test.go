@@ -24,7 +24,7 @@ func TestScratchIsWhatTheKernelsTake(t *testing.T) {
 			attention := kernels.Attention(k.ctx, q, keys, k.ctx.Transpose(others), mask, spans, 1)
 			dq, _, _ := kernels.AttentionBack(k.ctx, attention, q)
 			dual, _, _, _, _ := kernels.DualGrads(k.ctx, x, dy, f[0], f[1], f[2], f[3], productScale, 0)
-			thin, _, _ := kernels.ThinMagnitude(k.ctx, x, dy, thinF[0], thinF[1], thinF[2], thinF[3], productScale)
+			thin, _, _ := kernels.ThinMagnitude(k.ctx, x, dy, thinF[0], thinF[1], thinF[2], thinF[3], productScale, true)
 			thinDirections, _, _ := kernels.ThinDirections(k.ctx, x, dy, thinF[0], thinF[1], thinF[2], thinF[3], productScale)
 			lora, _, _ := kernels.LoRAGrads(k.ctx, x, dy, f[0], f[1], productScale)
 			nodes := map[string]ggml.Tensor{

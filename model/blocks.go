@@ -50,6 +50,15 @@ func (h header) checkDivisors() error {
 	return nil
 }
 
+// checkStacks wants two stacks of blocks to run no more often in turns than there is room for.
+func (h header) checkStacks() error {
+	high, low := ofLayer(h.numbers("hrm.h_cycles"), 0), ofLayer(h.numbers("hrm.l_cycles"), 0)
+	if n := high * (low + 1); n > maxStacks {
+		return fmt.Errorf("model %q: keys %q and %q: want at most %d stacks of blocks in a pass, got %.0f", h.Path(), h.key("hrm.h_cycles"), h.key("hrm.l_cycles"), maxStacks, n)
+	}
+	return nil
+}
+
 // checkBlocks wants what a block has to have besides what llama.cpp asks for itself.
 func (h header) checkBlocks() error {
 	for _, n := range needs {

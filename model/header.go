@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -16,6 +17,14 @@ const (
 	maxHeads  = 1 << 14
 	maxWidth  = 1 << 20 // of the residual stream, a head or a state
 	maxInt32  = math.MaxInt32
+)
+
+// How often blocks may run in one pass. llama.cpp has room for 32 or 64 operations a tensor of the file however often the tensor
+// is used, and a block with adapters has some 70: with one loop more than 5 of nanbeige's, or 16 of hrm_text's stacks, there is
+// none left in a short context. Published models have 2 and 8.
+const (
+	maxLoops  = 4
+	maxStacks = 12
 )
 
 // maxToken is the longest text of a token, in bytes: some of llama.cpp's tokenizers build trees by calling themselves for each
@@ -52,7 +61,7 @@ var intervals = []interval{
 	{"rope.scaling.original_context_length", 0, maxInt32},
 	{"pooling_type", -1, 4}, // LLAMA_POOLING_TYPE_RANK
 	{"full_attention_interval", 1, maxInt32},
-	{"num_loops", 1, maxLayers},
+	{"num_loops", 1, maxLoops},
 	{"hrm.layers_per_stack", 1, maxLayers},
 	{"hrm.h_cycles", 1, maxLayers},
 	{"hrm.l_cycles", 1, maxLayers},
@@ -108,6 +117,9 @@ func checkWhole(f *gguf.File) error {
 		return err
 	}
 	if err := h.checkBlocks(); err != nil {
+		return err
+	}
+	if err := h.checkStacks(); err != nil {
 		return err
 	}
 	return h.checkCache()
@@ -286,8 +298,12 @@ func (h header) checkRotation() error {
 		if slices.ContainsFunc(h.numbers(name), bad) {
 			return h.keyError(h.key(name), fmt.Sprintf("an even number from %.0f to %.0f, the width of a head", least, width))
 		}
-		if _, ok := h.Get(h.key(name)); !ok && suffix == "" && h.rotatesOdd(width) {
+		_, ok := h.Get(h.key(name))
+		if !ok && suffix == "" && h.rotatesOdd(width) {
 			return fmt.Errorf("model %q: key %q: missing, want an even number, got heads of %.0f channels", h.Path(), h.key(name), width)
+		}
+		if all := cmp.Or(ofLayer(h.numbers("rope.dimension_count"), 0), h.headWidth("")); !ok && all > width { // which then rotates here too
+			return fmt.Errorf("model %q: key %q: missing, want an even number up to %.0f, the width of a head, got %.0f from other layers", h.Path(), h.key(name), width, all)
 		}
 	}
 	return h.checkSections()

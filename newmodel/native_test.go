@@ -57,7 +57,7 @@ func tokenize(t testing.TB, v *llama.Vocab, text string) []int32 {
 // textsOf reads all texts of a file.
 func textsOf(t testing.TB, path string) (texts []string) {
 	t.Helper()
-	for text, err := range data.Texts(path) {
+	for text, err := range data.Texts(t.Context(), path) {
 		if err != nil {
 			t.Fatal(err)
 		}

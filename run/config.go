@@ -11,8 +11,8 @@ import (
 )
 
 // Config is every setting of a training run. The YAML keys are the flags of
-// `finetune train`, letter for letter; config.yaml in the run directory holds
-// the effective values.
+// `finetune train`, letter for letter, but for the one tagged `flag:"-"`, which follows
+// from another; config.yaml in the run directory holds the effective values.
 //
 // A field tagged `resume:"free"` may change when a run is resumed; every other
 // one decides what is learned and is part of [Config.Hash].
@@ -22,11 +22,12 @@ import (
 // can be resumed, see [LoadSaved]. Without the tag every older run is another run.
 // A tag `same:"VALUE"` names another word for that value.
 type Config struct {
-	Model       string  `yaml:"model" resume:"free"` // path of the base, a GGUF
-	Data        string  `yaml:"data" resume:"free"`  // paths of the training data, a line each: files, folders, globs, or - for standard input
-	Val         string  `yaml:"val" resume:"free"`   // paths of the validation data; empty = hold out ValFraction of Data
-	ValFraction float64 `yaml:"val-fraction"`        // share of Data held out, 0 to below 1; unused with Val
-	Out         string  `yaml:"out" resume:"free"`   // the run directory
+	Model       string  `yaml:"model" resume:"free"`                      // path of the base, a GGUF
+	ModelName   string  `yaml:"model-name" resume:"free" was:"" flag:"-"` // what the base was called where it was found by a name, such as ollama:gemma3:270m; empty = by its path
+	Data        string  `yaml:"data" resume:"free"`                       // paths of the training data, a line each: files, folders, globs, or - for standard input
+	Val         string  `yaml:"val" resume:"free"`                        // paths of the validation data; empty = hold out ValFraction of Data
+	ValFraction float64 `yaml:"val-fraction"`                             // share of Data held out, 0 to below 1; unused with Val
+	Out         string  `yaml:"out" resume:"free"`                        // the run directory
 
 	Format      string `yaml:"format" was:""`          // of the records, one of data's; empty = by their fields
 	Map         string `yaml:"map" was:""`             // field=column, a line each: columns that hold the fields of a format
@@ -74,6 +75,12 @@ type Config struct {
 	ValTokens       int `yaml:"val-tokens" resume:"free"`       // tokens that a validation measures at most; 0 = what takes a few minutes
 	CheckpointEvery int `yaml:"checkpoint-every" resume:"free"` // steps between checkpoints; 0 = at the end and when interrupted
 	LogEvery        int `yaml:"log-every" resume:"free"`        // steps between lines of log.jsonl
+
+	Patience int    `yaml:"patience" was:"0"` // stop when the validation loss has not fallen for so many validations; 0 = never
+	Keep     string `yaml:"keep" was:""`      // what the run ends with: last, best, which is the step of the lowest validation loss, or empty = best with Patience, else last
+
+	Samples     int  `yaml:"samples" resume:"free" was:"0"`         // prompts that are answered at each validation, for people to read
+	TensorBoard bool `yaml:"tensorboard" resume:"free" was:"false"` // write EventsFile beside the log
 
 	CheckpointMinutes float64 `yaml:"checkpoint-minutes" resume:"free"` // minutes after which a checkpoint is due whatever CheckpointEvery says; 0 = none
 }
@@ -159,6 +166,12 @@ func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
 func (c Config) Reads() []string {
 	return slices.DeleteFunc([]string{c.Model, c.Data, c.Val, c.InitFrom, c.Template}, func(path string) bool { return path == "" })
 }
+
+// Judges reports whether validations decide when the run ends or what it ends with.
+func (c Config) Judges() bool { return c.Patience > 0 || c.KeepsBest() }
+
+// KeepsBest reports whether the run ends with what it had at its lowest validation loss.
+func (c Config) KeepsBest() bool { return c.Keep == "best" || c.Keep == "" && c.Patience > 0 }
 
 // Recipe returns what factors the settings ask for.
 func (c Config) Recipe() adapter.Recipe {

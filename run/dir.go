@@ -25,6 +25,7 @@ type Dir struct {
 	dir     string
 	lock    *os.File
 	log     *os.File // nil before the first event
+	events  *os.File // of Chart; nil without
 	created bool     // the folder was made by Create
 }
 
@@ -45,6 +46,20 @@ func Create(dir string) (*Dir, error) {
 		return nil, err
 	}
 	return d, nil
+}
+
+// CheckNew reports whether Create could begin a run in dir, as far as that can be told without writing.
+func CheckNew(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("run directory %q: is a file", dir)
+	}
+	return refuseOccupied(dir)
 }
 
 // Open locks the directory of an earlier run, to resume it. A directory
@@ -133,8 +148,10 @@ func holder(dir string) string {
 // trace. The error joins all that went wrong.
 func (d *Dir) Close() error {
 	var errs []error
-	if d.log != nil {
-		errs = append(errs, d.log.Close())
+	for _, f := range []*os.File{d.log, d.events} {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
 	}
 	errs = append(errs, machine.ReleaseLock(d.lock))
 	if d.created {
@@ -212,7 +229,7 @@ func (d *Dir) PruneCheckpoints(keep int) error {
 }
 
 // Log appends event to log.jsonl as one JSON object on one line, in a single
-// write: a killed process leaves at most the last line unfinished.
+// write: a killed process leaves at most the last line unfinished. With [Dir.Chart] it goes to EventsFile too.
 func (d *Dir) Log(event any) error {
 	line, err := json.Marshal(event)
 	if err != nil {
@@ -224,8 +241,10 @@ func (d *Dir) Log(event any) error {
 			return err
 		}
 	}
-	_, err = d.log.Write(append(line, '\n'))
-	return err
+	if _, err = d.log.Write(append(line, '\n')); err != nil || d.events == nil {
+		return err
+	}
+	return chart(d.events, line)
 }
 
 // TruncateLog drops from log.jsonl what a run that is resumed after the given step will write again: every line from the

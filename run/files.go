@@ -13,11 +13,12 @@ import (
 
 // The files of a run directory.
 const (
-	ConfigFile  = "config.yaml"    // every setting, effective
-	AdapterFile = "adapter.gguf"   // the trained factors, once a run is done
-	ModelFile   = "model.gguf"     // with MethodFull the trained model, once a run is done
-	ImatrixFile = imatrix.FileName // of an adapter's run: statistics of what the adapted weights read and of the loss's derivatives
-	LogFile     = "log.jsonl"      // one event a line
+	ConfigFile  = "config.yaml"                  // every setting, effective
+	AdapterFile = "adapter.gguf"                 // the trained factors, once a run is done
+	ModelFile   = "model.gguf"                   // with MethodFull the trained model, once a run is done
+	ImatrixFile = imatrix.FileName               // of an adapter's run: statistics of what the adapted weights read and of the loss's derivatives
+	LogFile     = "log.jsonl"                    // one event a line
+	EventsFile  = "events.out.tfevents.finetune" // the numbers of LogFile for TensorBoard, with Config.TensorBoard
 
 	checkpointPrefix = "checkpoint-"
 	checkpointSuffix = ".zst"

@@ -80,20 +80,25 @@ func (r Rate) check(method string) *setting.Error {
 
 // What a rate is by rule of thumb, at this rank, scale and number of steps; it falls with the root of the rank and of the
 // steps. A LoRA's is what no base suffers from: over SmolLM2-135M 4e-3 was as good or a little better, over Gemma 3 270M it
-// lost a quarter of what was learned (docs/learning.md). A Dual LoRA with a thin start is less particular.
+// lost a quarter of what was learned (docs/learning.md). A Dual LoRA with a thin start is less particular. Narrower bases want
+// more: over stories260K, n_embd 64, four times as much was best. Of wider ones nothing was measured.
 const (
 	usualRate     = 2e-3
 	usualDualRate = 6e-3 // does not follow the scale, which hardly moves a sign
 	usualRank     = 8
 	usualScale    = 2
+	usualWidth    = 576 // n_embd; the rate falls with its power of widthPower up to there
+	widthPower    = 2. / 3
 	usualSteps    = 30
 	fewestSteps   = 8 // that were measured: fewer have the rate of these
 )
 
-// UsualRate returns a learning rate by rule of thumb, from the method, the rank and the scale, for a run of total steps: what
-// a range test starts from, and what a run that is too short for one gets.
-func (c Config) UsualRate(total int) float64 {
+// UsualRate returns a learning rate by rule of thumb, from the method, the rank and the scale, for a run of total steps over a
+// base whose residual stream is width wide (n_embd): what a range test starts from, and what a run that is too short for one
+// gets.
+func (c Config) UsualRate(total, width int) float64 {
 	shrink := math.Sqrt(usualRank / float64(max(1, c.Rank)) * usualSteps / float64(max(fewestSteps, total)))
+	shrink *= math.Pow(usualWidth/float64(min(max(1, width), usualWidth)), widthPower)
 	f, err := adapter.New(adapter.Method(c.Method), 1, 1, c.Rank, float32(c.Alpha))
 	if err != nil || f.Method() == adapter.MethodDual {
 		return usualDualRate * shrink

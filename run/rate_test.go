@@ -44,12 +44,16 @@ func TestAutoRateInAFile(t *testing.T) {
 	}
 }
 
-// A rule of thumb: half as high for four times the steps, or four times the rank; half for twice a LoRA's scale.
+// A rule of thumb: half as high for four times the steps, or four times the rank; half for twice a LoRA's scale; four times as high
+// for an eighth of the width, and no lower for more of it.
 func TestUsualRate(t *testing.T) {
-	of := func(method string, rank int, alpha float64, steps int) float64 {
+	over := func(width int, method string, rank int, alpha float64, steps int) float64 {
 		c := DefaultsOf(method)
 		c.Rank, c.Alpha = rank, alpha
-		return c.UsualRate(steps)
+		return c.UsualRate(steps, width)
+	}
+	of := func(method string, rank int, alpha float64, steps int) float64 {
+		return over(usualWidth, method, rank, alpha, steps)
 	}
 	for _, tt := range []struct {
 		what      string
@@ -62,6 +66,8 @@ func TestUsualRate(t *testing.T) {
 		{"a scale of 1", of("dora", 8, 0, 30), 4e-3},
 		{"rslora", of("rslora", 16, 8, 30), 2 * of("lora", 16, 64, 30)},
 		{"dual-lora", of("dual-lora", 8, 16, 30), 6e-3},
+		{"an eighth of the width", over(72, "lora", 8, 16, 30), 8e-3},
+		{"four times the width", over(2304, "lora", 8, 16, 30), 2e-3},
 	} {
 		if !near.Within(tt.got, tt.want, 1e-9) {
 			t.Errorf("%s: %v, want %v", tt.what, tt.got, tt.want)

@@ -20,6 +20,7 @@ const (
 	MaxCount = 1 << 30 // steps, epochs, sequences
 
 	maxMinutes = 1 << 20 // two years
+	maxSamples = 64      // nobody reads more
 )
 
 var (
@@ -70,6 +71,9 @@ func (c Config) Validate() error {
 		setting.Between("val-tokens", c.ValTokens, 0, MaxCount),
 		setting.Between("checkpoint-every", c.CheckpointEvery, 0, MaxCount),
 		setting.Between("log-every", c.LogEvery, 1, MaxCount),
+		setting.Between("samples", c.Samples, 0, maxSamples),
+		setting.Between("patience", c.Patience, 0, MaxCount),
+		c.judgedSettings(),
 		setting.Number("checkpoint-minutes", c.CheckpointMinutes, c.CheckpointMinutes >= 0 && c.CheckpointMinutes <= maxMinutes, fmt.Sprintf("0 to %d minutes", maxMinutes)),
 	)
 }
@@ -115,6 +119,22 @@ func (c Config) adapterSettings() *setting.Error {
 		targets("targets", c.Targets),
 		c.startSettings(),
 	)
+}
+
+// judgedSettings checks that there are validations to go by.
+func (c Config) judgedSettings() *setting.Error {
+	if c.Keep != "" && c.Keep != "last" && c.Keep != "best" {
+		return setting.OneOf("keep", c.Keep, []string{"last", "best"})
+	}
+	switch {
+	case c.EvalEvery > 0:
+		return nil
+	case c.Patience > 0:
+		return &setting.Error{Key: "patience", Want: "0 without eval-every, which says when the loss is measured", Got: strconv.Itoa(c.Patience)}
+	case c.KeepsBest():
+		return &setting.Error{Key: "keep", Want: "last without eval-every, which says when the loss is measured", Got: strconv.Quote(c.Keep)}
+	}
+	return nil
 }
 
 // startSettings checks how the factors start.

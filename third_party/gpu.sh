@@ -131,7 +131,7 @@ cuda_libs() {
 }
 
 # llvmpipe prints what a shell needs to run on Mesa's Vulkan device in software: tests do where there is no GPU. Debian 12's own is
-# replaced by a newer one that lies in $root.
+# replaced by a newer one that lies in $root. Shaders of fused operations are left out: LLVM takes minutes for one.
 llvmpipe() {
   local icd library into=$root/llvmpipe-$(debian_package mesa-vulkan-drivers "$(dpkg --print-architecture 2>/dev/null)" | cksum | cut -d' ' -f1)
   if on_debian && [[ $(. /etc/os-release && echo "$VERSION_ID") == 12 ]]; then
@@ -151,5 +151,5 @@ llvmpipe() {
     icd=$(ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -n 1)
     [[ -n $icd ]] || die "there is no llvmpipe: install mesa-vulkan-drivers"
   fi
-  echo "export VK_ICD_FILENAMES=\"$icd\" GGML_VK_VISIBLE_DEVICES=0 FINETUNE_TEST_DEVICE=vulkan"
+  echo "export VK_ICD_FILENAMES=\"$icd\" GGML_VK_VISIBLE_DEVICES=0 GGML_VK_DISABLE_FUSION=1 FINETUNE_TEST_DEVICE=vulkan"
 }

@@ -9,8 +9,8 @@
 #
 # GPU=vulkan, cuda or metal adds that backend, in a folder of its own; metal is the default on a Mac, none elsewhere.
 # LLAMA_SRC=dir builds a checkout of llama.cpp instead of the pinned release. LLAMA_PREFIX=dir takes one that is installed
-# there, LLAMA_PREFIX=system the one that pkg-config knows, with what backends they have. docs/upgrading-llama.cpp.md says how
-# the pin is moved.
+# there, LLAMA_PREFIX=system the one that pkg-config knows, with what backends they have. SANITIZE=address
+# builds with that sanitizer, for make test-asan. docs/upgrading-llama.cpp.md says how the pin is moved.
 set -euo pipefail
 
 # llama.cpp comes with the source package of its Python binding: docs/decisions/0011-llama-source.md.
@@ -25,6 +25,14 @@ options=(
   -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_OPENSSL=OFF
 )
 pinned=(-DLLAMA_BUILD_COMMIT="$commit" -DLLAMA_BUILD_NUMBER=0 -DGIT_EXE=)
+
+# A sanitizer gets symbols and little optimization. The C of the Go packages gets it by the pkg-config file.
+sanitize=${SANITIZE:+-fsanitize=$SANITIZE}
+if [[ -n $sanitize ]]; then
+  for language in C CXX; do
+    options+=("-DCMAKE_${language}_FLAGS=$sanitize -fno-omit-frame-pointer" "-DCMAKE_${language}_FLAGS_RELEASE=-O1 -g1 -DNDEBUG")
+  done
+fi
 
 cc=${CC:-cc}
 cxx=${CXX:-c++}
@@ -151,7 +159,7 @@ int main(void) {
 }
 END
   # shellcheck disable=SC2086
-  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs && "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
+  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs && ASAN_OPTIONS=detect_leaks=0 "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
     die "the llama.cpp at $(echo "$libs" | cut -d' ' -f1) cannot be used: $(grep -m1 -E 'error|undefined|cannot' "$into/probe.log" || tail -n 1 "$into/probe.log")"
   fi
   rm "$into"/probe*
@@ -201,7 +209,7 @@ build() {
       bring "$temp"
       compile "$temp/source" "$into" "${pinned[@]}"
     fi
-    describe "$into" "" "$(libs "$into/lib")"
+    describe "$into" "$sanitize" "$(libs "$into/lib")${sanitize:+ $sanitize}"
   fi
   mv "$into" "$where" 2>/dev/null || true
   rm -rf "${where:?}/installed" # where another one had been faster

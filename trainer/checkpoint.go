@@ -57,6 +57,8 @@ type checkpoint struct {
 	Values [][]float32 // the factors, Layout.Params[i].Len elements each
 	M, V   [][]float32 // AdamW's moments, as Values
 
+	Best *best // nil: no validation decides anything
+
 	Tokens     int64       // that Statistics are over
 	Statistics [][]float32 // sums of squares, Layout.Statistics[i].Len channels each
 }

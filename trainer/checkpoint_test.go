@@ -46,6 +46,16 @@ func tinyCheckpoint() *checkpoint {
 	return c
 }
 
+// judgedCheckpoint is tinyCheckpoint of a run whose validations count, with the parameters of an earlier step or without.
+func judgedCheckpoint(values bool) *checkpoint {
+	c := tinyCheckpoint()
+	c.Best = &best{Judged: 3, Step: 2, Loss: 4.5, Waited: 1}
+	if values {
+		c.Best.Values = clones(c.M)
+	}
+	return c
+}
+
 // encoded returns the file of c.
 func encoded(t *testing.T, c *checkpoint) []byte {
 	t.Helper()
@@ -61,7 +71,13 @@ func decoded(file []byte, layout layout) (*checkpoint, error) {
 }
 
 func TestCheckpointRoundTrip(t *testing.T) {
-	c := tinyCheckpoint()
+	for _, c := range []*checkpoint{tinyCheckpoint(), judgedCheckpoint(false), judgedCheckpoint(true)} {
+		roundTrip(t, c)
+	}
+}
+
+func roundTrip(t *testing.T, c *checkpoint) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "checkpoint-00000003.zst")
 	if err := writeCheckpoint(path, c); err != nil {
 		t.Fatal(err)
@@ -171,7 +187,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		return bad
 	}
 	version := bytes.Clone(payload)
-	version[8] = payloadVersion + 1
+	version[8] = bestVersion + 1
 	for _, tt := range []struct {
 		name    string
 		payload []byte
@@ -179,7 +195,7 @@ func TestCheckpointHostilePayload(t *testing.T) {
 		want    string
 	}{
 		{"other magic", append([]byte("FTCHKPX\n"), payload[8:]...), true, "payload is not a checkpoint's"},
-		{"newer version", version, false, "is of version 4, want 2 or 3"},
+		{"newer version", version, false, "is of version 5, want 2 to 4"},
 		{"empty", nil, true, "payload ends too early"},
 		{"negative step", set(stepAt, 1<<63), true, "a count is -9223372036854775808, want 0 to 1073741824"},
 		{"more losses than steps", set(lossesAt, 4), true, "a count is 4, want 0 to 3"},
@@ -273,6 +289,11 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 	}
 	f.Add(payload.Bytes())
 	f.Add(payload.Bytes()[:60])
+	var judged bytes.Buffer
+	if err := writePayload(&judged, judgedCheckpoint(true)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(judged.Bytes())
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		got, err := readPayload(bytes.NewReader(payload), c.Layout)
 		if err != nil {

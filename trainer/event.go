@@ -10,7 +10,7 @@ import (
 // Event is what a run tells while it goes on: one JSON object a line in log.jsonl and on the standard output of
 // `finetune train --json`. Kind says which other fields are set.
 type Event struct {
-	Kind string    `json:"event"` // reading, measuring, start, range, step, eval, checkpoint, done
+	Kind string    `json:"event"` // reading, measuring, start, range, step, eval, samples, checkpoint, done
 	Time time.Time `json:"time"`
 
 	// reading, of data, and measuring, of the validation loss; how far they have come, some times a second, in no log
@@ -49,6 +49,9 @@ type Event struct {
 	SecondsLeft     float64   `json:"seconds_left,omitempty"`
 	File            string    `json:"file,omitempty"`
 
+	// samples, with Step, 0 for the base
+	Samples []Sample `json:"samples,omitempty"`
+
 	*Summary // done; the rates are the fields above, whose JSON names it shares
 }
 
@@ -77,4 +80,9 @@ type Summary struct {
 	Run           string    `json:"run"`               // the run directory
 	Result        string    `json:"result"`            // the file in it that the run has made
 	Adapter       string    `json:"adapter,omitempty"` // the same, if it holds an adapter
+
+	// with --patience or --keep best
+	KeptStep    int        `json:"kept_step,omitempty"`     // after which the result was as it is
+	LastValLoss *eval.Loss `json:"last_val_loss,omitempty"` // after the last step
+	Stopped     bool       `json:"stopped_early,omitempty"` // because the validation loss had not fallen for long enough
 }

@@ -15,14 +15,24 @@ import (
 
 // finish measures the result and writes it.
 func (l *loop) finish(ctx context.Context) (*Summary, error) {
-	loss, err := l.measure(ctx, Event{Kind: "eval"})
-	if err != nil {
-		return nil, err
+	if l.measured.step != l.step {
+		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
+			return nil, err
+		}
 	}
+	loss := l.measured.loss
 	if l.val != nil && !loss.Measured() {
 		return nil, hint.With(fmt.Errorf("trainer: step %d: validation loss %v: training diverged", l.step, float64(loss)), divergedHint)
 	}
 	if err := l.checkpoint(); err != nil {
+		return nil, err
+	}
+	kept := l.step
+	if l.takeBest() { // behind the checkpoint, which is of the last step
+		kept, loss = l.best.Step, eval.Loss(l.best.Loss)
+		l.samples.again()
+	}
+	if err := l.sample(ctx); err != nil {
 		return nil, err
 	}
 	path, err := l.save()
@@ -38,6 +48,9 @@ func (l *loop) finish(ctx context.Context) (*Summary, error) {
 	}
 	if l.config.Method != run.MethodFull {
 		s.Adapter = path
+	}
+	if l.config.Judges() {
+		s.KeptStep, s.LastValLoss, s.Stopped = kept, &l.measured.loss, l.step < l.total
 	}
 	return s, l.tell(Event{Kind: "done", TokensPerSecond: s.TrainedRate, RawPerSecond: s.RawRate, Summary: s})
 }

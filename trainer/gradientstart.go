@@ -60,7 +60,7 @@ func (s *setup) newSketch(fromStart bool) error {
 // prepareSketch plans the passes over a LoRA, beside the factors of the run.
 func (s *setup) prepareSketch(low *adapter.Adapter) (*sketch, Plan, error) {
 	d := s.demand()
-	d.Kept, d.Parameters, d.Optimizer = 4*int64(d.Parameters), low.Parameters(), false
+	d.Kept, d.Parameters, d.Optimizer, d.Statistics = 4*int64(d.Parameters), low.Parameters(), false, 0
 	d.Prepare = func(o graph.Options) (*graph.Engine, error) {
 		o.Statistics = false
 		return graph.Prepare(s.model, low.Weights, o)

@@ -24,6 +24,7 @@ type Demand struct {
 	Data       int64                                      // bytes of the training data in memory
 	Optimizer  bool                                       // whether AdamW's moments are kept
 	Copies     int                                        // of the parameters, beside themselves and what the graph reads
+	Statistics int64                                      // bytes of what activation statistics were before a step, kept beside the engine's
 	Ctx        int                                        // tokens a sequence
 	Batch      int                                        // sequences wanted in a forward pass
 	Threads    int
@@ -170,7 +171,7 @@ func (d Demand) automaticWeights() int64 {
 // plan adds up what the engine takes and what stands around it.
 func (d Demand) plan(e *graph.Engine) Plan {
 	s, p := e.Sizes(), d.fixedCosts()
-	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace+s.Mirrors, e.Shape().Seqs
+	p.Weights, p.Activations, p.Head, p.Workspace, p.MicroBatch = s.Weights, s.Activations, s.Head, s.Workspace+s.Mirrors+d.Statistics, e.Shape().Seqs
 	if !d.On.OnCPU() {
 		p.Device = newDevicePlan(d.On, s.Device, d.deviceLimit())
 	}

@@ -29,9 +29,16 @@ import (
 //	statistics int count, then for each:
 //	           int length of the name, the name, int channels, a float32 a channel
 //
+// Version 4 is written where validations decide what the run ends with, and goes on with:
+//
+//	judged, step, waited         int each, of best
+//	loss                         float64
+//	values                       int 1 or 0; with 1 params as above, with the values alone
+//
 // Version 2 had one hash of 32 bytes over all parts of the identity in its place; it is still read.
 const (
 	payloadMagic   = "FTCHKPT\n"
+	bestVersion    = 4
 	payloadVersion = 3
 	joinedVersion  = 2
 
@@ -50,7 +57,11 @@ func writePayload(w io.Writer, c *checkpoint) error {
 	optim.MustMatch(c.Layout.Statistics, c.Statistics)
 	e := &encoder{w: bufio.NewWriterSize(w, 64<<10)}
 	e.bytes([]byte(payloadMagic))
-	e.bytes(order.AppendUint32(nil, payloadVersion))
+	version := uint32(payloadVersion)
+	if c.Best != nil {
+		version = bestVersion
+	}
+	e.bytes(order.AppendUint32(nil, version))
 	for _, part := range [][32]byte{c.Identity.Settings, c.Identity.Base, c.Identity.Data} {
 		e.bytes(part[:])
 	}
@@ -77,7 +88,29 @@ func writePayload(w io.Writer, c *checkpoint) error {
 		e.header(p)
 		e.floats(c.Statistics[i])
 	}
+	if c.Best != nil {
+		e.best(c.Best, c.Layout.Params)
+	}
 	return e.flush()
+}
+
+// best writes what version 4 adds.
+func (e *encoder) best(b *best, params []optim.Param) {
+	for _, n := range []int{b.Judged, b.Step, b.Waited} {
+		e.int(int64(n))
+	}
+	e.float(b.Loss)
+	if b.Values == nil {
+		e.int(0)
+		return
+	}
+	optim.MustMatch(params, b.Values)
+	e.int(1)
+	e.int(int64(len(params)))
+	for i, p := range params {
+		e.header(p)
+		e.floats(b.Values[i])
+	}
 }
 
 // readPayload decodes what writePayload wrote. No count of the stream is
@@ -88,10 +121,11 @@ func readPayload(r io.Reader, layout layout) (*checkpoint, error) {
 		return nil, corrupt("payload is not a checkpoint's")
 	}
 	c := &checkpoint{Layout: layout}
-	switch version := d.uint32(); {
+	version := d.uint32()
+	switch {
 	case d.err != nil:
 		return nil, d.err
-	case version == payloadVersion:
+	case version == payloadVersion || version == bestVersion:
 		for _, part := range []*[32]byte{&c.Identity.Settings, &c.Identity.Base, &c.Identity.Data} {
 			copy(part[:], d.bytes(len(part)))
 		}
@@ -99,7 +133,7 @@ func readPayload(r io.Reader, layout layout) (*checkpoint, error) {
 		hash := [32]byte(d.bytes(32))
 		c.Joined = &hash
 	default:
-		return nil, hint.With(fmt.Errorf("is of version %d, want %d or %d", version, joinedVersion, payloadVersion),
+		return nil, hint.With(fmt.Errorf("is of version %d, want %d to %d", version, joinedVersion, bestVersion),
 			"the run was made by another version of finetune, which can finish it")
 	}
 	c.Step, c.Cursor.Epoch, c.Cursor.Index = d.count(run.MaxCount), d.count(run.MaxCount), d.count(math.MaxInt)
@@ -119,7 +153,23 @@ func readPayload(r io.Reader, layout layout) (*checkpoint, error) {
 		return nil, err
 	}
 	c.Tokens = int64(d.count(math.MaxInt))
-	return c, d.tensors(layout.Statistics, func(n int) { c.Statistics = append(c.Statistics, d.floats(n)) })
+	if err := d.tensors(layout.Statistics, func(n int) { c.Statistics = append(c.Statistics, d.floats(n)) }); err != nil {
+		return nil, err
+	}
+	if version == bestVersion {
+		return c, d.best(c)
+	}
+	return c, nil
+}
+
+// best reads what version 4 adds.
+func (d *decoder) best(c *checkpoint) error {
+	b := &best{Judged: d.count(c.Step), Step: d.count(c.Step), Waited: d.count(c.Step), Loss: d.float()}
+	c.Best = b
+	if d.count(1) == 0 {
+		return d.err
+	}
+	return d.tensors(c.Layout.Params, func(n int) { b.Values = append(b.Values, d.floats(n)) })
 }
 
 // encoder writes the fields and keeps the first error.

@@ -64,8 +64,12 @@ func TestPlanOfARun(t *testing.T) {
 	if p.Adapter != 8*n || p.Gradients != 4*n || p.Optimizer != 8*n {
 		t.Errorf("adapter %d, gradients %d, optimizer %d bytes for %d parameters, want 8, 4 and 8 each", p.Adapter, p.Gradients, p.Optimizer, n)
 	}
-	sizes := s.engine.Sizes()
-	if p.Activations != sizes.Activations || p.Head != sizes.Head || p.Workspace != sizes.Workspace {
+	sizes, kept := s.engine.Sizes(), int64(0)
+	for _, w := range s.trainable.(*adapterTrainable).Weights {
+		nIn, nOut := w.Shape()
+		kept += 4 * int64(nIn+nOut)
+	}
+	if p.Activations != sizes.Activations || p.Head != sizes.Head || p.Workspace != sizes.Workspace+kept {
 		t.Errorf("the plan says %+v, the engine that has its memory %+v", p, sizes)
 	}
 	if p.Base != int64(s.model.Bytes()) || p.Weights != p.Base || p.MicroBatch != 2 || p.Batch != 2 || p.Recomputed != 0 {

@@ -49,9 +49,9 @@ func (l *loop) chooseRate(ctx context.Context) error {
 		return nil
 	}
 	begin := time.Now()
-	e := Event{Kind: "range", LR: l.config.UsualRate(l.total), TotalSteps: l.total}
-	if l.total >= shortestTested {
-		ramp := newRamp(e.LR, min(max(int(rangePart*float64(l.total)), leastRange), mostRange))
+	e := Event{Kind: "range", LR: l.config.UsualRate(l.total, l.model.NEmbd()), TotalSteps: l.total}
+	if steps := testSteps(l.total); steps > 0 {
+		ramp := newRamp(e.LR, steps)
 		err := l.climb(ctx, ramp)
 		if err != nil {
 			return err
@@ -71,14 +71,38 @@ func (l *loop) chooseRate(ctx context.Context) error {
 }
 
 // setRate makes the run one of a given rate, in its directory too: a resumed one does not look for it again.
-func (l *loop) setRate(lr float64) (err error) {
+func (l *loop) setRate(lr float64) error {
+	if err := l.rateOf(lr); err != nil {
+		return err
+	}
+	return l.config.Save(l.dir.Path(run.ConfigFile))
+}
+
+// rateOf makes the loop one of a given rate.
+func (l *loop) rateOf(lr float64) (err error) {
 	l.config.LR = run.Rate(lr)
 	l.learned.Settings = l.config.Hash()
 	if l.schedule, err = newSchedule(l.config, l.total); err != nil {
 		return err
 	}
 	l.stepper.Schedule = l.schedule
-	return l.config.Save(l.dir.Path(run.ConfigFile))
+	return nil
+}
+
+// testSteps is how many steps the range test of a run takes, 0 for one too short to have one.
+func testSteps(total int) int {
+	if total < shortestTested {
+		return 0
+	}
+	return min(max(int(rangePart*float64(total)), leastRange), mostRange)
+}
+
+// rangeWork returns the time of a range test, in steps of the run: each of its own has the probe behind it.
+func rangeWork(total int) float64 {
+	if n := testSteps(total); n > 0 {
+		return float64(n*(1+probeSteps) + probeSteps)
+	}
+	return 0
 }
 
 // twoDigits rounds to two digits, which can be typed.

@@ -55,7 +55,7 @@ func resumable(dir *run.Dir, c run.Config) error {
 	if err != nil {
 		return err
 	}
-	keys := saved.Changed(c)
+	keys := append(saved.Changed(c), judgedSettings(saved, c)...)
 	if same, err := run.SameTemplate(dir.Name(), c.Template); err != nil {
 		return err
 	} else if !same {
@@ -78,7 +78,7 @@ func (l *loop) restore(resume bool) error {
 	}
 	path, _, err := l.dir.LatestCheckpoint()
 	if errors.Is(err, fs.ErrNotExist) {
-		return l.dir.TruncateLog(0, "eval", "range")
+		return l.dir.TruncateLog(0, "eval", "samples", "range")
 	}
 	if err != nil {
 		return err
@@ -105,12 +105,15 @@ func (l *loop) restore(resume bool) error {
 	l.opt.Restore(c.Step, c.M, c.V)
 	l.step, l.totals, l.losses, l.sampler.cursor = c.Step, c.Totals, c.Losses, c.Cursor
 	l.statistics, l.earlierTokens, l.savedStep = c.Statistics, c.Tokens, c.Step
+	if c.Best != nil {
+		l.best = *c.Best
+	}
 	var again []string // where the first validation and the last are made once more
-	switch l.step {
-	case 0:
-		again = []string{"eval", "range"}
-	case l.total:
-		again = []string{"eval"}
+	switch {
+	case l.step == 0:
+		again = []string{"eval", "samples", "range"}
+	case l.step == l.total, l.exhausted():
+		again = []string{"eval", "samples"}
 	default:
 		l.owed = l.evalDue() && !l.dir.HasLogged("eval", l.step)
 	}

@@ -37,7 +37,17 @@ type setup struct {
 
 // newSetup checks what is cheap first: the header of the base, the targets and the rank, then the data, then the graph. The
 // memory of the run is planned when it returns, and nothing of it taken. fromStart says that no step was taken yet.
-func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(data.Progress)) (_ *setup, err error) {
+func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(data.Progress)) (*setup, error) {
+	return newSetupOf(ctx, c, c.Model, fromStart, report)
+}
+
+// newRehearsal does what newSetup does for a run that is not to leave anything behind, such as the tokens of its data in the cache.
+func newRehearsal(ctx context.Context, c run.Config, report func(data.Progress)) (*setup, error) {
+	return newSetupOf(ctx, c, "", true, report)
+}
+
+// newSetupOf does what newSetup does; tokensOf is the model by which data that has tokens in the cache is known, empty for none.
+func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bool, report func(data.Progress)) (_ *setup, err error) {
 	s := &setup{config: c, valTuner: machine.NewThreadTuner(c.ThreadCount())}
 	defer func() {
 		if err != nil {
@@ -65,7 +75,9 @@ func newSetup(ctx context.Context, c run.Config, fromStart bool, report func(dat
 	if err := native.CheckContext(s.model, c.Ctx); err != nil {
 		return nil, err
 	}
-	if s.train, s.val, err = data.LoadRun(ctx, c, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
+	read := c
+	read.Model = tokensOf
+	if s.train, s.val, err = data.LoadRun(ctx, read, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {
@@ -128,9 +140,20 @@ func (s *setup) demand() Demand {
 	if s.config.LR == run.AutoRate {
 		copies = 1 // to be put back after the range test
 	}
-	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies,
+	if s.config.KeepsBest() {
+		copies++
+	}
+	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies, Statistics: s.statisticsBytes(),
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
+}
+
+// statisticsBytes returns what the activation statistics take, once.
+func (s *setup) statisticsBytes() (n int64) {
+	for _, p := range s.trainable.statistics() {
+		n += 4 * int64(p.Len)
+	}
+	return n
 }
 
 // dataBytes returns what the training and validation data take.

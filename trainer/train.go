@@ -54,6 +54,16 @@ type loop struct {
 	saved     time.Time // when the last checkpoint was written, or this part of the run began
 	owed      bool      // a validation that was due when an earlier part of the run ended
 	savedStep int       // the step of the newest checkpoint, -1 = there is none
+
+	samples  *sampling // nil: none are wanted
+	best     best
+	measured measured // by the last validation
+}
+
+// measured is a validation loss, and the step after which it was measured.
+type measured struct {
+	step int
+	loss eval.Loss
 }
 
 // Train runs a configuration, which Validate has accepted, from the start or, with resume, from the newest checkpoint in
@@ -99,6 +109,11 @@ func train(ctx context.Context, c run.Config, resume bool, report func(Event), n
 	if err := dir.KeepTemplate(s.config.Template); err != nil {
 		return nil, err
 	}
+	if s.config.TensorBoard {
+		if err := dir.Chart(); err != nil {
+			return nil, err
+		}
+	}
 	summary, err := l.proceed(ctx)
 	unlogged := (*logError)(nil)
 	switch {
@@ -138,12 +153,13 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 		return nil, err
 	}
 	if l.owed {
+		l.stepper.setShare(deltaShare(l.step, l.stepper.DeltaWarmup))
 		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
 			return nil, err
 		}
 	}
 	l.saved = l.now()
-	for l.step < l.total {
+	for l.step < l.total && !l.exhausted() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -157,10 +173,17 @@ func (l *loop) proceed(ctx context.Context) (*Summary, error) {
 func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	l := &loop{setup: s, dir: dir, report: report, total: s.config.TotalSteps(s.train.Len()), now: time.Now, savedStep: -1}
 	if s.config.LR == run.Usual {
-		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total)))
+		s.config.LR = run.Rate(twoDigits(s.config.UsualRate(l.total, s.model.NEmbd())))
 		if err := s.config.Validate(); err != nil { // --min-lr may lie above it
 			return nil, err
 		}
+	}
+	if err := l.checkJudged(); err != nil {
+		return nil, err
+	}
+	var err error
+	if l.samples, err = l.newSampling(s.config.Samples); err != nil {
+		return nil, err
 	}
 	l.learned = identify(s.config, s.id, s.train, s.val)
 	l.totals.BaseValLoss = math.NaN()
@@ -170,7 +193,6 @@ func newLoop(s *setup, dir *run.Dir, report func(Event)) (*loop, error) {
 	if s.config.Steps == 0 {
 		l.sampler.passes = s.config.Epochs
 	}
-	var err error
 	if l.dataHash, err = data.Hash(s.config.Data); err != nil {
 		return nil, err
 	}
@@ -263,8 +285,11 @@ func (l *loop) begin(ctx context.Context) error {
 		return l.baseError("validation loss", float64(loss))
 	}
 	l.totals.BaseValLoss = float64(loss)
-	if !l.trainable.start() {
-		return nil
+	l.stepper.setShare(0)
+	err = l.sample(ctx)
+	l.stepper.setShare(1)
+	if err != nil || !l.trainable.start() {
+		return err
 	}
 	l.engine.Upload()
 	_, err = l.measure(ctx, Event{Kind: "eval", Initial: true})
@@ -285,6 +310,10 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 	})
 	if err != nil || l.val == nil {
 		return loss, err
+	}
+	if l.step > 0 {
+		l.measured = measured{l.step, loss}
+		l.judge(loss)
 	}
 	e.Step, e.Loss = l.step, loss
 	return loss, l.tell(e)
@@ -321,6 +350,9 @@ func (l *loop) afterStep(ctx context.Context) error {
 		if _, err := l.measure(ctx, Event{Kind: "eval"}); err != nil {
 			return err
 		}
+		if err := l.sample(ctx); err != nil {
+			return err
+		}
 	}
 	late := l.config.CheckpointMinutes > 0 && l.step < l.total && l.now().Sub(l.saved).Minutes() >= l.config.CheckpointMinutes
 	if l.due(l.config.CheckpointEvery) || late {
@@ -349,6 +381,9 @@ func (l *loop) writeCheckpoint() (path string, err error) {
 	m, v := l.opt.Moments()
 	c := &checkpoint{Identity: l.learned, Step: l.step, Cursor: l.sampler.cursor, Totals: l.totals,
 		Losses: l.losses, Layout: l.layout(), Values: l.values, M: m, V: v, Tokens: l.engine.Tokens(), Statistics: l.statistics}
+	if l.config.Judges() {
+		c.Best = &l.best
+	}
 	path = l.dir.CheckpointPath(l.step)
 	err = writeCheckpoint(path, c)
 	if atomicfile.IsFull(err) && l.dir.PruneCheckpoints(1) == nil {
@@ -430,6 +465,9 @@ func (l *loop) tell(e Event) error {
 	e.Time = time.Now().UTC()
 	if l.report != nil {
 		l.report(e)
+	}
+	if l.dir == nil { // a rehearsal
+		return nil
 	}
 	if err := l.dir.Log(e); err != nil {
 		return &logError{err}

@@ -57,7 +57,7 @@ func diffCommand(u *ui) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
+	modelFlag(flags, &f.model, modelNames)
 	flags.StringVar(&f.data, "data", "", "text (.txt) or records (.jsonl, .json) to compare predictions on")
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")

@@ -65,7 +65,7 @@ func benchCommand(u *ui) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&o.Model, "model", "", "base model, a GGUF")
+	modelFlag(flags, &o.Model, modelNames)
 	flags.StringVar(&o.Shape, "shape", "smol135", "without --model: the shape of the model to make")
 	flags.StringSliceVar(&kinds, "type", []string{"q8_0"}, "and its types, such as q8_0,q4_0,q4_k_m,f16")
 	flags.StringSliceVar(&o.Methods, "method", []string{"lora", "dual-lora"}, "methods; full too, over types f32, f16 and bf16")

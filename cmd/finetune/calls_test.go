@@ -54,6 +54,7 @@ func TestCallsOfTheSystem(t *testing.T) {
 		{"run", "--model", f.base, "--prompt", "once", "--n", "2", "--threads", "1"},
 		{"data", "preview", "--model", f.base, "--data", f.text},
 		{"inspect", in("run")},
+		{"models"},
 		{"version"},
 	} {
 		trace := filepath.Join(f.dir, "trace")

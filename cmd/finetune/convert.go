@@ -45,7 +45,7 @@ func convertCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&c.From, "from", "", "adapter: a PEFT folder, a GGUF LoRA or an MLX folder")
 	flags.StringVar(&to, "to", "", "gguf, peft or mlx")
-	flags.StringVar(&c.Model, "model", "", "base of the adapter, a GGUF of any quantization")
+	modelFlag(flags, &c.Model, modelNames+"; any quantization of the adapter's base")
 	flags.StringVar(&c.Out, "out", "", "file (gguf) or folder (peft, mlx) to write")
 	flags.BoolVar(&c.Force, "force", false, "replace --out, if that is a file or an adapter's folder")
 	required(cmd, "from", "to", "model", "out")

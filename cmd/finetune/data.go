@@ -71,7 +71,7 @@ func dataPart(u *ui, name, short string, do func(u *ui, l *data.Looked, f dataFl
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.Model, "model", "", "base model, a GGUF `FILE`: its tokens and its chat template")
+	modelFlag(flags, &f.Model, modelNames+"; its tokens and its chat template are used")
 	dataFlag(flags, &f.Data, "text or records: "+dataFiles)
 	recordFlags(flags, &f.Config)
 	flags.IntVar(&f.Ctx, "ctx", f.Ctx, "tokens a sequence, as in train")

@@ -100,7 +100,7 @@ func evalCommand(u *ui) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
+	modelFlag(flags, &f.model, modelNames)
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times")
 	dataFlag(flags, &f.data, "text or records: "+dataFiles)
 	flags.IntVar(&f.ctx, "ctx", 0, "tokens in a sequence; 0 is the run's, or 512 if the model takes that many; with --choices the most a choice may have, 0 is the model's")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,9 @@ func exportCommand(u *ui) *cobra.Command {
 			if beside && name == "" {
 				return wrongUsage(cmd, "--ollama-adapter: want --ollama NAME with it")
 			}
+			if c.Model, err = savedModel(cmd.Context(), u, c.Run, c.Model); err != nil {
+				return err
+			}
 			if err := checkOut(c.Out, force, c.Run, c.Model); err != nil {
 				return err
 			}
@@ -90,12 +94,26 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.StringVar(&kind, "type", c.Type.String(), "type of the factors: f16, f32 or q8_0")
 	flags.StringVar(&name, "ollama", "", "write a Modelfile and a merged model beside --out too, for an Ollama model of this name")
 	flags.BoolVar(&beside, "ollama-adapter", false, "with --ollama: name base and adapter in the Modelfile, for Ollama before 0.34.1")
-	flags.StringVar(&c.Model, "model", "", "base model, if it is no longer where the run found it")
+	modelFlag(flags, &c.Model, modelNames+", if it is no longer where the run found it")
 	flags.IntVar(&c.Threads, "threads", 0, "threads; 0 is one per physical core")
 	flags.StringVar(&c.Device, "device", c.Device, deviceUsage)
 	flags.IntVar(&c.GPULayers, "gpu-layers", c.GPULayers, gpuLayersUsage)
 	required(cmd, "run", "out")
 	return cmd
+}
+
+// savedModel returns the base that is given for a run, or the one that the run's name for it stands for where its file is gone;
+// empty where it is to be found as the run found it.
+func savedModel(ctx context.Context, u *ui, dir, given string) (string, error) {
+	saved, err := run.LoadSaved(dir)
+	if given != "" || err != nil { // which is for export to tell
+		return given, nil
+	}
+	at := saved.Model
+	if err := nameModel(ctx, u, &saved); err != nil || saved.Model == at {
+		return "", err
+	}
+	return saved.Model, nil
 }
 
 // exportBase returns the base that a run is exported over.

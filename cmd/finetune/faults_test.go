@@ -162,6 +162,41 @@ func TestWaitingChatIsStopped(t *testing.T) {
 	}
 }
 
+// A command that waits for data on a standard input that says nothing ends by one signal.
+func TestSilentStandardInputIsStopped(t *testing.T) {
+	base, dir := need.Own(t, "demo/base.gguf"), t.TempDir()
+	for name, args := range map[string][]string{
+		"train":      {"train", "--model", base, "--data", "-", "--out", filepath.Join(dir, "run"), "--steps", "2", "--threads", "1"},
+		"eval":       {"eval", "--model", base, "--data", "-", "--threads", "1"},
+		"init-model": {"init-model", "--train-bpe", "-", "--out", filepath.Join(dir, "new.gguf")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command("finetune", args...)
+			silent, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer silent.Close()
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Second) // it ends by the signal's code too where it has not come to reading yet
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			killer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+			defer killer.Stop()
+			exit := (*exec.ExitError)(nil)
+			if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted || !strings.Contains(stderr.String(), "interrupted") {
+				t.Errorf("ends with %v, want code %d; says %s", err, exitInterrupted, stderr.String())
+			}
+		})
+	}
+}
+
 // A run that was told by nohup to outlive its terminal does.
 func TestNohupIsRespected(t *testing.T) {
 	f := newFaults(t)
@@ -379,40 +414,43 @@ func TestFewDescriptors(t *testing.T) {
 	t.Logf("%d of 14 commands had too few", failed)
 }
 
-// In a control group of 64 MiB a run is planned to stay below that or refused, and what the kernel kills goes on elsewhere. CGROUP
-// names a group, of version 1 or 2, in which the user may make others.
+// In a control group of 64 MiB, or of some more or less, a run is planned to stay below that or refused, and what the kernel kills
+// goes on elsewhere. CGROUP names a group, of version 1 or 2, in which the user may make others.
 func TestSmallControlGroup(t *testing.T) {
 	parent := os.Getenv("CGROUP")
 	if parent == "" {
 		need.Skip(t, need.Rights, "no control group to make one in: CGROUP names none")
 	}
 	f := newFaults(t)
-	group := filepath.Join(parent, "finetune-test-"+strconv.Itoa(os.Getpid()))
-	if err := os.Mkdir(group, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(group); err != nil {
-			t.Error(err)
+	for _, mebibytes := range []int{32, 64, 96, 128, 256} {
+		group := filepath.Join(parent, fmt.Sprintf("finetune-test-%d-%d", os.Getpid(), mebibytes))
+		if err := os.Mkdir(group, 0o755); err != nil {
+			t.Fatal(err)
 		}
-	})
-	limit := filepath.Join(group, "memory.max")
-	if _, err := os.Stat(limit); err != nil {
-		limit = filepath.Join(group, "memory.limit_in_bytes")
-	}
-	if err := os.WriteFile(limit, []byte(strconv.Itoa(64<<20)), 0); err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(f.dir, "group")
-	code, text := ends(under("echo $$ > '"+filepath.Join(group, "cgroup.procs")+"' || exit 99", f.train(out, "--checkpoint-every", "3")...))
-	switch {
-	case code == exitDone:
-		f.same("in 64 MiB", filepath.Join(out, run.AdapterFile), filepath.Join(f.whole, run.AdapterFile))
-	case code == exitFailed && strings.Contains(text, "memory that this process can take, 64 MiB"):
-	case code == -1:
-		t.Logf("killed: %s", text)
-		f.resumed("killed in 64 MiB", out)
-	default:
-		t.Errorf("in 64 MiB: code %d, says %s", code, text)
+		t.Cleanup(func() {
+			if err := os.Remove(group); err != nil {
+				t.Error(err)
+			}
+		})
+		limit := filepath.Join(group, "memory.max")
+		if _, err := os.Stat(limit); err != nil {
+			limit = filepath.Join(group, "memory.limit_in_bytes")
+		}
+		if err := os.WriteFile(limit, []byte(strconv.Itoa(mebibytes<<20)), 0); err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("in %d MiB", mebibytes)
+		out := filepath.Join(f.dir, name)
+		code, text := ends(under("echo $$ > '"+filepath.Join(group, "cgroup.procs")+"' || exit 99", f.train(out, "--checkpoint-every", "3")...))
+		t.Logf("%s: code %d", name, code)
+		switch {
+		case code == exitDone:
+			f.same(name, filepath.Join(out, run.AdapterFile), filepath.Join(f.whole, run.AdapterFile))
+		case code == exitFailed && strings.Contains(text, fmt.Sprintf("memory that this process can take, %d MiB", mebibytes)):
+		case code == -1:
+			f.resumed("killed "+name, out)
+		default:
+			t.Errorf("%s: code %d, says %s", name, code, text)
+		}
 	}
 }

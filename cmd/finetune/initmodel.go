@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -67,7 +68,7 @@ func initModelCommand(u *ui) *cobra.Command {
 			if err := f.finish(cmd); err != nil {
 				return err
 			}
-			r, err := initModel(u, f)
+			r, err := initModel(cmd.Context(), u, f)
 			if err != nil {
 				return err
 			}
@@ -128,13 +129,13 @@ func (f *initFlags) finish(cmd *cobra.Command) error {
 }
 
 // initModel makes the tokenizer, then the model around it.
-func initModel(u *ui, f initFlags) (*initReport, error) {
+func initModel(ctx context.Context, u *ui, f initFlags) (*initReport, error) {
 	r := &initReport{File: f.out, Type: f.spec.Type.String()}
 	var err error
 	if f.vocabFrom != "" {
 		f.spec.Vocabulary, err = newmodel.ReadVocabulary(f.vocabFrom)
 	} else {
-		f.spec.Vocabulary, err = learnVocabulary(u, f, r)
+		f.spec.Vocabulary, err = learnVocabulary(ctx, u, f, r)
 	}
 	if err != nil {
 		return nil, err
@@ -158,10 +159,10 @@ func initModel(u *ui, f initFlags) (*initReport, error) {
 }
 
 // learnVocabulary learns the tokenizer and measures it on what it was learned from.
-func learnVocabulary(u *ui, f initFlags, r *initReport) (*newmodel.Vocabulary, error) {
+func learnVocabulary(ctx context.Context, u *ui, f initFlags, r *initReport) (*newmodel.Vocabulary, error) {
 	var texts []string
 	for _, path := range f.texts {
-		for text, err := range data.Texts(path) {
+		for text, err := range data.Texts(ctx, path) {
 			if err != nil {
 				return nil, err
 			}

@@ -19,14 +19,19 @@ func inspectCommand(u *ui) *cobra.Command {
 		Use:   "inspect FILE|RUNDIR",
 		Short: "show what a GGUF file or a run directory holds",
 		Long: "Inspect shows kind, architecture, quantization mix, metadata and tensors of a GGUF\n" +
-			"model or adapter, and the settings and state of a run directory. Of an adapter it also\n" +
-			"says how much it changes: ‖ΔW‖ of each matrix and, where that is quick, the singular\n" +
-			"values; of a model it reads the header only.",
+			"model or adapter, and the settings and state of a run directory. Of an\n" +
+			"adapter it also says how much it changes: ‖ΔW‖ of each matrix and, where that is quick,\n" +
+			"the singular values; of a model, which may be given by a name of finetune models, it reads\n" +
+			"the header only.",
 		Example: "  finetune inspect base.gguf\n  finetune inspect run/ --json",
 		Args:    exactly("FILE or RUNDIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Progress = u.matrices
-			r, err := inspect.Path(cmd.Context(), args[0], o)
+			found, err := u.findModel(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			r, err := inspect.Path(cmd.Context(), found.Path, o)
 			if err != nil {
 				return err
 			}

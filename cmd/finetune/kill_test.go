@@ -37,12 +37,20 @@ type killed struct {
 	resume bool     // it goes on from what it has, with --resume
 }
 
+// tokenCache is the user's folder for caches as commands that are killed have it, in the folder that they write into. What it
+// ends with is one file.
+const tokenCache = "cache"
+
 // killedJobs are the commands, over a run that prepared makes.
-func killedJobs(base, text, run, lora string) []killed {
-	train := []string{"train", "--model", base, "--data", text, "--out", "OUT/run", "--ctx", "32", "--batch", "2", "--grad-accum", "2", "--steps", "14",
-		"--rank", "4", "--targets", "attention", "--threads", "1", "--checkpoint-every", strconv.Itoa(everySteps), "--eval-every", "5"}
+func killedJobs(base, text, large, run, lora string) []killed {
+	train := func(data string, more ...string) []string {
+		return append([]string{"train", "--model", base, "--data", data, "--out", "OUT/run", "--ctx", "32", "--batch", "2", "--grad-accum", "2",
+			"--rank", "4", "--targets", "attention", "--threads", "1", "--checkpoint-every", strconv.Itoa(everySteps), "--eval-every", "5"}, more...)
+	}
+	trained := []string{"run/adapter.gguf", "run/imatrix.gguf"}
 	return []killed{
-		{"train", train, []string{"run/adapter.gguf", "run/imatrix.gguf"}, true},
+		{"train", train(text, "--steps", "14"), trained, true},
+		{"train on data with a cache file", train(large, "--steps", "4", "--val-tokens", "320"), append(trained, tokenCache), true},
 		{"export", []string{"export", "--run", run, "--out", "OUT/adapter.gguf", "--rank", "4", "--threads", "1", "--force"}, []string{"adapter.gguf"}, false},
 		{"merge", []string{"merge", "--model", base, "--adapter", lora, "--out", "OUT/merged.gguf", "--force"}, []string{"merged.gguf"}, false},
 		{"merge in parts", []string{"merge", "--model", base, "--adapter", lora, "--out", "OUT/merged.gguf", "--split-max-size", "1MiB", "--force"}, nil, false},
@@ -63,7 +71,7 @@ func TestKills(t *testing.T) {
 	h.must("train", "--model", base, "--data", text, "--out", made, "--ctx", "32", "--batch", "1", "--steps", "2", "--rank", "2", "--method", "lora", "--threads", "1")
 	lora := filepath.Join(h.dir, "lora.gguf")
 	h.must("export", "--run", made, "--out", lora, "--threads", "1")
-	jobs := killedJobs(base, text, made, lora)
+	jobs := killedJobs(base, text, largeText(t, text), made, lora)
 	for i, job := range jobs {
 		k := &killing{house: h, killed: job, rng: rng}
 		k.reference()
@@ -77,6 +85,24 @@ func TestKills(t *testing.T) {
 		t.Logf("%s: %d kills, %d rounds; of them with a result before the end %d; commands that ended before they were killed %d; it takes %v",
 			job.name, k.kills, k.rounds, k.finished, k.late, k.takes.Round(time.Millisecond))
 	}
+}
+
+// largeText writes a text that is large enough for a cache file of its tokens: another one again and again, with numbers.
+func largeText(t *testing.T, of string) string {
+	const enough = 9 << 20 // bytes
+	once, err := os.ReadFile(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for i := 0; b.Len() < enough; i++ {
+		fmt.Fprintf(&b, "%d. %s\n", i, once)
+	}
+	path := filepath.Join(t.TempDir(), "large.txt")
+	if err := os.WriteFile(path, b.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func fromEnvironment(t *testing.T, name string, otherwise int) int {
@@ -129,7 +155,7 @@ func (k *killing) reference() {
 		out := filepath.Join(k.dir, k.name, name)
 		k.mkdir(out)
 		begin := time.Now()
-		k.must(k.argsFor(out)...)
+		k.must(out)
 		if took := time.Since(begin); k.takes == 0 || took < k.takes {
 			k.takes = took
 		}
@@ -153,6 +179,22 @@ func (k *killing) mkdir(dir string) {
 	}
 }
 
+// command returns the command, which has a folder for caches of its own.
+func (k *killing) command(out string) *exec.Cmd {
+	cmd := exec.Command("finetune", k.argsFor(out)...)
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(out, tokenCache))
+	return cmd
+}
+
+// must runs the command to its end.
+func (k *killing) must(out string) {
+	k.Helper()
+	cmd := k.command(out)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		k.Fatalf("finetune %s: %v\n%s", strings.Join(cmd.Args[1:], " "), err, text)
+	}
+}
+
 func (k *killing) argsFor(out string) (args []string) {
 	for _, arg := range k.args {
 		args = append(args, strings.Replace(arg, "OUT", out, 1))
@@ -169,7 +211,7 @@ func (k *killing) made(out string) map[string]string {
 	err := filepath.WalkDir(out, func(path string, e fs.DirEntry, err error) error {
 		name, _ := filepath.Rel(out, path)
 		isResult := k.result == nil || slices.ContainsFunc(k.result, func(r string) bool { return name == r || strings.HasPrefix(name, r+"/") })
-		if err != nil || e.IsDir() || !isResult || isTemporary(name) {
+		if err != nil || e.IsDir() || !isResult || isTemporary(name) || isCacheTemporary(name) {
 			return err
 		}
 		data, err := os.ReadFile(path)
@@ -185,6 +227,12 @@ func (k *killing) made(out string) map[string]string {
 // isTemporary reports whether a path leads to a temporary file, or into such a folder.
 func isTemporary(path string) bool {
 	return slices.ContainsFunc(strings.Split(path, string(filepath.Separator)), atomicfile.IsTemporary)
+}
+
+// isCacheTemporary reports whether a path is that of a file of tokens that is not finished, or of its lock.
+func isCacheTemporary(path string) bool {
+	ext := filepath.Ext(path)
+	return ext == ".part" || ext == ".lock"
 }
 
 func sameFiles(a, b map[string]string) bool {
@@ -206,7 +254,7 @@ func (k *killing) round() {
 	out := filepath.Join(k.dir, k.name, strconv.Itoa(k.rounds))
 	k.mkdir(out)
 	if !k.resume && k.rng.IntN(2) == 0 { // what is there is replaced
-		k.must(k.argsFor(out)...)
+		k.must(out)
 	}
 	for again := true; again; again = k.resume && k.rng.IntN(3) > 0 {
 		if !k.kill(out) {
@@ -220,12 +268,11 @@ func (k *killing) round() {
 	}
 	if done := k.made(out); k.resume && done["run/adapter.gguf"] != "" { // killed after its last file
 		k.finished++
-		cmd := exec.Command("finetune", k.argsFor(out)...)
-		if text, err := cmd.CombinedOutput(); err != nil && !bytes.Contains(text, []byte("the run is done")) {
+		if text, err := k.command(out).CombinedOutput(); err != nil && !bytes.Contains(text, []byte("the run is done")) {
 			k.Errorf("%s after a kill at its end: %v\n%s", k.name, err, text)
 		}
 	} else {
-		k.must(k.argsFor(out)...)
+		k.must(out)
 	}
 	k.checkDone(out)
 	if !k.Failed() {
@@ -235,7 +282,7 @@ func (k *killing) round() {
 
 // kill starts the command and kills it at a random moment. It reports false where it had ended before.
 func (k *killing) kill(out string) bool {
-	cmd := exec.Command("finetune", k.argsFor(out)...)
+	cmd := k.command(out)
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
 	if err := cmd.Start(); err != nil {
@@ -298,7 +345,7 @@ func (k *killing) checkDone(out string) {
 	}
 	for _, dir := range []string{out, k.temp} {
 		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-			if path != dir && (isTemporary(path) || e.Name() == ".lock" || dir == k.temp) {
+			if path != dir && (isTemporary(path) || isCacheTemporary(path) || dir == k.temp) {
 				k.Errorf("%s after kills: %q is left over", k.name, path)
 				return filepath.SkipAll
 			}

@@ -76,6 +76,9 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		err = u.flush()
 	}
 	code := exitCode(ctx, err)
+	if err == context.Canceled { // with nothing to say beside it
+		err = context.Cause(ctx)
+	}
 	if err != nil && !(code == exitPipe && errors.Is(err, syscall.EPIPE)) { // who closes a pipe has read enough
 		u.fail(err)
 	}

@@ -75,7 +75,7 @@ func mergeCommand(u *ui) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
+	modelFlag(flags, &f.model, modelNames)
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "adapter file of any method or run directory, with :SCALE if not 1; may be given several times")
 	flags.StringVar(&f.out, "out", "", "GGUF to write")
 	flags.BoolVar(&f.force, "force", false, "replace --out if it exists")

@@ -32,8 +32,9 @@ func newRoot(u *ui) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&u.json, "json", false, "print JSON on standard output")
 	root.PersistentFlags().BoolVar(&u.verbose, "verbose", false, "show what llama.cpp logs")
-	root.AddCommand(trainCommand(u), dataCommand(u), exportCommand(u), mergeCommand(u), convertCommand(u), adapterCommand(u), evalCommand(u), runCommand(u), benchCommand(u),
-		initModelCommand(u), inspectCommand(u), demoCommand(u), versionCommand(u))
+	root.AddCommand(initCommand(u), trainCommand(u), dataCommand(u), exportCommand(u), mergeCommand(u), convertCommand(u), adapterCommand(u), evalCommand(u), runCommand(u), benchCommand(u),
+		initModelCommand(u), inspectCommand(u), modelsCommand(u), doctorCommand(u), demoCommand(u), versionCommand(u))
+	byName(u, root)
 	return root
 }
 

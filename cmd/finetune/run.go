@@ -59,7 +59,7 @@ func runCommand(u *ui) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.model, "model", "", "base model, a GGUF")
+	modelFlag(flags, &f.model, modelNames)
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times")
 	flags.StringVar(&f.prompt, "prompt", "", "text to continue")
 	flags.StringVar(&f.system, "system", "", "system message of a chat")

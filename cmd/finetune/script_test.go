@@ -41,6 +41,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":      exits,
+			"hub":        hub,
+			"ollama":     intoOllama,
 			"hardlink":   hardlink,
 			"loud":       loud,
 			"near":       near,

@@ -12,7 +12,7 @@ import (
 // settingFlags defines a flag for each field of c, by its YAML key. The values
 // that c has are the defaults.
 func settingFlags(f *pflag.FlagSet, c *run.Config) {
-	f.StringVar(&c.Model, "model", c.Model, "base model, a GGUF `FILE`")
+	f.StringVar(&c.Model, "model", c.Model, modelNames)
 	dataFlag(f, &c.Data, "training data: "+dataFiles)
 	f.Var(&lines{setting: &c.Val, kind: "FILE"}, "val", "validation data, as --data; without it a part of the training data is held out")
 	f.Float64Var(&c.ValFraction, "val-fraction", c.ValFraction, "`SHARE` of the training data that is held out")
@@ -56,9 +56,13 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 
 	f.IntVar(&c.EvalEvery, "eval-every", c.EvalEvery, "steps between validations; 0 is at the start and the end")
 	f.IntVar(&c.ValTokens, "val-tokens", c.ValTokens, "tokens that a validation measures at most, evenly from all that is held out; 0 is what takes a few minutes")
+	f.IntVar(&c.Patience, "patience", c.Patience, "stop when the validation loss has not fallen for `N` validations; 0 is never")
+	f.StringVar(&c.Keep, "keep", c.Keep, "what the run ends with: last, or best, the step of the lowest validation loss; if not given best with --patience, else last")
 	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "steps between checkpoints; 0 is at the end and on Ctrl-C")
 	f.Float64Var(&c.CheckpointMinutes, "checkpoint-minutes", c.CheckpointMinutes, "minutes after which a checkpoint is due as well; 0 is by --checkpoint-every alone")
 	f.IntVar(&c.LogEvery, "log-every", c.LogEvery, "steps between lines of the log")
+	f.IntVar(&c.Samples, "samples", c.Samples, "answer `N` prompts of the validation data with the base and at each validation; each of the 32 tokens of an answer takes a forward pass")
+	f.BoolVar(&c.TensorBoard, "tensorboard", c.TensorBoard, "write the log's numbers for TensorBoard too: tensorboard --logdir RUNDIR")
 }
 
 // dataFiles says what --data takes.

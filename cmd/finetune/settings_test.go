@@ -16,6 +16,9 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 	fields := reflect.ValueOf(&c).Elem()
 	for i := range fields.NumField() {
 		field := fields.Type().Field(i)
+		if field.Tag.Get("flag") == "-" {
+			continue
+		}
 		flag := flags.Lookup(field.Tag.Get("yaml"))
 		if flag == nil {
 			t.Errorf("%s: no flag --%s", field.Name, field.Tag.Get("yaml"))
@@ -23,7 +26,11 @@ func TestEverySettingHasItsFlag(t *testing.T) {
 		}
 		// A value set through the flag must arrive in the field of that key.
 		before := fields.Field(i).Interface()
-		if err := flag.Value.Set("7"); err != nil {
+		value := "7"
+		if flag.Value.Type() == "bool" {
+			value = "true"
+		}
+		if err := flag.Value.Set(value); err != nil {
 			t.Errorf("--%s: %v", flag.Name, err)
 		}
 		if fields.Field(i).Interface() == before {

@@ -40,8 +40,9 @@ import (
 // ui is where every command reads its global flags and sends its words.
 // Goroutines may share it.
 type ui struct {
-	json    bool // --json
-	verbose bool // --verbose
+	json    bool   // --json
+	verbose bool   // --verbose
+	offline string // why no model is brought, empty = it may be
 
 	mu       sync.Mutex
 	stdout   *bufio.Writer
@@ -174,9 +175,11 @@ func (u *ui) progress(format string, args ...any) bool {
 	return true
 }
 
+// patience is how long something may take until the first line about it, where no status line can be drawn.
+const patience = 2 * time.Second
+
 // reading returns what tells of the reading of data, where it takes longer than some seconds.
 func (u *ui) reading() func(data.Progress) {
-	const patience = 2 * time.Second // until the first line
 	began, said := time.Now(), time.Time{}
 	what := ""
 	return func(p data.Progress) {

@@ -71,6 +71,9 @@ func WriteAll(paths []string, write func(i int, w io.Writer) error) error {
 	return nil
 }
 
+// SyncDir puts the names in a folder on the disk, which a file that was renamed by somebody else's hand needs.
+func SyncDir(dir string) error { return syncDir(dir) }
+
 // Try reports why a folder takes no new file, nil if it does: it makes an empty one and removes it.
 func Try(dir string) error {
 	file, err := createTemp(dir)

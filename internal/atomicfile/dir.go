@@ -74,6 +74,9 @@ func createTempDir(parent string) (dir string, lock *os.File, err error) {
 			return "", nil, err
 		}
 		lock, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // taken for a leftover already
+		}
 		if err != nil {
 			return "", nil, errors.Join(err, os.Remove(dir))
 		}

@@ -1,6 +1,8 @@
 package atomicfile
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -73,6 +75,9 @@ func Scratch() (dir string, remove func(), err error) {
 			return "", nil, err
 		}
 		lock, err := os.Open(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // taken for a leftover already
+		}
 		if err != nil {
 			os.RemoveAll(dir)
 			return "", nil, err

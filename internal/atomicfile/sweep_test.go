@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"finetune/internal/need"
@@ -122,4 +123,38 @@ func TestScratch(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("the folder is there after remove")
 	}
+}
+
+// A folder that was just made and not yet locked looks like a leftover to who sweeps at that moment: then another one is made.
+func TestFoldersAreMadeWhileOthersSweep(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	if os.TempDir() != temp {
+		need.Skip(t, need.System, "TMPDIR does not say where temporary files are")
+	}
+	const makers, folders = 8, 100
+	var wg sync.WaitGroup
+	for range makers {
+		wg.Go(func() {
+			for range folders {
+				dir, remove, err := Scratch()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(dir); err != nil {
+					t.Error(err)
+				}
+				remove()
+				dir, lock, err := createTempDir(temp)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				os.Remove(dir)
+				lock.Close()
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -249,6 +250,35 @@ func learn(model, data, out, method string) error {
 	}
 	_, err := trainer.Train(context.Background(), c, false, func(trainer.Event) {})
 	return err
+}
+
+// TestLoopsHaveRoom trains, in a short context, models whose blocks run as often as the check of the header lets them: llama.cpp
+// asserts where a graph has more operations than it made room for.
+func TestLoopsHaveRoom(t *testing.T) {
+	c := newModels(t)
+	number := func(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+	for name, keys := range map[string]map[string][]byte{
+		"nanbeige": {"nanbeige.num_loops": number(4)},
+		"hrm_text": {"hrm_text.hrm.h_cycles": number(3), "hrm_text.hrm.l_cycles": number(3), "hrm_text.block_count": number(12)},
+	} {
+		b, err := os.ReadFile(filepath.Join(c.dir, "models", name+".gguf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := parse(b)
+		for key, value := range keys {
+			f.key(key).value = value
+		}
+		path := filepath.Join(c.dir, name+".gguf")
+		if err := os.WriteFile(path, f.encode(), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		for _, method := range testrun.Methods {
+			if err := learn(path, filepath.Join(c.dir, "train.txt"), filepath.Join(t.TempDir(), "run"), method); err != nil {
+				t.Errorf("%s, %s: %v", name, method, err)
+			}
+		}
+	}
 }
 
 // TestLongRunsAreTokenized lets vocabularies of several kinds split a text without a space, for which std::regex would need more

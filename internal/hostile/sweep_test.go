@@ -25,7 +25,8 @@ func TestEveryNumberOfEveryHeader(t *testing.T) {
 	all := len(sweepOf(c))
 	n, stride := all, 1
 	if !*sweep {
-		n, stride = *batch, all / *batch
+		n = min(*batch, all)
+		stride = all / n
 	}
 	t.Logf("%d of %d models", n, all)
 	loadInProcesses(t, c, 0, n, "-stride", strconv.Itoa(stride))

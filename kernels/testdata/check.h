@@ -10,13 +10,14 @@
 #define FINETUNE_CHECK_H
 
 #include "batch.h"
+#include "bytes.h"
 #include "dual.h"
 #include "lora.h"
 #include "thin.h"
 #include "weight.h"
 
 // Every check, in the order in which they run.
-#define CHECKS(X) X(scratch) X(weight) X(dual) X(masks) X(lora) X(batch) X(attention) X(rows) X(recurrent) X(total) X(cross_entropy) X(distill) X(far)
+#define CHECKS(X) X(scratch) X(weight) X(dual) X(bytes) X(masks) X(lora) X(batch) X(attention) X(rows) X(recurrent) X(total) X(cross_entropy) X(distill) X(far)
 
 #define DECLARE(name) void check_##name(void);
 CHECKS(DECLARE)
@@ -68,6 +69,8 @@ struct result { const char *name; tensor t; struct want want; };
 // Computes the nodes in order with every instruction set of the CPU: by one thread with new scratch memory, by one with
 // scratch memory full of NaN, by three and by four. The first must give what is wanted and all the same bits.
 void check_nodes(const char *what, const struct node *nodes, int n_nodes, const struct result *results, int n_results);
+// A node by nth threads.
+void compute_node(const struct node *n, int nth);
 // One share of a node's work.
 void compute_share(const struct node *n, int ith, int nth);
 // The names of the instruction sets to check, NULL after the last; ft_use_simd tells which the CPU has.

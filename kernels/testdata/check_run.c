@@ -64,7 +64,7 @@ void compute_share(const struct node *n, int ith, int nth) {
 	share(&(struct share){ n, ith, nth });
 }
 
-static void compute(const struct node *n, int nth) {
+void compute_node(const struct node *n, int nth) {
 	pthread_t threads[MAX_THREADS];
 	struct share shares[MAX_THREADS];
 	ft_set_param(n->dst, 0, n->param);
@@ -84,7 +84,7 @@ static void compute_all(const struct node *nodes, int n_nodes, const struct resu
 		memset(nodes[i].dst->data, 0xff, bytes(nodes[i].dst));
 		if (nodes[i].before) memcpy(nodes[i].dst->data, nodes[i].before, bytes(nodes[i].dst));
 	}
-	for (int i = 0; i < n_nodes; i++) compute(&nodes[i], nth);
+	for (int i = 0; i < n_nodes; i++) compute_node(&nodes[i], nth);
 }
 
 // The results, to keep them or to compare them with those kept.

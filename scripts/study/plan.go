@@ -96,6 +96,9 @@ func plan(made []run) []run {
 		p.compare(16, seed, three, "lora", "thin")
 	}
 	for seed := 1; seed <= 3; seed++ {
+		p.asLong(seed, three)
+	}
+	for seed := 1; seed <= 3; seed++ {
 		p.compare(8, seed, three[:2], "gradient", "even", "paper", "rslora", "dora")
 	}
 	for seed := 1; seed <= 3; seed++ {
@@ -127,6 +130,21 @@ func (p *planner) compare(rank, seed int, on []string, names ...string) {
 				group = "exported"
 			}
 			p.add(group, c.with(task, rank, lr, seed))
+		}
+	}
+}
+
+// stepsAsLong are as many of LoRA's steps as take the time of 30 of a thin Dual LoRA, 1.15 times as long each (docs/performance.md).
+const stepsAsLong = 35
+
+// asLong plans runs of LoRA that take as long as those of a thin Dual LoRA that they are compared with.
+func (p *planner) asLong(seed int, on []string) {
+	for _, task := range on {
+		for _, r := range p.made {
+			if r.Task == task && r.Seed == seed && r.Rank == 8 && r.Method == "lora" && r.Steps == 0 {
+				r.Steps = stepsAsLong
+				p.add("time", r.asked())
+			}
 		}
 	}
 }

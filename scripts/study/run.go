@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,9 +26,10 @@ type run struct {
 	Alpha         float64 `json:"alpha"`
 	Rho           float64 `json:"rho,omitempty"`
 	MagnitudeLR   float64 `json:"magnitude_lr,omitempty"`    // rate of the magnitude over that of the directions
-	Every         int     `json:"magnitude_every,omitempty"` // steps in one of which the magnitude is trained
+	Every         int     `json:"magnitude_every,omitempty"` // tokens, over one of which the magnitude's gradients are formed
 	LR            float64 `json:"lr"`
 	Seed          int     `json:"seed"`
+	Steps         int     `json:"steps,omitempty"` // 0: the task's
 
 	Base     float64 `json:"base,omitempty"`     // held-out loss without the adapter
 	Loss     float64 `json:"loss,omitempty"`     // with it, as the trainer has it
@@ -37,9 +39,16 @@ type run struct {
 	Version  string  `json:"version,omitempty"`
 }
 
+// asked is a run without what came of it.
+func (r run) asked() run {
+	r.Base, r.Loss, r.Exported, r.Kept, r.Seconds, r.Version = 0, 0, 0, 0, 0, ""
+	return r
+}
+
 // key is what a run is; the group and the results are no part of it.
 func (r run) key() string {
-	r.Group, r.Base, r.Loss, r.Exported, r.Kept, r.Seconds, r.Version = "", 0, 0, 0, 0, 0, ""
+	r = r.asked()
+	r.Group = ""
 	type fields run // whose text is all of them, where String leaves some out
 	return fmt.Sprintf("%+v", fields(r))
 }
@@ -99,7 +108,7 @@ func (s *study) settings(r run, files taskFiles) []string {
 		"--model", s.models[t.model], "--data", files.train, "--val", files.val,
 		"--method", r.Method, "--rank", strconv.Itoa(r.Rank), "--alpha", number(r.Alpha),
 		"--lr", number(r.LR), "--seed", strconv.Itoa(r.Seed),
-		"--ctx", strconv.Itoa(t.ctx), "--batch", strconv.Itoa(t.batch), "--steps", strconv.Itoa(t.steps),
+		"--ctx", strconv.Itoa(t.ctx), "--batch", strconv.Itoa(t.batch), "--steps", strconv.Itoa(cmp.Or(r.Steps, t.steps)),
 		"--schedule", "linear", "--warmup", "0.1", "--threads", "1",
 	}
 	if t.targets != "" {

@@ -34,6 +34,9 @@ func (r run) name() string {
 	if r.MagnitudeLR != 0 {
 		name += ", magnitude's rate × " + number(r.MagnitudeLR)
 	}
+	if r.Steps > 0 {
+		name += fmt.Sprintf(", %d steps", r.Steps)
+	}
 	if r.Every > 1 {
 		name += fmt.Sprintf(", 1 in %d", r.Every)
 	}
@@ -114,7 +117,7 @@ func pair(made []run) []*pairing {
 // partner returns LoRA's run with the same task, rank and seed.
 func partner(made []run, r run) (run, bool) {
 	i := slices.IndexFunc(made, func(o run) bool {
-		return o.Method == "lora" && o.Task == r.Task && o.Rank == r.Rank && o.Seed == r.Seed
+		return o.name() == "lora" && o.Task == r.Task && o.Rank == r.Rank && o.Seed == r.Seed
 	})
 	if i < 0 {
 		return run{}, false

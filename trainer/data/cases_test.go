@@ -375,8 +375,9 @@ func TestParquetOfPyarrow(t *testing.T) {
 	for i := 0; i < len(whole); i += 3 {
 		b := slices.Clone(whole)
 		b[i] ^= 0x55
-		if _, err := loadFile(write(t, "a.parquet", string(b)), o); err != nil && strings.Contains(err.Error(), "\n") {
-			t.Errorf("byte %d: %q, want one line", i, err)
+		// A panic about pointers is none under the race detector, where it ends the process.
+		if _, err := loadFile(write(t, "a.parquet", string(b)), o); err != nil && (strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "unsafe")) {
+			t.Errorf("byte %d: %q, want one line of a file", i, err)
 		}
 	}
 }

@@ -396,8 +396,8 @@ func readAll(path string, r io.Reader) ([]byte, error) {
 }
 
 // readText reads a file that must be UTF-8 (or UTF-16), without its byte order mark.
-func readText(path string) (string, error) {
-	f, err := open(path, nil)
+func readText(path string, w *watch) (string, error) {
+	f, err := open(path, w)
 	if err != nil {
 		return "", err
 	}

@@ -56,6 +56,7 @@ func checkFooter(r io.ReaderAt, size int64) error {
 }
 
 func groupRows(path string, schema *parquet.Schema, group parquet.RowGroup, line *int, yield func(row, error) bool) error {
+	kinds := leafKinds(schema)
 	rows := group.Rows()
 	defer rows.Close()
 	buf := make([]parquet.Row, 64)
@@ -63,7 +64,7 @@ func groupRows(path string, schema *parquet.Schema, group parquet.RowGroup, line
 		n, err := rows.ReadRows(buf)
 		for _, r := range buf[:n] {
 			*line++
-			o, err := objectOfRow(schema, r)
+			o, err := objectOfRow(schema, kinds, r)
 			if !yield(row{object: o, line: *line}, err) {
 				return errStopped
 			}
@@ -77,8 +78,41 @@ func groupRows(path string, schema *parquet.Schema, group parquet.RowGroup, line
 	}
 }
 
+// leafKinds lists what the columns of a schema hold.
+func leafKinds(schema *parquet.Schema) []parquet.Kind {
+	kinds := make([]parquet.Kind, len(schema.Columns()))
+	for _, path := range schema.Columns() {
+		if leaf, ok := schema.Lookup(path...); ok {
+			kinds[leaf.ColumnIndex] = leaf.Node.Type().Kind()
+		}
+	}
+	return kinds
+}
+
+// checkRow wants values in every column, in their order and of its type, which a damaged file need not have: the library takes
+// values for those of the next column, and a number for the length of a text.
+func checkRow(kinds []parquet.Kind, r parquet.Row) error {
+	columns := 0
+	for _, v := range r {
+		i := v.Column()
+		if i == columns {
+			columns++
+		}
+		if i != columns-1 || i >= len(kinds) || !v.IsNull() && v.Kind() != kinds[i] {
+			return badf("row cannot be read: %v in the place of column %d", v.Kind(), min(columns, len(kinds)))
+		}
+	}
+	if columns < len(kinds) {
+		return badf("row cannot be read: values of %d columns, want %d", columns, len(kinds))
+	}
+	return nil
+}
+
 // objectOfRow makes of a row what JSON would say.
-func objectOfRow(schema *parquet.Schema, r parquet.Row) (object, error) {
+func objectOfRow(schema *parquet.Schema, kinds []parquet.Kind, r parquet.Row) (object, error) {
+	if err := checkRow(kinds, r); err != nil {
+		return nil, err
+	}
 	values := map[string]any{}
 	if err := schema.Reconstruct(&values, r); err != nil {
 		return nil, badf("row cannot be read: %v", err)

@@ -160,7 +160,7 @@ func TestLongLinesAreRefused(t *testing.T) {
 func TestByteOrderMarkAndLineEnds(t *testing.T) {
 	for _, text := range []string{"\ufeff{\"text\": \"a\"}\r\n\r\n{\"text\": \"b\"}", "\ufeff[{\"text\": \"a\"},\r\n {\"text\": \"b\"}]"} {
 		var got []string
-		for text, err := range Texts(write(t, "a.jsonl", text)) {
+		for text, err := range Texts(t.Context(), write(t, "a.jsonl", text)) {
 			if err != nil {
 				t.Fatal(err)
 			}

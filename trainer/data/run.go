@@ -60,7 +60,7 @@ func TemplateOf(c run.Config, own chat.Source) (chat.Source, error) {
 
 // readTemplate reads a chat template from a file of its own.
 func readTemplate(path string) (chat.Source, error) {
-	text, err := readText(path)
+	text, err := readText(path, nil)
 	return chat.Source{Default: text, Path: path}, err
 }
 

@@ -1,14 +1,18 @@
 package data
 
-import "iter"
+import (
+	"context"
+	"iter"
+)
 
 // Texts yields the texts in a file, a plain one whole, of records each part that people or a
 // model wrote, in order, and stops behind the first error. Nothing stands around them: no
-// chat template, no special tokens. It is what a tokenizer is learned from. Errors are
+// chat template, no special tokens. It is what a tokenizer is learned from. Errors are that of ctx,
 // *fs.PathError, *FormatError and *UnsupportedError.
-func Texts(path string) iter.Seq2[string, error] {
+func Texts(ctx context.Context, path string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		s, asText, err := newSource(path, options{})
+		w := newWatch(ctx, nil)
+		s, asText, err := newSource(path, options{watch: w})
 		if err != nil {
 			yield("", advise(err))
 			return
@@ -16,7 +20,7 @@ func Texts(path string) iter.Seq2[string, error] {
 		s.mixed = true
 		if asText {
 			for _, file := range s.files {
-				text, err := readText(file)
+				text, err := readText(file, w)
 				if !yield(text, advise(err)) || err != nil {
 					return
 				}

@@ -24,7 +24,7 @@ func TestTexts(t *testing.T) {
 		{"an array", "a.json", `[{"text": "é"}, {"text": ""}]`, []string{"é"}},
 	} {
 		var got []string
-		for text, err := range Texts(write(t, c.file, c.content)) {
+		for text, err := range Texts(t.Context(), write(t, c.file, c.content)) {
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
@@ -47,7 +47,7 @@ func TestTextsStopsAtAnError(t *testing.T) {
 		{"a.xlsx", "a,b", ".xlsx is not read", 0},
 	} {
 		texts, failed := 0, error(nil)
-		for _, err := range Texts(write(t, c.file, c.content)) {
+		for _, err := range Texts(t.Context(), write(t, c.file, c.content)) {
 			if failed != nil {
 				t.Fatalf("%q: Texts goes on behind %v", c.content, failed)
 			}
@@ -59,7 +59,7 @@ func TestTextsStopsAtAnError(t *testing.T) {
 			t.Errorf("%q: %d texts and %v, want %d and an error that says %q", c.content, texts, failed, c.texts, c.msg)
 		}
 	}
-	for _, err := range Texts("none.txt") {
+	for _, err := range Texts(t.Context(), "none.txt") {
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Texts of no file yields %v", err)
 		}

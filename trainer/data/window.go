@@ -22,6 +22,16 @@ func Blank(nCtx int) Window {
 	return w
 }
 
+// Reading returns a window of one document, tokens, of which nothing is learned. There may be at most nCtx of them.
+func Reading(tokens []int32, nCtx int) Window {
+	w := newWindow(nCtx)
+	for i, id := range tokens {
+		w.Tokens[i], w.Pos[i] = id, int32(i)
+	}
+	w.pad(len(tokens), 1)
+	return w
+}
+
 // newWindow puts the four integer rows into one allocation.
 func newWindow(n int) Window {
 	ints := make([]int32, 4*n)

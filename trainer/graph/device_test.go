@@ -51,6 +51,7 @@ func checkDevice(t *testing.T, what string, m *llama.Model, weights []adapter.We
 	t.Helper()
 	shape := Shape{Ctx: 32, Seqs: 2}
 	want.Shape, got.Shape = shape, shape
+	want.exact, got.exact = true, true
 	wantLoss, wantGrads, wantSums := collected(t, m, weights, want)
 	loss, grads, sums := collected(t, m, weights, got)
 	if !near.Within(loss, wantLoss, tolerance) {

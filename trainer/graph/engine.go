@@ -72,6 +72,8 @@ type Options struct {
 	keepAll bool
 	// reference builds the graph of ggml's own operations instead of our kernels: the kernels' oracle.
 	reference bool
+	// exact keeps the kernels from rounding activations to 8 bits: for tests, which compare with what does not.
+	exact bool
 	// Statistics gathers activation statistics of the adapted weights in Step, see Engine.Statistics.
 	Statistics bool
 	// MagnitudeEvery forms the gradients of A and B of a Dual LoRA whose magnitude has one rank, which take a product of the

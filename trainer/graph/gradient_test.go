@@ -104,11 +104,11 @@ func TestTermEqualsPlainGo(t *testing.T) {
 	terms["thin"] = &adapter.Dual{A: adapter.NewMat(nIn, 1), B: adapter.NewMat(1, nOut), C: adapter.NewMat(nIn, 5), D: adapter.NewMat(5, nOut), Alpha: 2}
 	terms["limited"] = &adapter.Dual{A: adapter.NewMat(nIn, 1), B: adapter.NewMat(1, nOut), C: adapter.NewMat(nIn, 3), D: adapter.NewMat(3, nOut), Limit: 0.1}
 	for name, f := range terms {
-		for _, with := range []opSet{{}, {native: true}} {
+		for _, with := range []opSet{{}, {native: true, exact: true}} {
 			termEqualsPlainGo(t, name, f, with, nil)
 		}
 	}
-	for _, with := range []opSet{{}, {native: true}} {
+	for _, with := range []opSet{{}, {native: true, exact: true}} {
 		termEqualsPlainGo(t, "thin, of drawn tokens", terms["thin"], with, []int32{0, 2, 3, 6})
 	}
 }

@@ -66,7 +66,7 @@ func (e *Engine) newLeaves(gathered []target, o Options) (err error) {
 	e.ops = opSets{homes: e.homes}
 	for at, backend := range e.backends {
 		s, ops := &e.stores[at], &e.ops.at[at]
-		if *ops = (opSet{native: place(at) == onCPU && !o.reference}); !ops.native {
+		if *ops = (opSet{native: place(at) == onCPU && !o.reference, exact: o.exact}); !ops.native {
 			ops.counting = e.fix(place(at), s.ctx.NewTensor(ggml.I32, e.mostRows()))
 			ops.device = backend.Device()
 		}

@@ -101,12 +101,18 @@ type dual struct {
 	drawn      ggml.Tensor // I32, rows of x and dy that dA and dB are formed over; nil: all
 }
 
-// isThin reports whether dA and dB are formed over a part of the tokens. dC and dD need no product of the size of W then;
-// where all four are wanted over the same tokens, one kernel for them is as fast.
-func (d *dual) isThin() bool { return !d.drawn.IsNil() && d.a.NE()[1] == 1 && d.limit == 0 }
+// isThin reports whether the magnitude has one rank and nothing keeps dC and dD from going without a product of the size of W.
+func (d *dual) isThin() bool { return d.a.NE()[1] == 1 && d.limit == 0 }
 
-// part returns the drawn rows of x and dy, [n_in, n] and [n_out, n], and what makes a sum over them one over all.
+// isDrawn reports whether dA and dB are formed over a part of the tokens.
+func (d *dual) isDrawn() bool { return d.isThin() && !d.drawn.IsNil() }
+
+// part returns the rows of x and dy, [n_in, n] and [n_out, n], that dA and dB are formed over, and what makes a sum over them
+// one over all.
 func (d *dual) part(c *ggml.Context, x, dy ggml.Tensor) (xs, dys ggml.Tensor, times float32) {
+	if !d.isDrawn() {
+		return x, dy, 1
+	}
 	xs, dys = c.GetRows(inRows(c, x), d.drawn), c.GetRows(inRows(c, dy), d.drawn)
 	return xs, dys, float32(x.Elements()/x.NE()[0]) / float32(d.drawn.Elements())
 }
@@ -137,9 +143,10 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 			dx = kernels.DualMulT(c, w, dy, d.a, d.b, d.c, d.d, d.scale)
 		}
 		x := contiguous(c, x)
-		if d.isThin() {
+		// Where all four want the same product in F32, one kernel for them is as fast.
+		if d.isDrawn() || d.isThin() && !d.exact && kernels.HasBytes() {
 			xs, dys, times := d.part(c, x, dy)
-			_, da, db := kernels.ThinMagnitude(c, xs, dys, d.a, d.b, d.c, d.d, d.scale*times)
+			_, da, db := kernels.ThinMagnitude(c, xs, dys, d.a, d.b, d.c, d.d, d.scale*times, d.exact)
 			_, dc, dd := kernels.ThinDirections(c, x, dy, d.a, d.b, d.c, d.d, d.scale)
 			return []ggml.Tensor{da, db, dc, dd}, dx
 		}
@@ -158,7 +165,7 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
 		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
 	}
-	if d.isThin() {
+	if d.isDrawn() {
 		xs, dys, times := d.part(c, x, dy)
 		g = c.Scale(product(c, transposed(c, xs), transposed(c, dys)), times)
 	}

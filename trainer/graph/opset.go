@@ -10,6 +10,7 @@ import (
 // operations, which the backends of devices have and which are the kernels' oracle.
 type opSet struct {
 	native   bool
+	exact    bool        // no kernel rounds to 8 bits
 	device   ggml.Device // that ggml's operations are chosen for; none: it has all of them
 	counting ggml.Tensor // I32, 0, 1, 2 … for every row of a weight: by these numbers weights are decoded
 }

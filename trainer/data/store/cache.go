@@ -38,14 +38,15 @@ func (c Cache) path(key Key) string {
 }
 
 // Get returns the file for a key, which make writes if there is none, or one that is damaged. While another program makes it,
-// Get waits, and tells waiting once. What fill returns is what Commit is to be given. A file that was made makes room for itself by
-// removing old ones.
+// Get waits, and tells waiting once. What fill returns is what Commit is to be given. Old files are removed, and what killed
+// programs have left.
 func (c Cache) Get(ctx context.Context, key Key, progress func(done, size int64) error, waiting func(), fill func(w *Writer) (about any, err error)) (*File, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}
 	path := c.path(key)
 	if f, err := c.use(path, key, progress); err == nil || !missing(err) {
+		c.prune(path)
 		return f, err
 	}
 	lock, err := acquire(ctx, path+lockSuffix, waiting)
@@ -105,7 +106,7 @@ func acquire(ctx context.Context, path string, waiting func()) (*os.File, error)
 	}
 }
 
-// prune removes what is old, what is too much, and what killed programs have left. keep, whose lock the caller holds, stays.
+// prune removes what is old, what is too much, and what killed programs have left. keep stays.
 // What cannot be removed stays too: it is a cache.
 func (c Cache) prune(keep string) {
 	entries, err := os.ReadDir(c.Dir)
@@ -119,8 +120,8 @@ func (c Cache) prune(keep string) {
 		path := filepath.Join(c.Dir, e.Name())
 		switch {
 		case err != nil || !info.Mode().IsRegular():
-		case strings.HasSuffix(path, partSuffix) && strings.TrimSuffix(path, partSuffix) != keep:
-			c.removePart(path)
+		case strings.HasSuffix(path, partSuffix), strings.HasSuffix(path, lockSuffix):
+			removeLeft(strings.TrimSuffix(strings.TrimSuffix(path, partSuffix), lockSuffix))
 		case strings.HasSuffix(path, fileSuffix):
 			files, total = append(files, info), total+info.Size()
 		}
@@ -134,12 +135,12 @@ func (c Cache) prune(keep string) {
 	}
 }
 
-// removePart removes a file that was not finished, if nobody is at it.
-func (c Cache) removePart(path string) {
-	lock, err := machine.TryLock(strings.TrimSuffix(path, partSuffix) + lockSuffix)
+// removeLeft removes what there is of a file that was not finished, and its lock, if nobody is at it.
+func removeLeft(path string) {
+	lock, err := machine.TryLock(path + lockSuffix)
 	if err != nil {
 		return
 	}
-	os.Remove(path)
+	os.Remove(path + partSuffix)
 	machine.ReleaseLock(lock)
 }

@@ -268,6 +268,9 @@ func TestOldFilesAndThoseOfKilledProgramsGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.WriteFile(c.path(Key{8})+lockSuffix, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	lock, err := machine.AcquireLock(c.path(Key{6}) + lockSuffix)
 	if err != nil {
 		t.Fatal(err)

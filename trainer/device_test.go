@@ -96,7 +96,7 @@ func TestRunOnTheDeviceIsTheCPUs(t *testing.T) {
 // A run that the device has no memory for is refused before any of it is taken, with what would fit.
 func TestDeviceMemoryIsALimit(t *testing.T) {
 	c := testrun.Tiny(t)
-	c.Threads = 1
+	c.Batch, c.Threads = 1, 1
 	on(t, cpuDevice(device.AllLayers))
 	s, err := newSetup(t.Context(), c, true, nil)
 	if err != nil {
@@ -114,13 +114,13 @@ func TestDeviceMemoryIsALimit(t *testing.T) {
 		t.Fatalf("with as much as it takes: %v", err)
 	}
 	s.close()
-	c.MaxMemory = fmt.Sprintf("%dKiB", plan.Weights>>10)
+	c.MaxMemory = fmt.Sprintf("%dKiB", (plan.Weights+plan.Adapter+plan.Gradients)>>10)
 	s, err = newSetup(t.Context(), c, true, nil)
 	if err == nil {
 		s.close()
 	}
 	refused := (*DeviceMemoryError)(nil)
 	if !errors.As(err, &refused) || !strings.Contains(strings.Join(hint.Of(err), "; "), "--gpu-layers") {
-		t.Errorf("with memory for the weights alone: %v (%v), want a refusal and how many layers fit", err, hint.Of(err))
+		t.Errorf("with memory for weights and factors alone: %v (%v), want a refusal and how many layers fit", err, hint.Of(err))
 	}
 }

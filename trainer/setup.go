@@ -100,8 +100,16 @@ func (s *setup) close() error {
 	return err
 }
 
+// testOnlyPlacement stands in for the choice of a device: tests have the CPU as one, which no name chooses.
+var testOnlyPlacement device.Placement
+
 // placement returns where the run computes. A device that is not there is an error.
-func placement(c run.Config) (device.Placement, error) { return device.Choose(c.Device, c.GPULayers) }
+func placement(c run.Config) (device.Placement, error) {
+	if !testOnlyPlacement.OnCPU() {
+		return testOnlyPlacement, nil
+	}
+	return device.Choose(c.Device, c.GPULayers)
+}
 
 // checkOpening refuses a base that is above the limit on memory as soon as it is opened: llama.cpp maps the whole file at
 // once. What was mapped can be paged out afterwards.

@@ -14,10 +14,14 @@
 //	            vjp_norm.go, vjp_activation.go and vjp_shape.go
 //	recompute.go activation checkpointing: what is not kept for the backward pass but computed again
 //	resident.go the base's weights paged out between their uses
+//	place.go    which nodes the CPU computes and which a device, and the copies between them; sides.go runs them
+//	opset.go    what the heavy operations are made of on either side, and ways round what a device lacks
+//	store.go    parameters, gradients and statistics on a device as one tensor each; mirror.go what the host has of them
+//	loss.go     the loss, by our kernels or in ggml's operations
 //	body.go     forward and backward up to the hidden state, one graph for the allocator
 //	head.go     the output matrix and the loss, a few rows at a time
-//	engine.go   one step: inputs, forward, loss, backward, gradients, which the graph adds to totals; sizes.go measures
-//	            its memory, statistics.go its activations, profile.go its time
+//	engine.go   the engine; step.go one step: inputs, forward, loss, backward, gradients, which the graph adds to totals,
+//	            leaves.go; sizes.go measures its memory, statistics.go its activations, profile.go its time
 //
 // Shapes, in ggml's order: n_in and n_out of a weight, T tokens of a sequence (n_ctx), S sequences at once,
 // N = T·S tokens of a step, V the vocabulary.

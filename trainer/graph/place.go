@@ -119,8 +119,9 @@ func (h *homes) close() {
 
 // placed is a graph laid out over the sides.
 type placed struct {
-	graph ggml.Graph
-	at    []int32 // where each node is computed; nil: all on the CPU
+	graph  ggml.Graph
+	at     []int32 // where each node is computed; nil: all on the CPU
+	leaves []int32 // where each leaf lies
 }
 
 // place returns where node i is computed.
@@ -164,7 +165,29 @@ func (s *sides) place(ctx *ggml.Context, g ggml.Graph, parts ...int) (placed, []
 			ends = append(ends, len(p.list))
 		}
 	}
-	return placed{graph: ctx.Listed(p.list), at: p.at}, ends, nil
+	leaves, lie := p.leaves()
+	return placed{graph: ctx.Listed(p.list, leaves), at: p.at, leaves: lie}, ends, nil
+}
+
+// leaves returns what the listed nodes read or are views of and nothing computes, and where each lies.
+func (p *placer) leaves() (all []ggml.Tensor, at []int32) {
+	seen := map[ggml.Tensor]bool{}
+	add := func(t ggml.Tensor) {
+		if !t.IsNil() && t.IsLeaf() && !isCopy(t) && !seen[t] {
+			seen[t] = true
+			all, at = append(all, t), append(at, int32(p.where[root(t)]))
+		}
+	}
+	for _, node := range p.list {
+		add(node.ViewSrc())
+		for i := range ggml.MaxSrc {
+			if src := node.Src(i); !src.IsNil() {
+				add(src)
+				add(src.ViewSrc())
+			}
+		}
+	}
+	return all, at
 }
 
 // assign decides where every node of g is computed.

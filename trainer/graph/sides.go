@@ -74,14 +74,14 @@ func (s *sides) measure(g placed) (bytes [2]int64) {
 	if g.at == nil {
 		return [2]int64{s.backends[onCPU].Measure(g.graph), 0}
 	}
-	return [2]int64(ggml.MeasurePlaced(s.backends, g.graph, g.at))
+	return [2]int64(ggml.MeasurePlaced(s.backends, g.graph, g.at, g.leaves))
 }
 
 func (s *sides) allocate(g placed) (*ggml.Allocator, error) {
 	if g.at == nil {
 		return s.backends[onCPU].Allocate(g.graph)
 	}
-	return ggml.AllocatePlaced(s.backends, g.graph, g.at)
+	return ggml.AllocatePlaced(s.backends, g.graph, g.at, g.leaves)
 }
 
 // compute computes runs in order. done is called behind each.

@@ -96,7 +96,7 @@ func (s *sweep) backward() error {
 		if !ok || !s.needs[t] {
 			continue
 		}
-		s.enter(s.sideOf[t])
+		s.enter(s.derivedOn(t))
 		if p, ok := s.products[t]; ok {
 			s.product(p, s.cont(dy))
 			continue
@@ -110,6 +110,23 @@ func (s *sweep) backward() error {
 		}
 	}
 	return nil
+}
+
+// derivedOn returns the side on which the derivatives of a node are formed: that of the node, or of what is trained there, which may
+// be read elsewhere, as a table of embeddings is.
+func (s *sweep) derivedOn(t ggml.Tensor) place {
+	side := s.sideOf[t]
+	if s.sets.homes == nil {
+		return side
+	}
+	for i := range ggml.MaxSrc {
+		if src := t.Src(i); !src.IsNil() {
+			if _, trained := s.totals[src]; trained {
+				side, _ = s.sets.homes.of(src.Name())
+			}
+		}
+	}
+	return side
 }
 
 // product adds the gradients of y = (W + ΔW)·x: of the factors, of W where it is trained itself, and of x.

@@ -3,9 +3,9 @@ package ggml
 /*
 #include "abi.h"
 
-static void ft_measure_placed(ggml_backend_buffer_type_t *types, int n, struct ggml_cgraph *g, const int *at, size_t *sizes) {
+static void ft_measure_placed(ggml_backend_buffer_type_t *types, int n, struct ggml_cgraph *g, const int *at, const int *leaves, size_t *sizes) {
 	ggml_gallocr_t a = ggml_gallocr_new_n(types, n);
-	ggml_gallocr_reserve_n_size(a, g, at, NULL, sizes);
+	ggml_gallocr_reserve_n_size(a, g, at, leaves, sizes);
 	ggml_gallocr_free(a);
 }
 */
@@ -54,9 +54,12 @@ func (t Tensor) CopyTo(twin Tensor) { C.ggml_backend_tensor_copy(t.p, twin.p) }
 // SetSrc replaces the i-th operand of a node by one of the same type, shape and strides.
 func (t Tensor) SetSrc(i int, src Tensor) { t.p.src[i] = src.p }
 
-// Listed makes a graph of the given nodes in the given order.
-func (c *Context) Listed(nodes []Tensor) Graph {
-	g := c.NewGraph(max(1, len(nodes)))
+// Listed makes a graph of the given nodes in the given order, and of the leaves that they read.
+func (c *Context) Listed(nodes, leaves []Tensor) Graph {
+	g := c.NewGraph(max(1, len(nodes), len(leaves)))
+	for _, leaf := range leaves {
+		C.ggml_build_forward_expand(g.p, leaf.p)
+	}
 	for _, node := range nodes {
 		node.p.flags |= C.GGML_TENSOR_FLAG_COMPUTE
 		C.ggml_graph_add_node(g.p, node.p)
@@ -66,9 +69,9 @@ func (c *Context) Listed(nodes []Tensor) Graph {
 
 // MeasurePlaced returns how much memory AllocatePlaced would take for g on each backend, without taking it. Backends that
 // share a kind of memory are told the same sum.
-func MeasurePlaced(backends []*Backend, g Graph, at []int32) []int64 {
+func MeasurePlaced(backends []*Backend, g Graph, at, leaves []int32) []int64 {
 	types, sizes := bufferTypes(backends), make([]C.size_t, len(backends))
-	C.ft_measure_placed(unsafe.SliceData(types), C.int(len(types)), g.p, placesOf(at), unsafe.SliceData(sizes))
+	C.ft_measure_placed(unsafe.SliceData(types), C.int(len(types)), g.p, placesOf(at), placesOf(leaves), unsafe.SliceData(sizes))
 	var all []int64
 	for _, n := range sizes {
 		all = append(all, int64(n))
@@ -76,12 +79,12 @@ func MeasurePlaced(backends []*Backend, g Graph, at []int32) []int64 {
 	return all
 }
 
-// AllocatePlaced does what Allocate does for a graph whose node i is computed by backends[at[i]]. A leaf lies where the first
-// node that reads it is computed.
-func AllocatePlaced(backends []*Backend, g Graph, at []int32) (*Allocator, error) {
+// AllocatePlaced does what Allocate does for a graph that was Listed, whose node i is computed by backends[at[i]] and whose leaf i
+// lies there by leaves[i], unless it has memory.
+func AllocatePlaced(backends []*Backend, g Graph, at, leaves []int32) (*Allocator, error) {
 	types := bufferTypes(backends)
 	a := &Allocator{C.ggml_gallocr_new_n(unsafe.SliceData(types), C.int(len(types)))}
-	if !bool(C.ggml_gallocr_reserve_n(a.p, g.p, placesOf(at), nil)) || !bool(C.ggml_gallocr_alloc_graph(a.p, g.p)) {
+	if !bool(C.ggml_gallocr_reserve_n(a.p, g.p, placesOf(at), placesOf(leaves))) || !bool(C.ggml_gallocr_alloc_graph(a.p, g.p)) {
 		a.Close()
 		return nil, fmt.Errorf("ggml: no memory for a graph of %d nodes", g.Len())
 	}

@@ -1,0 +1,126 @@
+package trainer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"finetune/device"
+	"finetune/internal/hint"
+	"finetune/internal/near"
+	"finetune/internal/need"
+	"finetune/internal/testdevice"
+	"finetune/internal/testrun"
+	"finetune/run"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
+)
+
+// deviceLossTolerance is how far the loss of a step on a device may be from the CPU's, where each takes its own steps: products are
+// rounded otherwise, to half precision or by blocks of eight bits, and the steps add that up.
+const deviceLossTolerance = 5e-3
+
+// on has the runs of a test be there.
+func on(t *testing.T, p device.Placement) {
+	t.Helper()
+	testOnlyPlacement = p
+	t.Cleanup(func() { testOnlyPlacement = device.Placement{} })
+}
+
+// cpuDevice is the CPU as a device of its own.
+func cpuDevice(layers int) device.Placement {
+	all := ggml.Devices()
+	return device.Placement{Device: all[len(all)-1], Layers: layers}
+}
+
+// sameOn compares a run there with the run on the CPU.
+func sameOn(t *testing.T, c run.Config, there device.Placement) {
+	t.Helper()
+	cpu, elsewhere := testrun.Elsewhere(t, c), testrun.Elsewhere(t, c)
+	cpu.Device = device.CPU
+	want, wantLosses := mustTrain(t, cpu, false)
+	on(t, there)
+	got, losses := mustTrain(t, elsewhere, false)
+	if d := near.Farthest(losses, wantLosses); d > deviceLossTolerance {
+		t.Errorf("%s on %s: the losses of the %d steps differ by %v, want within %v", c.Method, there, len(losses), d, deviceLossTolerance)
+	} else {
+		t.Logf("%s on %s: the losses of the %d steps differ by %.2g at most", c.Method, there, len(losses), d)
+	}
+	if !near.Enough(got.ValLoss, want.ValLoss, deviceLossTolerance) {
+		t.Errorf("%s on %s: validation loss %v, on the CPU %v", c.Method, there, got.ValLoss, want.ValLoss)
+	}
+}
+
+// A run with the CPU as a device goes all the way that one with a GPU does, on every machine.
+func TestRunOverTwoSidesIsThatOfOne(t *testing.T) {
+	for _, method := range append([]string{run.MethodFull}, testrun.Methods...) {
+		for _, layers := range []int{device.AllLayers, 1} {
+			t.Run(fmt.Sprintf("%s, %d layers", method, layers), func(t *testing.T) {
+				c := testrun.By(method, testrun.Tiny(t))
+				c.Steps, c.Threads = 20, 1
+				sameOn(t, c, cpuDevice(layers))
+			})
+		}
+	}
+}
+
+// The state of a run on a device is in its checkpoints: parameters, moments, statistics.
+func TestRunOverTwoSidesResumes(t *testing.T) {
+	on(t, cpuDevice(device.AllLayers))
+	for _, method := range testrun.Methods {
+		c := epochs(t, method, 2)
+		c.Threads = 1
+		whole, stopped := testrun.Elsewhere(t, c), testrun.Elsewhere(t, c)
+		_, losses := mustTrain(t, whole, false)
+		interrupt(t, stopped, false, 3)
+		mustTrain(t, stopped, true)
+		sameResult(t, method, whole.Out, stopped.Out, len(losses))
+	}
+}
+
+// The device named by FINETUNE_TEST_DEVICE trains as the CPU does.
+func TestRunOnTheDeviceIsTheCPUs(t *testing.T) {
+	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-q8_0.gguf"}, func(t *testing.T, path string) {
+		for _, layers := range []int{device.AllLayers, 3} {
+			there := testdevice.Placement(t, layers)
+			for _, method := range testrun.Methods {
+				c := testrun.By(method, testrun.Tiny(t))
+				c.Model, c.Steps, c.Threads = path, 6, 1
+				sameOn(t, c, there)
+			}
+		}
+	})
+}
+
+// A run that the device has no memory for is refused before any of it is taken, with what would fit.
+func TestDeviceMemoryIsALimit(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.Batch, c.Threads = 1, 1
+	on(t, cpuDevice(device.AllLayers))
+	s, err := newSetup(t.Context(), c, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := *s.plan.Device
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	if plan.Weights == 0 || plan.Gradients == 0 || plan.Activations == 0 || plan.Head == 0 {
+		t.Errorf("the plan of the device lacks a part: %v", plan)
+	}
+	c.MaxMemory = fmt.Sprintf("%dKiB", needed(plan.Total())>>10+1)
+	if s, err = newSetup(t.Context(), c, true, nil); err != nil {
+		t.Fatalf("with as much as it takes: %v", err)
+	}
+	s.close()
+	c.MaxMemory = fmt.Sprintf("%dKiB", (plan.Weights+plan.Adapter+plan.Gradients)>>10)
+	s, err = newSetup(t.Context(), c, true, nil)
+	if err == nil {
+		s.close()
+	}
+	refused := (*DeviceMemoryError)(nil)
+	if !errors.As(err, &refused) || !strings.Contains(strings.Join(hint.Of(err), "; "), "--gpu-layers") {
+		t.Errorf("with memory for weights and factors alone: %v (%v), want a refusal and how many layers fit", err, hint.Of(err))
+	}
+}

@@ -8,6 +8,8 @@ bring   := env $(chosen) third_party/llama.sh
 where   := $(shell $(bring) where)
 
 export PKG_CONFIG_PATH := $(where)/lib/pkgconfig$(if $(PKG_CONFIG_PATH),:$(PKG_CONFIG_PATH))
+# What pkg-config says is no part of what Go knows its cache by, and flags are: packages are not taken that are linked to another llama.cpp.
+export CGO_CPPFLAGS := $(strip $(filter-out -DFINETUNE_LLAMA=%,$(CGO_CPPFLAGS)) -DFINETUNE_LLAMA=$(notdir $(where)))
 ifeq ($(shell command -v pkg-config),)
   export PKG_CONFIG := $(where)/bin/pkg-config
 endif

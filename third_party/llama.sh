@@ -254,6 +254,8 @@ llvmpipe) llvmpipe ;;
 where) echo "$where" ;;
 env)
   echo "export PKG_CONFIG_PATH=\"$where/lib/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}\""
+  # What pkg-config says is no part of what Go knows its cache by, and flags are.
+  echo "export CGO_CPPFLAGS=\"$(tr ' ' '\n' <<<"${CGO_CPPFLAGS:-}" | grep -v '^-DFINETUNE_LLAMA=' | paste -s -d ' ' || true) -DFINETUNE_LLAMA=$(basename "$where")\""
   [[ -z ${GPU:-} ]] || echo "export GPU=\"$GPU\""
   have pkg-config || echo "export PKG_CONFIG=\"$where/bin/pkg-config\""
   ;;

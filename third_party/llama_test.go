@@ -17,7 +17,7 @@ import (
 func script(t *testing.T, variables ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "llama.sh", "build")
-	cmd.Env = append(append(os.Environ(), "LLAMA_CACHE="+t.TempDir(), "LLAMA_SRC=", "LLAMA_PREFIX=", "CC=", "CXX="), variables...)
+	cmd.Env = append(append(os.Environ(), "LLAMA_CACHE="+t.TempDir(), "LLAMA_SRC=", "LLAMA_PREFIX=", "GPU=none", "CC=", "CXX="), variables...)
 	var talk bytes.Buffer
 	cmd.Stderr = &talk
 	err := cmd.Run()

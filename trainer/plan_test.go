@@ -264,6 +264,7 @@ func ownProcess(t *testing.T, c run.Config) (Plan, int64) {
 }
 
 func TestLimitIsKept(t *testing.T) {
+	need.OwnMemory(t)
 	if runtime.GOOS != "linux" {
 		need.Skip(t, need.System, "resident sizes are compared on Linux only")
 	}

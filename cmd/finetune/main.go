@@ -76,7 +76,7 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		err = u.flush()
 	}
 	code := exitCode(ctx, err)
-	if err == context.Canceled { // with nothing to say beside it
+	if errors.Is(err, context.Canceled) && err.Error() == context.Canceled.Error() { // with nothing to say beside it
 		err = context.Cause(ctx)
 	}
 	if err != nil && !(code == exitPipe && errors.Is(err, syscall.EPIPE)) { // who closes a pipe has read enough

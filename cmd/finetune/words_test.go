@@ -48,7 +48,7 @@ func TestSystemHints(t *testing.T) {
 		want string // part of the hint, "" for none
 	}{
 		{fmt.Errorf("trainer: %w", missing), []string{"finetune", "train", "--resume", "--out", "run"}, "start at the folder"},
-		{missing, []string{"finetune", "eval", "--model=base.gguf"}, ""},
+		{missing, []string{"finetune", "eval", "--model=base.gguf"}, "finetune models lists"},
 		{&fs.PathError{Op: "open", Path: "/base.gguf", Err: syscall.ENOENT}, nil, ""},
 		{&fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, nil, "the disk is full"},
 		{&fs.PathError{Op: "write", Path: "x", Err: syscall.EFBIG}, nil, "no larger here"},

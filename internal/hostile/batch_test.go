@@ -115,9 +115,14 @@ func loadSome(t *testing.T, c *corpus, from, to int, flags []string) (next int) 
 	}
 	late := time.AfterFunc(mostTime, func() { cmd.Process.Signal(syscall.SIGQUIT) })
 	last := ""
-	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
 		last = lines.Text()
 		late.Reset(mostTime)
+	}
+	if err := lines.Err(); err != nil { // or it would wait for a reader
+		t.Error(err)
+		cmd.Process.Kill()
 	}
 	err = cmd.Wait()
 	late.Stop()
@@ -186,7 +191,7 @@ func loadAll(dir string) {
 		} else {
 			m = modelOf(c, i)
 		}
-		fmt.Printf("%d %s: %q\n", i, m.name, m.what)
+		fmt.Printf("%d %s: %.1000q\n", i, m.name, m.what) // names may have 64 KiB
 		if err := os.WriteFile(path, m.damaged, 0o666); err != nil {
 			panic(err)
 		}
@@ -196,7 +201,7 @@ func loadAll(dir string) {
 			os.RemoveAll(filepath.Join(work, "run"))
 		}
 		if *show {
-			fmt.Printf("%d %s: %q: %.200v\n", i, m.name, m.what, err)
+			fmt.Printf("%d %s: %.1000q: %.200v\n", i, m.name, m.what, err)
 		}
 		if peak := peakMemory(); peak > mostMemory && !*asan {
 			panic(fmt.Sprintf("memory: %d MiB were resident", peak>>20))

@@ -35,6 +35,7 @@ const (
 	System   Kind = "system"      // what the operating system has not
 	Rights   Kind = "rights"      // what only root or a machine of one's own allows, such as mounting a small disk
 	Time     Kind = "time"        // the test is long, and -short was given
+	Unraced  Kind = "no detector" // the race detector, which takes memory of its own, is not to be there
 )
 
 // NoSkip is the variable of the environment that, set to 1, turns skips into failures.
@@ -54,7 +55,7 @@ func mayMiss(kind Kind, system string) bool {
 	if kind == System {
 		return system != "linux"
 	}
-	return slices.Contains([]Kind{GPU, Emulator, App, Data, Rights}, kind)
+	return slices.Contains([]Kind{GPU, Emulator, App, Data, Rights, Unraced}, kind)
 }
 
 // Long skips a test that takes longer than -short allows.
@@ -62,6 +63,14 @@ func Long(t testing.TB, why string) {
 	t.Helper()
 	if testing.Short() {
 		Skip(t, Time, why)
+	}
+}
+
+// OwnMemory skips a test that measures the memory of the process where the race detector multiplies it.
+func OwnMemory(t testing.TB) {
+	t.Helper()
+	if raced {
+		Skip(t, Unraced, "memory is measured")
 	}
 }
 

@@ -55,8 +55,8 @@ test-real: llama ## train SmolLM2-135M and Gemma 3 270M a little and hold what t
 # made of software, such as Mesa's llvmpipe, has to be asked for: GGML_VK_VISIBLE_DEVICES=0 FINETUNE_TEST_DEVICE=vulkan.
 devices := ./device ./eval ./export ./trainer ./trainer/graph ./cmd/finetune
 
-test-gpu: llama ## run the tests that take a device: make GPU=vulkan test-gpu, FINETUNE_TEST_DEVICE=NAME for another than the first GPU
-	go run ./cmd/runtests -timeout=30m -count=1 -run=Device $(native):./ggml $(addprefix .:,$(devices))
+test-gpu: llama ## run the tests that take a device: make GPU=vulkan test-gpu, FINETUNE_TEST_DEVICE=NAME for another than the first GPU, SHORT=-short for one model
+	go run ./cmd/runtests -timeout=2h -count=1 $(SHORT) -run=Device $(native):./ggml $(addprefix .:,$(devices))
 
 test-kill: llama ## kill commands 200 times at random moments, and let the system fail them; SEED=N and KILLS=N choose others, minutes
 	KILLS=$(or $(KILLS),200) SEED=$(or $(SEED),1) go test -timeout 120m -count 1 -v -run '$(killtests)' ./cmd/finetune

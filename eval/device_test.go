@@ -29,12 +29,16 @@ const deviceTolerance = 5e-3
 func TestLossOnTheDeviceIsTheCPUs(t *testing.T) {
 	for _, spec := range []testmodel.Spec{{Type: gguf.TypeF32}, {Type: gguf.TypeF16}, {Type: gguf.TypeQ8_0}, {Arch: "qwen3"}, {Arch: "gemma3"}} {
 		t.Run(fmt.Sprintf("%s %s", cmp.Or(spec.Arch, "llama"), spec.Type), func(t *testing.T) {
+			if spec.Type != gguf.TypeQ8_0 {
+				need.Long(t, "compiles shaders for minutes on a GPU in software")
+			}
 			lossesAgree(t, testmodel.Path(t, spec))
 		})
 	}
 	for _, v := range testmodel.Variants() {
 		if v.Name == "lfm2" || v.Name == "qwen35" { // hybrids
 			t.Run(v.Name, func(t *testing.T) {
+				need.Long(t, "compiles shaders for minutes on a GPU in software")
 				path := filepath.Join(t.TempDir(), "model.gguf")
 				if err := v.Write(path); err != nil {
 					t.Fatal(err)
@@ -58,6 +62,7 @@ func lossesAgree(t *testing.T, path string) {
 
 // The same of real models, some of ../shared/data.
 func TestLossOfRealModelsOnTheDevice(t *testing.T) {
+	need.Long(t, "compiles shaders for minutes on a GPU in software")
 	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-q8_0.gguf", "models/stories260K-f16.gguf"}, func(t *testing.T, path string) {
 		on := testdevice.Placement(t, device.AllLayers)
 		c := testrun.Tiny(t)

@@ -81,6 +81,7 @@ func TestRunOverTwoSidesResumes(t *testing.T) {
 
 // The device named by FINETUNE_TEST_DEVICE trains as the CPU does.
 func TestRunOnTheDeviceIsTheCPUs(t *testing.T) {
+	need.Long(t, "compiles shaders for minutes on a GPU in software")
 	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-q8_0.gguf"}, func(t *testing.T, path string) {
 		for _, layers := range []int{device.AllLayers, 3} {
 			there := testdevice.Placement(t, layers)

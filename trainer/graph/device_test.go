@@ -9,6 +9,7 @@ import (
 	"finetune/device"
 	"finetune/gguf"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testdevice"
 	"finetune/internal/testmodel"
 
@@ -172,13 +173,16 @@ func TestStepOnTheDeviceIsTheCPUs(t *testing.T) {
 	for _, arch := range []string{"llama", "qwen3", "gemma3", "lfm2"} {
 		for _, mix := range []string{"f32", "f16", "q8_0", "q4_k_m"} {
 			t.Run(arch+" "+mix, func(t *testing.T) {
+				if arch != "llama" || mix != "q8_0" {
+					need.Long(t, "compiles shaders for minutes on a GPU in software")
+				}
 				path := quantized(t, arch, mix)
 				m := loadModel(t, path)
 				for _, method := range formulas {
 					weights := allLinear(t, path, method, 4)
 					disturb(weights)
 					checkDevice(t, string(method), m, weights, Options{}, Options{On: on}, halfTolerance)
-					if method == adapter.MethodLoRA {
+					if method == adapter.MethodLoRA && !testing.Short() {
 						checkDevice(t, "half of the layers, "+string(method), m, weights, Options{}, Options{On: half}, halfTolerance)
 					}
 				}

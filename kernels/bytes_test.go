@@ -45,7 +45,7 @@ func TestMagnitudeInBytesIsNearTheExactOne(t *testing.T) {
 		}
 	})
 	if !tested {
-		need.Skip(t, need.System, "this processor has no dot products of bytes")
+		need.Skip(t, need.Processor, "this one has no dot products of bytes")
 	}
 }
 

@@ -28,14 +28,15 @@ type Kind string
 
 // The kinds, as they are named at the end of a run.
 const (
-	GPU      Kind = "GPU"
-	Emulator Kind = "emulator"
-	App      Kind = "app"         // another program, or what installs it
-	Data     Kind = "shared data" // ../shared/data, beside the repository
-	System   Kind = "system"      // what the operating system has not
-	Rights   Kind = "rights"      // what only root or a machine of one's own allows, such as mounting a small disk
-	Time     Kind = "time"        // the test is long, and -short was given
-	Unraced  Kind = "no detector" // the race detector, which takes memory of its own, is not to be there
+	GPU       Kind = "GPU"
+	Emulator  Kind = "emulator"
+	App       Kind = "app"         // another program, or what installs it
+	Data      Kind = "shared data" // ../shared/data, beside the repository
+	System    Kind = "system"      // what the operating system has not
+	Processor Kind = "processor"   // instructions that not every one has
+	Rights    Kind = "rights"      // what only root or a machine of one's own allows, such as mounting a small disk
+	Time      Kind = "time"        // the test is long, and -short was given
+	Unraced   Kind = "no detector" // the race detector, which takes memory of its own, is not to be there
 )
 
 // NoSkip is the variable of the environment that, set to 1, turns skips into failures.
@@ -55,7 +56,7 @@ func mayMiss(kind Kind, system string) bool {
 	if kind == System {
 		return system != "linux"
 	}
-	return slices.Contains([]Kind{GPU, Emulator, App, Data, Rights, Unraced}, kind)
+	return slices.Contains([]Kind{GPU, Emulator, App, Data, Processor, Rights, Unraced}, kind)
 }
 
 // Long skips a test that takes longer than -short allows.

@@ -89,7 +89,7 @@ const byteTolerance = 0.03
 // another order of adding does; the same step gives the same bits at any level of recomputation.
 func TestMagnitudeInBytes(t *testing.T) {
 	if !kernels.HasBytes() {
-		need.Skip(t, need.System, "this processor has no dot products of bytes")
+		need.Skip(t, need.Processor, "this one has no dot products of bytes")
 	}
 	path := testmodel.Path(t, tinySpec("llama"))
 	m := loadModel(t, path)

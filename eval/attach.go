@@ -18,17 +18,22 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// attached is an adapter on an evaluator's context.
-type attached struct {
-	*llama.Adapter
-	scale float32
+// Adapter is one that is loaded for an evaluator, whether it is in use or not.
+type Adapter struct{ loaded *llama.Adapter }
+
+// Close frees the adapter, which must not be in use.
+func (a *Adapter) Close() error { return a.loaded.Close() }
+
+// Scaled is an adapter with the scale that it is applied with, on top of its own alpha / rank.
+type Scaled struct {
+	*Adapter
+	Scale float32
 }
 
-// Attach puts the adapter in path on the context with a scale, beside those that are attached already: a GGUF LoRA as it
-// is, a run directory or a file of another method by its exact form. The result detaches it and leaves
-// the others. One whose exact form is more
-// than half of the memory that the process can take is an ErrExactTooLarge.
-func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err error) {
+// Load loads the adapter in path without using it: a GGUF LoRA as it is, a run directory or a file of another method by its exact
+// form. The caller closes it, before the evaluator's model. One whose exact form is more than half of the memory that the process
+// can take is an ErrExactTooLarge.
+func (e *Evaluator) Load(path string) (*Adapter, error) {
 	file, remove, err := loadable(path, e.model.Path(), e.exact)
 	if err != nil {
 		return nil, err
@@ -38,27 +43,44 @@ func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err
 	if err != nil {
 		return nil, err
 	}
-	a := &attached{loaded, scale}
-	if err := e.ctx.SetAdapter(a.Adapter, a.scale); err != nil {
+	return &Adapter{loaded}, nil
+}
+
+// Use has the evaluator compute with these adapters, which add up, and no others. It costs a new graph, and nothing where they
+// are in use already. After an error none is in use.
+func (e *Evaluator) Use(adapters ...Scaled) error {
+	if slices.Equal(e.inUse, adapters) {
+		return nil
+	}
+	e.ctx.ClearAdapters() // llama.cpp's context can only be cleared of all of them
+	e.inUse = nil
+	for _, a := range adapters {
+		if err := e.ctx.SetAdapter(a.loaded, a.Scale); err != nil {
+			e.ctx.ClearAdapters()
+			return err
+		}
+	}
+	e.inUse = slices.Clone(adapters)
+	return nil
+}
+
+// Attach loads the adapter in path as Load does and uses it with a scale beside those in use already. detach takes it off again,
+// leaves the others, and closes it.
+func (e *Evaluator) Attach(path string, scale float32) (detach func() error, err error) {
+	a, err := e.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Use(append(slices.Clone(e.inUse), Scaled{a, scale})...); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	e.attached = append(e.attached, a)
-	return func() error { return e.detach(a) }, nil
+	return func() error {
+		others := slices.DeleteFunc(slices.Clone(e.inUse), func(other Scaled) bool { return other.Adapter == a })
+		return errors.Join(e.Use(others...), a.Close())
+	}, nil
 }
 
-// detach takes one adapter off the context. llama.cpp's context can only be cleared of all of them: the others are put
-// back.
-func (e *Evaluator) detach(a *attached) error {
-	e.attached = slices.DeleteFunc(e.attached, func(other *attached) bool { return other == a })
-	e.ctx.ClearAdapters()
-	var errs []error
-	for _, other := range e.attached {
-		errs = append(errs, e.ctx.SetAdapter(other.Adapter, other.scale))
-	}
-	return errors.Join(append(errs, a.Close())...)
-}
-
-// ErrExactTooLarge is what errors.Is finds in the error of Attach for an adapter that llama.cpp cannot take.
+// ErrExactTooLarge is what errors.Is finds in the error of Load and Attach for an adapter that llama.cpp cannot take.
 var ErrExactTooLarge = errors.New("llama.cpp takes what is no LoRA by its exact form, which is too large")
 
 // loadable returns a file that llama.cpp loads for an adapter of any kind; remove deletes it if it was made for this. An

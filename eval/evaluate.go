@@ -43,9 +43,9 @@ type Evaluator struct {
 	nCtx    int // tokens that a sequence may have; the context has room for more
 	threads int
 	tuner   *machine.ThreadTuner
-	exact   int64 // the most bytes of an exact form that Attach makes; 0 = no limit
+	exact   int64 // the most bytes of an exact form that Load makes; 0 = no limit
 
-	attached []*attached // adapters on the context, in the order of Attach
+	inUse []Scaled // adapters on the context
 }
 
 // NewEvaluator makes a context of nCtx tokens on a model, which stays the caller's. threads 0 is one per physical core.

@@ -13,13 +13,21 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// Sampling says how the next token is chosen.
+// Sampling says how the next token is chosen, and when there is none.
 type Sampling struct {
 	Tokens int     // at most so many
 	Temp   float32 // 0 takes the likeliest
 	TopK   int     // 0 = all
 	TopP   float32 // above 0; 1 = all
 	Seed   uint32
+	Stop   []string // texts that end it, which are not given out; an empty one is none
+}
+
+// Generated says what became of a prompt.
+type Generated struct {
+	Prompt int  // its tokens
+	Tokens int  // that were generated, without the one by which the model ends
+	Ended  bool // by the model or by a text of Sampling.Stop; else by Sampling.Tokens, the context, or an error
 }
 
 // The temperatures that are taken beside 0. Below, logits divided by one overflow a float32; above, all tokens are alike.
@@ -42,56 +50,114 @@ func (s Sampling) Validate() error {
 	)
 }
 
-// Generate continues a prompt with what is attached to the evaluator and gives the pieces of text to emit as they come.
-// The prompt is tokenized as an app does: with BOS where the vocabulary wants one, special tokens read by name. It stops
-// at an end-of-generation token, after s.Tokens, at the end of the context, or when ctx is cancelled.
-func (e *Evaluator) Generate(ctx context.Context, prompt string, s Sampling, emit func(string)) error {
-	if err := s.Validate(); err != nil {
-		return err
-	}
+// Prompt returns the tokens of a text as an app makes them: with BOS where the vocabulary wants one, special tokens read by
+// name, and one token where there would be none. Of a text that leaves no room in the context these are the last, behind which
+// an answer still fits; total is how many there were.
+func (e *Evaluator) Prompt(text string) (tokens []int32, total int, err error) {
 	vocab := e.model.Vocab()
-	tokens, err := vocab.Tokenize(prompt, true, true)
-	if err != nil {
-		return err
+	if tokens, err = vocab.Tokenize(text, true, true); err != nil {
+		return nil, 0, err
 	}
 	if len(tokens) == 0 {
 		tokens = []int32{max(vocab.BOS(), 0)}
 	}
-	if most := max(e.nCtx-1, 1); len(tokens) > most {
-		tokens = tokens[len(tokens)-most:] // the end of a long prompt is what the answer follows
-	}
-	sampler, err := llama.NewSampler(vocab, llama.SamplerParams{Temp: s.Temp, TopK: s.TopK, TopP: s.TopP, Seed: s.Seed})
+	total = len(tokens)
+	return tokens[max(0, total-max(e.nCtx-1, 1)):], total, nil
+}
+
+// Vocab returns the model's vocabulary.
+func (e *Evaluator) Vocab() *llama.Vocab { return e.model.Vocab() }
+
+// NCtx returns the tokens that a text may have, prompt and answer.
+func (e *Evaluator) NCtx() int { return e.nCtx }
+
+// Generate continues a prompt, or the end of one that is longer than the context, as Continue does.
+func (e *Evaluator) Generate(ctx context.Context, prompt string, s Sampling, emit func(string)) error {
+	tokens, _, err := e.Prompt(prompt)
 	if err != nil {
 		return err
 	}
+	_, err = e.Continue(ctx, tokens, s, emit)
+	return err
+}
+
+// Continue continues the tokens of a prompt with the adapters in use, and gives the pieces of text to emit as they come, in whole
+// characters. It stops at an end-of-generation token, at a text of s.Stop, after s.Tokens, at the end of the context, or when ctx
+// is cancelled. The result is also that of an answer that an error cut off.
+func (e *Evaluator) Continue(ctx context.Context, prompt []int32, s Sampling, emit func(string)) (g Generated, err error) {
+	g.Prompt = len(prompt)
+	if err := s.Validate(); err != nil {
+		return g, err
+	}
+	vocab := e.model.Vocab()
+	sampler, err := llama.NewSampler(vocab, llama.SamplerParams{Temp: s.Temp, TopK: s.TopK, TopP: s.TopP, Seed: s.Seed})
+	if err != nil {
+		return g, err
+	}
 	defer sampler.Close()
 	e.ctx.ClearMemory()
-	out := textStream{emit: emit}
+	out := textStream{emit: emit, stops: s.Stop}
 	defer out.flush()
-	batch := llama.Batch{Tokens: tokens}
-	for pos := len(tokens); ; pos++ {
-		if err := e.decode(batch, 1); err != nil {
-			return err
-		}
+	last, err := e.read(ctx, prompt)
+	if err != nil {
+		return g, err
+	}
+	for pos := len(prompt); ; pos++ {
 		if ctx.Err() != nil || s.Tokens == 0 {
-			return ctx.Err()
+			return g, ctx.Err()
 		}
-		if err := e.checkLogits(len(batch.Tokens) - 1); err != nil {
-			return err
+		if err := e.checkLogits(last); err != nil {
+			return g, err
 		}
-		next, err := sampler.Sample(e.ctx, len(batch.Tokens)-1)
+		next, err := sampler.Sample(e.ctx, last)
 		if err != nil {
-			return err
+			return g, err
 		}
 		if vocab.IsEOG(next) {
-			return nil
+			g.Ended = true
+			return g, nil
 		}
-		out.add(vocab.Piece(next, false))
-		if s.Tokens--; s.Tokens == 0 || pos >= e.nCtx {
-			return nil
+		g.Tokens++
+		if g.Ended = out.add(vocab.Piece(next, false)); g.Ended || g.Tokens == s.Tokens || pos >= e.nCtx {
+			return g, nil
 		}
-		batch = llama.Batch{Tokens: []int32{next}}
+		if err := e.advance(next); err != nil {
+			return g, err
+		}
+		last = 0
 	}
+}
+
+// read decodes a prompt, in parts that llama.cpp computes at once, so that a long one can be cancelled between them. last is the
+// place of its last token in the last of them.
+func (e *Evaluator) read(ctx context.Context, prompt []int32) (last int, err error) {
+	part := maxUBatch
+	if e.model.HasEncoder() || e.model.IsDiffusion() || !e.ctx.HasMemory() {
+		part = len(prompt) // these attend in both directions
+	}
+	for from := 0; from < len(prompt); from += part {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		tokens := prompt[from:min(from+part, len(prompt))]
+		if err := e.advance(tokens...); err != nil {
+			return 0, err
+		}
+		last = len(tokens) - 1
+	}
+	return last, nil
+}
+
+// advance decodes the next tokens of a text. ggml's fused attention shares the keys of a single token out among the threads, and
+// its sum depends on how many these are (by up to 0.04 in a logit, behind 1,500 tokens of a tiny model): where it is used the number
+// is fixed, or the same seed would give another text when the machine is busy.
+func (e *Evaluator) advance(tokens ...int32) error {
+	b := llama.Batch{Tokens: tokens}
+	if e.nCtx <= shortContext {
+		return e.decode(b, 1)
+	}
+	e.ctx.SetThreads(e.threads)
+	return e.ctx.Decode(b)
 }
 
 // checkLogits refuses those behind row i of the last batch when a sampler could not choose by them. Minus infinity is a token
@@ -106,31 +172,68 @@ func (e *Evaluator) checkLogits(i int) error {
 	return nil
 }
 
-// textStream holds back the first bytes of a character that a token has cut in two.
+// textStream holds back the first bytes of a character that a token has cut in two, and what may become a text that ends the
+// answer.
 type textStream struct {
-	emit func(string)
-	rest string
+	emit  func(string)
+	stops []string
+	rest  string
 }
 
-func (t *textStream) add(piece string) {
+// add reports whether the text has come to one of the stops. What stands in front of it is left to flush.
+func (t *textStream) add(piece string) (stopped bool) {
 	text := t.rest + piece
-	whole := len(text)
-	for back := 1; back <= min(utf8.UTFMax, len(text)); back++ {
-		if c := text[len(text)-back]; utf8.RuneStart(c) {
-			if !utf8.FullRuneInString(text[len(text)-back:]) {
-				whole = len(text) - back
-			}
-			break
-		}
+	if at := firstOf(text, t.stops); at >= 0 {
+		t.rest = text[:at]
+		return true
 	}
+	whole := len(text) - max(cutCharacter(text), begun(text, t.stops))
 	t.rest = text[whole:]
 	if whole > 0 {
 		t.emit(text[:whole])
 	}
+	return false
 }
 
 func (t *textStream) flush() {
 	if t.rest != "" {
 		t.emit(strings.ToValidUTF8(t.rest, "\uFFFD"))
 	}
+}
+
+// cutCharacter returns how many bytes at the end of a text are the beginning of a character.
+func cutCharacter(text string) int {
+	for back := 1; back <= min(utf8.UTFMax, len(text)); back++ {
+		if utf8.RuneStart(text[len(text)-back]) {
+			if !utf8.FullRuneInString(text[len(text)-back:]) {
+				return back
+			}
+			break
+		}
+	}
+	return 0
+}
+
+// firstOf returns where the first of the stops in a text begins, -1 for none.
+func firstOf(text string, stops []string) int {
+	first := -1
+	for _, stop := range stops {
+		if at := strings.Index(text, stop); stop != "" && at >= 0 && (first < 0 || at < first) {
+			first = at
+		}
+	}
+	return first
+}
+
+// begun returns how many bytes at the end of a text may be the beginning of a stop.
+func begun(text string, stops []string) int {
+	most := 0
+	for _, stop := range stops {
+		for n := min(len(stop)-1, len(text)); n > most; n-- {
+			if strings.HasSuffix(text, stop[:n]) {
+				most = n
+			}
+		}
+	}
+	return most
 }

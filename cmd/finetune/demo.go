@@ -69,7 +69,7 @@ func printDemo(w io.Writer, r *demo.Result, took time.Duration) error {
 	_, err := fmt.Fprintf(w, "\nthe same for your own model and text:\n"+
 		"  finetune train --model base.gguf --data train.jsonl --out run/\n"+
 		"  finetune export --run run/ --out adapter.gguf\n"+
-		"  finetune run --model base.gguf --adapter adapter.gguf chat\n")
+		"  finetune chat --model base.gguf --adapter adapter.gguf\n")
 	return err
 }
 

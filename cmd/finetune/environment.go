@@ -16,7 +16,7 @@ import (
 const variablePrefix = "FINETUNE_"
 
 // otherVariables are those that are no settings.
-var otherVariables = []string{"FINETUNE_CACHE", aloneVariable, workerVariable, "FINETUNE_NO_SKIP"}
+var otherVariables = []string{"FINETUNE_CACHE", aloneVariable, workerVariable, tokenVariable, "FINETUNE_NO_SKIP"}
 
 // testVariables begins the names of those that tests use.
 const testVariables = variablePrefix + "TEST_"

@@ -133,7 +133,7 @@ func cutTo(text, part string) string {
 func TestWaitingChatIsStopped(t *testing.T) {
 	model := testmodel.Path(t, testmodel.Spec{ChatTemplate: testmodel.ChatML})
 	for s, code := range map[os.Signal]int{os.Interrupt: exitInterrupted, syscall.SIGHUP: exitHangup} {
-		cmd := exec.Command("finetune", "run", "chat", "--model", model, "--threads", "1", "--n", "1")
+		cmd := exec.Command("finetune", "chat", "--model", model, "--threads", "1", "--n", "1")
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)

@@ -31,7 +31,8 @@ var (
 const sameRequest = 300 * time.Millisecond
 
 // untilInterrupted returns a context that the first Ctrl-C, a request to terminate, a closed terminal or a closed output
-// cancels, with a *stopRequest as its cause: the command finishes what it must and leaves. A second Ctrl-C or request to
+// cancels, with a *stopRequest as its cause: the command finishes what it must and leaves. A Ctrl-C that an answer of a
+// conversation takes for itself counts for nothing. A second Ctrl-C or request to
 // terminate ends the process at once. stop gives the signals back to the system.
 func untilInterrupted(u *ui) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -40,7 +41,11 @@ func untilInterrupted(u *ui) (ctx context.Context, stop func()) {
 	u.onClosed(func() { cancel(stopPipe) })
 	failing := failingWrites()
 	go func() {
-		first := requestOf(<-signals)
+		s := <-signals
+		for s == os.Interrupt && u.answering.takes() {
+			s = <-signals
+		}
+		first := requestOf(s)
 		sayBriefly(u, "stopping in good order, a second Ctrl-C stops at once")
 		cancel(first)
 		for again := time.Now().Add(sameRequest); ; {

@@ -17,6 +17,8 @@ import (
 	"finetune/internal/setting"
 	"finetune/newmodel"
 	"finetune/trainer"
+
+	"golang.org/x/term"
 )
 
 // Exit codes.
@@ -66,6 +68,9 @@ func dieBySignal() {
 // execute runs the whole program but for the process around it.
 func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	u := newUI(stdout, stderr)
+	if f, ok := stdin.(*os.File); ok {
+		u.typed = term.IsTerminal(int(f.Fd()))
+	}
 	ctx, stop := untilInterrupted(u)
 	defer stop()
 	root := newRoot(u)

@@ -44,13 +44,15 @@ type ui struct {
 	verbose bool   // --verbose
 	offline string // why no model is brought, empty = it may be
 
-	mu       sync.Mutex
-	stdout   *bufio.Writer
-	stderr   io.Writer
-	terminal bool // stderr is one
-	status   bool // a status line is on the terminal
-	warned   []string
-	closed   func() // called when nobody reads one of the streams any more; nil = nothing is
+	mu        sync.Mutex
+	stdout    *bufio.Writer
+	stderr    io.Writer
+	terminal  bool // stderr is one
+	typed     bool // standard input is one: somebody types
+	status    bool // a status line is on the terminal
+	warned    []string
+	answering stopper // what Ctrl-C ends before it ends the program
+	closed    func()  // called when nobody reads one of the streams any more; nil = nothing is
 }
 
 // newUI returns a ui for the given streams.

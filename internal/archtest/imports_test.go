@@ -59,6 +59,7 @@ var layers = []layer{
 	{"eval", 9, true},
 	{"trainer/bench", 11, true},
 	{"trainer", 10, true},
+	{"serve", 10, false},
 	{"export", 11, true},
 	{"demo", 12, true},
 	{"cmd", 13, true},

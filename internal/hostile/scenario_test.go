@@ -31,7 +31,7 @@ var onModel = []string{
 	"eval --model model.gguf --data choices.jsonl --choices --chat-template --samples out.jsonl --threads 1",
 	"run --model model.gguf --prompt once --n 4 --temp 1" + quick,
 	"run --model model.gguf --prompt once --n 4 --threads 1",
-	"run --model model.gguf --n 4 chat" + quick,
+	"chat --model model.gguf --n 4" + quick,
 	"train --model model.gguf --data train.txt --steps 1 --rank 2 --out out" + quick,
 	"train --model model.gguf --data train.txt --steps 1 --rank 2 --method lora --out out" + quick,
 	"train --model model.gguf --data train.jsonl --steps 1 --rank 2 --method dora --val-fraction 0 --out out" + quick,

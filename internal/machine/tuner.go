@@ -8,7 +8,8 @@ import (
 // ThreadTuner chooses with how many threads to compute. ggml's threads wait for one another after every operation, spinning: where
 // another program takes a core for a part of the time, the thread on it holds up all others, and fewer threads are faster.
 // It shows as processor time that the threads wanted and did not get. Then fewer are tried, and kept if they are faster;
-// and from time to time one more. On a machine that is free nothing is ever tried. No result depends on the number.
+// and from time to time one more. On a machine that is free nothing is ever tried. The work has to be of a kind whose
+// result does not depend on the number.
 //
 // One goroutine at a time.
 type ThreadTuner struct {

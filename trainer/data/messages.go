@@ -114,6 +114,10 @@ func toolsAmong(list []object) (found json.RawMessage, err error) {
 	return found, nil
 }
 
+// ParseMessages reads a JSON array of messages as those of a record are read: {role, content, …} in OpenAI's form, or {from, value}
+// in ShareGPT's. Errors are *FormatError or *UnsupportedError.
+func ParseMessages(array []byte) ([]chat.Message, error) { return parseMessages(array, "messages") }
+
 func parseMessages(raw []byte, field string) ([]chat.Message, error) {
 	var list []json.RawMessage
 	if err := json.Unmarshal(raw, &list); err != nil {

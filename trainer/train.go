@@ -308,12 +308,15 @@ func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
 			l.report(Event{Kind: "measuring", Time: said.UTC(), What: "validation", Done: int64(window), Of: int64(of)})
 		}
 	})
-	if err != nil || l.val == nil {
+	if err != nil {
 		return loss, err
 	}
 	if l.step > 0 {
 		l.measured = measured{l.step, loss}
 		l.judge(loss)
+	}
+	if l.val == nil {
+		return loss, nil
 	}
 	e.Step, e.Loss = l.step, loss
 	return loss, l.tell(e)

@@ -47,19 +47,16 @@ int64_t ft_quantized_floats(int64_t n_in, int64_t n_out, int64_t tokens) {
 
 // ---- the nodes
 
-static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
-static const float *row_of(const struct ggml_tensor *t, int64_t i) { return (const float *)((const char *)t->data + (size_t)i * t->nb[1]); }
-
 // src: x, dy. A token without activations or derivatives adds nothing to G and must not make the others' steps coarser. What is
 // no number stays none: it is in the factors, and so in all of G.
 void ft_balance(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_bytes *b = ft_best_bytes();
 	const tensor x = dst->src[0], dy = dst->src[1];
-	const int64_t n = rows_of(x);
+	const int64_t n = ft_rows(x);
 	float *by = dst->data;
 	for (int64_t t = n * ith / nth; t < n * (ith + 1) / nth; t++) {
-		const float xx = b->squares(row_of(x, t), x->ne[0]), yy = b->squares(row_of(dy, t), dy->ne[0]);
+		const float xx = b->squares(ft_row(x, t), x->ne[0]), yy = b->squares(ft_row(dy, t), dy->ne[0]);
 		const float g = sqrtf(sqrtf(yy / (float)dy->ne[0]) / sqrtf(xx / (float)x->ne[0]));
 		const bool nothing = xx == 0 || yy == 0;
 		by[t] = nothing ? 0 : g, by[n + t] = nothing ? 0 : 1 / g;
@@ -80,7 +77,7 @@ static void quantize_columns(const struct side *s, int64_t from, uint32_t *words
 	for (int64_t t = 0; t < s->tokens; t += FT_BYTE_BLOCK, words += FT_BYTE_BLOCK / 4 * s->width, scales += s->width) {
 		const int64_t n = ft_min(FT_BYTE_BLOCK, s->tokens - t);
 		for (int64_t l = 0; l < s->width; l += s->lanes) {
-			const float *rows = row_of(s->t, t) + from + l;
+			const float *rows = ft_row(s->t, t) + from + l;
 			int64_t stride = (int64_t)(s->t->nb[1] / 4);
 			const int64_t there = s->t->ne[0] - from - l;
 			if (there < s->lanes) {
@@ -100,7 +97,7 @@ void ft_quantize(tensor dst, int ith, int nth, void *userdata) {
 	const struct ft_simd *v = ft_best_simd();
 	const tensor x = dst->src[0], dy = dst->src[1];
 	const struct ft_bytes *b = ft_best_bytes();
-	const int64_t tokens = rows_of(x), lanes = v->lanes;
+	const int64_t tokens = ft_rows(x), lanes = v->lanes;
 	const struct ft_quantized q = ft_quantized_at(dst->data, x->ne[0], dy->ne[0], tokens);
 	const float *by = dst->src[2]->data;
 	const struct side left = { b, x, by, true, tokens, v->nr, lanes }, right = { b, dy, by + tokens, false, tokens, b->width, lanes };

@@ -13,7 +13,7 @@ struct ft_bytes {
 	// Σ x² over n floats.
 	float (*squares)(const float *x, int64_t n);
 	// `lanes` columns of `tokens` rows of floats, stride apart and row t times by[t], as integers of at most 127: word
-	// q·step + l of out has tokens 4q to 4q+3 of column l, a byte each, 0 for those past the end. They multiples of
+	// q·step + l of out has tokens 4q to 4q+3 of column l, a byte each, 0 for those past the end, in steps of
 	// scale[l]. x is what the dot product may take unsigned, with 128 added; of dy there is the sum of each column.
 	void (*quantize)(const float *rows, int64_t stride, const float *by, int64_t tokens, bool x, uint32_t *out, int64_t step,
 		float *scale, int32_t *sum);

@@ -57,15 +57,12 @@ struct strip {
 	float *bt, *dt, *dbt, *ddt; // [r][FT_AK]
 };
 
-static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
-static const float *row_of(const struct ggml_tensor *t, int64_t i) { return (const float *)((const char *)t->data + (size_t)i * t->nb[1]); }
-
 // Columns of x are contiguous in a row, so a panel is a copy.
 static void pack_x(struct strip *s) {
 	const int64_t n = s->i1 - s->i0, tokens = s->t1 - s->t0, whole = n / s->v->nr * s->v->nr;
 	float rest[2 * FT_NR_MAX] = { 0 };
 	for (int64_t t = 0; t < tokens; t++) {
-		const float *x = row_of(s->x, s->t0 + t) + s->i0;
+		const float *x = ft_row(s->x, s->t0 + t) + s->i0;
 		float *out = s->packed + t * s->v->nr;
 		s->v->spread(x, whole, tokens * s->v->nr, out);
 		if (whole == n) continue;
@@ -78,7 +75,7 @@ static void pack_x(struct strip *s) {
 static void pack_dy(struct strip *s) {
 	const int64_t tokens = s->t1 - s->t0, mr = s->v->mr;
 	for (int64_t t = 0; t < tokens; t++) {
-		const float *dy = row_of(s->dy, s->t0 + t), *next = row_of(s->dy, s->t0 + ft_min(t + 4, tokens - 1));
+		const float *dy = ft_row(s->dy, s->t0 + t), *next = ft_row(s->dy, s->t0 + ft_min(t + 4, tokens - 1));
 		float *out = s->steps + t * FT_AK;
 		for (int64_t p = s->first; p < s->end; p += mr, out += s->apart) {
 			__builtin_prefetch(next + p);
@@ -199,7 +196,7 @@ static size_t scratch_floats(int64_t n_in, int64_t ranks, int64_t tokens) {
 }
 
 size_t ft_dual_grads_scratch(const struct ggml_tensor *dst) {
-	return scratch_floats(dst->src[0]->ne[0], dst->src[2]->ne[1] + dst->src[4]->ne[1], ft_min(rows_of(dst->src[0]), TOKENS));
+	return scratch_floats(dst->src[0]->ne[0], dst->src[2]->ne[1] + dst->src[4]->ne[1], ft_min(ft_rows(dst->src[0]), TOKENS));
 }
 
 size_t ft_byte_grads_scratch(const struct ggml_tensor *dst) { return scratch_floats(dst->src[2]->ne[0], 1 + dst->src[4]->ne[1], 0); }
@@ -249,13 +246,13 @@ static struct strip in_f32(tensor dst, bool magnitude) {
 // src: x, dy, a, b, c, d; parameters: s, and the limit of |N|, 0 for none. dst: shares [parts][dA | dC], then dB, then dD.
 void ft_dual_grads(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	grads(in_f32(dst, false), dst, rows_of(dst->src[0]), ith, nth);
+	grads(in_f32(dst, false), dst, ft_rows(dst->src[0]), ith, nth);
 }
 
 // The same of one rank of A and B. dst: shares [parts][dA], then dB.
 void ft_thin_grads(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
-	grads(in_f32(dst, true), dst, rows_of(dst->src[0]), ith, nth);
+	grads(in_f32(dst, true), dst, ft_rows(dst->src[0]), ith, nth);
 }
 
 // The same of x and dy in 8 bits. src: the nodes of ft_quantize and of ft_balance, a, b, c, d.

@@ -5,6 +5,10 @@
 
 #include "tensor.h"
 
+// The rows of a tensor, of any higher dimensions, and one of those that lie evenly; evenRows in Go.
+static inline int64_t ft_rows(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
+static inline float *ft_row(const struct ggml_tensor *t, int64_t i) { return (float *)((char *)t->data + (size_t)i * t->nb[1]); }
+
 // Before a node has memory of its own it is known how much scratch memory each thread will take for it: ft_…_scratch.
 typedef void (*ft_kernel)(tensor dst, int ith, int nth, void *userdata);
 

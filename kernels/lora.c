@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
-
 // W with the product of the factors.
 struct lora {
 	struct ft_source source;
@@ -122,7 +120,7 @@ void ft_lora_inner(tensor dst, int ith, int nth, void *userdata) {
 // The gradient of elements [i0, i0+wide) of a factor: Σ x·tᵀ over all tokens.
 static void strip(const struct ggml_tensor *x, const float *t, int64_t ranks, const struct ft_factor *f, int64_t i0, float *grad, float *copy) {
 	const struct ft_batch_simd *v = ft_best_batch_simd();
-	const int64_t tokens = rows_of(x), n = ft_min(v->wide, f->n - i0);
+	const int64_t tokens = ft_rows(x), n = ft_min(v->wide, f->n - i0);
 	int64_t ldx = (int64_t)(x->nb[1] / 4);
 	const float *from = (const float *)x->data + i0;
 	if (n < v->wide) {

@@ -5,26 +5,23 @@
 // Operations on rows; the rows are dealt out to the threads, so the result does not depend on how many there are. None
 // of them is ever computed in place: ggml's allocator does not reuse the operands of a custom operation.
 
-static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
-static float *row_of(const struct ggml_tensor *t, int64_t i) { return (float *)((char *)t->data + (size_t)i * t->nb[1]); }
-
 // src: x [n, rows], w [n]. dst: y.
 void ft_rms_norm_mul(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	const int64_t rows = rows_of(dst);
+	const int64_t rows = ft_rows(dst);
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
-		v->rms_norm_mul(row_of(dst->src[0], i), dst->src[1]->data, row_of(dst, i), dst->ne[0], ft_param(dst, 0));
+		v->rms_norm_mul(ft_row(dst->src[0], i), dst->src[1]->data, ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
 }
 
 // src: x [n, rows], dy [n, rows] and, for the norm with a weight, w [n]. dst: dx.
 void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	const int64_t rows = rows_of(dst);
+	const int64_t rows = ft_rows(dst);
 	const float *w = dst->src[2] ? dst->src[2]->data : NULL;
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
-		v->rms_norm_back(row_of(dst->src[0], i), w, row_of(dst->src[1], i), row_of(dst, i), dst->ne[0], ft_param(dst, 0));
+		v->rms_norm_back(ft_row(dst->src[0], i), w, ft_row(dst->src[1], i), ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
 }
 
 // src: x [n, heads, N], what ggml's rotation made of ones [d, 1, N]. Parameters: 1 turns back and not 0; 1 pairs halves and
@@ -59,28 +56,28 @@ void ft_rotate(tensor dst, int ith, int nth, void *userdata) {
 void ft_soft_max_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	const int64_t rows = rows_of(dst);
+	const int64_t rows = ft_rows(dst);
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
-		v->soft_max_back(row_of(dst->src[0], i), row_of(dst->src[1], i), row_of(dst, i), dst->ne[0], ft_param(dst, 0));
+		v->soft_max_back(ft_row(dst->src[0], i), ft_row(dst->src[1], i), ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
 }
 
 // src: g [n, rows], u [n, rows], dy [n, rows]. dst: [n, rows, 2], dg then du.
 void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	const int64_t n = dst->ne[0], rows = rows_of(dst->src[0]);
+	const int64_t n = dst->ne[0], rows = ft_rows(dst->src[0]);
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
-		v->swiglu_back(row_of(dst->src[0], i), row_of(dst->src[1], i), row_of(dst->src[2], i), row_of(dst, i), row_of(dst, rows + i), n);
+		v->swiglu_back(ft_row(dst->src[0], i), ft_row(dst->src[1], i), ft_row(dst->src[2], i), ft_row(dst, i), ft_row(dst, rows + i), n);
 }
 
 // src: x [2n, rows], whose halves are g and u (u first where parameter 0 is set), dy [n, rows]. dst: dx [2n, rows].
 void ft_swiglu_back_fused(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ft_simd *v = ft_best_simd();
-	const int64_t n = dst->ne[0] / 2, g = ft_param(dst, 0) != 0 ? n : 0, u = n - g, rows = rows_of(dst);
+	const int64_t n = dst->ne[0] / 2, g = ft_param(dst, 0) != 0 ? n : 0, u = n - g, rows = ft_rows(dst);
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++) {
-		const float *x = row_of(dst->src[0], i);
-		float *dx = row_of(dst, i);
-		v->swiglu_back(x + g, x + u, row_of(dst->src[1], i), dx + g, dx + u, n);
+		const float *x = ft_row(dst->src[0], i);
+		float *dx = ft_row(dst, i);
+		v->swiglu_back(x + g, x + u, ft_row(dst->src[1], i), dx + g, dx + u, n);
 	}
 }

@@ -4,14 +4,12 @@
 // A thread owns columns of the total and goes through the rows in order, so the result does not depend on how many there
 // are, and no two write to one number.
 
-static int64_t rows_of(const struct ggml_tensor *t) { return t->ne[1] * t->ne[2] * t->ne[3]; }
-
 // src: dst, dy [n, N], ids I32 [N]. dst: [n, rows], row ids[i] of which receives row i of dy.
 void ft_add_rows(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ggml_tensor *dy = dst->src[1];
 	const int32_t *ids = dst->src[2]->data;
-	const int64_t from = dst->ne[0] * ith / nth, to = dst->ne[0] * (ith + 1) / nth, rows = rows_of(dy);
+	const int64_t from = dst->ne[0] * ith / nth, to = dst->ne[0] * (ith + 1) / nth, rows = ft_rows(dy);
 	for (int64_t r = 0; r < rows; r++) {
 		const float *in = (const float *)((const char *)dy->data + (size_t)r * dy->nb[1]);
 		float *restrict out = (float *)((char *)dst->data + (size_t)ids[r] * dst->nb[1]);
@@ -41,7 +39,7 @@ static void sum_rows(int64_t rows, int64_t count, int64_t n, const float *restri
 void ft_add_sums(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ggml_tensor *a = dst->src[1], *b = dst->src[2];
-	const int64_t n = dst->ne[0] * rows_of(dst), rows = a->ne[0] * rows_of(a) / n;
+	const int64_t n = dst->ne[0] * ft_rows(dst), rows = a->ne[0] * ft_rows(a) / n;
 	const int64_t blocks = (n + BLOCK - 1) / BLOCK;
 	for (int64_t from = blocks * ith / nth * BLOCK; from < ft_min(n, blocks * (ith + 1) / nth * BLOCK); from += BLOCK) {
 		const int64_t count = ft_min(BLOCK, n - from);
@@ -65,7 +63,7 @@ void ft_add_squares(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;
 	const struct ggml_tensor *x = dst->src[1];
 	const float *weights = dst->src[2]->data;
-	const int64_t n = dst->ne[0], rows = rows_of(x), lines = (n + 15) / 16;
+	const int64_t n = dst->ne[0], rows = ft_rows(x), lines = (n + 15) / 16;
 	const int64_t begin = lines * ith / nth * 16, end = ft_min(n, lines * (ith + 1) / nth * 16);
 	for (int64_t from = begin; from < end; from += WIDE) {
 		const int64_t count = ft_min(WIDE, end - from);

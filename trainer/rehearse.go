@@ -55,13 +55,7 @@ func Rehearse(ctx context.Context, c run.Config, report func(Event)) (*Estimate,
 	if err != nil {
 		return nil, err
 	}
-	if err := l.tellPlan(); err != nil {
-		return nil, err
-	}
-	if err := l.startByGradient(ctx); err != nil {
-		return nil, err
-	}
-	if err := l.takeMemory(); err != nil {
+	if err := l.makeReady(ctx); err != nil {
 		return nil, err
 	}
 	l.trainable.start()

@@ -135,15 +135,20 @@ func interruptedReading(c run.Config, dir *run.Dir, isNew bool) error {
 	return hint.With(fmt.Errorf("trainer: %w while the data was read", ErrInterrupted), "--resume begins it again")
 }
 
-// proceed goes from where the loop stands to the end.
-func (l *loop) proceed(ctx context.Context) (*Summary, error) {
+// makeReady tells the plan, finds a start by gradients, and takes the memory.
+func (l *loop) makeReady(ctx context.Context) error {
 	if err := l.tellPlan(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := l.startByGradient(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if err := l.takeMemory(); err != nil {
+	return l.takeMemory()
+}
+
+// proceed goes from where the loop stands to the end.
+func (l *loop) proceed(ctx context.Context) (*Summary, error) {
+	if err := l.makeReady(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.begin(ctx); err != nil {

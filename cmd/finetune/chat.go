@@ -65,9 +65,7 @@ func chatCommand(u *ui) *cobra.Command {
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; may be given several times, and each answers")
 	flags.StringVar(&f.system, "system", "", "system message")
 	samplingFlags(flags, &f.sampling)
-	flags.IntVar(&f.ctx, "ctx", 0, "context in tokens; 0 is the model's, at most 4096")
-	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
-	f.deviceFlags.add(flags)
+	f.addRoom(flags, "")
 	required(cmd, "model")
 	return cmd
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-skynet/go-llama.cpp/llama"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // evalFlags are those of finetune eval.
@@ -158,6 +159,13 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	}
 	return &evalReport{Loss: loss, Perplexity: loss.Perplexity(), Tokens: int64(windows.Stats().TrainedTokens),
 		Windows: windows.Len(), Ctx: c.Ctx, Records: windows.Stats().Records, Notes: notes, NGram: ngrams}, nil
+}
+
+// addRoom adds the flags that say with what context, threads and device a model is run.
+func (f *evalFlags) addRoom(flags *pflag.FlagSet, ofWhat string) {
+	flags.IntVar(&f.ctx, "ctx", 0, "context in tokens"+ofWhat+"; 0 is the model's, at most 4096")
+	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
+	f.deviceFlags.add(flags)
 }
 
 // openModel opens the base that the flags name and loads it where they say.

@@ -66,9 +66,7 @@ func serveCommand(u *ui) *cobra.Command {
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "`NAME=PATH` of a GGUF LoRA or run directory, with :SCALE if not 1; without NAME= it has that of its file or folder; may be given several times")
 	flags.StringVar(&f.addr, "addr", "127.0.0.1:8080", "`HOST:PORT` on this machine; port 0 is one that is free")
 	flags.StringVar(&f.token, "token", "", "`TOKEN` that requests have to show, 16 characters or more; of "+tokenVariable+" if not given")
-	flags.IntVar(&f.ctx, "ctx", 0, "context in tokens, of prompt and answer; 0 is the model's, at most 4096")
-	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")
-	f.deviceFlags.add(flags)
+	f.addRoom(flags, ", of prompt and answer")
 	required(cmd, "model")
 	missing := cmd.PreRunE
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {

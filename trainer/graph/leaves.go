@@ -203,26 +203,27 @@ func (e *Engine) masters() map[string]ggml.Tensor {
 
 // Upload copies the trainable parameters from the caller's memory to where the graph reads them.
 func (e *Engine) Upload() {
-	var scaled []float32
 	for _, p := range e.params {
-		data := p.data
+		to := e.uploaded(p)
+		copy(to, p.data)
 		if p.warms && e.lessChange > 0 {
 			share := 1 - e.lessChange
-			scaled = append(scaled[:0], data...)
-			for i := range scaled {
-				scaled[i] *= share
+			for i := range to {
+				to[i] *= share
 			}
-			data = scaled
-		}
-		if p.at == onCPU {
-			p.leaf.SetFloats(data)
-		} else {
-			copy(e.stores[onDevice].values.mirror(p.leaf, true).data, data)
 		}
 	}
 	if e.homes != nil {
 		e.moved += e.stores[onDevice].values.host.push()
 	}
+}
+
+// uploaded returns the host memory that Upload writes a parameter to: the leaf's own, or what goes to the device.
+func (e *Engine) uploaded(p param) []float32 {
+	if p.at == onDevice {
+		return e.stores[onDevice].values.mirror(p.leaf, true).data
+	}
+	return p.leaf.Floats()
 }
 
 // SetChangeShare multiplies every ΔW by a share from 0 to 1 from the next Upload on, by way of a factor that ΔW is

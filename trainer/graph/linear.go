@@ -120,22 +120,11 @@ func (d *dual) part(c *ggml.Context, x, dy ggml.Tensor) (xs, dys ggml.Tensor, ti
 func (d *dual) leaves() []ggml.Tensor { return []ggml.Tensor{d.a, d.b, d.c, d.d} }
 
 // masks returns M = B·A and sign(N), N = D·C, both [n_in, n_out]. They are computed where they are needed and never kept:
-// r multiplications an entry are cheaper than memory for whole matrices from the forward to the backward pass.
+// r multiplications an entry are cheaper than memory for whole matrices from the forward to the backward pass. Their signs decide
+// what ΔW is, so that they are formed in full precision on every side: they have to be those of the file that is exported.
 func (d *dual) masks(c *ggml.Context) (m, sign ggml.Tensor) {
-	m = d.ranks(c, d.a, d.b)
-	return m, c.ScaleBias(c.Step(d.ranks(c, d.c, d.d)), 2, -1)
-}
-
-// ranks returns B·A [n_in, n_out] for a [n_in, r] and b [r, n_out]. Its signs decide what ΔW is: where a device rounds the operands of
-// its products to half precision, a thousandth of the signs are others than in the file that is exported. Outer products are
-// in F32 everywhere.
-func (d *dual) ranks(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor {
-	if !d.device.IsNil() {
-		if outer := c.OutProd(a, transposed(c, b)); d.device.Supports(outer) {
-			return outer
-		}
-	}
-	return product(c, transposed(c, a), b)
+	m = d.outer(c, d.a, d.b)
+	return m, c.ScaleBias(c.Step(d.outer(c, d.c, d.d)), 2, -1)
 }
 
 func (d *dual) forward(c *ggml.Context, w, x ggml.Tensor) ggml.Tensor {
@@ -172,7 +161,7 @@ func (d *dual) backward(c *ggml.Context, w, x, dy ggml.Tensor, wantDX bool) (gra
 	g := product(c, transposed(c, inRows(c, x)), transposed(c, inRows(c, dy))) // dL/dΔW [n_in, n_out]
 	dn := c.Mul(g, relu)                                                       // straight through the sign
 	if d.limit > 0 {
-		n := d.ranks(c, d.c, d.d)
+		n := d.outer(c, d.c, d.d)
 		above := c.Add(c.Step(c.ScaleBias(n, 1, -d.limit)), c.Step(c.ScaleBias(n, -1, -d.limit)))
 		dn = c.Mul(dn, c.ScaleBias(above, -1, 1))
 	}

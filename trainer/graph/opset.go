@@ -83,6 +83,25 @@ func partOf(c *ggml.Context, t ggml.Tensor, from, n int64) ggml.Tensor {
 // product returns aᵀ·b, summed in F32 on every backend.
 func product(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor { return c.MulMat(a, b).Exact() }
 
+// outer returns b·a [n, m] for a [n, r] and b [r, m], both F32, in full precision: a device may round the factors of a product, CUDA to
+// TF32, Metal and Vulkan to half precision.
+func (p opSet) outer(c *ggml.Context, a, b ggml.Tensor) ggml.Tensor {
+	if !p.device.IsNil() && p.device.Type() != ggml.DeviceCPU {
+		a, b = inHalves(c, a, b)
+	}
+	return product(c, transposed(c, a), b)
+}
+
+// inHalves returns factors [n, 3r] and [3r, m] with the product of a [n, r] and b [r, m] that stays what it is where a backend
+// rounds the factors of a product to half precision: with a = a₁ + a₂, a₁ being a in F16, and b alike it is a₁·b₁ + a₂·b₁ + a₁·b₂,
+// and what is left out, and rounded of a₂ and b₂, is 2⁻²² of it.
+func inHalves(c *ggml.Context, a, b ggml.Tensor) (a3, b3 ggml.Tensor) {
+	first := func(t ggml.Tensor) ggml.Tensor { return c.Cast(c.Cast(t, ggml.F16), ggml.F32) }
+	a1, b1 := first(a), first(b)
+	a2, b2 := c.Sub(a, a1), c.Sub(b, b1)
+	return c.Concat(c.Concat(a1, a2, 1), a1, 1), c.Concat(c.Concat(b1, b1, 0), b2, 0)
+}
+
 // mulTransposed returns a·dy, [k, m, …], for a [k, n, …] F32 or F16 and dy [n, m, …]; ggml's own product is aᵀ·b.
 func mulTransposed(c *ggml.Context, a, dy ggml.Tensor) ggml.Tensor {
 	if a.Type() != ggml.F32 {

@@ -153,9 +153,6 @@ func (c *Context) MulMat(a, b Tensor) Tensor { return Tensor{C.ggml_mul_mat(c.p,
 // Exact has a product summed in F32, where a backend would take half precision for it otherwise, and returns it.
 func (t Tensor) Exact() Tensor { C.ggml_prec_set_acc(t.p, C.GGML_PREC_F32); return t }
 
-// OutProd returns a·bᵀ over dimension 1: a [n, k], b [m, k], both F32 → [n, m].
-func (c *Context) OutProd(a, b Tensor) Tensor { return Tensor{C.ggml_out_prod(c.p, a.p, b.p)} }
-
 // SoftMaxExt returns softmax(scale·a + slope·mask) by row; mask may be none; the slope is ALiBi's, 1 when maxBias is 0.
 func (c *Context) SoftMaxExt(a, mask Tensor, scale, maxBias float32) Tensor {
 	return Tensor{C.ggml_soft_max_ext(c.p, a.p, mask.p, C.float(scale), C.float(maxBias))}

@@ -165,8 +165,8 @@ func quantized(t *testing.T, arch, mix string) string {
 
 // A device may multiply in half precision: each factor of a product is off by 2⁻¹¹ of it at most, and what passes through the dozens
 // of products of two layers and back by some times that. Gradients that are small differences of large sums show the most of it:
-// 5.5e-3 was the most on llvmpipe, of every model and method here; twice that.
-const halfTolerance = 1.1e-2
+// 6.5e-3 was the most on llvmpipe, of every model and method here; twice that.
+const halfTolerance = 1.3e-2
 
 // halvesTolerance is for products of factors in two halves: 2⁻²² of each, several times.
 const halvesTolerance = 4e-6

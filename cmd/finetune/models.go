@@ -115,7 +115,7 @@ func (u *ui) downloading() func(models.Progress) {
 			rate := float64(p.Done-first) / took
 			text += fmt.Sprintf(", %.1f MiB/s, %s left", rate/(1<<20), clock(float64(p.Total-p.Done)/rate))
 		}
-		if u.progress("%s", text) {
+		if u.progressOf(p.Done, p.Total, "%s", text) {
 			return
 		}
 		if time.Since(began) > patience && time.Since(said) > quietInterval {

@@ -60,7 +60,7 @@ func (d *trainDisplay) note(e trainer.Event, loss float64) {
 		d.steps, d.of, d.loss, d.rate = e.Step, e.TotalSteps, loss, e.LR
 		d.trained, d.raw = e.TokensPerSecond, e.RawPerSecond
 		d.left, d.stepped = time.Duration(e.SecondsLeft*float64(time.Second)), time.Now()
-		d.losses.add(float64(e.Loss))
+		d.losses.add(loss)
 	}
 }
 

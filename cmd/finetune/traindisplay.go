@@ -50,7 +50,7 @@ func (d *trainDisplay) note(e trainer.Event, loss float64) {
 		d.planned, d.allowed = e.Plan.Total(), e.Plan.Limit
 		d.steps, d.of = e.Step, e.TotalSteps
 	case "measuring":
-		d.doing, d.done, d.doneOf = e.Kind, e.Done, e.Of
+		d.doing, d.done, d.doneOf = e.What, e.Done, e.Of
 	case "eval":
 		if d.last = float64(e.Loss); len(d.validations.points) == 0 {
 			d.first = d.last
@@ -129,7 +129,8 @@ func (d *trainDisplay) memory(taken int64) row {
 // progress is how far the run has come, or what is done between two steps.
 func (d *trainDisplay) progress() row {
 	if d.doing != "" {
-		return row{d.doing, func(columns int) string { return bar(d.done, d.doneOf, columns) }, fmt.Sprintf("window %d of %d", d.done, d.doneOf)}
+		value := fmt.Sprintf("%s, %s of %s", d.doing, thousands(d.done), thousands(d.doneOf))
+		return row{"measuring", func(columns int) string { return bar(d.done, d.doneOf, columns) }, value}
 	}
 	value := fmt.Sprintf("%s of %s", thousands(int64(d.steps)), thousands(int64(d.of)))
 	if !d.stepped.IsZero() {

@@ -56,7 +56,7 @@ loss        █▇▆▅▄▃▂▁    1.000, learning rate 0.00981
 validation  █▁          4.0000, 8.0000 before
 memory      ━━━━━━━━──  41 of 53 MiB planned
 tokens/s    24,635 trained, 31,000 raw
-measuring   ━━━━━─────  window 3 of 6`},
+measuring   ━━━━━─────  validation, 3 of 6`},
 		{"after it", 57, append(slices.Clone(trained), trainer.Event{Kind: "measuring", Done: 3, Of: 6}, trainer.Event{Kind: "eval", Step: 2000, Loss: 2}), `
 loss        1.000, learning rate 0.00981
 validation  2.0000, 8.0000 before

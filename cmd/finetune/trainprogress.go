@@ -57,7 +57,7 @@ func (p *trainProgress) event(e trainer.Event) {
 	}
 	switch {
 	case e.Kind == "measuring":
-		p.now("%s: window %d of %d", e.What, e.Done, e.Of)
+		p.now("%s: %s of %s", e.What, thousands(e.Done), thousands(e.Of))
 	case e.Kind == "step" && e.Step < e.TotalSteps:
 		p.now("step %d of %d: loss %.3f, %s tokens/s trained, %s raw, %s left", e.Step, e.TotalSteps, p.loss,
 			thousands(int64(e.TokensPerSecond)), thousands(int64(e.RawPerSecond)), clock(e.SecondsLeft))

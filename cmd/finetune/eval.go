@@ -152,7 +152,7 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	}
 	defer func() { err = errors.Join(err, detach()) }()
 	loss, err := e.Loss(ctx, windows.All(), func(done int) {
-		u.progress("window %d of %d", done, windows.Len())
+		u.counting("window", done, windows.Len())
 	})
 	if err != nil {
 		return nil, err

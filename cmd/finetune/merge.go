@@ -122,7 +122,7 @@ func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err e
 			warnOfTemplate(u, s.path)
 		}
 	}
-	r, err := merge.Merge(ctx, c, func(done, total int) { u.progress("tensor %d of %d", done, total) })
+	r, err := merge.Merge(ctx, c, func(done, total int) { u.counting("tensor", done, total) })
 	if err != nil {
 		return nil, err
 	}

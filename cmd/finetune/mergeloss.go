@@ -148,7 +148,7 @@ func (l *mergeLosses) measure(ctx context.Context, u *ui, what string, base *mod
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, detach()) }()
-	return e.Loss(ctx, l.windows, func(done int) { u.progress("measuring %s: window %d of %d", what, done, len(l.windows)) })
+	return e.Loss(ctx, l.windows, func(done int) { u.counting("measuring "+what+": window", done, len(l.windows)) })
 }
 
 // littleKept is the share of the gain below which another type is advised.

@@ -54,6 +54,8 @@ type Engine struct {
 	lossScale              float32         // factor of all derivatives on the way to the gradients, see Collect
 	moved                  int64           // bytes that were copied between the sides, see Moved
 
+	pooling *pooling // what documents' states become for a classifier; nil: each row is read for itself
+
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
 	weights []float32 // scratch: [N]
@@ -85,6 +87,8 @@ type Options struct {
 	// a teacher's probabilities. HardLabelWeight, 0 to 1, is the part of the loss that the windows' own targets get.
 	Teacher         bool
 	HardLabelWeight float32
+	// Classes puts a classifier in the place of the output matrix, which an encoder has none of.
+	Classes *Classes
 }
 
 // Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
@@ -124,7 +128,13 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
+	if o.Classes != nil {
+		params = append(params, o.Classes.params()...)
+	}
 	e := &Engine{shape: o.Shape, model: model, params: params, constants: fixed}
+	if o.Classes != nil && o.Classes.Mean {
+		e.pooling = new(pooling)
+	}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -158,12 +168,14 @@ func (e *Engine) build(set trainedSet, o Options) (err error) {
 	for _, p := range e.params {
 		set.totals[p.leaf] = p.total
 	}
+	if o.Classes != nil {
+		set.masters = e.masters() // of which the traced graph reads none, if an adapter is trained
+	}
 	arch, nodes := e.model.Arch(), e.trace.nodes
-	split, err := splitHead(arch, nodes)
+	split, hidden, err := e.trace.splitHead(arch)
 	if err != nil {
 		return err
 	}
-	hidden := nodes[split].Src(1)
 	e.head, err = newHead(headSpec{arch: arch, sides: &e.sides, ops: e.ops, trained: set, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.tokens(), options: o})
 	if err != nil {
 		return err

@@ -56,9 +56,17 @@ func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float
 	if err != nil {
 		return 0, err
 	}
+	n := int(e.head.h.NE()[0])
+	if e.pooling != nil {
+		e.pooling.find(e.shape, windows, e.rows)
+		hidden = e.pooling.pool(hidden, n, e.rows)
+	}
 	in := headInput{hidden: hidden, teacher: teacher, rows: e.rows, targets: e.targets, weights: e.weights, scale: scale}
 	loss, moved, err := e.head.run(&e.sides, in, seed)
 	e.moved += moved
+	if e.pooling != nil && seed != nil {
+		e.pooling.spread(seed, n, e.rows)
+	}
 	e.model.DropWeights(e.paged)
 	return loss, err
 }

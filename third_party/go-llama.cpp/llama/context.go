@@ -34,6 +34,7 @@ type ContextParams struct {
 	TypeV     *ggml.Type // type of the cached values [F16]
 
 	Embeddings   bool // Decode also keeps the embeddings, see Context.Embedding
+	NoPooling    bool // keep each token's embedding, also of a model that pools those of a sequence into one
 	KVUnified    bool // one memory for all sequences instead of an equal part of NCtx for each
 	NoOffloadKQV bool // keep the memory off the accelerator
 	NoOpOffload  bool // never send single operations to an accelerator
@@ -139,6 +140,9 @@ func (p ContextParams) native() C.struct_llama_context_params {
 	params.n_threads = C.int32_t(p.Threads)
 	params.n_threads_batch = params.n_threads
 	params.embeddings = C.bool(p.Embeddings)
+	if p.NoPooling {
+		params.pooling_type = C.LLAMA_POOLING_TYPE_NONE
+	}
 	params.kv_unified = C.bool(p.KVUnified)
 	params.offload_kqv = C.bool(!p.NoOffloadKQV && !p.Trace)
 	params.op_offload = C.bool(!p.NoOpOffload && !p.Trace)

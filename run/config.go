@@ -37,6 +37,9 @@ type Config struct {
 	TemplateArg string `yaml:"template-arg" was:""`    // key=value, a line each: arguments of the chat template
 	Date        string `yaml:"date" resume:"free"`     // day that chat templates tell, 2006-01-02; of a new run the day it began; empty = none
 
+	Task       string `yaml:"task" was:""`        // classify: a label of each record; empty = the text that follows
+	LabelField string `yaml:"label-field" was:""` // of a classification: the field that holds the labels; empty = found by its name
+
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
 	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group, with start paper alpha/√(r1·r2); rslora: alpha/√rank); 0 = a scale of 1
@@ -84,6 +87,9 @@ type Config struct {
 
 	CheckpointMinutes float64 `yaml:"checkpoint-minutes" resume:"free"` // minutes after which a checkpoint is due whatever CheckpointEvery says; 0 = none
 }
+
+// TaskClassify is the Task that learns the label of each record.
+const TaskClassify = "classify"
 
 // DefaultConfig returns the defaults. Model, Data and Out have none. What goes with the method is
 // filled in by [Config.Completed].

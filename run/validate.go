@@ -86,9 +86,27 @@ func (c Config) recordSettings() *setting.Error {
 		setting.OneOf("on-lost", c.OnLost, lostNames),
 		setting.Between("skip-bad", c.SkipBad, 0, MaxCount),
 		pairs("map", c.Map, "field=column"),
+		c.taskSettings(),
 		pairs("template-arg", c.TemplateArg, "key=value"),
 		date("date", c.Date),
 	)
+}
+
+// taskSettings checks what is learned.
+func (c Config) taskSettings() *setting.Error {
+	switch {
+	case c.Task != "" && c.Task != TaskClassify:
+		return &setting.Error{Key: "task", Want: "classify, or none for the text that follows", Got: strconv.Quote(c.Task)}
+	case c.Task == "" && c.LabelField != "":
+		return &setting.Error{Key: "label-field", Want: "none without task classify", Got: strconv.Quote(c.LabelField)}
+	case c.Task == TaskClassify && c.Method == MethodFull:
+		return &setting.Error{Key: "method", Want: "that of an adapter with task classify", Got: strconv.Quote(c.Method)}
+	case c.Task == TaskClassify && adapter.Start(c.Start) == adapter.StartGradient:
+		return &setting.Error{Key: "start", Want: "another than gradient with task classify", Got: strconv.Quote(c.Start)}
+	case c.Task == TaskClassify && c.Samples > 0:
+		return &setting.Error{Key: "samples", Want: "0 with task classify, which writes no text", Got: strconv.Itoa(c.Samples)}
+	}
+	return nil
 }
 
 // adapterSettings checks the settings of an adapter, or that there are none.

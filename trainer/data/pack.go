@@ -11,8 +11,9 @@ type Windows struct {
 	nCtx  int
 	words []word // of all examples; those held out lie there too
 	packed
-	state []byte // what a hash over all windows has come to, see Sum; nil: none has gone over them
-	owner *owner // of the memory below the lists
+	state []byte   // what a hash over all windows has come to, see Sum; nil: none has gone over them
+	owner *owner   // of the memory below the lists
+	names []string // of the classes, see Classes
 }
 
 // packed says which examples are in which window.
@@ -40,6 +41,9 @@ func (p *packed) len() int { return max(len(p.first)-1, 0) }
 
 // NCtx returns the length of a window in tokens.
 func (w *Windows) NCtx() int { return w.nCtx }
+
+// Classes returns the labels of a classification: the target n of a document is of class n. Nil where there is none.
+func (w *Windows) Classes() []string { return w.names }
 
 // Stats returns the counts of this part of the dataset.
 func (w *Windows) Stats() Stats { return w.stats }

@@ -28,6 +28,9 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 	if c.Val == "" {
 		return set.Train, set.Val, nil
 	}
+	if o.Classes != nil {
+		o.Classes = &labels{c.LabelField, set.Train.Classes()}
+	}
 	held, err := loadFile(c.Val, o)
 	if err != nil {
 		return nil, nil, err
@@ -39,6 +42,9 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
 	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),
 		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad, Model: c.Model}
+	if c.Task == run.TaskClassify {
+		o.Classes = &labels{field: c.LabelField}
+	}
 	if c.LongRecords == "skip" {
 		o.LongRecords = skipLong
 	}

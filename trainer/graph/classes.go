@@ -17,10 +17,18 @@ const (
 type Classes struct {
 	Weights []float32 // [n_embd, n_classes], the caller's
 	Biases  []float32 // [n_classes], the caller's
-	// Mean reads the mean of a document's states, as llama.cpp's mean pooling does, else the state at the place that has a weight:
-	// the first token's or the last one's, as the caller chooses.
-	Mean bool
+	Pooling Pooling
 }
+
+// Pooling says which state of a document is read, as llama.cpp's poolings do.
+type Pooling int
+
+// The poolings. That of the last token has nothing to do where the place with a weight is the last.
+const (
+	PoolLast  Pooling = iota // at the place that has a weight
+	PoolFirst                // of the first token
+	PoolMean                 // the mean of all
+)
 
 func (c *Classes) count() int { return len(c.Biases) }
 
@@ -41,6 +49,7 @@ func (c *Classes) scores(r *rewriter, h ggml.Tensor) ggml.Tensor {
 
 // pooling makes one state of those of a document, and the other way round of its gradient.
 type pooling struct {
+	first  bool      // of the first token, else the mean
 	states []float32 // [n_embd, N], of which the rows that are read are written
 	row    []float32 // scratch, [n_embd]
 	spans  []span    // of the documents, in the order of Engine.rows
@@ -66,7 +75,7 @@ func (p *pooling) find(shape Shape, windows []data.Window, rows []int) {
 	}
 }
 
-// pool returns states in which each of the rows has the mean over its document.
+// pool returns states in which each of the rows has its document's: the first, or the mean.
 func (p *pooling) pool(states []float32, n int, rows []int) []float32 {
 	if len(p.states) != len(states) {
 		p.states = make([]float32, len(states))
@@ -74,6 +83,9 @@ func (p *pooling) pool(states []float32, n int, rows []int) []float32 {
 	for i, row := range rows {
 		s, mean := p.spans[i], p.states[row*n:][:n]
 		copy(mean, states[s.from*n:])
+		if p.first {
+			continue
+		}
 		for t := s.from + 1; t < s.to; t++ {
 			for k, v := range states[t*n:][:n] {
 				mean[k] += v
@@ -87,12 +99,17 @@ func (p *pooling) pool(states []float32, n int, rows []int) []float32 {
 	return p.states
 }
 
-// spread divides the gradient by each row's mean among the states that it is of.
+// spread gives the gradient by each row's state to the states that it was made of.
 func (p *pooling) spread(seed []float32, n int, rows []int) {
 	for i, row := range rows {
 		s := p.spans[i]
-		share := 1 / float32(s.to-s.from)
 		p.row = append(p.row[:0], seed[row*n:][:n]...)
+		if p.first {
+			clear(seed[row*n:][:n])
+			copy(seed[s.from*n:], p.row)
+			continue
+		}
+		share := 1 / float32(s.to-s.from)
 		for t := s.from; t < s.to; t++ {
 			for k, v := range p.row {
 				seed[t*n+k] = v * share

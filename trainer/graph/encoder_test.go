@@ -82,14 +82,13 @@ func TestStatesOfEncodersEqualLlamaCpp(t *testing.T) {
 	})
 }
 
-// classified turns windows into those of a classifier: the first place of each document, or the last, has one of so many classes.
-func classified(ws []data.Window, classes int32, last bool) []data.Window {
+// classified turns windows into those of a classifier: the last place of each document has one of so many classes.
+func classified(ws []data.Window, classes int32) []data.Window {
 	for i := range ws {
 		w := &ws[i]
 		clear(w.LossMask)
 		for at := range w.Doc {
-			begins, ends := at == 0 || w.Doc[at-1] != w.Doc[at], at+1 == len(w.Doc) || w.Doc[at+1] != w.Doc[at]
-			if begins && !last || ends && last {
+			if at+1 == len(w.Doc) || w.Doc[at+1] != w.Doc[at] {
 				w.LossMask[at], w.Targets[at] = 1, (w.Doc[at]+int32(i))%classes
 			}
 		}
@@ -98,17 +97,17 @@ func classified(ws []data.Window, classes int32, last bool) []data.Window {
 }
 
 // newClasses returns a classifier of random numbers.
-func newClasses(n, classes int, mean bool) *Classes {
-	return &Classes{Weights: testmodel.Uniform("classifier", n*classes, 0.5), Biases: testmodel.Uniform("biases", classes, 0.5), Mean: mean}
+func newClasses(n, classes int, pooling Pooling) *Classes {
+	return &Classes{Weights: testmodel.Uniform("classifier", n*classes, 0.5), Biases: testmodel.Uniform("biases", classes, 0.5), Pooling: pooling}
 }
 
 func TestGradientsOfEncoders(t *testing.T) {
 	for _, v := range testmodel.Encoders() {
-		for _, mean := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s mean=%v", v.Name, mean), func(t *testing.T) {
+		for _, pooling := range []Pooling{PoolFirst, PoolMean, PoolLast} {
+			t.Run(fmt.Sprintf("%s pooling %d", v.Name, pooling), func(t *testing.T) {
 				path := writeVariant(t, v)
 				for _, method := range formulas {
-					checkClassifier(t, path, method, mean)
+					checkClassifier(t, path, method, pooling)
 				}
 			})
 		}
@@ -119,14 +118,14 @@ func TestGradientsOfEncoders(t *testing.T) {
 const documentLossStep = 0.0004
 
 // checkClassifier compares the gradient of every factor, and of the classifier, with the change of the loss along it.
-func checkClassifier(t *testing.T, path string, method adapter.Method, mean bool) {
+func checkClassifier(t *testing.T, path string, method adapter.Method, pooling Pooling) {
 	t.Helper()
 	m := loadModel(t, path)
 	weights := allLinear(t, path, method, 4)
 	disturb(weights)
 	shape := Shape{Ctx: 16, Seqs: 2}
-	ws := classified(windows(shape, m.Vocab().NTokens()), 3, false)
-	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), 3, mean)})
+	ws := classified(windows(shape, m.Vocab().NTokens()), 3)
+	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), 3, pooling)})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}

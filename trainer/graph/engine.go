@@ -132,8 +132,8 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 		params = append(params, o.Classes.params()...)
 	}
 	e := &Engine{shape: o.Shape, model: model, params: params, constants: fixed}
-	if o.Classes != nil && o.Classes.Mean {
-		e.pooling = new(pooling)
+	if o.Classes != nil && o.Classes.Pooling != PoolLast {
+		e.pooling = &pooling{first: o.Classes.Pooling == PoolFirst}
 	}
 	defer func() {
 		if err != nil {

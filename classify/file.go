@@ -81,22 +81,7 @@ func Load(path string) (*Head, error) {
 	if h.Labels, err = f.Strings(keyOwnNames); err != nil {
 		return nil, bad("%w", err)
 	}
-	n := int64(len(h.Labels))
-	if n < 2 || n > mostLabels {
-		return nil, bad("%d labels, want 2 to %d", n, mostLabels)
-	}
-	w, _ := f.Tensor(TensorWeights)
-	if len(w.Shape) != 2 || w.Shape[0] < 1 || w.Shape[1] != n {
-		return nil, bad("tensor %q has shape %v, want [n_embd %d]", TensorWeights, w.Shape, n)
-	}
-	if h.Weights, err = floats(f, w); err != nil {
-		return nil, bad("%w", err)
-	}
-	b, _ := f.Tensor(TensorBiases)
-	if !slices.Equal(b.Shape, []int64{n}) {
-		return nil, bad("tensor %q has shape %v, want [%d]", TensorBiases, b.Shape, n)
-	}
-	if h.Biases, err = floats(f, b); err != nil {
+	if err := h.readTensors(f); err != nil {
 		return nil, bad("%w", err)
 	}
 	return h, nil
@@ -109,6 +94,46 @@ func Find(path string) (*Head, error) {
 		return nil, nil
 	}
 	return h, err
+}
+
+// OfModel returns the classifier that is a part of a model, as AddTo leaves it there; nil where there is none.
+func OfModel(f *gguf.File, hash string) (*Head, error) {
+	pooling, err := number(f, f.Architecture()+keyPooling)
+	if _, ok := f.Tensor(TensorWeights); err != nil || !ok || pooling != poolRank {
+		return nil, err
+	}
+	h := &Head{Architecture: f.Architecture(), BaseHash: hash}
+	if h.Labels, err = f.Strings(h.Architecture + keyLabels); err != nil {
+		return nil, fmt.Errorf("model %q: %w", f.Path(), err)
+	}
+	if h.Pooling, err = PoolingOf(f); err != nil {
+		return nil, err
+	}
+	if err := h.readTensors(f); err != nil {
+		return nil, fmt.Errorf("model %q: %w", f.Path(), err)
+	}
+	return h, nil
+}
+
+// readTensors reads weights and biases for the labels that are there.
+func (h *Head) readTensors(f *gguf.File) (err error) {
+	n := int64(len(h.Labels))
+	if n < 2 || n > mostLabels {
+		return fmt.Errorf("%d labels, want 2 to %d", n, mostLabels)
+	}
+	w, _ := f.Tensor(TensorWeights)
+	if len(w.Shape) != 2 || w.Shape[0] < 1 || w.Shape[1] != n {
+		return fmt.Errorf("tensor %q has shape %v, want [n_embd %d]", TensorWeights, w.Shape, n)
+	}
+	b, _ := f.Tensor(TensorBiases)
+	if !slices.Equal(b.Shape, []int64{n}) {
+		return fmt.Errorf("tensor %q has shape %v, want [%d]", TensorBiases, b.Shape, n)
+	}
+	if h.Weights, err = floats(f, w); err != nil {
+		return err
+	}
+	h.Biases, err = floats(f, b)
+	return err
 }
 
 // floats decodes a tensor in F32.

@@ -38,6 +38,22 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 	return set.Train, held.Train, nil
 }
 
+// LoadClassified reads texts with labels to evaluate a classifier on whose classes have these labels; another label is an error.
+// Each document of the windows ends with the number of its class as its target.
+func LoadClassified(ctx context.Context, c run.Config, tok chat.Tokenizer, names []string, report func(Progress)) (*Windows, error) {
+	o, err := optionsOf(c, tok, chat.Source{})
+	if err != nil {
+		return nil, err
+	}
+	o.watch = newWatch(ctx, report)
+	o.Classes = &labels{c.LabelField, names}
+	set, err := loadFile(c.Data, o)
+	if err != nil {
+		return nil, err
+	}
+	return set.Train, nil
+}
+
 // optionsOf are the options that a run's settings ask for.
 func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
 	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),

@@ -236,6 +236,14 @@ func (c *Context) EmbeddingSeq(seq int32) []float32 {
 	return view(C.llama_get_embeddings_seq(c.p, C.int32_t(seq)), c.m.NEmbd())
 }
 
+// ClassScores returns the scores of the classes, [n_cls_out], of a sequence, for models whose pooling ranks; else nil.
+func (c *Context) ClassScores(seq int32) []float32 {
+	if !c.embeddings || C.llama_pooling_type(c.p) != C.LLAMA_POOLING_TYPE_RANK {
+		return nil
+	}
+	return view(C.llama_get_embeddings_seq(c.p, C.int32_t(seq)), int(C.llama_model_n_cls_out(c.m.p)))
+}
+
 // Pools reports whether the model pools the embeddings of a sequence's tokens into one (BERT and the like). The pooling
 // types that do are above LLAMA_POOLING_TYPE_NONE, all but the last one, RANK, whose result is a score.
 func (c *Context) Pools() bool {

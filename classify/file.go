@@ -2,9 +2,7 @@ package classify
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"slices"
 
@@ -85,15 +83,6 @@ func Load(path string) (*Head, error) {
 		return nil, bad("%w", err)
 	}
 	return h, nil
-}
-
-// Find does what Load does; nil where there is no such file.
-func Find(path string) (*Head, error) {
-	h, err := Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return h, err
 }
 
 // OfModel returns the classifier that is a part of a model, as AddTo leaves it there; nil where there is none.

@@ -35,9 +35,6 @@ func TestSaveAndLoad(t *testing.T) {
 		!slices.Equal(got.Weights, h.Weights) || !slices.Equal(got.Biases, h.Biases) {
 		t.Errorf("loaded %+v, want %+v", got, h)
 	}
-	if none, err := Find(path + ".other"); none != nil || err != nil {
-		t.Errorf("Find of a file that is not there: %v, %v, want neither", none, err)
-	}
 }
 
 func TestScoresAreThoseOfALinearLayer(t *testing.T) {

@@ -27,22 +27,15 @@ func headOf(f evalFlags, base *model.Base, nEmbd int) (*classify.Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, spec := range f.adapters {
-		a, err := parseScaled(spec)
+	if path := classifierOf(f.adapters); path != "" {
+		h, err := classify.Load(path)
 		if err != nil {
 			return nil, err
 		}
-		path := filepath.Join(a.path, run.ClassifierFile)
-		h, err := classify.Find(path)
-		if err != nil {
-			return nil, err
+		if err := h.CheckBase(id.Architecture, id.Hash, nEmbd); err != nil {
+			return nil, fmt.Errorf("%q: %w", path, err)
 		}
-		if h != nil {
-			if err := h.CheckBase(id.Architecture, id.Hash, nEmbd); err != nil {
-				return nil, fmt.Errorf("%q: %w", path, err)
-			}
-			return h, nil
-		}
+		return h, nil
 	}
 	h, err := classify.OfModel(base.File, id.Hash)
 	if err == nil && h == nil {

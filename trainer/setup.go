@@ -83,7 +83,7 @@ func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bo
 	if s.train, s.val, err = data.LoadRun(ctx, read, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
 		return nil, err
 	}
-	if err := s.addClassifier(); err != nil {
+	if err := s.addTask(); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {

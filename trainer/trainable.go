@@ -57,11 +57,12 @@ func newTrainable(base *model.Base, c run.Config, fromStart bool) (trainable, er
 // adapterTrainable trains an adapter.
 type adapterTrainable struct {
 	*adapter.Adapter
-	recipe  adapter.Recipe
-	targets string           // as the user wrote them
-	every   int              // see run.Config.MagnitudeEvery
-	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
-	head    *classify.Head   // that is trained beside the factors; nil: what is learned is the text
+	recipe   adapter.Recipe
+	targets  string           // as the user wrote them
+	every    int              // see run.Config.MagnitudeEvery
+	initial  *adapter.Adapter // that the training goes on from; nil: fresh factors
+	head     *classify.Head   // that is trained beside the factors; nil: there is none
+	contrast *graph.Contrast  // the loss; nil: that of the head, or of the text
 }
 
 // newAdapter chooses the adapted weights and starts their factors so that they change nothing; for some methods that reads
@@ -123,7 +124,7 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
 	o.MagnitudeEvery = a.every
-	if a.head != nil {
+	if o.Contrast = a.contrast; a.head != nil {
 		o.Classes = classes(a.head)
 	}
 	return graph.Prepare(m, a.Weights, o)

@@ -45,17 +45,13 @@ func headOf(f evalFlags, base *model.Base, nEmbd int) (*classify.Head, error) {
 	return h, err
 }
 
-// withReader opens the model, its classifier and an evaluator of states, with the adapters on it, for the time of do.
-func withReader(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *eval.Evaluator) error) (err error) {
+// withReader opens the model and an evaluator of states, with the adapters on it, for the time of do.
+func withReader(u *ui, f evalFlags, do func(*model.Base, *llama.Model, *eval.Evaluator) error) (err error) {
 	base, m, err := f.openModel(u)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close(), base.Close()) }()
-	h, err := headOf(f, base, m.NEmbd())
-	if err != nil {
-		return err
-	}
 	e, err := eval.NewReader(m, contextOf(f, m), f.threads)
 	if err != nil {
 		return err
@@ -66,12 +62,23 @@ func withReader(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *eval.
 		return err
 	}
 	defer func() { err = errors.Join(err, detach()) }()
-	return do(m, h, e)
+	return do(base, m, e)
+}
+
+// withClassifier does what withReader does, and finds the classifier before anything is computed.
+func withClassifier(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *eval.Evaluator) error) error {
+	return withReader(u, f, func(base *model.Base, m *llama.Model, e *eval.Evaluator) error {
+		h, err := headOf(f, base, m.NEmbd())
+		if err != nil {
+			return err
+		}
+		return do(m, h, e)
+	})
 }
 
 // evaluateClasses is finetune eval --task classify.
 func evaluateClasses(ctx context.Context, u *ui, f evalFlags) error {
-	return withReader(u, f, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
+	return withClassifier(u, f, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
 		c := f.records
 		c.Model, c.Data, c.Ctx = f.model, f.data, e.NCtx()
 		if err := c.ValidateRecords(); err != nil {
@@ -136,7 +143,7 @@ type labelled struct {
 
 // classifyLines is finetune run --task classify: it answers the prompt, or line by line what comes from standard input.
 func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.Reader) error {
-	return withReader(u, f.evalFlags, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
+	return withClassifier(u, f.evalFlags, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
 		answer := func(line string) error {
 			text, pair, _ := strings.Cut(line, "\t")
 			ids, _, err := data.TextTokens(m.Vocab(), text, pair, e.NCtx())
@@ -188,4 +195,18 @@ func classifierOf(specs []string) string {
 	}
 	a, _ := parseScaled(specs[i])
 	return filepath.Join(a.path, run.ClassifierFile)
+}
+
+// taskOf returns the task of the first run directory among adapters that has one, "" for text.
+func taskOf(specs []string) string {
+	for _, spec := range specs {
+		a, err := parseScaled(spec)
+		if err != nil {
+			continue
+		}
+		if c, err := run.LoadSaved(a.path); err == nil && c.Task != "" {
+			return c.Task
+		}
+	}
+	return ""
 }

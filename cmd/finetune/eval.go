@@ -72,7 +72,7 @@ func evalCommand(u *ui) *cobra.Command {
 			"LLM-Adapters' {instruction, output, answer}. With --adapter, the same questions are\n" +
 			"answered without it and with it.\n\n" +
 			"With --task classify the classifier of a run directory, or of a merged model, is measured\n" +
-			"on texts with labels.",
+			"on texts with labels; with --task embed, how well queries find the texts that belong to them.",
 		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json\n" +
 			"  finetune eval --model base.gguf --data val.txt --ngram train.txt\n" +
 			"  finetune eval --model base.gguf --adapter adapter.gguf --data ARC-Easy-test.json --choices\n" +
@@ -83,8 +83,11 @@ func evalCommand(u *ui) *cobra.Command {
 				return err
 			}
 			startEngine(u, f.threads)
-			if f.records.Task == run.TaskClassify {
+			switch f.records.Task {
+			case run.TaskClassify:
 				return evaluateClasses(cmd.Context(), u, f)
+			case run.TaskEmbed:
+				return evaluateEmbeddings(cmd.Context(), u, f)
 			}
 			if f.choice.choices {
 				return answerChoices(cmd.Context(), u, f)

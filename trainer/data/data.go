@@ -53,7 +53,8 @@ type options struct {
 	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
 	Seed        uint64      // picks the records held out
 
-	Classes *labels // of a classification; nil: what follows is learned, token by token
+	Classes *labels // of a classification; nil: there is none
+	Pairs   bool    // records are texts that belong together
 
 	Model string // path of the model that the tokenizer is of; "": data has no cache file
 	Large int64  // bytes of files from which on there is a cache file; 0: largeData

@@ -80,6 +80,8 @@ func newEncoder(o options) (*encoder, error) {
 
 func (e *encoder) record(r record) (encoded, error) {
 	switch {
+	case r.Kind == kindPair:
+		return e.pair(r)
 	case r.Kind == kindClass:
 		return e.class(r)
 	case r.Kind == kindText:

@@ -88,6 +88,7 @@ type reader struct {
 	unused map[string]int // fields that were not read, and of how many records
 
 	classes *labels // of a classification; nil: there is none
+	pairs   bool    // rows are texts that belong together
 
 	template  chat.Source     // that prints messages
 	printed   map[string]bool // by it, of the fields of messages
@@ -118,8 +119,11 @@ func formatNames() (names []string) {
 
 // record reads one row.
 func (r *reader) record(row row, path string) (record, error) {
-	if r.classes != nil {
+	switch {
+	case r.classes != nil:
 		return r.classified(row, path)
+	case r.pairs:
+		return r.paired(row, path)
 	}
 	o, err := r.rename(row.object)
 	if err != nil {

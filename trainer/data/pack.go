@@ -14,6 +14,7 @@ type Windows struct {
 	state []byte   // what a hash over all windows has come to, see Sum; nil: none has gone over them
 	owner *owner   // of the memory below the lists
 	names []string // of the classes, see Classes
+	pairs bool     // examples are texts that belong together
 }
 
 // packed says which examples are in which window.
@@ -104,6 +105,10 @@ func (w *Windows) At(i int) Window {
 	at, doc := 0, int32(0)
 	for _, e := range w.in(i) {
 		words := w.of(w.spans[e])
+		if w.pairs {
+			at, doc = win.fillPairs(words, at, doc)
+			continue
+		}
 		for j, x := range words[:len(words)-1] {
 			next := words[j+1]
 			win.Tokens[at], win.Targets[at] = int32(x&^learnedBit), int32(next&^learnedBit)

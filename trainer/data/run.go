@@ -54,12 +54,29 @@ func LoadClassified(ctx context.Context, c run.Config, tok chat.Tokenizer, names
 	return set.Train, nil
 }
 
+// LoadPairs reads texts that belong together, to evaluate embeddings on.
+func LoadPairs(ctx context.Context, c run.Config, tok chat.Tokenizer, report func(Progress)) (*Windows, error) {
+	o, err := optionsOf(c, tok, chat.Source{})
+	if err != nil {
+		return nil, err
+	}
+	o.watch, o.Pairs = newWatch(ctx, report), true
+	set, err := loadFile(c.Data, o)
+	if err != nil {
+		return nil, err
+	}
+	return set.Train, nil
+}
+
 // optionsOf are the options that a run's settings ask for.
 func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
 	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),
 		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad, Model: c.Model}
-	if c.Task == run.TaskClassify {
+	switch c.Task {
+	case run.TaskClassify:
 		o.Classes = &labels{field: c.LabelField}
+	case run.TaskEmbed:
+		o.Pairs = true
 	}
 	if c.LongRecords == "skip" {
 		o.LongRecords = skipLong

@@ -54,7 +54,8 @@ type Engine struct {
 	lossScale              float32         // factor of all derivatives on the way to the gradients, see Collect
 	moved                  int64           // bytes that were copied between the sides, see Moved
 
-	pooling *pooling // what documents' states become for a classifier; nil: each row is read for itself
+	contrast *contrast // nil: the loss is the head's
+	pooling  *pooling  // what documents' states become for a classifier; nil: each row is read for itself
 
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
@@ -89,6 +90,19 @@ type Options struct {
 	HardLabelWeight float32
 	// Classes puts a classifier in the place of the output matrix, which an encoder has none of.
 	Classes *Classes
+	// Contrast puts a loss between the states of texts in the place of that of tokens.
+	Contrast *Contrast
+}
+
+// pooling returns what the options ask for; PoolLast is none.
+func (o Options) pooling() Pooling {
+	switch {
+	case o.Classes != nil:
+		return o.Classes.Pooling
+	case o.Contrast != nil:
+		return o.Contrast.Pooling
+	}
+	return PoolLast
 }
 
 // Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
@@ -132,8 +146,8 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 		params = append(params, o.Classes.params()...)
 	}
 	e := &Engine{shape: o.Shape, model: model, params: params, constants: fixed}
-	if o.Classes != nil && o.Classes.Pooling != PoolLast {
-		e.pooling = &pooling{first: o.Classes.Pooling == PoolFirst}
+	if p := o.pooling(); p != PoolLast {
+		e.pooling = &pooling{first: p == PoolFirst}
 	}
 	defer func() {
 		if err != nil {
@@ -175,6 +189,9 @@ func (e *Engine) build(set trainedSet, o Options) (err error) {
 	split, hidden, err := e.trace.splitHead(arch)
 	if err != nil {
 		return err
+	}
+	if o.Contrast != nil {
+		e.contrast = newContrast(*o.Contrast, hidden)
 	}
 	e.head, err = newHead(headSpec{arch: arch, sides: &e.sides, ops: e.ops, trained: set, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.tokens(), options: o})
 	if err != nil {

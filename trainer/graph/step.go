@@ -49,6 +49,9 @@ func (e *Engine) Hidden(windows []data.Window) ([]float32, error) {
 
 // run computes the forward pass and the head: the loss, and with a seed [n_embd, N] its derivative by the hidden state.
 func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float32) (float64, error) {
+	if e.contrast != nil {
+		return e.runContrast(windows, seed, scale)
+	}
 	if (teacher != nil) == e.head.teacher.IsNil() {
 		panic("internal error: graph: a step with a teacher needs an engine for it, and the other way round")
 	}

@@ -185,7 +185,7 @@ func (e *Engine) build(set trainedSet, o Options) (err error) {
 	if o.Classes != nil {
 		set.masters = e.masters() // of which the traced graph reads none, if an adapter is trained
 	}
-	arch, nodes := e.model.Arch(), e.trace.nodes
+	arch, nodes, encodes := e.model.Arch(), e.trace.nodes, e.trace.encodes
 	split, hidden, err := e.trace.splitHead(arch)
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ func (e *Engine) build(set trainedSet, o Options) (err error) {
 	}
 	e.make = func(r recomputeLevel) (*body, error) {
 		return newBody(bodySpec{arch: arch, shape: e.shape, sides: &e.sides, ops: e.ops, trained: set, nodes: nodes[:split], hidden: hidden,
-			recompute: r, statistics: e.statisticsLeaves, forwardOnly: o.ForwardOnly})
+			recompute: r, statistics: e.statisticsLeaves, forwardOnly: o.ForwardOnly, cacheless: encodes})
 	}
 	if e.body, err = e.make(o.recompute); err != nil {
 		return err

@@ -25,11 +25,12 @@ type rewriter struct {
 	here     place                 // that side
 	sideOf   map[ggml.Tensor]place // our nodes → where they were meant to be computed
 	trainedSet
-	inputs map[ggml.Tensor]*input      // traced leaf → input
-	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
-	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
-	states map[ggml.Tensor]bool        // traced nodes that hold a recurrent layer's state
-	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
+	cacheless bool                        // llama.cpp keeps no K and V of this model: a batch attends to itself
+	inputs    map[ggml.Tensor]*input      // traced leaf → input
+	negPos    map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
+	cache     map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
+	states    map[ggml.Tensor]bool        // traced nodes that hold a recurrent layer's state
+	branch    map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
 
 	readers map[ggml.Tensor]int         // traced node → how many nodes read it
 	tables  map[angles]ggml.Tensor      // rotations' tables
@@ -144,7 +145,7 @@ func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 		return r.reshaped(o)
 	case "CONT":
 		x, err := r.operand(o, 0)
-		if err == nil && o.NE() != o.Src(0).NE() && x.NE() != o.Src(0).NE() && x.Elements() == o.Elements() { // by window
+		if err == nil && r.cacheless && o.NE() != o.Src(0).NE() && x.NE() != o.Src(0).NE() && x.Elements() == o.Elements() { // by window
 			ne := o.NE()
 			return r.add(r.ctx.Reshape(r.add(r.ctx.Cont(x)), ne[:]...)), nil
 		}
@@ -292,7 +293,7 @@ func (r *rewriter) reshaped(o ggml.Tensor) (ggml.Tensor, error) {
 // to itself only.
 func (r *rewriter) byWindow(o, x ggml.Tensor) ggml.Tensor {
 	ne, nb, ctx, seqs := x.NE(), x.NB(), int64(r.shape.Ctx), int64(r.shape.Seqs)
-	if seqs == 1 || permutation(o) != [4]int{0, 2, 1, 3} || ne[2] != ctx*seqs || ne[3] != 1 {
+	if !r.cacheless || seqs == 1 || permutation(o) != [4]int{0, 2, 1, 3} || ne[2] != ctx*seqs || ne[3] != 1 {
 		return x
 	}
 	return r.add(r.ctx.View(x, [4]int64{ne[0], ne[1], ctx, seqs}, [4]int64{nb[0], nb[1], nb[2], nb[2] * ctx}, 0))
@@ -376,7 +377,7 @@ func (r *rewriter) input(o ggml.Tensor, i int, leaf ggml.Tensor) (ggml.Tensor, e
 		in.role = rolePositions
 		in.ints = append(in.ints, leaf.Ints()...)
 	case o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[1] == int64(r.shape.Ctx) && ne[3] == int64(r.shape.Seqs),
-		o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[0] == ne[1] && ne[1] == int64(r.shape.tokens()) && ne[3] == 1: // no cache
+		r.cacheless && o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[0] == ne[1] && ne[1] == int64(r.shape.tokens()) && ne[3] == 1:
 		in.role = roleMask
 		in.maskTemplate = newMaskTemplate(leaf, r.shape.Ctx)
 		ne = [4]int64{int64(r.shape.Ctx), int64(r.shape.Ctx), 1, int64(r.shape.Seqs)}

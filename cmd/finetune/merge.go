@@ -152,7 +152,7 @@ func (f mergeFlags) checkOut() error {
 
 // mergeConfig puts flags into the terms of the library, and warns of an adapter that was made for another base.
 func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
-	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix}
+	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix, Classifier: classifierOf(f.adapters)}
 	base, err := model.Open(f.model)
 	if err != nil {
 		return c, err

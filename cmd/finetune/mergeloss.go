@@ -41,6 +41,10 @@ type mergeLosses struct {
 func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err error) {
 	none := eval.NotMeasured
 	l := &mergeLosses{Base: none, Adapter: none, Merged: none, BasePPL: none, AdapterPPL: none, MergedPPL: none, Retention: none, threads: f.threads}
+	if task := taskOf(f.adapters); task != "" {
+		l.NotMeasured = "finetune eval --task " + task + " measures what was learned"
+		return l, nil
+	}
 	dir, isRun := firstRun(f.adapters)
 	if f.data == "" && !isRun {
 		l.NotMeasured = "no adapter is a run directory; give --data FILE"

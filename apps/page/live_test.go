@@ -76,6 +76,11 @@ func TestPageTalksToARun(t *testing.T) {
 	if got := value[string](b, `[...document.querySelectorAll('#panel tbody tr')].map(tr => tr.firstChild.textContent).join(' ')`); !strings.Contains(got, "out rank") && !strings.Contains(got, "rank") || strings.Contains(got, "batch") {
 		t.Errorf("settings that differ: %q, want the rank and not the batch", got)
 	}
+	b.do(chromedp.Click(chromedp.ID("tab-Export")))
+	if err := run.AddExport(folder+"/"+value[string](b, `page.chosen.name`), map[string]any{"file": "later.gguf", "retention": 0.5}); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(`byID('panel').textContent.includes('later.gguf') && byID('runs').textContent.includes('50.0 %')`)
 	b.do(chromedp.Click(chromedp.ID("tab-Adapter")), chromedp.Click("#panel button"))
 	b.wait(`document.querySelectorAll('#panel tbody tr').length > 3`)
 	b.do(chromedp.Click(chromedp.ID("tab-Chat")), chromedp.Click("#panel button"))

@@ -83,7 +83,9 @@ function drawTabs() {
     click: () => pick(name, true),
     keydown: e => {
       const to = {ArrowRight: i + 1, ArrowLeft: i - 1, Home: 0, End: tabs.length - 1}[e.key];
-      if (to !== undefined) pick(tabs[(to + tabs.length) % tabs.length], true);
+      if (to === undefined) return;
+      e.preventDefault();
+      pick(tabs[(to + tabs.length) % tabs.length], true);
     },
   }, name)));
   byID('panel').setAttribute('aria-labelledby', 'tab-' + page.tab);
@@ -129,13 +131,14 @@ function drawAll() {
 }
 
 // told is what the panel depends on but for the numbers of steps.
-const told = r => [r.name, Boolean(r.start), Boolean(r.done), r.samples.length, r.details?.exports?.length, r.details?.result].join();
+const told = r => [r.name, Boolean(r.start), Boolean(r.done), r.samples.length, r.exports].join();
 
 // refresh reads what is new of a run, and returns how much that was: 0 nothing, 1 steps, 2 more than that.
 async function refresh(r) {
-  const before = r.details && told(r), [changed] = await Promise.all([r.fetch(), r.details ?? r.learn()]);
-  if (told(r) === before) return Number(changed);
-  if (before) await r.learn();
+  const [changed] = await Promise.all([r.fetch(), r.details ?? r.learn()]);
+  if (told(r) === r.told) return Number(changed);
+  if (r.told !== undefined) await r.learn();
+  r.told = told(r);
   return 2;
 }
 
@@ -146,7 +149,7 @@ async function tick() {
   for (const s of fresh) page.runs.set(s.id, new Run(s.id, s.name));
   let changed = fresh.length ? 2 : 0;
   page.live = state.live ?? null;
-  for (const s of state.runs) Object.assign(page.runs.get(s.id), {bytes: s.bytes, changed: s.changed, age: s.age});
+  for (const s of state.runs) Object.assign(page.runs.get(s.id), {bytes: s.bytes, changed: s.changed, age: s.age, exports: s.exports});
   if (fresh.length) {
     const newest = [...page.runs.values()].sort((a, b) => b.changed - a.changed);
     newest.slice(0, mostDrawn).filter(r => fresh.some(s => s.id === r.id)).forEach(r => { r.shown = true; });

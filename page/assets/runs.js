@@ -27,7 +27,7 @@ const smoothOf = {loss: 'smoothLoss', norm: 'smoothNorm'};
 
 class Run {
   constructor(id, name) {
-    Object.assign(this, {id, name, shown: false, details: null, bytes: 0, changed: 0, age: 0});
+    Object.assign(this, {id, name, shown: false, details: null, bytes: 0, changed: 0, age: 0, exports: 0});
     this.forget();
   }
 

@@ -51,6 +51,8 @@ func (h *Handler) noChat(of run) string {
 		return "This page has no model to talk to."
 	case err != nil || size == 0:
 		return "The run has no result yet. A run that was interrupted goes on with finetune train --resume."
+	case c.Task != "":
+		return "The run has learned to tell classes or texts apart, not to write: finetune run and eval take its --task."
 	case c.Method == saved.MethodFull:
 		return "The run has trained the model itself: finetune chat --model with its model.gguf talks to it."
 	}

@@ -57,3 +57,30 @@ func TestPreviewShowsWhatIsLearned(t *testing.T) {
 		}
 	}
 }
+
+// Of a classification the texts are only read, and the class is learned.
+func TestPreviewOfAClassificationShowsTheClass(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.Task, c.Method, c.ValFraction, c.Ctx, c.Steps = run.TaskClassify, "lora", 0, 32, 1
+	c.Data = testrun.Write(t, "train.jsonl", `{"text": "the old dog", "label": "animal"}`+"\n"+`{"text": "the house", "label": "thing"}`+"\n")
+	if _, err := Train(context.Background(), c, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	docs, err := run.Preview(c.Out)
+	if err != nil || len(docs) != 2 {
+		t.Fatalf("%d documents, %v, want 2", len(docs), err)
+	}
+	learned := map[string]bool{}
+	for _, doc := range docs {
+		var read string
+		for _, p := range doc.Parts {
+			if p.Learned {
+				learned[strings.TrimSpace(read[strings.LastIndexByte(read, ' '):])+strings.TrimSpace(p.Text)] = true
+			}
+			read += p.Text
+		}
+	}
+	if !learned["doganimal"] || !learned["housething"] || len(learned) != 2 {
+		t.Errorf("learned behind the last words: %v of %+v", learned, docs)
+	}
+}

@@ -17,7 +17,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-gpu test-kill test-hostile test-asan test-sanitize test-race test-neon lint bench bench-kernels docs man env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-ui test-large test-gpu test-kill test-hostile test-asan test-sanitize test-race test-neon lint bench bench-kernels docs man env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -52,6 +52,9 @@ test-apps: llama ## install two llama.cpp apps, ten minutes, and let them load e
 
 test-real: llama ## train SmolLM2-135M and Gemma 3 270M a little and hold what two apps make of it against ours, by hand, some minutes
 	cd apps && REAL_MODELS=1 INSTALL_APPS=1 go test -timeout 60m -count 1 -v -run '^TestRealModels$$' .
+
+test-ui: llama ## try the page in headless Chromium, a minute or two, as make test does too where there is one; SHOTS=dir keeps pictures to look at
+	cd apps && SHOTS=$(abspath $(SHOTS)) go test -timeout 20m -count 1 -v ./page
 
 # Packages with tests that take a device, by their names. FINETUNE_TEST_DEVICE names it; the first GPU that there is if it does not. A GPU that is
 # made of software, such as Mesa's llvmpipe, has to be asked for: GGML_VK_VISIBLE_DEVICES=0 FINETUNE_TEST_DEVICE=vulkan.

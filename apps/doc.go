@@ -4,5 +4,5 @@
 //
 // The apps come from their package registries into the folder that the variable APPS names, by make test-apps; make test
 // runs those that are there. Where one is not, or cannot be had, its part is skipped and says so. apps/ollama holds
-// Modelfiles against Ollama's own packages.
+// Modelfiles against Ollama's own packages, apps/page tries the page in a browser.
 package apps

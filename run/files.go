@@ -20,6 +20,8 @@ const (
 	ImatrixFile    = imatrix.FileName               // of an adapter's run: statistics of what the adapted weights read and of the loss's derivatives
 	LogFile        = "log.jsonl"                    // one event a line
 	EventsFile     = "events.out.tfevents.finetune" // the numbers of LogFile for TensorBoard, with Config.TensorBoard
+	PreviewFile    = "preview.json"                 // the first documents as they are learned: []Document
+	ExportsFile    = "exports.jsonl"                // what each export has measured, one result a line
 
 	checkpointPrefix = "checkpoint-"
 	checkpointSuffix = ".zst"

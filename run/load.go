@@ -104,3 +104,25 @@ func (c Config) Save(path string) error {
 		return err
 	})
 }
+
+// Setting is a key of config.yaml with its value.
+type Setting struct {
+	Key   string `json:"key"`
+	Value any    `json:"value"`
+}
+
+// Settings returns all settings in the order of the file.
+func (c Config) Settings() (all []Setting, err error) {
+	var node yaml.Node
+	if err := node.Encode(c); err != nil {
+		return nil, err
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		s := Setting{Key: node.Content[i].Value}
+		if err := node.Content[i+1].Decode(&s.Value); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}

@@ -37,10 +37,7 @@ func checkToken(token string) error {
 
 // admit reports whether a request may be answered. If not, it has been.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-store")
-	if !isLoopback(hostOf(r.Host)) {
-		refuse(w, problem(http.StatusForbidden, "", "host %.100q: want this machine, 127.0.0.1, [::1] or localhost", r.Host))
+	if !admitHost(w, r) {
 		return false
 	}
 	origin := r.Header.Get("Origin")
@@ -62,19 +59,69 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 			return false
 		}
 	}
-	if s.options.Token != "" && r.URL.Path != "/health" && !s.showsToken(r) {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, problem(http.StatusUnauthorized, "invalid_api_key", "want the server's token as Authorization: Bearer TOKEN, which clients call their API key"))
-		return false
+	return s.options.Token == "" || r.URL.Path == "/health" || admitToken(w, r, s.options.Token)
+}
+
+// Pages lets requests through to h, a handler that serves pages of its own, from the address bar of a browser, from those pages
+// and from programs, and from no other page: the Host must be this machine, an Origin that very host. Every request shows the
+// token, but for the paths that open says, which tell nothing and change nothing.
+func Pages(token string, open func(path string) bool, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		extendWrite(w)
+		if !admitHost(w, r) {
+			return
+		}
+		free := open(r.URL.Path) && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+		if !isOwn(r) && !(free && r.Header.Get("Sec-Fetch-Mode") == "navigate") { // a link may lead here
+			refuse(w, problem(http.StatusForbidden, "", "origin %.100q: want the page of this server, http://%.100s", r.Header.Get("Origin"), r.Host))
+			return
+		}
+		if free || admitToken(w, r, token) {
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// admitHost reports whether a request names this machine. If not, it has been refused.
+func admitHost(w http.ResponseWriter, r *http.Request) bool {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	if isLoopback(hostOf(r.Host)) {
+		return true
 	}
-	return true
+	refuse(w, problem(http.StatusForbidden, "", "host %.100q: want this machine, 127.0.0.1, [::1] or localhost", r.Host))
+	return false
+}
+
+// admitToken reports whether a request shows the token. If not, it has been refused.
+func admitToken(w http.ResponseWriter, r *http.Request, token string) bool {
+	if showsToken(r, token) {
+		return true
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	refuse(w, problem(http.StatusUnauthorized, "invalid_api_key", "want the server's token as Authorization: Bearer TOKEN, which clients call their API key"))
+	return false
 }
 
 // showsToken compares in a time that says nothing of the token.
-func (s *Server) showsToken(r *http.Request) bool {
+func showsToken(r *http.Request, token string) bool {
 	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(shown))), sha256.Sum256([]byte(s.options.Token))
+	got, want := sha256.Sum256([]byte(strings.TrimSpace(shown))), sha256.Sum256([]byte(token))
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+}
+
+// isOwn reports whether a request comes from no page, or from one of the host that it is sent to.
+func isOwn(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	if site != "" && site != "none" && site != "same-origin" {
+		return false
+	}
+	for _, origin := range r.Header.Values("Origin") {
+		if u, err := url.Parse(origin); err != nil || u.User != nil || !strings.EqualFold(u.Host, r.Host) {
+			return false
+		}
+	}
+	return true
 }
 
 // isPage reports whether a request comes from a page in a browser: every browser sends an Origin with what is not GET, and newer ones

@@ -81,6 +81,11 @@ func (e *apiError) body() any {
 	return map[string]*apiError{"error": e}
 }
 
+// Refuse answers with an HTTP status and an error in the form of this package, {"error": {"message": …}}.
+func Refuse(w http.ResponseWriter, status int, format string, args ...any) {
+	refuse(w, problem(status, "", format, args...))
+}
+
 // refuse sends an error.
 func refuse(w http.ResponseWriter, e *apiError) {
 	if e.status == http.StatusServiceUnavailable {
@@ -88,6 +93,9 @@ func refuse(w http.ResponseWriter, e *apiError) {
 	}
 	send(w, e.status, e.body())
 }
+
+// Send answers with v, one of the program's own types, as JSON.
+func Send(w http.ResponseWriter, v any) { send(w, http.StatusOK, v) }
 
 // send writes a JSON object, in the time that a client has for it. That it is gone is nobody's error.
 func send(w http.ResponseWriter, status int, v any) error {

@@ -19,16 +19,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"strings"
 	"time"
 
 	"finetune/chat"
 	"finetune/eval"
-	"finetune/internal/hint"
 )
 
 // Model is what a request may name.
@@ -97,54 +93,20 @@ func New(e *eval.Evaluator, models []Model, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Listen opens a TCP port on a loopback address, HOST:PORT. Port 0 is one that is free. Other addresses are refused: whoever reaches
-// the port can have the machine work for them.
-func Listen(addr string) (net.Listener, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, hint.With(fmt.Errorf("address %q: want HOST:PORT", addr), "127.0.0.1:8080, for example")
-	}
-	if strings.EqualFold(host, "localhost") {
-		host = "127.0.0.1" // whatever the machine's table of names says
-	}
-	if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
-		return nil, hint.With(fmt.Errorf("address %q: want one of this machine alone, 127.0.0.1 or [::1]: whoever reaches the port can have this machine work for them", addr),
-			"for others, put a proxy that asks who they are in front, or forward the port: ssh -L 8080:127.0.0.1:8080 THIS-MACHINE")
-	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
-	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", addr, err)
-	}
-	return l, nil
-}
-
 // Serve answers the requests that reach l until ctx is cancelled. Then those that wait are refused, the one that is being answered
 // and those being written have Options.Grace to end, and Serve returns nil. It closes l. The evaluator is free when it returns, and
 // the server is used up.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	work, cut := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cut(nil)
-	h := &http.Server{Handler: s, BaseContext: func(net.Listener) context.Context { return work },
-		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader}
-	ended := make(chan error, 1)
-	go func() { ended <- h.Serve(l) }()
-	var err error
-	select {
-	case err = <-ended: // the listener failed
-	case <-ctx.Done():
-	}
-	s.engine.stop()
-	grace, cancel := context.WithTimeout(work, s.options.Grace)
-	defer cancel()
-	if h.Shutdown(grace) != nil {
-		cut(errStopping) // which ends the answer within a pass of the model
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		h.Shutdown(last) // for what there is to say
-		h.Close()
-	}
+	err := Until(ctx, l, s, s.options.Grace, s.engine.stop)
 	s.engine.wait()
 	return err
+}
+
+// Stop does for a server that is a part of another handler what the end of Serve does: requests that wait and that come are
+// refused, and the evaluator is free when it returns.
+func (s *Server) Stop() {
+	s.engine.stop()
+	s.engine.wait()
 }
 
 // ServeHTTP answers one request.
@@ -177,9 +139,4 @@ func (s *Server) routes() *http.ServeMux {
 		refuse(w, problem(http.StatusNotFound, "", "there is no %.100q here: want /v1/chat/completions, /v1/completions, /v1/models or /health", r.URL.Path))
 	})
 	return mux
-}
-
-// extendWrite gives the client its time to take what comes next.
-func extendWrite(w http.ResponseWriter) {
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 }

@@ -47,6 +47,7 @@ type Event struct {
 	TokensPerSecond float64   `json:"tokens_per_second,omitempty"`
 	RawPerSecond    float64   `json:"raw_tokens_per_second,omitempty"`
 	SecondsLeft     float64   `json:"seconds_left,omitempty"`
+	Memory          int64     `json:"memory_bytes,omitempty"` // step: the process's peak so far
 	File            string    `json:"file,omitempty"`
 
 	// samples, with Step, 0 for the base

@@ -109,6 +109,9 @@ func train(ctx context.Context, c run.Config, resume bool, report func(Event), n
 	if err := dir.KeepTemplate(s.config.Template); err != nil {
 		return nil, err
 	}
+	if err := dir.KeepPreview(l.preview()); err != nil {
+		return nil, err
+	}
 	if s.config.TensorBoard {
 		if err := dir.Chart(); err != nil {
 			return nil, err
@@ -461,7 +464,7 @@ const divergedHint = "a lower --lr or a longer --warmup is the usual cure"
 
 func (l *loop) tellStep(r StepResult) error {
 	seconds := max(l.totals.Seconds, 1e-9)
-	e := Event{Kind: "step", Step: l.step, Loss: eval.Loss(r.Loss), LR: r.LR, GradNorm: r.GradNorm, TotalSteps: l.total,
+	e := Event{Kind: "step", Step: l.step, Loss: eval.Loss(r.Loss), LR: r.LR, GradNorm: r.GradNorm, TotalSteps: l.total, Memory: machine.PeakMemory(),
 		TokensPerSecond: float64(l.totals.TrainedTokens) / seconds, RawPerSecond: float64(l.totals.RawTokens) / seconds,
 		SecondsLeft: l.totals.Seconds / float64(l.step) * float64(l.total-l.step)}
 	if every := max(1, l.config.LogEvery); l.step%every != 0 && l.step != l.total {

@@ -34,14 +34,14 @@ func completions() map[string]cobra.CompletionFunc {
 		"targets": oneOf("all-linear", "attention"), "lr": oneOf("usual", "auto"), "schedule": oneOf(run.Schedules...),
 		"long-records": oneOf("cut", "skip"), "on-lost": oneOf("refuse", "warn", "skip"), "keep": oneOf("last", "best"),
 		"mode": oneOf(export.ModeProject, export.ModeHeal, export.ModeExact), "rank": oneOf(), "export rank": oneOf("auto", "smallest"),
-		"to": oneOf("gguf", "peft", "mlx"), "export type": oneOf("f16", "f32", "q8_0"), "type": oneOf(),
+		"to": oneOf("gguf", "peft", "mlx"), "report": files("html"), "addr": oneOf("127.0.0.1:0"), "train ui": oneOf("127.0.0.1:0"), "export type": oneOf("f16", "f32", "q8_0"), "type": oneOf(),
 	}
 }
 
 // arguments are those of the commands that take some.
 func arguments() map[string]cobra.CompletionFunc {
 	adapters := paths(func(path string) bool { return isGGUF(path) || run.IsRun(path) })
-	return map[string]cobra.CompletionFunc{"inspect": adapters, "models": completeModels, "adapter combine": adapters, "adapter diff": adapters}
+	return map[string]cobra.CompletionFunc{"inspect": adapters, "ui": paths(run.IsRun), "models": completeModels, "adapter combine": adapters, "adapter diff": adapters}
 }
 
 // offerCompletions has a shell told what the commands below root take.

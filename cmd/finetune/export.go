@@ -71,6 +71,9 @@ func exportCommand(u *ui) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := run.AddExport(c.Run, r); err != nil {
+				u.warn(fmt.Sprintf("the run keeps no note of this export: %s", errorText(err)))
+			}
 			written, err := modelfile(cmd.Context(), u, o)
 			if err != nil {
 				return err

@@ -24,21 +24,22 @@ var (
 	stopInterrupt = &stopRequest{"interrupted", exitInterrupted}
 	stopHangup    = &stopRequest{"terminal closed", exitHangup}
 	stopPipe      = &stopRequest{"output closed", exitPipe}
+	stopPage      = &stopRequest{"stopped from the page", exitInterrupted}
 )
 
 // sameRequest is how soon after another a signal counts as the same request: timeout(1) sends one to the process and one to
 // its group, and a terminal that closes makes both the shell and the system send SIGHUP.
 const sameRequest = 300 * time.Millisecond
 
-// untilInterrupted returns a context that the first Ctrl-C, a request to terminate, a closed terminal or a closed output
-// cancels, with a *stopRequest as its cause: the command finishes what it must and leaves. A Ctrl-C that an answer of a
+// untilInterrupted returns a context that the first Ctrl-C, a request to terminate, a closed terminal, a closed output or
+// the button of a page cancels, with a *stopRequest as its cause: the command finishes what it must and leaves. A Ctrl-C that an answer of a
 // conversation takes for itself counts for nothing. A second Ctrl-C or request to
 // terminate ends the process at once. stop gives the signals back to the system.
 func untilInterrupted(u *ui) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 8)
 	notifyRequests(signals, requests()...)
-	u.onClosed(func() { cancel(stopPipe) })
+	u.stop = func(why *stopRequest) { cancel(why) }
 	failing := failingWrites()
 	go func() {
 		s := <-signals

@@ -32,7 +32,7 @@ func newRoot(u *ui) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&u.json, "json", false, "print JSON on standard output")
 	root.PersistentFlags().BoolVar(&u.verbose, "verbose", false, "show what llama.cpp logs")
-	root.AddCommand(initCommand(u), trainCommand(u), dataCommand(u), exportCommand(u), mergeCommand(u), convertCommand(u), adapterCommand(u), evalCommand(u), runCommand(u), chatCommand(u), serveCommand(u), benchCommand(u),
+	root.AddCommand(initCommand(u), trainCommand(u), dataCommand(u), exportCommand(u), mergeCommand(u), convertCommand(u), adapterCommand(u), evalCommand(u), runCommand(u), chatCommand(u), serveCommand(u), watchCommand(u), benchCommand(u),
 		initModelCommand(u), inspectCommand(u), modelsCommand(u), doctorCommand(u), demoCommand(u), versionCommand(u))
 	byName(u, root)
 	offerCompletions(root)

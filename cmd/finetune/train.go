@@ -16,7 +16,7 @@ import (
 
 func trainCommand(u *ui) *cobra.Command {
 	c := run.DefaultConfig()
-	var file string
+	var file, addr string
 	var resume, dry bool
 	cmd := &cobra.Command{
 		Use:   "train --model base.gguf --data FILE --out RUNDIR",
@@ -41,6 +41,9 @@ func trainCommand(u *ui) *cobra.Command {
 			if dry && resume {
 				return wrongUsage(cmd, "want --dry-run or --resume, not both")
 			}
+			if dry && addr != "" {
+				return wrongUsage(cmd, "want --dry-run or --ui, not both")
+			}
 			if dry {
 				u.offline = "a dry run brings nothing"
 			}
@@ -63,7 +66,7 @@ func trainCommand(u *ui) *cobra.Command {
 			if dry {
 				return dryRun(cmd.Context(), u, c)
 			}
-			return train(cmd.Context(), u, c, resume)
+			return train(cmd.Context(), u, c, resume, addr)
 		},
 	}
 	cmd.Flags().SortFlags = false
@@ -71,6 +74,7 @@ func trainCommand(u *ui) *cobra.Command {
 	cmd.Flags().StringVar(&file, "config", "", "YAML `FILE` with settings, such as finetune init writes; variables FINETUNE_… go before it, and flags before both")
 	cmd.Flags().BoolVar(&resume, "resume", false, "continue the run in --out from its newest checkpoint")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "plan the memory, time three steps, tell how long the run would take, and write nothing")
+	cmd.Flags().StringVar(&addr, "ui", "", "serve a page about the run at `HOST:PORT` on this machine, with a button that stops it; port 0 is one that is free")
 	return cmd
 }
 
@@ -115,11 +119,18 @@ func readSettings(ctx context.Context, u *ui, given *pflag.FlagSet, c *run.Confi
 	return err
 }
 
-func train(ctx context.Context, u *ui, c run.Config, resume bool) error {
+// train trains, and serves a page at addr meanwhile, unless that is empty.
+func train(ctx context.Context, u *ui, c run.Config, resume bool, addr string) (err error) {
 	p := newTrainProgress(u)
+	watched, err := startTrainPage(u, addr, c.Out)
+	if err != nil {
+		return err
+	}
+	defer func() { watched.end(err) }()
 	var jsonErr error
 	s, err := trainer.Train(ctx, c, resume, func(e trainer.Event) {
 		p.event(e)
+		watched.event(e)
 		if u.json && jsonErr == nil && e.Kind != "reading" && e.Kind != "measuring" {
 			jsonErr = u.printJSON(e)
 		}

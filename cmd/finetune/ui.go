@@ -54,23 +54,20 @@ type ui struct {
 	dumb      bool  // it can do no more than a typewriter
 	typed     bool  // standard input is one: somebody types
 	warned    []string
-	answering stopper // what Ctrl-C ends before it ends the program
-	closed    func()  // called when nobody reads one of the streams any more; nil = nothing is
+	answering stopper            // what Ctrl-C ends before it ends the program
+	stop      func(*stopRequest) // asks the command to end, perhaps more than once
 }
 
 // newUI returns a ui for the given streams.
 func newUI(stdout, stderr io.Writer) *ui {
 	f, isFile := stderr.(*os.File)
-	u := &ui{stderr: stderr, terminal: isFile && term.IsTerminal(int(f.Fd())), dumb: os.Getenv("TERM") == "dumb"}
+	u := &ui{stderr: stderr, terminal: isFile && term.IsTerminal(int(f.Fd())), dumb: os.Getenv("TERM") == "dumb", stop: func(*stopRequest) {}}
 	u.stdout = bufio.NewWriter(watched{stdout, u})
 	u.board.write, u.board.size = u.talk, u.size
 	return u
 }
 
-// onClosed has f called, perhaps more than once, when something is written to a pipe that nobody reads any more.
-func (u *ui) onClosed(f func()) { u.closed = f }
-
-// watched is a stream of the ui that tells when nobody reads it.
+// watched is a stream of the ui that ends the command when nobody reads it.
 type watched struct {
 	io.Writer
 	ui *ui
@@ -78,8 +75,8 @@ type watched struct {
 
 func (w watched) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
-	if errors.Is(err, syscall.EPIPE) && w.ui.closed != nil {
-		w.ui.closed()
+	if errors.Is(err, syscall.EPIPE) {
+		w.ui.stop(stopPipe)
 	}
 	return n, err
 }

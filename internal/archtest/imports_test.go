@@ -61,6 +61,7 @@ var layers = []layer{
 	{"trainer/bench", 11, true},
 	{"trainer", 10, true},
 	{"serve", 10, false},
+	{"page", 11, false},
 	{"export", 11, true},
 	{"demo", 12, true},
 	{"cmd", 13, true},

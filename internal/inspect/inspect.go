@@ -16,8 +16,6 @@ import (
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/run"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // The kinds of what can be inspected.
@@ -191,16 +189,9 @@ func ofRun(ctx context.Context, dir string, o Options) (*Report, error) {
 // setConfig makes the settings of a run its metadata, in the order of the file.
 func (r *Report) setConfig(c run.Config) error {
 	r.keys, r.Metadata = nil, map[string]any{}
-	var node yaml.Node
-	if err := node.Encode(c); err != nil {
-		return err
+	settings, err := c.Settings()
+	for _, s := range settings {
+		r.set(s.Key, shorten(s.Value))
 	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		var value any
-		if err := node.Content[i+1].Decode(&value); err != nil {
-			return err
-		}
-		r.set(node.Content[i].Value, shorten(value))
-	}
-	return nil
+	return err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
+	"sync"
 )
 
 // DecomposeOptions say what [Decompose] has to keep.
@@ -80,7 +82,7 @@ const roundingFloor = 1e-6
 const cancelled = 1e-12
 
 // Decompose finds the singular components of every ΔW. It forms one ΔW at a
-// time, and none of a LoRA, whose factors say it all. It keeps no more components
+// time, or of small ones one a core, and none of a LoRA, whose factors say it all. It keeps no more components
 // than a projection within the budget can use, so that the memory is that of one
 // weight and of a few times the result.
 //
@@ -99,23 +101,58 @@ func decompose(ctx context.Context, source *Adapter, weights []named, o Decompos
 	if least := d.MinBudget(); d.budget < least && o.Energy == 0 {
 		return nil, fmt.Errorf("adapter: budget %d: rank 1 for each of the %d weights takes %d parameters", d.budget, len(weights), least)
 	}
-	for i, w := range weights {
+	for rest := weights; len(rest) > 0; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		p, err := d.decompose(w, o)
+		n := atOnce(rest)
+		parts, err := d.decomposeAll(rest[:n], o)
 		if err != nil {
 			return nil, err
 		}
-		d.parts = append(d.parts, p)
-		if o.Energy == 0 {
-			d.trim()
-		}
-		if o.Progress != nil {
-			o.Progress(i+1, len(weights))
+		rest = rest[n:]
+		for _, p := range parts {
+			d.parts = append(d.parts, p)
+			if o.Energy == 0 {
+				d.trim()
+			}
+			if o.Progress != nil {
+				o.Progress(len(d.parts), len(weights))
+			}
 		}
 	}
 	return d, nil
+}
+
+// mostAtOnce bounds the numbers of the ΔW that are formed side by side: 64 MiB of them.
+const mostAtOnce = 16 << 20
+
+// atOnce returns how many of the weights, from the first, are decomposed side by side.
+func atOnce(weights []named) int {
+	numbers := 0
+	for i, w := range weights {
+		nIn, nOut := w.Shape()
+		if numbers += nIn * nOut; i > 0 && (numbers > mostAtOnce || i == runtime.GOMAXPROCS(0)) {
+			return i
+		}
+	}
+	return len(weights)
+}
+
+// decomposeAll decomposes weights side by side. The error is that of the first that has one.
+func (d *Decomposition) decomposeAll(weights []named, o DecomposeOptions) ([]part, error) {
+	parts, errs := make([]part, len(weights)), make([]error, len(weights))
+	var wg sync.WaitGroup
+	for i, w := range weights {
+		wg.Go(func() { parts[i], errs[i] = d.decompose(w, o) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
 }
 
 // MinBudget returns the number of parameters of rank 1 everywhere.

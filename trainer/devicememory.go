@@ -1,12 +1,15 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 
 	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/trainer/graph"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // DevicePlan is the memory that a run takes on a device in bytes, by what it is for.
@@ -117,4 +120,24 @@ func (d Demand) refuseDevice(p Plan) error {
 		hints = append(hints, "--device cpu trains without it")
 	}
 	return hint.With(&DeviceMemoryError{What: fmt.Sprintf("one sequence of %d tokens", d.Ctx), Plan: *p.Device, Given: d.MaxMemory > 0}, hints...)
+}
+
+// OutOfMemory adds to the error of a device that had less memory than planned what takes three quarters of the plan p there: other
+// programs take some, and what a driver takes by itself is in no plan. Any other error stays as it is. The engine has to be closed.
+func (d Demand) OutOfMemory(err error, p Plan) error {
+	if p.Device == nil || !errors.Is(err, ggml.ErrNoMemory) {
+		return err
+	}
+	free, _ := d.On.Device.Memory()
+	err = fmt.Errorf("trainer: device %s has less memory than the %d MiB that were planned, %d MiB are free: %w", p.Device.Name,
+		machine.Mebibytes(p.Device.Total()), machine.Mebibytes(free), err)
+	d.MaxMemory = p.Device.Total() / 4 * 3
+	e, _, refused := d.Engine()
+	if refused != nil {
+		return hint.With(err, hint.Of(refused)...)
+	}
+	if closed := e.Close(); closed != nil {
+		return errors.Join(err, closed)
+	}
+	return hint.With(err, fmt.Sprintf("--max-memory %dKiB takes less of it, in more time", d.MaxMemory>>10))
 }

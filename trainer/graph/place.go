@@ -104,7 +104,9 @@ func (h *homes) fill(device *ggml.Backend, done func(w ggml.Tensor)) (err error)
 	}
 	h.memory.AsWeights()
 	for w, t := range h.twins {
-		t.SetRaw(w.Raw())
+		if err := t.SetRaw(w.Raw()); err != nil {
+			return err
+		}
 		done(w)
 	}
 	return nil

@@ -42,8 +42,10 @@ func (b *Backend) SetThreads(n int) {
 // Close frees the backend. It may be called twice.
 func (b *Backend) Close() error {
 	if b.p != nil {
-		C.ggml_backend_free(b.p)
+		var e C.ft_error
+		C.ft_free_backend(b.p, &e)
 		b.p = nil
+		return caught(&e, "stopping a backend")
 	}
 	return nil
 }
@@ -51,8 +53,9 @@ func (b *Backend) Close() error {
 // Compute runs every node of g in order.
 func (b *Backend) Compute(g Graph) error {
 	var e C.ft_error
-	if status := C.ft_compute(b.p, g.p, &e); status != 0 {
-		return fmt.Errorf("ggml: graph of %d nodes: %s", g.Len(), reason(&e, C.GoString(C.ggml_status_to_string(status))))
+	if status := C.ft_compute(b.p, g.p, &e); status != C.GGML_STATUS_SUCCESS {
+		e.memory = e.memory || status == C.GGML_STATUS_ALLOC_FAILED
+		return failure(&e, fmt.Sprintf("a graph of %d nodes", g.Len()), b)
 	}
 	return nil
 }
@@ -74,9 +77,12 @@ type Buffer struct{ p C.ggml_backend_buffer_t }
 
 // AllocateAll gives memory to every tensor of the context that has none: how parameters get a home of their own.
 func (b *Backend) AllocateAll(c *Context) (*Buffer, error) {
-	p := C.ggml_backend_alloc_ctx_tensors(c.p, b.p)
+	var e C.ft_error
+	p := C.ft_allocate_tensors(c.p, b.p, &e)
 	if p == nil {
-		return nil, fmt.Errorf("ggml: no memory for the tensors of a context")
+		e.memory = e.memory || e.text[0] == 0
+		wanted := C.ggml_backend_alloc_ctx_tensors_from_buft_size(c.p, C.ggml_backend_get_default_buffer_type(b.p))
+		return nil, failure(&e, fmt.Sprintf("tensors of %d bytes", wanted), b)
 	}
 	return &Buffer{p}, nil
 }
@@ -87,8 +93,10 @@ func (b *Buffer) Bytes() int64 { return int64(C.ggml_backend_buffer_get_size(b.p
 // Close frees the buffer. It may be called twice.
 func (b *Buffer) Close() error {
 	if b.p != nil {
-		C.ggml_backend_buffer_free(b.p)
+		var e C.ft_error
+		C.ft_free_buffer(b.p, &e)
 		b.p = nil
+		return caught(&e, "freeing memory")
 	}
 	return nil
 }

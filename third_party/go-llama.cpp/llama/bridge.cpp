@@ -30,7 +30,13 @@ thread_local std::string *capture = nullptr;
 thread_local bool mute = false;
 thread_local int last_level = 0;
 
+// Package ggml has taken both before, for what its own calls do.
+ggml_log_callback earlier_log = nullptr;
+void *earlier_user = nullptr;
+ggml_abort_callback_t earlier_abort = nullptr;
+
 void on_log(enum ggml_log_level level, const char *text, void *) {
+	earlier_log(level, text, earlier_user);
 	if (level != GGML_LOG_LEVEL_CONT) last_level = level;
 	if (capture && last_level == GGML_LOG_LEVEL_ERROR && capture->size() < FL_ERROR_SIZE) {
 		try {
@@ -47,7 +53,7 @@ thread_local bool asserts_throw = false;
 // vocabulary, say), on the thread that loads it, below nothing but functions that can be unwound: there it is thrown.
 void on_assert(const char *message) {
 	if (asserts_throw) throw std::runtime_error(message);
-	fprintf(stderr, "%s\n", message);
+	earlier_abort(message);
 }
 
 // Errors gathers what is logged at error level as long as it lives, and hands it to the caller on demand.
@@ -115,8 +121,9 @@ bool on_progress(float progress, void *handle) { return flGoProgress(progress, r
 } // namespace
 
 void fl_install(void) {
+	ggml_log_get(&earlier_log, &earlier_user);
 	llama_log_set(on_log, nullptr);
-	ggml_set_abort_callback(on_assert);
+	earlier_abort = ggml_set_abort_callback(on_assert);
 }
 
 void fl_log_forward(bool on) { log_forward = on; }

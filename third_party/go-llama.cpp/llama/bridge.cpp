@@ -47,12 +47,22 @@ void on_log(enum ggml_log_level level, const char *text, void *) {
 	if (log_forward && !mute) flGoLog(level, const_cast<char *>(text));
 }
 
+// of_device reports whether a message, which begins with the path of a source file, is that of a GPU's backend.
+bool of_device(const char *message) {
+	for (const char *backend : { "ggml-cuda", "ggml-vulkan", "ggml-metal" }) {
+		if (strstr(message, backend)) return true;
+	}
+	return false;
+}
+
 thread_local bool asserts_throw = false;
 
 // A failed assertion ends the process when this returns. Most of them guard what a file says (a token twice in the
 // vocabulary, say), on the thread that loads it, below nothing but functions that can be unwound: there it is thrown.
+// The same holds for the backends of GPUs wherever they are called from, which no other thread waits for: CUDA's aborts at any
+// error of its driver, a lack of memory among them.
 void on_assert(const char *message) {
-	if (asserts_throw) throw std::runtime_error(message);
+	if (asserts_throw || (capture && of_device(message))) throw std::runtime_error(message);
 	earlier_abort(message);
 }
 

@@ -102,10 +102,7 @@ func (d Demand) refuseDevice(p Plan) error {
 			hints = append(hints, fmt.Sprintf("--ctx %d fits", shorter.Ctx))
 		}
 	}
-	layers := d.On.Layers
-	if all := d.Model.NLayer() + 1; layers < 0 || layers > all {
-		layers = all
-	}
+	layers := d.layersThere()
 	for fewer := d; layers > 1; {
 		layers /= 2
 		fewer.On.Layers = layers
@@ -120,6 +117,27 @@ func (d Demand) refuseDevice(p Plan) error {
 		hints = append(hints, "--device cpu trains without it")
 	}
 	return hint.With(&DeviceMemoryError{What: fmt.Sprintf("one sequence of %d tokens", d.Ctx), Plan: *p.Device, Given: d.MaxMemory > 0}, hints...)
+}
+
+// layersThere returns how many layers are to be on the device, the output matrix counted as one.
+func (d Demand) layersThere() int {
+	all := d.Model.NLayer() + 1
+	if d.On.Layers < 0 || d.On.Layers > all {
+		return all
+	}
+	return d.On.Layers
+}
+
+// withoutRoom adds what takes less to the error of a device that has not even memory for the factors, which is taken before there is a
+// plan. Any other error stays as it is.
+func (d Demand) withoutRoom(err error) error {
+	if d.On.OnCPU() || !errors.Is(err, ggml.ErrNoMemory) {
+		return err
+	}
+	if half := d.layersThere() / 2; half > 0 {
+		return hint.With(err, fmt.Sprintf("--gpu-layers %d takes half as much on device %s, the others stay on the CPU", half, d.On))
+	}
+	return hint.With(err, "--device cpu trains without it")
 }
 
 // OutOfMemory adds to the error of a device that had less memory than planned what takes three quarters of the plan p there: other

@@ -42,20 +42,17 @@ func (b *Backend) SetThreads(n int) {
 // Close frees the backend. It may be called twice.
 func (b *Backend) Close() error {
 	if b.p != nil {
-		var e C.ft_error
-		C.ft_free_backend(b.p, &e)
+		e := C.ft_free_backend(b.p)
 		b.p = nil
-		return caught(&e, "stopping a backend")
+		return taken(e, "stopping a backend")
 	}
 	return nil
 }
 
 // Compute runs every node of g in order.
 func (b *Backend) Compute(g Graph) error {
-	var e C.ft_error
-	if status := C.ft_compute(b.p, g.p, &e); status != C.GGML_STATUS_SUCCESS {
-		e.memory = e.memory || status == C.GGML_STATUS_ALLOC_FAILED
-		return failure(&e, fmt.Sprintf("a graph of %d nodes", g.Len()), b)
+	if e := C.ft_compute(b.p, g.p); e != nil {
+		return failure(e, fmt.Sprintf("a graph of %d nodes", g.Len()), b)
 	}
 	return nil
 }
@@ -77,14 +74,12 @@ type Buffer struct{ p C.ggml_backend_buffer_t }
 
 // AllocateAll gives memory to every tensor of the context that has none: how parameters get a home of their own.
 func (b *Backend) AllocateAll(c *Context) (*Buffer, error) {
-	var e C.ft_error
-	p := C.ft_allocate_tensors(c.p, b.p, &e)
-	if p == nil {
-		e.memory = e.memory || e.text[0] == 0
+	var m Buffer
+	if e := C.ft_allocate_tensors(c.p, b.p, &m.p); e != nil {
 		wanted := C.ggml_backend_alloc_ctx_tensors_from_buft_size(c.p, C.ggml_backend_get_default_buffer_type(b.p))
-		return nil, failure(&e, fmt.Sprintf("tensors of %d bytes", wanted), b)
+		return nil, failure(e, fmt.Sprintf("tensors of %d bytes", wanted), b)
 	}
-	return &Buffer{p}, nil
+	return &m, nil
 }
 
 // Bytes returns the size of the buffer.
@@ -93,10 +88,9 @@ func (b *Buffer) Bytes() int64 { return int64(C.ggml_backend_buffer_get_size(b.p
 // Close frees the buffer. It may be called twice.
 func (b *Buffer) Close() error {
 	if b.p != nil {
-		var e C.ft_error
-		C.ft_free_buffer(b.p, &e)
+		e := C.ft_free_buffer(b.p)
 		b.p = nil
-		return caught(&e, "freeing memory")
+		return taken(e, "freeing memory")
 	}
 	return nil
 }

@@ -145,12 +145,11 @@ func (d Device) NewBackend() (*Backend, error) {
 	if err := Check(); err != nil {
 		return nil, err
 	}
-	var e C.ft_error
-	p := C.ft_device_start(d.p, &e)
-	if p == nil {
-		return nil, fmt.Errorf("ggml: device %s (%s) does not start: %s", d.Name(), d.Description(), reason(&e))
+	var b Backend
+	if e := C.ft_device_start(d.p, &b.p); e != nil {
+		return nil, taken(e, fmt.Sprintf("device %s (%s) does not start", d.Name(), d.Description()))
 	}
-	return &Backend{p: p}, nil
+	return &b, nil
 }
 
 // Device returns the device that the backend runs on.

@@ -21,7 +21,7 @@ var ErrNoMemory = errors.New("no memory")
 // told to who was told before.
 func init() { C.ft_install() }
 
-// failure is the error of what failed on backends.
+// failure is the error of what failed on backends; nil where nothing did.
 func failure(e *C.ft_error, what string, on ...*Backend) error {
 	var devices []string
 	for _, b := range on {
@@ -29,37 +29,35 @@ func failure(e *C.ft_error, what string, on ...*Backend) error {
 			devices = append(devices, name)
 		}
 	}
-	what = "ggml: " + strings.Join(devices, ", ") + ": " + what
-	switch {
-	case !bool(e.memory):
-		return fmt.Errorf("%s: %s", what, reason(e))
-	case e.text[0] == 0:
-		return fmt.Errorf("%s: %w", what, ErrNoMemory)
-	}
-	return fmt.Errorf("%s: %w: %s", what, ErrNoMemory, reason(e))
+	return taken(e, strings.Join(devices, ", ")+": "+what)
 }
 
-// caught is the error of a call that returns nothing: nil unless something was thrown. The tensors are those that it was about.
-func caught(e *C.ft_error, doing string, about ...Tensor) error {
-	if e.text[0] == 0 {
+// caught is the error of what was done with a tensor; nil where nothing was caught.
+func caught(e *C.ft_error, doing string, t Tensor) error {
+	if e == nil {
 		return nil
 	}
-	for _, t := range about {
-		doing += fmt.Sprintf(" %q of %d bytes", t.Name(), t.Bytes())
-		if d := t.Device(); !d.IsNil() {
-			doing += " on device " + d.Name()
-		}
+	doing += fmt.Sprintf(" %q of %d bytes", t.Name(), t.Bytes())
+	if d := t.Device(); !d.IsNil() {
+		doing += " on device " + d.Name()
 	}
-	if bool(e.memory) {
-		return fmt.Errorf("ggml: %s: %w: %s", doing, ErrNoMemory, reason(e))
-	}
-	return fmt.Errorf("ggml: %s: %s", doing, reason(e))
+	return taken(e, doing)
 }
 
-// reason returns what was caught, or that nothing was.
-func reason(e *C.ft_error) string {
-	if text := C.GoString(&e.text[0]); text != "" {
-		return text
+// taken makes an error of what a call returned, and frees that.
+func taken(e *C.ft_error, what string) error {
+	if e == nil {
+		return nil
 	}
-	return "the backend gives no reason"
+	defer C.ft_free_error(e)
+	reason := C.GoString(&e.text[0])
+	switch {
+	case bool(e.memory) && reason == "":
+		return fmt.Errorf("ggml: %s: %w", what, ErrNoMemory)
+	case bool(e.memory):
+		return fmt.Errorf("ggml: %s: %w: %s", what, ErrNoMemory, reason)
+	case reason == "":
+		reason = "the backend gives no reason"
+	}
+	return fmt.Errorf("ggml: %s: %s", what, reason)
 }

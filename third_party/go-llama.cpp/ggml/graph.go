@@ -48,13 +48,11 @@ func (b *Backend) Allocate(g Graph) (*Allocator, error) {
 
 // take takes the memory for g, or frees the allocator.
 func (a *Allocator) take(g Graph, at, leaves *C.int, backends []*Backend) (*Allocator, error) {
-	var e C.ft_error
-	if bool(C.ft_allocate_graph(a.p, g.p, at, leaves, &e)) {
-		return a, nil
+	if e := C.ft_allocate_graph(a.p, g.p, at, leaves); e != nil {
+		a.Close()
+		return nil, failure(e, fmt.Sprintf("a graph of %d nodes", g.Len()), backends...)
 	}
-	a.Close()
-	e.memory = e.memory || e.text[0] == 0
-	return nil, failure(&e, fmt.Sprintf("a graph of %d nodes", g.Len()), backends...)
+	return a, nil
 }
 
 // Measure returns how much memory Allocate would take for g, without taking it.
@@ -72,10 +70,9 @@ func (a *Allocator) Bytes() int64 { return int64(C.ggml_gallocr_get_buffer_size(
 // Close frees the memory. It may be called twice.
 func (a *Allocator) Close() error {
 	if a.p != nil {
-		var e C.ft_error
-		C.ft_free_allocator(a.p, &e)
+		e := C.ft_free_allocator(a.p)
 		a.p = nil
-		return caught(&e, "freeing the memory of a graph")
+		return taken(e, "freeing the memory of a graph")
 	}
 	return nil
 }

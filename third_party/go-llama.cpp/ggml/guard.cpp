@@ -1,10 +1,10 @@
 #include "guard.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <initializer_list>
-#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -12,6 +12,8 @@ namespace {
 
 // A backend aborts or logs on the thread that called it. Who had been told of aborts before is told of what is not a call's.
 ggml_abort_callback_t earlier_abort = nullptr;
+
+ft_error no_room = { true, "no memory to say why" };
 
 thread_local bool aborts_throw = false;
 thread_local std::string *logged = nullptr;
@@ -46,37 +48,41 @@ public:
 	Call(bool throws) { aborts_throw = throws, logged = &log; }
 	~Call() { aborts_throw = false, logged = nullptr; }
 
-	// fail writes down why the call failed: what was logged says more than an exception, where it is there.
-	void fail(ft_error *e, const char *what) {
+	// failed returns why the call failed: what was logged says more than an exception, where it is there.
+	ft_error *failed(const char *what, bool memory = false) {
+		auto *e = static_cast<ft_error *>(malloc(sizeof(ft_error)));
+		if (!e) return &no_room;
 		const std::string line = log.substr(0, log.find('\n'));
 		if (line.empty()) {
 			snprintf(e->text, sizeof e->text, "%s", what);
+		} else if (!*what) {
+			snprintf(e->text, sizeof e->text, "%s", line.c_str());
 		} else {
 			snprintf(e->text, sizeof e->text, "%s (%s)", line.c_str(), what);
 		}
+		e->memory = memory;
 		for (const char *word : { "OutOfDeviceMemory", "OutOfHostMemory", "OutOfPoolMemory", "out of memory", "bad_alloc" }) e->memory |= strstr(e->text, word) != nullptr;
+		return e;
 	}
 };
 
-// guarded returns what f does, or otherwise with the reason in e where it throws.
-template <typename F, typename R> R guarded(ft_error *e, bool aborts, R otherwise, F f) {
-	e->text[0] = 0, e->memory = false;
+// guarded returns why f fails: it throws, or returns why itself.
+template <typename F> ft_error *guarded(bool aborts, F f) {
 	Call call(aborts);
 	try {
-		return f();
+		return f(call);
 	} catch (const std::exception &x) {
-		call.fail(e, x.what());
+		return call.failed(x.what());
 	} catch (...) {
-		call.fail(e, "unknown C++ exception");
+		return call.failed("unknown C++ exception");
 	}
-	return otherwise;
 }
 
 // done guards what returns nothing.
-template <typename F> void done(ft_error *e, F f) {
-	guarded(e, true, 0, [&] {
+template <typename F> ft_error *done(F f) {
+	return guarded(true, [&](Call &) -> ft_error * {
 		f();
-		return 0;
+		return nullptr;
 	});
 }
 
@@ -85,41 +91,57 @@ bool alone(ggml_backend_t backend) { return ggml_backend_dev_type(ggml_backend_g
 
 } // namespace
 
+void ft_free_error(ft_error *e) {
+	if (e != &no_room) free(e);
+}
+
 void ft_install(void) {
 	earlier_abort = ggml_set_abort_callback(on_abort);
 	ggml_log_set(on_log, nullptr);
 }
 
-ggml_backend_t ft_device_start(ggml_backend_dev_t device, ft_error *e) {
-	return guarded(e, true, ggml_backend_t(nullptr), [&] { return ggml_backend_dev_init(device, nullptr); });
+ft_error *ft_device_start(ggml_backend_dev_t device, ggml_backend_t *started) {
+	return guarded(true, [&](Call &call) {
+		*started = ggml_backend_dev_init(device, nullptr);
+		return *started ? nullptr : call.failed("");
+	});
 }
 
-enum ggml_status ft_compute(ggml_backend_t backend, struct ggml_cgraph *graph, ft_error *e) {
-	return guarded(e, alone(backend), GGML_STATUS_FAILED, [&] { return ggml_backend_graph_compute(backend, graph); });
+ft_error *ft_compute(ggml_backend_t backend, struct ggml_cgraph *graph) {
+	return guarded(alone(backend), [&](Call &call) {
+		const auto status = ggml_backend_graph_compute(backend, graph);
+		return status == GGML_STATUS_SUCCESS ? nullptr : call.failed(ggml_status_to_string(status), status == GGML_STATUS_ALLOC_FAILED);
+	});
 }
 
 void ft_device_memory(ggml_backend_dev_t device, size_t *free, size_t *total) {
 	*free = *total = 0;
-	ft_error ignored;
-	done(&ignored, [&] { ggml_backend_dev_memory(device, free, total); });
+	ft_free_error(done([&] { ggml_backend_dev_memory(device, free, total); }));
 }
 
-ggml_backend_buffer_t ft_allocate_tensors(struct ggml_context *ctx, ggml_backend_t backend, ft_error *e) {
-	return guarded(e, true, ggml_backend_buffer_t(nullptr), [&] { return ggml_backend_alloc_ctx_tensors(ctx, backend); });
+// What cannot be allocated is said by no exception, and by no line of the log on some backends.
+ft_error *ft_allocate_tensors(struct ggml_context *ctx, ggml_backend_t backend, ggml_backend_buffer_t *taken) {
+	return guarded(true, [&](Call &call) {
+		*taken = ggml_backend_alloc_ctx_tensors(ctx, backend);
+		return *taken ? nullptr : call.failed("", true);
+	});
 }
 
-bool ft_allocate_graph(ggml_gallocr_t a, struct ggml_cgraph *graph, const int *at, const int *leaves, ft_error *e) {
-	return guarded(e, true, false, [&] { return (!at || ggml_gallocr_reserve_n(a, graph, at, leaves)) && ggml_gallocr_alloc_graph(a, graph); });
+ft_error *ft_allocate_graph(ggml_gallocr_t a, struct ggml_cgraph *graph, const int *at, const int *leaves) {
+	return guarded(true, [&](Call &call) {
+		const bool taken = (!at || ggml_gallocr_reserve_n(a, graph, at, leaves)) && ggml_gallocr_alloc_graph(a, graph);
+		return taken ? nullptr : call.failed("", true);
+	});
 }
 
-void ft_set(tensor t, const void *data, size_t bytes, ft_error *e) { done(e, [&] { ggml_backend_tensor_set(t, data, 0, bytes); }); }
-void ft_get(tensor t, void *data, size_t bytes, ft_error *e) { done(e, [&] { ggml_backend_tensor_get(t, data, 0, bytes); }); }
-void ft_zero(tensor t, ft_error *e) { done(e, [&] { ggml_backend_tensor_memset(t, 0, 0, ggml_nbytes(t)); }); }
-void ft_copy(tensor from, tensor to, ft_error *e) { done(e, [&] { ggml_backend_tensor_copy(from, to); }); }
+ft_error *ft_set(tensor t, const void *data, size_t bytes) { return done([&] { ggml_backend_tensor_set(t, data, 0, bytes); }); }
+ft_error *ft_get(tensor t, void *data, size_t bytes) { return done([&] { ggml_backend_tensor_get(t, data, 0, bytes); }); }
+ft_error *ft_zero(tensor t) { return done([&] { ggml_backend_tensor_memset(t, 0, 0, ggml_nbytes(t)); }); }
+ft_error *ft_copy(tensor from, tensor to) { return done([&] { ggml_backend_tensor_copy(from, to); }); }
 
-void ft_free_backend(ggml_backend_t b, ft_error *e) { done(e, [&] { ggml_backend_free(b); }); }
-void ft_free_buffer(ggml_backend_buffer_t b, ft_error *e) { done(e, [&] { ggml_backend_buffer_free(b); }); }
-void ft_free_allocator(ggml_gallocr_t a, ft_error *e) { done(e, [&] { ggml_gallocr_free(a); }); }
+ft_error *ft_free_backend(ggml_backend_t b) { return done([&] { ggml_backend_free(b); }); }
+ft_error *ft_free_buffer(ggml_backend_buffer_t b) { return done([&] { ggml_backend_buffer_free(b); }); }
+ft_error *ft_free_allocator(ggml_gallocr_t a) { return done([&] { ggml_gallocr_free(a); }); }
 
 const struct ggml_backend_feature *ft_features(ggml_backend_dev_t device) {
 	auto get = (ggml_backend_get_features_t)ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_get_features");

@@ -145,9 +145,7 @@ func (t Tensor) GetFloats(v []float32) error {
 	if len(v) == 0 {
 		return nil
 	}
-	var e C.ft_error
-	C.ft_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), C.size_t(4*len(v)), &e)
-	return caught(&e, "reading a tensor", t)
+	return caught(C.ft_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), C.size_t(4*len(v))), "reading a tensor", t)
 }
 
 // SetRaw copies b, all bytes of a contiguous tensor of any type, into it.
@@ -168,23 +166,15 @@ func (t Tensor) set(data unsafe.Pointer, bytes int) error {
 	if bytes == 0 {
 		return nil
 	}
-	var e C.ft_error
-	C.ft_set(t.p, data, C.size_t(bytes), &e)
-	return caught(&e, "writing a tensor", t)
+	return caught(C.ft_set(t.p, data, C.size_t(bytes)), "writing a tensor", t)
 }
 
 // Zero sets all bytes of a tensor with memory to zero, wherever that is.
-func (t Tensor) Zero() error {
-	var e C.ft_error
-	C.ft_zero(t.p, &e)
-	return caught(&e, "clearing a tensor", t)
-}
+func (t Tensor) Zero() error { return caught(C.ft_zero(t.p), "clearing a tensor", t) }
 
 // CopyTo copies t into a tensor of the same type, shape and strides, wherever each lies.
 func (t Tensor) CopyTo(twin Tensor) error {
-	var e C.ft_error
-	C.ft_copy(t.p, twin.p, &e)
-	return caught(&e, "copying a tensor", t)
+	return caught(C.ft_copy(t.p, twin.p), "copying a tensor", t)
 }
 
 func (t Tensor) mustFit(want Type, n int) {

@@ -52,13 +52,11 @@ public:
 	ft_error *failed(const char *what, bool memory = false) {
 		auto *e = static_cast<ft_error *>(malloc(sizeof(ft_error)));
 		if (!e) return &no_room;
-		const std::string line = log.substr(0, log.find('\n'));
-		if (line.empty()) {
+		const int line = int(log.find('\n') == std::string::npos ? log.size() : log.find('\n')); // its first
+		if (line == 0) {
 			snprintf(e->text, sizeof e->text, "%s", what);
-		} else if (!*what) {
-			snprintf(e->text, sizeof e->text, "%s", line.c_str());
 		} else {
-			snprintf(e->text, sizeof e->text, "%s (%s)", line.c_str(), what);
+			snprintf(e->text, sizeof e->text, *what ? "%.*s (%s)" : "%.*s%s", line, log.c_str(), what);
 		}
 		e->memory = memory;
 		for (const char *word : { "OutOfDeviceMemory", "OutOfHostMemory", "OutOfPoolMemory", "out of memory", "bad_alloc" }) e->memory |= strstr(e->text, word) != nullptr;

@@ -17,7 +17,7 @@ endif
 # Packages with tests whose every dependency is free of native code.
 pure = $(shell go list -test -f '{{.ImportPath}} {{join .Deps " "}}' ./... | awk '/^[^ ]*\.test / && !/go-llama\.cpp/ { sub(/\.test$$/, "", $$1); print $$1 }')
 
-.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-gpu test-kill test-hostile test-asan test-sanitize test-race test-neon lint bench bench-kernels env help
+.PHONY: build llama demo base test test-short test-fast test-chat test-apps test-real test-large test-gpu test-kill test-hostile test-asan test-sanitize test-race test-neon lint bench bench-kernels docs man env help
 
 build: llama ## build bin/finetune (the default)
 	go build -o bin/ ./cmd/finetune
@@ -131,6 +131,16 @@ base: build ## make the demo's base model again from the texts in DATA, an hour
 	  --ctx 256 --batch 16 --steps 2200 --lr 2e-3 --weight-decay 0.1 --checkpoint-every 200 --out run
 	cd $(WORK) && $(CURDIR)/bin/finetune eval --model run/model.gguf --data val.jsonl --ngram train.jsonl
 	go run ./cmd/makebase ship $(WORK)/run/model.gguf demo/base.gguf
+
+docs: llama ## write docs/cli, the reference of the commands, anew
+	go test -count 1 -run '^TestDocsAreUpToDate$$' ./cmd/finetune -update
+
+# Where the manual pages go: man -M man finetune-train reads them there.
+MAN ?= man/man1
+
+man: llama ## write manual pages to MAN
+	mkdir -p $(MAN)
+	go test -count 1 -run '^TestManPages$$' ./cmd/finetune -man $(abspath $(MAN))
 
 env: llama ## print what a shell needs for go commands of its own: eval "$(make -s env)"
 	@$(bring) env

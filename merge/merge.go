@@ -30,7 +30,9 @@ type Config struct {
 	Model    string    // the base, a GGUF; of a split one the first part
 	Adapters []Adapter // at least one; they add up
 	Out      string    // the GGUF to write
-	Force    bool      // replace a file that is there
+	// Classifier is a file of package classify that becomes a part of the model; empty is none.
+	Classifier string
+	Force      bool // replace a file that is there
 
 	// Type is that of the adapted tensors; nil keeps each its own. Rows that are no
 	// whole blocks of it get the next best type, as llama.cpp's quantizer chooses it.

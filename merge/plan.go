@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/hint"
@@ -23,6 +24,7 @@ type merger struct {
 	Config
 	base    *model.Base
 	open    []*adapter.File
+	head    *classify.Head     // nil: none
 	changes map[string]*change // by the tensor's name
 	builder *gguf.Builder
 	room    room
@@ -68,13 +70,18 @@ func (m *merger) plan() error {
 	if err := m.addAdapters(); err != nil {
 		return err
 	}
+	if err := m.addClassifier(); err != nil {
+		return err
+	}
 	if err := m.chooseTypes(); err != nil {
 		return err
 	}
 	if err := m.addImportance(); err != nil {
 		return err
 	}
-	m.build()
+	if err := m.build(); err != nil {
+		return err
+	}
 	m.base.Forget()
 	return m.checkOut()
 }
@@ -182,13 +189,16 @@ func (m *merger) addImportance() error {
 	return nil
 }
 
-// build lays out the file: the base's, with other data and types for what is adapted.
-func (m *merger) build() {
+// build lays out the file: the base's, with other data and types for what is adapted, and a classifier behind it.
+func (m *merger) build() error {
 	m.builder = gguf.NewBuilder()
 	m.builder.SetAll(m.base.KVs())
 	m.setFileType()
 	total := len(m.base.Tensors())
 	for _, t := range m.base.Tensors() {
+		if m.head != nil && classify.Replaces(t.Name) {
+			continue
+		}
 		kind, write := t.Type, func(w io.Writer) error { return m.copy(w, t) }
 		if c := m.changes[t.Name]; c != nil {
 			kind, write = c.to, func(w io.Writer) error { return m.merge(w, c) }
@@ -203,6 +213,30 @@ func (m *merger) build() {
 			return nil
 		})
 	}
+	if m.head != nil {
+		return m.head.AddTo(m.builder)
+	}
+	return nil
+}
+
+// addClassifier reads the classifier, if there is one, and refuses one of another base.
+func (m *merger) addClassifier() error {
+	if m.Classifier == "" {
+		return nil
+	}
+	h, err := classify.Load(m.Classifier)
+	if err != nil {
+		return err
+	}
+	id, err := m.base.Identity()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(h.CheckBase(id.Architecture, id.Hash, width(m.base)), h.CheckMerge()); err != nil {
+		return fmt.Errorf("merge: %q: %w", m.Classifier, err)
+	}
+	m.head = h
+	return nil
 }
 
 // checkOut refuses to write over what the file is made of, and where no file can be.
@@ -230,8 +264,16 @@ func (m *merger) sources() []string {
 	for _, a := range m.Adapters {
 		all = append(all, a.Path)
 	}
-	if m.IMatrix != "" {
-		all = append(all, m.IMatrix)
+	for _, path := range []string{m.IMatrix, m.Classifier} {
+		if path != "" {
+			all = append(all, path)
+		}
 	}
 	return all
+}
+
+// width returns the numbers of a state.
+func width(base *model.Base) int {
+	n, _ := base.Uint(base.Architecture() + ".embedding_length") // which model.OpenParts has looked at
+	return int(n)
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,6 +37,11 @@ type Config struct {
 	Template    string `yaml:"template" resume:"free"` // path of a chat template in place of the model's own; empty = the model's
 	TemplateArg string `yaml:"template-arg" was:""`    // key=value, a line each: arguments of the chat template
 	Date        string `yaml:"date" resume:"free"`     // day that chat templates tell, 2006-01-02; of a new run the day it began; empty = none
+
+	Task        string  `yaml:"task" was:""`         // classify: the label of each record; embed: which texts belong together; empty = the text that follows
+	Temperature float64 `yaml:"temperature" was:"0"` // of embeddings' loss; 0 = 0.05
+	Dims        string  `yaml:"dims" was:""`         // of embeddings' loss: lengths, with commas between them, that their beginnings are good for too; empty = whole ones
+	LabelField  string  `yaml:"label-field" was:""`  // of a classification: the field that holds the labels; empty = found by its name
 
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
@@ -84,6 +90,12 @@ type Config struct {
 
 	CheckpointMinutes float64 `yaml:"checkpoint-minutes" resume:"free"` // minutes after which a checkpoint is due whatever CheckpointEvery says; 0 = none
 }
+
+// The tasks beside the text that follows.
+const (
+	TaskClassify = "classify" // the label of each record
+	TaskEmbed    = "embed"    // states by which a text finds the one that belongs to it
+)
 
 // DefaultConfig returns the defaults. Model, Data and Out have none. What goes with the method is
 // filled in by [Config.Completed].
@@ -161,6 +173,21 @@ func (c Config) TotalSteps(n int) int {
 
 // ThreadCount returns the number of threads to compute with.
 func (c Config) ThreadCount() int { return machine.ThreadCount(c.Threads) }
+
+// DimList returns the lengths in Dims, nil where there are none or one is no number above 0.
+func (c Config) DimList() (dims []int) {
+	if c.Dims == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(c.Dims, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 1 {
+			return nil
+		}
+		dims = append(dims, n)
+	}
+	return dims
+}
 
 // Reads returns the files and folders that the run reads, so that nothing is written in their place.
 func (c Config) Reads() []string {

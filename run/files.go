@@ -13,12 +13,13 @@ import (
 
 // The files of a run directory.
 const (
-	ConfigFile  = "config.yaml"                  // every setting, effective
-	AdapterFile = "adapter.gguf"                 // the trained factors, once a run is done
-	ModelFile   = "model.gguf"                   // with MethodFull the trained model, once a run is done
-	ImatrixFile = imatrix.FileName               // of an adapter's run: statistics of what the adapted weights read and of the loss's derivatives
-	LogFile     = "log.jsonl"                    // one event a line
-	EventsFile  = "events.out.tfevents.finetune" // the numbers of LogFile for TensorBoard, with Config.TensorBoard
+	ConfigFile     = "config.yaml"                  // every setting, effective
+	AdapterFile    = "adapter.gguf"                 // the trained factors, once a run is done
+	ModelFile      = "model.gguf"                   // with MethodFull the trained model, once a run is done
+	ClassifierFile = "classifier.gguf"              // with TaskClassify what makes scores of the adapted model's states, once a run is done
+	ImatrixFile    = imatrix.FileName               // of an adapter's run: statistics of what the adapted weights read and of the loss's derivatives
+	LogFile        = "log.jsonl"                    // one event a line
+	EventsFile     = "events.out.tfevents.finetune" // the numbers of LogFile for TensorBoard, with Config.TensorBoard
 
 	checkpointPrefix = "checkpoint-"
 	checkpointSuffix = ".zst"

@@ -86,9 +86,38 @@ func (c Config) recordSettings() *setting.Error {
 		setting.OneOf("on-lost", c.OnLost, lostNames),
 		setting.Between("skip-bad", c.SkipBad, 0, MaxCount),
 		pairs("map", c.Map, "field=column"),
+		c.taskSettings(),
 		pairs("template-arg", c.TemplateArg, "key=value"),
 		date("date", c.Date),
 	)
+}
+
+// maxTemperature is far above any that tells texts apart.
+const maxTemperature = 100
+
+// taskSettings checks what is learned.
+func (c Config) taskSettings() *setting.Error {
+	switch {
+	case c.Task != "" && c.Task != TaskClassify && c.Task != TaskEmbed:
+		return &setting.Error{Key: "task", Want: "classify, embed, or none for the text that follows", Got: strconv.Quote(c.Task)}
+	case c.Task != TaskClassify && c.LabelField != "":
+		return &setting.Error{Key: "label-field", Want: "none without task classify", Got: strconv.Quote(c.LabelField)}
+	case c.Task != TaskEmbed && c.Temperature != 0:
+		return &setting.Error{Key: "temperature", Want: "0 without task embed", Got: strconv.FormatFloat(c.Temperature, 'g', -1, 64)}
+	case !(c.Temperature >= 0 && c.Temperature <= maxTemperature):
+		return &setting.Error{Key: "temperature", Want: fmt.Sprintf("0 to %d", maxTemperature), Got: strconv.FormatFloat(c.Temperature, 'g', -1, 64)}
+	case c.Task != TaskEmbed && c.Dims != "":
+		return &setting.Error{Key: "dims", Want: "none without task embed", Got: strconv.Quote(c.Dims)}
+	case c.Dims != "" && c.DimList() == nil:
+		return &setting.Error{Key: "dims", Want: "numbers above 0 with commas between them, such as 128,384", Got: strconv.Quote(c.Dims)}
+	case c.Task != "" && c.Method == MethodFull:
+		return &setting.Error{Key: "method", Want: "that of an adapter with task " + c.Task, Got: strconv.Quote(c.Method)}
+	case c.Task != "" && adapter.Start(c.Start) == adapter.StartGradient:
+		return &setting.Error{Key: "start", Want: "another than gradient with task " + c.Task, Got: strconv.Quote(c.Start)}
+	case c.Task != "" && c.Samples > 0:
+		return &setting.Error{Key: "samples", Want: "0 with task " + c.Task + ", which writes no text", Got: strconv.Itoa(c.Samples)}
+	}
+	return nil
 }
 
 // adapterSettings checks the settings of an adapter, or that there are none.

@@ -13,9 +13,9 @@ type Event struct {
 	Kind string    `json:"event"` // reading, measuring, start, range, step, eval, samples, checkpoint, done
 	Time time.Time `json:"time"`
 
-	// reading, of data, and measuring, of the validation loss; how far they have come, some times a second, in no log
-	What string `json:"what,omitempty"` // is being done
-	Done int64  `json:"done,omitempty"` // bytes read, or windows measured
+	// reading, of data, and measuring, between two steps; how far they have come, some times a second, in no log
+	What string `json:"what,omitempty"` // is being done; measuring: validation, samples or range test
+	Done int64  `json:"done,omitempty"` // bytes read, windows measured, tokens of an answer, or steps tried
 	Of   int64  `json:"of,omitempty"`   // so many; 0: not known
 
 	// start

@@ -128,7 +128,9 @@ func (l *loop) climb(ctx context.Context, r *ramp) error {
 		stepper.setShare(0)
 	}
 	start, err := stepper.gradients(ctx, probe())
+	tell := l.measuring("range test")
 	for err == nil && r.goesOn() {
+		tell(len(r.curve), len(r.rates))
 		var loss float64
 		if loss, err = l.try(ctx, &stepper, r.next(), sampler.Batch(perStep), probe()); err == nil {
 			r.add(loss - start.Loss)

@@ -106,9 +106,12 @@ func (l *loop) sample(ctx context.Context) error {
 		return nil
 	}
 	var answers []Sample
-	for seqs := l.engine.Shape().Seqs; len(answers) < len(s.prompts); {
+	seqs, tell := l.engine.Shape().Seqs, l.measuring("samples")
+	for len(answers) < len(s.prompts) {
 		from := len(answers)
-		texts, err := l.answer(ctx, s.prompts[from:min(from+seqs, len(s.prompts))])
+		texts, err := l.answer(ctx, s.prompts[from:min(from+seqs, len(s.prompts))], func(tokens int) {
+			tell(from/seqs*answerTokens+tokens, (len(s.prompts)+seqs-1)/seqs*answerTokens)
+		})
 		if err != nil {
 			return err
 		}
@@ -127,15 +130,16 @@ func (l *loop) sample(ctx context.Context) error {
 	return l.tell(Event{Kind: "samples", Step: l.step, Samples: answers})
 }
 
-// answer continues as many prompts as the graph has sequences, or fewer.
-func (l *loop) answer(ctx context.Context, prompts [][]int32) ([]string, error) {
+// answer continues as many prompts as the graph has sequences, or fewer. tell gets the tokens that each has, again and again.
+func (l *loop) answer(ctx context.Context, prompts [][]int32, tell func(tokens int)) ([]string, error) {
 	nCtx, seqs, s := l.engine.Shape().Ctx, l.engine.Shape().Seqs, l.samples
 	all := make([][]int32, len(prompts))
 	over := make([]bool, len(prompts))
 	for i, p := range prompts {
 		all[i] = append([]int32{}, p...)
 	}
-	for range answerTokens {
+	for n := range answerTokens {
+		tell(n)
 		var windows []data.Window
 		var rows []int
 		var who []int

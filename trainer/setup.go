@@ -67,6 +67,9 @@ func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bo
 	if s.trainable, err = newTrainable(s.base, c, fromStart); err != nil {
 		return nil, err
 	}
+	if err = s.checkTask(); err != nil {
+		return nil, err
+	}
 	if err = s.checkOpening(); err != nil {
 		return nil, err
 	}
@@ -79,6 +82,9 @@ func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bo
 	read := c
 	read.Model = tokensOf
 	if s.train, s.val, err = data.LoadRun(ctx, read, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
+		return nil, err
+	}
+	if err := s.addTask(); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {

@@ -303,18 +303,23 @@ func (l *loop) begin(ctx context.Context) error {
 	return err
 }
 
-// validationInterval is how often the progress of a validation is told.
-const validationInterval = 500 * time.Millisecond
+// measuringInterval is how often is told how far something between two steps has come.
+const measuringInterval = 500 * time.Millisecond
+
+// measuring returns what tells how far something that is done between two steps has come.
+func (l *loop) measuring(what string) func(done, of int) {
+	said := l.now()
+	return func(done, of int) {
+		if now := l.now(); l.report != nil && now.Sub(said) >= measuringInterval {
+			said = now
+			l.report(Event{Kind: "measuring", Time: said.UTC(), What: what, Done: int64(done), Of: int64(of)})
+		}
+	}
+}
 
 // measure finds the validation loss, if anything is held out, and tells it in an event.
 func (l *loop) measure(ctx context.Context, e Event) (eval.Loss, error) {
-	said := time.Now()
-	loss, err := l.validate(ctx, func(window, of int) {
-		if l.report != nil && time.Since(said) >= validationInterval {
-			said = time.Now()
-			l.report(Event{Kind: "measuring", Time: said.UTC(), What: "validation", Done: int64(window), Of: int64(of)})
-		}
-	})
+	loss, err := l.validate(ctx, l.measuring("validation"))
 	if err != nil {
 		return loss, err
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/model"
@@ -56,10 +57,12 @@ func newTrainable(base *model.Base, c run.Config, fromStart bool) (trainable, er
 // adapterTrainable trains an adapter.
 type adapterTrainable struct {
 	*adapter.Adapter
-	recipe  adapter.Recipe
-	targets string           // as the user wrote them
-	every   int              // see run.Config.MagnitudeEvery
-	initial *adapter.Adapter // that the training goes on from; nil: fresh factors
+	recipe   adapter.Recipe
+	targets  string           // as the user wrote them
+	every    int              // see run.Config.MagnitudeEvery
+	initial  *adapter.Adapter // that the training goes on from; nil: fresh factors
+	head     *classify.Head   // that is trained beside the factors; nil: there is none
+	contrast *graph.Contrast  // the loss; nil: that of the head, or of the text
 }
 
 // newAdapter chooses the adapted weights and starts their factors so that they change nothing; for some methods that reads
@@ -102,7 +105,12 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 }
 
 func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
-	return AdapterParams(a.Adapter, a.recipe)
+	params, values = AdapterParams(a.Adapter, a.recipe)
+	if a.head != nil {
+		p, v := headParams(a.head)
+		params, values = append(params, p...), append(values, v...)
+	}
+	return params, values
 }
 
 // AdapterParams describes the factors of an adapter to an optimizer; values are their data.
@@ -116,6 +124,9 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
 	o.MagnitudeEvery = a.every
+	if o.Contrast = a.contrast; a.head != nil {
+		o.Classes = classes(a.head)
+	}
 	return graph.Prepare(m, a.Weights, o)
 }
 
@@ -127,7 +138,13 @@ func (a *adapterTrainable) statistics() (all []optim.Param) {
 	return all
 }
 
-func (a *adapterTrainable) size() (tensors, parameters int) { return len(a.Weights), a.Parameters() }
+func (a *adapterTrainable) size() (tensors, parameters int) {
+	parameters = a.Parameters()
+	if a.head != nil {
+		parameters += len(a.head.Weights) + len(a.head.Biases)
+	}
+	return len(a.Weights), parameters
+}
 
 func (a *adapterTrainable) unreached(param string) error {
 	return fmt.Errorf("trainer: targets %q: %q is not used by the model's graph in a way that can be trained", a.targets, param)
@@ -152,5 +169,10 @@ func (a *adapterTrainable) start() bool {
 
 func (a *adapterTrainable) save(path string, origin map[string]gguf.Value) error {
 	maps.Copy(a.Meta, origin)
+	if a.head != nil {
+		if err := saveHead(a.head, path); err != nil {
+			return err
+		}
+	}
 	return a.Save(path)
 }

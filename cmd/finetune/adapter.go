@@ -237,7 +237,7 @@ func isFactor(v float32) bool {
 }
 
 // matrices shows the progress of a job that goes matrix by matrix.
-func (u *ui) matrices(done, total int) { u.progress("matrix %d of %d", done, total) }
+func (u *ui) matrices(done, total int) { u.counting("matrix", done, total) }
 
 // showChange prints what was written, or passes the error on.
 func (u *ui) showChange(r *fileops.Report, err error) error {

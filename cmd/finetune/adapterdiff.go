@@ -101,7 +101,7 @@ func compareLogits(ctx context.Context, u *ui, a, b string, f evalFlags) (_ *log
 	err = withAdapter(u, base, m, a, c.Ctx, f, func(first *eval.Evaluator) error {
 		return withAdapter(u, base, m, b, c.Ctx, f, func(second *eval.Evaluator) (err error) {
 			r.Comparison, err = eval.Compare(ctx, first, second, windows.All(), func(done int) {
-				u.progress("window %d of %d", done, windows.Len())
+				u.counting("window", done, windows.Len())
 			})
 			return err
 		})

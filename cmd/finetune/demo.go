@@ -35,7 +35,7 @@ func demoCommand(u *ui) *cobra.Command {
 
 func runDemo(ctx context.Context, u *ui, o demo.Options) error {
 	start := time.Now()
-	p := trainProgress{ui: u, started: start}
+	p := newTrainProgress(u)
 	r, err := demo.Run(ctx, o, func(s string) { u.say("%s", s) }, p.event)
 	if err != nil {
 		return err

@@ -70,16 +70,25 @@ func evalCommand(u *ui) *cobra.Command {
 			"the sum (acc), accuracy_norm by the sum for each character (acc_norm). Records are\n" +
 			"{question or query or prompt, choices, answer}, PIQA's {goal, sol1, sol2, label}, or\n" +
 			"LLM-Adapters' {instruction, output, answer}. With --adapter, the same questions are\n" +
-			"answered without it and with it.",
+			"answered without it and with it.\n\n" +
+			"With --task classify the classifier of a run directory, or of a merged model, is measured\n" +
+			"on texts with labels; with --task embed, how well queries find the texts that belong to them.",
 		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json\n" +
 			"  finetune eval --model base.gguf --data val.txt --ngram train.txt\n" +
-			"  finetune eval --model base.gguf --adapter adapter.gguf --data ARC-Easy-test.json --choices",
+			"  finetune eval --model base.gguf --adapter adapter.gguf --data ARC-Easy-test.json --choices\n" +
+			"  finetune eval --model base.gguf --adapter run/ --data test.tsv --task classify",
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.choice.check(cmd); err != nil {
 				return err
 			}
 			startEngine(u, f.threads)
+			switch f.records.Task {
+			case run.TaskClassify:
+				return evaluateClasses(cmd.Context(), u, f)
+			case run.TaskEmbed:
+				return evaluateEmbeddings(cmd.Context(), u, f)
+			}
 			if f.choice.choices {
 				return answerChoices(cmd.Context(), u, f)
 			}
@@ -152,7 +161,7 @@ func evaluate(ctx context.Context, u *ui, f evalFlags) (_ *evalReport, err error
 	}
 	defer func() { err = errors.Join(err, detach()) }()
 	loss, err := e.Loss(ctx, windows.All(), func(done int) {
-		u.progress("window %d of %d", done, windows.Len())
+		u.counting("window", done, windows.Len())
 	})
 	if err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func evaluateChoices(ctx context.Context, u *ui, f evalFlags) (_ *choicesReport,
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 	score := func() ([][]float64, error) {
-		return e.LogLikelihoods(ctx, questions, func(done int) { u.progress("question %d of %d", done, len(questions)) })
+		return e.LogLikelihoods(ctx, questions, func(done int) { u.counting("question", done, len(questions)) })
 	}
 	before, err := score()
 	if err != nil {

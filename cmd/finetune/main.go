@@ -77,6 +77,7 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(untilStopped{ctx, stdin})
 	err := root.ExecuteContext(ctx)
+	u.board.clear()
 	if err == nil {
 		err = u.flush()
 	}

@@ -122,7 +122,7 @@ func mergeModel(ctx context.Context, u *ui, f mergeFlags) (_ *mergeReport, err e
 			warnOfTemplate(u, s.path)
 		}
 	}
-	r, err := merge.Merge(ctx, c, func(done, total int) { u.progress("tensor %d of %d", done, total) })
+	r, err := merge.Merge(ctx, c, func(done, total int) { u.counting("tensor", done, total) })
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (f mergeFlags) checkOut() error {
 
 // mergeConfig puts flags into the terms of the library, and warns of an adapter that was made for another base.
 func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
-	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix}
+	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix, Classifier: classifierOf(f.adapters)}
 	base, err := model.Open(f.model)
 	if err != nil {
 		return c, err

@@ -41,6 +41,10 @@ type mergeLosses struct {
 func measureBase(ctx context.Context, u *ui, f mergeFlags) (_ *mergeLosses, err error) {
 	none := eval.NotMeasured
 	l := &mergeLosses{Base: none, Adapter: none, Merged: none, BasePPL: none, AdapterPPL: none, MergedPPL: none, Retention: none, threads: f.threads}
+	if task := taskOf(f.adapters); task != "" {
+		l.NotMeasured = "finetune eval --task " + task + " measures what was learned"
+		return l, nil
+	}
 	dir, isRun := firstRun(f.adapters)
 	if f.data == "" && !isRun {
 		l.NotMeasured = "no adapter is a run directory; give --data FILE"
@@ -148,7 +152,7 @@ func (l *mergeLosses) measure(ctx context.Context, u *ui, what string, base *mod
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, detach()) }()
-	return e.Loss(ctx, l.windows, func(done int) { u.progress("measuring %s: window %d of %d", what, done, len(l.windows)) })
+	return e.Loss(ctx, l.windows, func(done int) { u.counting("measuring "+what+": window", done, len(l.windows)) })
 }
 
 // littleKept is the share of the gain below which another type is advised.

@@ -46,7 +46,6 @@ func byName(u *ui, cmd *cobra.Command) {
 	if flag == nil {
 		return
 	}
-	cmd.RegisterFlagCompletionFunc("model", completeModels)
 	v, ok := flag.Value.(modelValue)
 	if !ok {
 		return
@@ -115,7 +114,7 @@ func (u *ui) downloading() func(models.Progress) {
 			rate := float64(p.Done-first) / took
 			text += fmt.Sprintf(", %.1f MiB/s, %s left", rate/(1<<20), clock(float64(p.Total-p.Done)/rate))
 		}
-		if u.progress("%s", text) {
+		if u.progressOf(p.Done, p.Total, "%s", text) {
 			return
 		}
 		if time.Since(began) > patience && time.Since(said) > quietInterval {
@@ -123,19 +122,6 @@ func (u *ui) downloading() func(models.Progress) {
 			u.say("%s", text)
 		}
 	}
-}
-
-// completeModels lists the names of what is on this machine for a shell.
-func completeModels(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	store, err := models.FromEnvironment(os.Getenv)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveDefault
-	}
-	var names []string
-	for _, m := range store.List() {
-		names = append(names, m.Name)
-	}
-	return names, cobra.ShellCompDirectiveDefault // files too
 }
 
 // modelsReport is what finetune models prints.

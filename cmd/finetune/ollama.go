@@ -35,7 +35,7 @@ func modelfile(ctx context.Context, u *ui, c *ollama.Config) (*ollama.Result, er
 		return nil, nil
 	}
 	r, err := ollama.Write(ctx, *c, func(done, total int) {
-		u.progress("merging, %d of %s", done, count(total, "tensor"))
+		u.counting("merging, tensor", done, total)
 	})
 	if err != nil {
 		return nil, err

@@ -35,6 +35,7 @@ func newRoot(u *ui) *cobra.Command {
 	root.AddCommand(initCommand(u), trainCommand(u), dataCommand(u), exportCommand(u), mergeCommand(u), convertCommand(u), adapterCommand(u), evalCommand(u), runCommand(u), chatCommand(u), serveCommand(u), benchCommand(u),
 		initModelCommand(u), inspectCommand(u), modelsCommand(u), doctorCommand(u), demoCommand(u), versionCommand(u))
 	byName(u, root)
+	offerCompletions(root)
 	return root
 }
 

@@ -23,15 +23,18 @@ import (
 type runFlags struct {
 	evalFlags
 	prompt   string
+	task     string
 	sampling eval.Sampling
 }
 
 func runCommand(u *ui) *cobra.Command {
 	f := runFlags{sampling: eval.Sampling{Tokens: 128, TopP: 1, Seed: 1}}
 	cmd := &cobra.Command{
-		Use:     "run --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] --prompt TEXT",
-		Short:   "continue a text, with or without an adapter",
-		Long:    "Run continues a prompt as it stands. finetune chat holds a conversation.",
+		Use:   "run --model base.gguf [--adapter FILE|RUNDIR[:SCALE]] --prompt TEXT",
+		Short: "continue a text, with or without an adapter",
+		Long: "Run continues a prompt as it stands. finetune chat holds a conversation.\n\n" +
+			"With --task classify it prints the label of the prompt, or of each line of standard input, with\n" +
+			"its probability; a tab stands between the two texts of a pair.",
 		Example: "  finetune run --model base.gguf --adapter adapter.gguf --prompt \"Once upon a time\"",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == "chat" {
@@ -40,6 +43,13 @@ func runCommand(u *ui) *cobra.Command {
 			return exactly()(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.task != "" && f.task != run.TaskClassify {
+				return (run.Config{Task: f.task}).ValidateRecords()
+			}
+			if f.task != "" {
+				startEngine(u, f.threads)
+				return classifyLines(cmd.Context(), u, f, cmd.Flags().Changed("prompt"), cmd.InOrStdin())
+			}
 			if !cmd.Flags().Changed("prompt") {
 				return wrongUsage(cmd, "--prompt is missing")
 			}
@@ -62,6 +72,7 @@ func runCommand(u *ui) *cobra.Command {
 	modelFlag(flags, &f.model, modelNames)
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; several add up")
 	flags.StringVar(&f.prompt, "prompt", "", "text to continue")
+	flags.StringVar(&f.task, "task", "", "classify: print the label of a text; empty continues it")
 	samplingFlags(flags, &f.sampling)
 	f.addRoom(flags, "")
 	required(cmd, "model")

@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"encoder":    encoder,
 			"exits":      exits,
 			"hub":        hub,
 			"ollama":     intoOllama,
@@ -92,6 +93,14 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != args[0] {
 		ts.Fatalf("%v exits with %s, want %s", args[1:], got, args[0])
 	}
+}
+
+// encoder writes a tiny BERT: encoder FILE
+func encoder(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: encoder FILE")
+	}
+	ts.Check(testmodel.Encoders()[0].Write(ts.MkAbs(args[0])))
 }
 
 // hardlink gives a file a second name: hardlink NAME FILE

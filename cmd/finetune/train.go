@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
-	"time"
 
 	"finetune/internal/setting"
 	"finetune/run"
 	"finetune/trainer"
-	"finetune/trainer/data"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -136,108 +133,6 @@ func train(ctx context.Context, u *ui, c run.Config, resume bool) error {
 	return jsonErr
 }
 
-// quietInterval is how often progress is said where no status line can be drawn.
-const quietInterval = 20 * time.Second
-
-// trainProgress tells people how a run goes.
-type trainProgress struct {
-	*ui
-	reading       func(data.Progress)
-	started, said time.Time
-	loss          float64 // a running mean: single steps jump
-}
-
-func newTrainProgress(u *ui) *trainProgress {
-	return &trainProgress{ui: u, reading: u.reading(), started: time.Now()}
-}
-
-func (p *trainProgress) event(e trainer.Event) {
-	switch e.Kind {
-	case "reading":
-		p.reading(data.Progress{What: e.What, Done: e.Done, Total: e.Of})
-	case "measuring":
-		p.now(fmt.Sprintf("%s: window %d of %d", e.What, e.Done, e.Of))
-	case "start":
-		what, tensors := e.Method+" over", counted(e.Matrices, "matrix", "matrices")
-		if e.Method == run.MethodFull {
-			what, tensors = "all of", count(e.Matrices, "tensor")
-		}
-		p.say("%s %q: %s trainable parameters in %s, %s", what, e.Model, thousands(int64(e.Parameters)), tensors, count(e.Threads, "thread"))
-		for _, line := range e.Data {
-			p.say("%s", line)
-		}
-		p.say("%s for training, %d for validation, %s", count(e.Windows, "window"), e.ValWindows, count(e.TotalSteps, "step"))
-		p.sayPlan(e.Plan, e.Opening)
-		for _, note := range e.Notes {
-			p.warn(note)
-		}
-	case "eval":
-		what := fmt.Sprintf("after step %d", e.Step)
-		switch {
-		case e.Initial:
-			what = "of the adapter to start from"
-		case e.Step == 0:
-			what = "of the base"
-		}
-		p.say("validation loss %s: %.4f (perplexity %.2f)", what, float64(e.Loss), e.Loss.Perplexity())
-	case "samples":
-		p.samples(e)
-	case "range":
-		p.rate(e)
-	case "checkpoint":
-		p.say("checkpoint %q", e.File)
-	case "step":
-		p.step(e)
-	}
-}
-
-// samples shows answers, of the base with what was asked and wanted.
-func (p *trainProgress) samples(e trainer.Event) {
-	for i, s := range e.Samples {
-		if e.Step == 0 {
-			p.say("sample %d, prompt  %s", i+1, strconv.Quote(s.Prompt))
-			p.say("          data    %s", strconv.Quote(s.Wanted))
-			p.say("          base    %s", strconv.Quote(s.Text))
-			continue
-		}
-		p.say("sample %d, base    %s", i+1, strconv.Quote(s.Base))
-		p.say("          %-6d  %s", e.Step, strconv.Quote(s.Text))
-	}
-}
-
-// rate tells what --lr auto has come to.
-func (p *trainProgress) rate(e trainer.Event) {
-	if len(e.Curve) == 0 {
-		p.say("learning rate %g, the usual one: %s are too few for a range test", e.LR, count(e.TotalSteps, "step"))
-		return
-	}
-	p.say("learning rate %g, by a range test of %s from %.2g to %.2g", e.LR, count(len(e.Curve), "step"), e.Curve[0].LR, e.Curve[len(e.Curve)-1].LR)
-}
-
-func (p *trainProgress) step(e trainer.Event) {
-	const memory = 0.9 // of the running mean
-	if p.loss == 0 {
-		p.loss = float64(e.Loss)
-	}
-	p.loss = memory*p.loss + (1-memory)*float64(e.Loss)
-	text := fmt.Sprintf("step %d of %d: loss %.3f, %s tokens/s trained, %s raw, %s left", e.Step, e.TotalSteps, p.loss,
-		thousands(int64(e.TokensPerSecond)), thousands(int64(e.RawPerSecond)), clock(e.SecondsLeft))
-	if e.Step < e.TotalSteps || p.terminal {
-		p.now(text)
-	}
-}
-
-// now says how far something has come: on the status line, or now and then.
-func (p *trainProgress) now(text string) {
-	if p.progress("%s", text) {
-		return
-	}
-	if now := time.Now(); now.Sub(p.said) > quietInterval {
-		p.said = now
-		p.say("%s", text)
-	}
-}
-
 // printKept tells which step the result is of, where validations have decided that.
 func printKept(w io.Writer, s *trainer.Summary) {
 	if s.Stopped {
@@ -263,6 +158,11 @@ func printSummary(u *ui, c run.Config, s *trainer.Summary) {
 	}
 	if s.Adapter == "" {
 		fmt.Fprintf(w, "\nfor llama.cpp and its apps as it is:\n  finetune run --model %s --prompt \"…\"\n", shellWord(s.Result))
+		return
+	}
+	if c.Task != "" {
+		fmt.Fprintf(w, "\nnext:\n  finetune eval --model %s --adapter %s --data FILE --task %s\n  finetune merge --model %[1]s --adapter %[2]s --out merged.gguf\n",
+			shellWord(c.Model), shellWord(s.Run), c.Task)
 		return
 	}
 	fmt.Fprintf(w, "\nnext, for llama.cpp and its apps:\n  finetune export --run %s --out adapter.gguf\n  finetune run --model %s --adapter adapter.gguf --prompt \"…\"\n",

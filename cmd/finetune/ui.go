@@ -13,8 +13,10 @@ package main
 //	finetune: text               the error that ended the command, always one line
 //	finetune: hint: text         under a warning or an error: what to try next
 //
-// An error says what was wanted and what was found. A status line, on a
-// terminal only, is drawn over itself and is gone when the next line comes.
+// An error says what was wanted and what was found. How far something has come
+// is drawn at the bottom of a terminal, below all that was said, and is gone
+// when the results come (board.go). Where standard error is no terminal, with
+// TERM=dumb and with --json there are lines only, now and then.
 
 import (
 	"bufio"
@@ -47,9 +49,10 @@ type ui struct {
 	mu        sync.Mutex
 	stdout    *bufio.Writer
 	stderr    io.Writer
-	terminal  bool // stderr is one
-	typed     bool // standard input is one: somebody types
-	status    bool // a status line is on the terminal
+	board     board // what is drawn on stderr, and what is said there
+	terminal  bool  // stderr is one
+	dumb      bool  // it can do no more than a typewriter
+	typed     bool  // standard input is one: somebody types
 	warned    []string
 	answering stopper // what Ctrl-C ends before it ends the program
 	closed    func()  // called when nobody reads one of the streams any more; nil = nothing is
@@ -58,8 +61,9 @@ type ui struct {
 // newUI returns a ui for the given streams.
 func newUI(stdout, stderr io.Writer) *ui {
 	f, isFile := stderr.(*os.File)
-	u := &ui{stderr: stderr, terminal: isFile && term.IsTerminal(int(f.Fd()))}
+	u := &ui{stderr: stderr, terminal: isFile && term.IsTerminal(int(f.Fd())), dumb: os.Getenv("TERM") == "dumb"}
 	u.stdout = bufio.NewWriter(watched{stdout, u})
+	u.board.write, u.board.size = u.talk, u.size
 	return u
 }
 
@@ -84,8 +88,11 @@ func (w watched) Write(p []byte) (int, error) {
 func (u *ui) talk(text string) { io.WriteString(watched{u.stderr, u}, text) }
 
 // results returns the writer for what a command prints as its result. Its errors
-// stick and come out of flush.
-func (u *ui) results() io.Writer { return u.stdout }
+// stick and come out of flush. What is drawn on the terminal ends here.
+func (u *ui) results() io.Writer {
+	u.board.clear()
+	return u.stdout
+}
 
 // printJSON prints one object on one line, at once, so that a reader of events
 // need not wait.
@@ -110,8 +117,9 @@ func jsonLine(v any) ([]byte, error) {
 	return line.Bytes(), err
 }
 
-// flush sends the results on their way and returns what went wrong with them.
+// flush sends the results on their way and returns what went wrong with them. What is drawn on the terminal ends here.
 func (u *ui) flush() error {
+	u.board.clear()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.stdout.Flush()
@@ -155,25 +163,32 @@ func errorText(err error) string {
 }
 
 // line writes one line to standard error, in one piece.
-func (u *ui) line(kind, text string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.clearStatus()
-	u.talk("finetune: " + kind + asText(text) + "\n")
+func (u *ui) line(kind, text string) { u.board.say("finetune: " + kind + asText(text) + "\n") }
+
+// draws reports whether pictures can be drawn on standard error.
+func (u *ui) draws() bool { return u.terminal && !u.dumb && !u.json }
+
+// progress draws how far something has come, in place of what was drawn so far. Where nothing can be drawn the caller says
+// something now and then instead: progress reports whether it drew.
+func (u *ui) progress(format string, args ...any) bool { return u.progressOf(0, 0, format, args...) }
+
+// progressOf does so with a bar, where it is known of how much: done of of, which is 0 if it is not.
+func (u *ui) progressOf(done, of int64, format string, args ...any) bool {
+	text := "finetune: " + asText(fmt.Sprintf(format, args...))
+	return u.show(func(columns int) []string { return []string{barRow(text, done, of, columns)} })
 }
 
-// progress draws the status line over the last one. Where standard error is no
-// terminal there is none, and the caller says something now and then instead:
-// progress reports whether it drew.
-func (u *ui) progress(format string, args ...any) bool {
-	if !u.terminal {
+// counting does so for things of which there are of.
+func (u *ui) counting(thing string, done, of int) bool {
+	return u.progressOf(int64(done), int64(of), "%s %d of %d", thing, done, of)
+}
+
+// show draws a picture in place of what was drawn so far, and reports whether it did.
+func (u *ui) show(p picture) bool {
+	if !u.draws() {
 		return false
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.clearStatus()
-	u.talk(fit("finetune: "+asText(fmt.Sprintf(format, args...)), u.width()))
-	u.status = true
+	u.board.show(p)
 	return true
 }
 
@@ -192,7 +207,7 @@ func (u *ui) reading() func(data.Progress) {
 		if took := time.Since(began); took > patience && p.Done > 0 && p.Total > p.Done {
 			text += fmt.Sprintf(", %s left", clock(took.Seconds()*float64(p.Total-p.Done)/float64(p.Done)))
 		}
-		if u.progress("%s", text) {
+		if u.progressOf(p.Done, p.Total, "%s", text) {
 			return
 		}
 		if time.Since(began) > patience && time.Since(said) > quietInterval {
@@ -205,33 +220,17 @@ func (u *ui) reading() func(data.Progress) {
 // prompt asks for input, where somebody sits at a terminal.
 func (u *ui) prompt(text string) {
 	if u.terminal {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		u.talk(text)
+		u.board.clear()
+		u.board.say(text)
 	}
 }
 
-// width returns the width of the terminal in columns; 80 where it cannot be told.
-func (u *ui) width() int {
+// size returns the size of the terminal; 80 by 24 where it cannot be told.
+func (u *ui) size() (columns, rows int) {
 	if f, ok := u.stderr.(*os.File); ok {
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
-			return columns
+		if columns, rows, err := term.GetSize(int(f.Fd())); err == nil && columns > 1 && rows > 0 {
+			return columns, rows
 		}
 	}
-	return 80
-}
-
-// fit cuts a status line so that it never wraps: a second row of the terminal
-// could not be erased again.
-func fit(line string, columns int) string {
-	runes := []rune(line)
-	return string(runes[:min(len(runes), columns-1)])
-}
-
-// clearStatus erases the status line. u.mu must be held.
-func (u *ui) clearStatus() {
-	if u.status {
-		u.talk("\r\x1b[K")
-		u.status = false
-	}
+	return 80, 24
 }

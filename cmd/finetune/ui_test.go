@@ -50,31 +50,6 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-func TestProgressIsErasedByTheNextLine(t *testing.T) {
-	u, _, stderr := testUI()
-	if u.progress("step %d", 1) {
-		t.Error("progress drew where there is no terminal")
-	}
-	u.terminal = true
-	if !u.progress("step %d", 2) || !u.progress("step %d", 3) {
-		t.Error("progress did not draw on a terminal")
-	}
-	u.say("done")
-	want := "finetune: step 2\r\x1b[Kfinetune: step 3\r\x1b[Kfinetune: done\n"
-	if got := stderr.String(); got != want {
-		t.Errorf("stderr = %q, want %q", got, want)
-	}
-}
-
-func TestProgressNeverWraps(t *testing.T) {
-	u, _, stderr := testUI()
-	u.terminal = true
-	u.progress("%s", strings.Repeat("ö", 100))
-	if got := len([]rune(stderr.String())); got != 79 {
-		t.Errorf("status line of %d columns, want 79 of 80", got)
-	}
-}
-
 func TestPrintJSONIsOneLineAtOnce(t *testing.T) {
 	u, stdout, stderr := testUI()
 	if err := u.printJSON(map[string]string{"a": "x\ny"}); err != nil {

@@ -47,6 +47,7 @@ var layers = []layer{
 	{cgo, 2, true},
 	{"adapter", 3, true},
 	{"chat", 3, false},
+	{"classify", 2, false},
 	{"convert", 4, false},
 	{"merge", 4, false},
 	{"models", 4, false},

@@ -49,6 +49,13 @@ func newBuilder(o options, w io.Writer) (*builder, error) {
 	return b, nil
 }
 
+func (b *builder) classNames() []string {
+	if b.Classes == nil {
+		return nil
+	}
+	return b.Classes.names
+}
+
 func (b *builder) close() error {
 	if b.spool == nil {
 		return nil
@@ -65,9 +72,9 @@ func (b *builder) inMemory() (*dataset, error) {
 	own := &owner{mapped: b.spool.Held() == 0 && len(raw) > 0}
 	runtime.AddCleanup(own, func(s *store.Spool) { s.Close() }, b.spool)
 	words := listOf[word](raw)
-	set := &dataset{Train: &Windows{nCtx: b.NCtx, words: words, packed: b.train, owner: own}}
+	set := &dataset{Train: &Windows{nCtx: b.NCtx, words: words, packed: b.train, owner: own, names: b.classNames(), pairs: b.Pairs}}
 	if b.hasVal {
-		set.Val = &Windows{nCtx: b.NCtx, words: words, packed: b.val, owner: own}
+		set.Val = &Windows{nCtx: b.NCtx, words: words, packed: b.val, owner: own, names: b.classNames(), pairs: b.Pairs}
 	}
 	return set, nil
 }

@@ -53,6 +53,9 @@ type options struct {
 	ValFraction float64     // part held out for validation, 0 to 1; 0 is none
 	Seed        uint64      // picks the records held out
 
+	Classes *labels // of a classification; nil: there is none
+	Pairs   bool    // records are texts that belong together
+
 	Model string // path of the model that the tokenizer is of; "": data has no cache file
 	Large int64  // bytes of files from which on there is a cache file; 0: largeData
 	watch *watch // nil: nobody
@@ -81,6 +84,13 @@ func loadFile(path string, o options) (*dataset, error) {
 }
 
 func load(paths string, o options) (*dataset, error) {
+	if o.Classes != nil && o.Classes.names == nil {
+		names, err := findLabels(paths, o)
+		if err != nil {
+			return nil, err
+		}
+		o.Classes = &labels{o.Classes.field, names}
+	}
 	s, asText, err := newSource(paths, o)
 	if err != nil {
 		return nil, err

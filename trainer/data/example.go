@@ -50,6 +50,7 @@ type encoded struct {
 	raw          bool        // a prompt and a completion without a control token, for a model that has a chat template
 	merged       bool        // the system message is a part of the user's
 	chosen       bool        // of two answers, the better one
+	shortened    bool        // a text to classify lost its end
 	lost         []chat.Loss // what the template lost
 	leftOut      bool        // because of that
 }
@@ -59,12 +60,16 @@ type encoder struct {
 	tok      chat.Tokenizer
 	long     *chunk.Encoder // tok, for texts of any length
 	template *chat.Template // nil: the model has none
+	most     int            // tokens of a text to classify; 0 = any number
 	onLost   string         // what happens to a record of which the template loses something
 }
 
 // newEncoder reads the template that o names.
 func newEncoder(o options) (*encoder, error) {
 	e := &encoder{tok: o.Tokenizer, long: chunk.New(o.Tokenizer), onLost: o.OnLost}
+	if o.LongRecords == cutLong {
+		e.most = o.NCtx
+	}
 	if o.Template.None() {
 		return e, nil
 	}
@@ -75,6 +80,10 @@ func newEncoder(o options) (*encoder, error) {
 
 func (e *encoder) record(r record) (encoded, error) {
 	switch {
+	case r.Kind == kindPair:
+		return e.pair(r)
+	case r.Kind == kindClass:
+		return e.class(r)
 	case r.Kind == kindText:
 		return e.text(r.Text)
 	case r.Kind == kindCompletion, r.Kind == kindInstruction && e.template == nil:

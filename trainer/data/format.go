@@ -87,6 +87,9 @@ type reader struct {
 	text   string         // of a table without a header: the column that is read as text
 	unused map[string]int // fields that were not read, and of how many records
 
+	classes *labels // of a classification; nil: there is none
+	pairs   bool    // rows are texts that belong together
+
 	template  chat.Source     // that prints messages
 	printed   map[string]bool // by it, of the fields of messages
 	strangers map[string]int  // messages by their role, of roles that are not known
@@ -116,6 +119,12 @@ func formatNames() (names []string) {
 
 // record reads one row.
 func (r *reader) record(row row, path string) (record, error) {
+	switch {
+	case r.classes != nil:
+		return r.classified(row, path)
+	case r.pairs:
+		return r.paired(row, path)
+	}
 	o, err := r.rename(row.object)
 	if err != nil {
 		return record{}, err

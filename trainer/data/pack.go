@@ -11,8 +11,10 @@ type Windows struct {
 	nCtx  int
 	words []word // of all examples; those held out lie there too
 	packed
-	state []byte // what a hash over all windows has come to, see Sum; nil: none has gone over them
-	owner *owner // of the memory below the lists
+	state []byte   // what a hash over all windows has come to, see Sum; nil: none has gone over them
+	owner *owner   // of the memory below the lists
+	names []string // of the classes, see Classes
+	pairs bool     // examples are texts that belong together
 }
 
 // packed says which examples are in which window.
@@ -40,6 +42,9 @@ func (p *packed) len() int { return max(len(p.first)-1, 0) }
 
 // NCtx returns the length of a window in tokens.
 func (w *Windows) NCtx() int { return w.nCtx }
+
+// Classes returns the labels of a classification: the target n of a document is of class n. Nil where there is none.
+func (w *Windows) Classes() []string { return w.names }
 
 // Stats returns the counts of this part of the dataset.
 func (w *Windows) Stats() Stats { return w.stats }
@@ -100,6 +105,10 @@ func (w *Windows) At(i int) Window {
 	at, doc := 0, int32(0)
 	for _, e := range w.in(i) {
 		words := w.of(w.spans[e])
+		if w.pairs {
+			at, doc = win.fillPairs(words, at, doc)
+			continue
+		}
 		for j, x := range words[:len(words)-1] {
 			next := words[j+1]
 			win.Tokens[at], win.Targets[at] = int32(x&^learnedBit), int32(next&^learnedBit)

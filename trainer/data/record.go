@@ -24,10 +24,12 @@ const (
 	// and a completion where it has none. The prompt is then
 	// "### Instruction:\n…\n\n### Input:\n…\n\n### Response:\n" (without an empty input) or "Question: …\nAnswer: ".
 	kindInstruction
+	kindPair  // texts that belong together
+	kindClass // a text or a pair of texts, and the label of a class, which is learned
 )
 
 func (k recordKind) String() string {
-	return [...]string{"text", "prompt and completion", "chat", "instruction"}[k]
+	return [...]string{"text", "prompt and completion", "chat", "instruction", "pairs", "classification"}[k]
 }
 
 // record is one record of a file. Which fields are set goes by Kind.
@@ -35,7 +37,11 @@ type record struct {
 	Path       string
 	Line       int // where it begins in the file, from 1
 	Kind       recordKind
-	Text       string         // kindText
+	Text       string         // kindText, kindClass and kindPair
+	Pair       string         // kindClass: the second text, if there is one; kindPair: what belongs to Text
+	Others     []string       // kindPair: texts that do not belong to Text
+	Label      string         // kindClass
+	Class      int            // kindClass: number of the label among all
 	Prompt     string         // kindCompletion, and kindInstruction for a model without a template
 	Completion string         // likewise
 	Messages   []chat.Message // kindChat, and kindInstruction for a model with a template

@@ -28,6 +28,9 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 	if c.Val == "" {
 		return set.Train, set.Val, nil
 	}
+	if o.Classes != nil {
+		o.Classes = &labels{c.LabelField, set.Train.Classes()}
+	}
 	held, err := loadFile(c.Val, o)
 	if err != nil {
 		return nil, nil, err
@@ -35,10 +38,46 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 	return set.Train, held.Train, nil
 }
 
+// LoadClassified reads texts with labels to evaluate a classifier on whose classes have these labels; another label is an error.
+// Each document of the windows ends with the number of its class as its target.
+func LoadClassified(ctx context.Context, c run.Config, tok chat.Tokenizer, names []string, report func(Progress)) (*Windows, error) {
+	o, err := optionsOf(c, tok, chat.Source{})
+	if err != nil {
+		return nil, err
+	}
+	o.watch = newWatch(ctx, report)
+	o.Classes = &labels{c.LabelField, names}
+	set, err := loadFile(c.Data, o)
+	if err != nil {
+		return nil, err
+	}
+	return set.Train, nil
+}
+
+// LoadPairs reads texts that belong together, to evaluate embeddings on.
+func LoadPairs(ctx context.Context, c run.Config, tok chat.Tokenizer, report func(Progress)) (*Windows, error) {
+	o, err := optionsOf(c, tok, chat.Source{})
+	if err != nil {
+		return nil, err
+	}
+	o.watch, o.Pairs = newWatch(ctx, report), true
+	set, err := loadFile(c.Data, o)
+	if err != nil {
+		return nil, err
+	}
+	return set.Train, nil
+}
+
 // optionsOf are the options that a run's settings ask for.
 func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options, error) {
 	o := options{NCtx: c.Ctx, Tokenizer: tok, Template: template, Seed: c.Seed, Now: c.Day(),
 		Format: c.Format, Map: run.Lines(c.Map), OnLost: c.OnLost, SkipBad: c.SkipBad, Model: c.Model}
+	switch c.Task {
+	case run.TaskClassify:
+		o.Classes = &labels{field: c.LabelField}
+	case run.TaskEmbed:
+		o.Pairs = true
+	}
 	if c.LongRecords == "skip" {
 		o.LongRecords = skipLong
 	}

@@ -29,6 +29,7 @@ func newSource(paths string, o options) (s *source, asText bool, err error) {
 	if s.reader, err = newReader(o.Format, o.Map, o.Template); err != nil {
 		return nil, false, err
 	}
+	s.classes, s.pairs = o.Classes, o.Pairs
 	if s.files, err = expand(paths); err != nil {
 		return nil, false, err
 	}

@@ -52,7 +52,7 @@ type tally struct {
 // fit returns those examples of a record that are trained on, none longer than the context, and what to count.
 func fit(r encoded, o options) ([]example, tally) {
 	t := tally{lost: len(r.lost) > 0, leftOut: r.leftOut, raw: r.raw, merged: r.merged, chosen: r.chosen, empty: r.empty, stopsAdded: r.stopsAdded,
-		stopsMissing: r.stopsMissing, stopsInside: r.stopsInside, inexact: r.inexact, given: r.given, behind: r.behind}
+		stopsMissing: r.stopsMissing, stopsInside: r.stopsInside, inexact: r.inexact, given: r.given, behind: r.behind, cut: r.shortened}
 	var kept []example
 	for _, e := range r.examples {
 		t.length = max(t.length, len(e.Tokens))

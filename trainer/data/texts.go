@@ -49,6 +49,10 @@ func (r record) parts() (parts []string) {
 		return []string{r.Text}
 	case kindCompletion:
 		return []string{r.Prompt, r.Completion}
+	case kindPair:
+		return append([]string{r.Text, r.Pair}, r.Others...)
+	case kindClass:
+		return []string{r.Text, r.Pair, r.Label}
 	}
 	for _, m := range r.Messages {
 		if m.Role != "system" {

@@ -30,6 +30,7 @@ type bodySpec struct {
 	recompute   recomputeLevel
 	statistics  map[string]ggml.Tensor // leaves of the activation statistics, by name
 	forwardOnly bool                   // no backward pass
+	cacheless   bool                   // see rewriter
 }
 
 // descriptors returns how many tensors and nodes are enough for the training graph of a forward graph of n nodes: no rule
@@ -49,6 +50,7 @@ func newBody(spec bodySpec) (_ *body, err error) {
 		}
 	}()
 	r := newRewriter(spec.arch, spec.shape, ctx, spec.ops, spec.trained)
+	r.cacheless = spec.cacheless
 	if err := r.rewrite(spec.nodes); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ type Engine struct {
 	hiddenState, seedState mirror[float32] // of the body
 	lossScale              float32         // factor of all derivatives on the way to the gradients, see Collect
 
+	contrast *contrast // nil: the loss is the head's
+	pooling  *pooling  // what documents' states become for a classifier; nil: each row is read for itself
+
 	rows    []int     // scratch: indices of trained rows
 	targets []int32   // scratch: [N]
 	weights []float32 // scratch: [N]
@@ -84,6 +87,21 @@ type Options struct {
 	// a teacher's probabilities. HardLabelWeight, 0 to 1, is the part of the loss that the windows' own targets get.
 	Teacher         bool
 	HardLabelWeight float32
+	// Classes puts a classifier in the place of the output matrix, which an encoder has none of.
+	Classes *Classes
+	// Contrast puts a loss between the states of texts in the place of that of tokens.
+	Contrast *Contrast
+}
+
+// pooling returns what the options ask for; PoolLast is none.
+func (o Options) pooling() Pooling {
+	switch {
+	case o.Classes != nil:
+		return o.Classes.Pooling
+	case o.Contrast != nil:
+		return o.Contrast.Pooling
+	}
+	return PoolLast
 }
 
 // Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
@@ -123,7 +141,13 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 	if o.Shape.Ctx < 1 || o.Shape.Seqs < 1 {
 		return nil, fmt.Errorf("graph: a batch of %d sequences of %d tokens, want at least 1 of each", o.Shape.Seqs, o.Shape.Ctx)
 	}
+	if o.Classes != nil {
+		params = append(params, o.Classes.params()...)
+	}
 	e := &Engine{shape: o.Shape, model: model, params: params, constants: fixed}
+	if p := o.pooling(); p != PoolLast {
+		e.pooling = &pooling{first: p == PoolFirst}
+	}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -157,19 +181,24 @@ func (e *Engine) build(set trainedSet, o Options) (err error) {
 	for _, p := range e.params {
 		set.totals[p.leaf] = p.total
 	}
-	arch, nodes := e.model.Arch(), e.trace.nodes
-	split, err := splitHead(arch, nodes)
+	if o.Classes != nil {
+		set.masters = e.masters() // of which the traced graph reads none, if an adapter is trained
+	}
+	arch, nodes, encodes := e.model.Arch(), e.trace.nodes, e.trace.encodes
+	split, hidden, err := e.trace.splitHead(arch)
 	if err != nil {
 		return err
 	}
-	hidden := nodes[split].Src(1)
+	if o.Contrast != nil {
+		e.contrast = newContrast(*o.Contrast, hidden)
+	}
 	e.head, err = newHead(headSpec{arch: arch, sides: &e.sides, ops: e.ops, trained: set, nodes: nodes[split:], hidden: hidden, maxRows: e.shape.tokens(), options: o})
 	if err != nil {
 		return err
 	}
 	e.make = func(r recomputeLevel) (*body, error) {
 		return newBody(bodySpec{arch: arch, shape: e.shape, sides: &e.sides, ops: e.ops, trained: set, nodes: nodes[:split], hidden: hidden,
-			recompute: r, statistics: e.statisticsLeaves, forwardOnly: o.ForwardOnly})
+			recompute: r, statistics: e.statisticsLeaves, forwardOnly: o.ForwardOnly, cacheless: encodes})
 	}
 	if e.body, err = e.make(o.recompute); err != nil {
 		return err

@@ -44,22 +44,25 @@ type lossLeaves struct {
 	nll     ggml.Tensor // F32 [C], −log p(target), or the loss against a teacher
 }
 
-// splitHead returns the index of the node where the body ends: the product with the output matrix, which is the last with
-// a weight. Its operand is the hidden state.
-func splitHead(arch string, nodes []ggml.Tensor) (index int, err error) {
-	for i := len(nodes) - 1; i >= 0; i-- {
-		o := nodes[i]
+// splitHead returns the index of the node where the body ends, and the hidden state, its result. What follows in a decoder is
+// the product with the output matrix, the last with a weight; in an encoder nothing.
+func (t *trace) splitHead(arch string) (index int, hidden ggml.Tensor, err error) {
+	if t.encodes {
+		return len(t.nodes), t.nodes[len(t.nodes)-1], nil
+	}
+	for i := len(t.nodes) - 1; i >= 0; i-- {
+		o := t.nodes[i]
 		if o.Op() == "MUL_MAT" && o.Src(0).IsWeight() && !o.Src(1).IsLeaf() {
 			switch name := o.Src(0).Name(); name {
 			case "output.weight", "token_embd.weight":
-				return i, nil
+				return i, o.Src(1), nil
 			default:
-				return 0, &UnsupportedError{Arch: arch, Op: o.Op(), Node: o.Name(),
+				return 0, hidden, &UnsupportedError{Arch: arch, Op: o.Op(), Node: o.Name(),
 					Why: fmt.Sprintf("the last matrix is %q, want the output matrix", name)}
 			}
 		}
 	}
-	return 0, &UnsupportedError{Arch: arch, Op: "MUL_MAT", Node: "result_output", Why: "the graph has no output matrix"}
+	return 0, hidden, &UnsupportedError{Arch: arch, Op: "MUL_MAT", Node: "result_output", Why: "the graph has no output matrix"}
 }
 
 // headSpec is what a head is made from.
@@ -68,7 +71,7 @@ type headSpec struct {
 	sides   *sides
 	ops     opSets
 	trained trainedSet
-	nodes   []ggml.Tensor // traced, from the output matrix on
+	nodes   []ggml.Tensor // traced, from the output matrix on; none of an encoder
 	hidden  ggml.Tensor   // the traced hidden state
 	maxRows int           // tokens of a batch
 	options Options
@@ -87,8 +90,7 @@ func newHead(spec headSpec) (_ *head, err error) {
 			hd.close()
 		}
 	}()
-	vocab := nodes[len(nodes)-1].NE()[0]
-	hd.rows = int(max(1, min(int64(spec.maxRows), headBytes/(4*vocab))))
+	hd.rows = int(max(1, min(int64(spec.maxRows), headBytes/(4*spec.outputs()))))
 	c := int64(hd.rows)
 	hd.h = ctx.NewTensor(ggml.F32, spec.hidden.NE()[0], c).SetName("hidden").SetInput()
 	hd.targets = ctx.NewTensor(ggml.I32, c).SetName("targets").SetInput()
@@ -98,7 +100,7 @@ func newHead(spec headSpec) (_ *head, err error) {
 	if err != nil {
 		return nil, err
 	}
-	hd.logits = r.traced[nodes[len(nodes)-1]]
+	hd.logits = spec.scores(r, hd.h)
 	dlogits, err := hd.derivative(spec, r)
 	if err != nil {
 		return nil, err
@@ -140,7 +142,33 @@ func newHead(spec headSpec) (_ *head, err error) {
 func (hd *head) rewritten(spec headSpec, h ggml.Tensor, set trainedSet) (*rewriter, error) {
 	r := newRewriter(spec.arch, Shape{Ctx: hd.rows, Seqs: 1}, hd.ctx, spec.ops, set)
 	r.traced[spec.hidden], r.needs[h] = h, true
+	if spec.options.Classes != nil {
+		return r, nil
+	}
 	return r, r.rewrite(spec.nodes)
+}
+
+// outputs returns how many logits a row has.
+func (spec headSpec) outputs() int64 {
+	switch {
+	case spec.options.Classes != nil:
+		return int64(spec.options.Classes.count())
+	case len(spec.nodes) == 0:
+		return spec.hidden.NE()[0]
+	}
+	return spec.nodes[len(spec.nodes)-1].NE()[0]
+}
+
+// scores returns the logits of states h, whose nodes r has: those of the classes, or those of the vocabulary. An encoder without
+// a classifier has neither, and its states stand for them.
+func (spec headSpec) scores(r *rewriter, h ggml.Tensor) ggml.Tensor {
+	switch {
+	case spec.options.Classes != nil:
+		return spec.options.Classes.scores(r, h)
+	case len(spec.nodes) == 0:
+		return h
+	}
+	return r.traced[spec.nodes[len(spec.nodes)-1]]
 }
 
 // derivative adds the node of d(Σ weights·nll)/d(logits), [V, C], for the loss that the options ask for. r has the logits'

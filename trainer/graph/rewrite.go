@@ -25,11 +25,12 @@ type rewriter struct {
 	here     place                 // that side
 	sideOf   map[ggml.Tensor]place // our nodes → where they were meant to be computed
 	trainedSet
-	inputs map[ggml.Tensor]*input      // traced leaf → input
-	negPos map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
-	cache  map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
-	states map[ggml.Tensor]bool        // traced nodes that hold a recurrent layer's state
-	branch map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
+	cacheless bool                        // llama.cpp keeps no K and V of this model: a batch attends to itself
+	inputs    map[ggml.Tensor]*input      // traced leaf → input
+	negPos    map[ggml.Tensor]ggml.Tensor // our positions leaf → the leaf with their negatives
+	cache     map[ggml.Tensor]ggml.Tensor // traced cache leaf → our fresh K or V
+	states    map[ggml.Tensor]bool        // traced nodes that hold a recurrent layer's state
+	branch    map[ggml.Tensor]string      // traced node of a LoRA branch → weight name
 
 	readers map[ggml.Tensor]int         // traced node → how many nodes read it
 	tables  map[angles]ggml.Tensor      // rotations' tables
@@ -142,6 +143,12 @@ func (r *rewriter) emit(o ggml.Tensor) (ggml.Tensor, error) {
 		return r.getRows(o)
 	case "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE":
 		return r.reshaped(o)
+	case "CONT":
+		x, err := r.operand(o, 0)
+		if err == nil && r.cacheless && o.NE() != o.Src(0).NE() && x.NE() != o.Src(0).NE() && x.Elements() == o.Elements() { // by window
+			ne := o.NE()
+			return r.add(r.ctx.Reshape(r.add(r.ctx.Cont(x)), ne[:]...)), nil
+		}
 	case "CPY":
 		x, err := r.operand(o, 0)
 		if err != nil || o.Src(1) != o {
@@ -267,7 +274,7 @@ func (r *rewriter) reshaped(o ggml.Tensor) (ggml.Tensor, error) {
 	}
 	switch o.Op() {
 	case "PERMUTE":
-		return r.add(r.ctx.Permute(x, permutation(o))), nil
+		return r.add(r.ctx.Permute(r.byWindow(o, x), permutation(o))), nil
 	case "TRANSPOSE":
 		return r.add(r.ctx.Transpose(x)), nil
 	}
@@ -279,6 +286,17 @@ func (r *rewriter) reshaped(o ggml.Tensor) (ggml.Tensor, error) {
 		return r.add(r.ctx.Reshape(x, ne[:]...)), nil
 	}
 	return r.add(r.ctx.View(x, ne, o.NB(), viewOffset(o))), nil
+}
+
+// byWindow returns x, or where o puts the heads of all tokens before the tokens, x with a dimension for the windows. llama.cpp
+// without a cache lets a batch attend to itself as a whole, and hides the other sequences by the mask; a window of ours attends
+// to itself only.
+func (r *rewriter) byWindow(o, x ggml.Tensor) ggml.Tensor {
+	ne, nb, ctx, seqs := x.NE(), x.NB(), int64(r.shape.Ctx), int64(r.shape.Seqs)
+	if !r.cacheless || seqs == 1 || permutation(o) != [4]int{0, 2, 1, 3} || ne[2] != ctx*seqs || ne[3] != 1 {
+		return x
+	}
+	return r.add(r.ctx.View(x, [4]int64{ne[0], ne[1], ctx, seqs}, [4]int64{nb[0], nb[1], nb[2], nb[2] * ctx}, 0))
 }
 
 // getRows repeats GET_ROWS for embeddings by token or position. Where it chooses the rows that want logits it returns the
@@ -358,10 +376,11 @@ func (r *rewriter) input(o ggml.Tensor, i int, leaf ggml.Tensor) (ggml.Tensor, e
 	case o.Op() == "GET_ROWS" && i == 1 && strings.HasPrefix(o.Src(0).Name(), "position_embd."), o.Op() == "ROPE" && i == 1:
 		in.role = rolePositions
 		in.ints = append(in.ints, leaf.Ints()...)
-	case o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[1] == int64(r.shape.Ctx) && ne[3] == int64(r.shape.Seqs):
+	case o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[1] == int64(r.shape.Ctx) && ne[3] == int64(r.shape.Seqs),
+		r.cacheless && o.Op() == "SOFT_MAX" && i == 1 && leaf.Type() == ggml.F32 && ne[0] == ne[1] && ne[1] == int64(r.shape.tokens()) && ne[3] == 1:
 		in.role = roleMask
 		in.maskTemplate = newMaskTemplate(leaf, r.shape.Ctx)
-		ne[0] = ne[1]
+		ne = [4]int64{int64(r.shape.Ctx), int64(r.shape.Ctx), 1, int64(r.shape.Seqs)}
 	default:
 		return leaf, r.unsupported(o, fmt.Sprintf("input %d is of a kind that has no rule", i))
 	}

@@ -51,6 +51,9 @@ func (e *Engine) Hidden(windows []data.Window) ([]float32, error) {
 
 // run computes the forward pass and the head: the loss, and with a seed [n_embd, N] its derivative by the hidden state.
 func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float32) (float64, error) {
+	if e.contrast != nil {
+		return e.runContrast(windows, seed, scale)
+	}
 	if (teacher != nil) == e.head.teacher.IsNil() {
 		panic("internal error: graph: a step with a teacher needs an engine for it, and the other way round")
 	}
@@ -58,8 +61,16 @@ func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float
 	if err != nil {
 		return 0, err
 	}
+	n := int(e.head.h.NE()[0])
+	if e.pooling != nil {
+		e.pooling.find(e.shape, windows, e.rows)
+		hidden = e.pooling.pool(hidden, n, e.rows)
+	}
 	in := headInput{hidden: hidden, teacher: teacher, rows: e.rows, targets: e.targets, weights: e.weights, scale: scale}
 	loss, err := e.head.run(&e.sides, in, seed)
+	if e.pooling != nil && seed != nil {
+		e.pooling.spread(seed, n, e.rows)
+	}
 	e.model.DropWeights(e.paged)
 	return loss, err
 }

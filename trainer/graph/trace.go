@@ -25,6 +25,7 @@ func (s Shape) tokens() int { return s.Ctx * s.Seqs }
 // trace is llama.cpp's forward graph for one batch shape. Its nodes live in the context and are read until close.
 type trace struct {
 	nodes   []ggml.Tensor
+	encodes bool // the model is an encoder: it attends in both directions and ends with states, not with logits
 	ctx     *llama.Context
 	adapter *llama.Adapter
 }
@@ -36,12 +37,12 @@ func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err 
 	f16 := ggml.F16
 	ctx, err := llama.NewContext(model, llama.ContextParams{
 		NCtx: shape.tokens(), NBatch: shape.tokens(), NUBatch: shape.tokens(), NSeqMax: shape.Seqs, Threads: 1,
-		TypeK: &f16, TypeV: &f16, Trace: true,
+		TypeK: &f16, TypeV: &f16, Trace: true, NoPooling: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("graph: %w", err)
 	}
-	t := &trace{ctx: ctx}
+	t := &trace{ctx: ctx, encodes: !ctx.HasMemory()}
 	defer func() {
 		if err != nil {
 			t.close()

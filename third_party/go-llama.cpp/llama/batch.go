@@ -90,7 +90,7 @@ func (c *Context) fill(b Batch) *cBatch {
 		wanted[n-1] = true
 	}
 	for i := range wanted {
-		if c.embeddings && c.Pools() {
+		if c.embeddings && C.llama_pooling_type(c.p) > C.LLAMA_POOLING_TYPE_NONE {
 			wanted[i] = true // pooling needs every token
 		}
 		if wanted[i] {

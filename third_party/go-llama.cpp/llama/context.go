@@ -34,6 +34,7 @@ type ContextParams struct {
 	TypeV     *ggml.Type // type of the cached values [F16]
 
 	Embeddings   bool // Decode also keeps the embeddings, see Context.Embedding
+	NoPooling    bool // keep each token's embedding, also of a model that pools those of a sequence into one
 	KVUnified    bool // one memory for all sequences instead of an equal part of NCtx for each
 	NoOffloadKQV bool // keep the memory off the accelerator
 	NoOpOffload  bool // never send single operations to an accelerator
@@ -139,6 +140,9 @@ func (p ContextParams) native() C.struct_llama_context_params {
 	params.n_threads = C.int32_t(p.Threads)
 	params.n_threads_batch = params.n_threads
 	params.embeddings = C.bool(p.Embeddings)
+	if p.NoPooling {
+		params.pooling_type = C.LLAMA_POOLING_TYPE_NONE
+	}
 	params.kv_unified = C.bool(p.KVUnified)
 	params.offload_kqv = C.bool(!p.NoOffloadKQV && !p.Trace)
 	params.op_offload = C.bool(!p.NoOpOffload && !p.Trace)
@@ -230,6 +234,14 @@ func (c *Context) EmbeddingSeq(seq int32) []float32 {
 		return nil
 	}
 	return view(C.llama_get_embeddings_seq(c.p, C.int32_t(seq)), c.m.NEmbd())
+}
+
+// ClassScores returns the scores of the classes, [n_cls_out], of a sequence, for models whose pooling ranks; else nil.
+func (c *Context) ClassScores(seq int32) []float32 {
+	if !c.embeddings || C.llama_pooling_type(c.p) != C.LLAMA_POOLING_TYPE_RANK {
+		return nil
+	}
+	return view(C.llama_get_embeddings_seq(c.p, C.int32_t(seq)), int(C.llama_model_n_cls_out(c.m.p)))
 }
 
 // Pools reports whether the model pools the embeddings of a sequence's tokens into one (BERT and the like). The pooling

@@ -1,0 +1,34 @@
+package classify
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"finetune/gguf"
+	"finetune/internal/hint"
+)
+
+// withClassifier are the architectures whose code in llama.cpp reads a classifier with biases behind the pooled states.
+var withClassifier = []string{"bert", "modern-bert", "neo-bert"}
+
+// CheckMerge refuses a base whose code in llama.cpp has no place for a classifier.
+func (h *Head) CheckMerge() error {
+	if slices.Contains(withClassifier, h.Architecture) {
+		return nil
+	}
+	return hint.With(fmt.Errorf("llama.cpp's %s has no classifier, want one of %s", h.Architecture, strings.Join(withClassifier, ", ")),
+		"finetune run --task classify applies the run directory's as it is")
+}
+
+// Replaces reports whether a tensor of the base gives way to the classifier: one of an older head.
+func Replaces(tensor string) bool { return tensor == "cls" || strings.HasPrefix(tensor, "cls.") }
+
+// AddTo adds the classifier to a model that is written, whose other tensors and keys are there: its tensors, and the keys by
+// which llama.cpp's rank pooling returns the scores of the classes.
+func (h *Head) AddTo(b *gguf.Builder) error {
+	b.Set(h.Architecture+keyPooling, uint32(poolRank))
+	b.Set(h.Architecture+keyBelow, uint32(h.Pooling))
+	b.Set(h.Architecture+keyLabels, gguf.ArrayOf(h.Labels...))
+	return h.addTensors(b)
+}

@@ -1,0 +1,194 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"finetune/classify"
+	"finetune/eval"
+	"finetune/internal/near"
+	"finetune/internal/testmodel"
+	"finetune/internal/testrun"
+	"finetune/merge"
+	"finetune/model"
+	"finetune/model/native"
+	"finetune/run"
+	"finetune/trainer/data"
+
+	"github.com/go-skynet/go-llama.cpp/llama"
+)
+
+// classifying is a run over a tiny encoder that learns which of two words is in a text.
+func classifying(t *testing.T, encoder string) run.Config {
+	t.Helper()
+	all := testmodel.Encoders()
+	path := filepath.Join(t.TempDir(), "encoder.gguf")
+	if err := all[slices.IndexFunc(all, func(v testmodel.Variant) bool { return v.Name == encoder })].Write(path); err != nil {
+		t.Fatal(err)
+	}
+	var records strings.Builder
+	for i := range 80 {
+		word, label := "cat", "animal"
+		if i%2 == 1 {
+			word, label = "tree", "plant"
+		}
+		fmt.Fprintf(&records, "{\"text\":\"the %s number %d\",\"label\":%q}\n", word, i/2, label)
+	}
+	c := testrun.Tiny(t)
+	c.Model, c.Data, c.Task = path, filepath.Join(t.TempDir(), "texts.jsonl"), run.TaskClassify
+	if err := os.WriteFile(c.Data, []byte(records.String()), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR, c.ValFraction = "lora", 4, 64, 2, 40, 1e-2, 0.25
+	return c.Completed(nil)
+}
+
+// textsOf reads the texts of a run's data and their classes.
+func textsOf(t *testing.T, c run.Config, m *llama.Model, names []string) (texts [][]int32, right []int) {
+	t.Helper()
+	windows, err := data.LoadClassified(context.Background(), c, m.Vocab(), names, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range windows.All() {
+		for _, d := range w.Documents() {
+			texts, right = append(texts, d.Tokens), append(right, int(d.Targets[len(d.Targets)-1]))
+		}
+	}
+	return texts, right
+}
+
+// The classifier is trained beside the adapter, llama.cpp's states give its probabilities, and rank pooling of the merged model the
+// same.
+func TestClassifierOfARunAndOfAMergedModel(t *testing.T) {
+	for _, encoder := range []string{"bert", "bert with three projections", "modern-bert", "neo-bert"} {
+		t.Run(encoder, func(t *testing.T) {
+			c := classifying(t, encoder)
+			s, _ := mustTrain(t, c, false)
+			if !(s.ValLoss < s.BaseValLoss-0.3) {
+				t.Errorf("validation loss %v → %v, want clearly less", s.BaseValLoss, s.ValLoss)
+			}
+			h, err := classify.Load(filepath.Join(c.Out, run.ClassifierFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := native.Open(c.Model)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			texts, right := textsOf(t, c, m, h.Labels)
+			e, err := eval.NewReader(m, c.Ctx, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			if _, err := e.Attach(c.Out, 1); err != nil {
+				t.Fatal(err)
+			}
+			p, err := e.Classify(context.Background(), texts, h, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := eval.GradeClasses(h.Labels, p, right); r.Share < 0.9 {
+				t.Errorf("%v of the texts are classified rightly, want nine of ten at least", r.Share)
+			}
+			merged := filepath.Join(t.TempDir(), "merged.gguf")
+			_, err = merge.Merge(context.Background(), merge.Config{Model: c.Model, Out: merged, Classifier: filepath.Join(c.Out, run.ClassifierFile),
+				Adapters: []merge.Adapter{{Path: s.Adapter, Scale: 1}}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, scores := range ranked(t, merged, texts[:12]) {
+				classify.Probabilities(scores)
+				if d := near.Farthest(scores, p[i]); d > sameLossTolerance {
+					t.Errorf("text %d: llama.cpp's rank pooling of the merged model gives %v, the run %v", i, scores, p[i])
+				}
+			}
+		})
+	}
+}
+
+// ranked returns llama.cpp's own scores of the classes, by the classifier in the model.
+func ranked(t *testing.T, path string, texts [][]int32) (all [][]float32) {
+	t.Helper()
+	m, err := native.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ctx, err := llama.NewContext(m, llama.ContextParams{NCtx: 256, Threads: 1, Embeddings: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ctx.Close()
+	for _, tokens := range texts {
+		if err := ctx.Decode(llama.Batch{Tokens: tokens}); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, slices.Clone(ctx.ClassScores(0)))
+	}
+	return all
+}
+
+// A run that is stopped and resumed ends with the same classifier, to the last bit.
+func TestClassifierOfAResumedRun(t *testing.T) {
+	c := classifying(t, "bert")
+	c.Method, c.Steps = "dual-lora", 6
+	c = c.Completed(nil)
+	mustTrain(t, c, false)
+	again := testrun.Elsewhere(t, c)
+	ctx, stop := context.WithCancel(context.Background())
+	if _, err := Train(ctx, again, false, func(e Event) {
+		if e.Kind == "step" && e.Step == 3 {
+			stop()
+		}
+	}); !errors.Is(err, ErrInterrupted) {
+		t.Fatalf("Train = %v, want ErrInterrupted", err)
+	}
+	mustTrain(t, again, true)
+	for _, name := range []string{run.ClassifierFile, run.AdapterFile} {
+		if string(testrun.Read(t, c.Out, name)) != string(testrun.Read(t, again.Out, name)) {
+			t.Errorf("%s differs from that of the run that was not stopped", name)
+		}
+	}
+}
+
+func TestClassifierOfADecoder(t *testing.T) {
+	c := classifying(t, "bert")
+	c.Model = testmodel.Path(t, testmodel.Spec{Arch: "llama"})
+	s, _ := mustTrain(t, c, false)
+	if !(s.ValLoss < s.BaseValLoss-0.3) {
+		t.Errorf("validation loss %v → %v, want clearly less", s.BaseValLoss, s.ValLoss)
+	}
+	h, err := classify.Load(filepath.Join(c.Out, run.ClassifierFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Pooling != classify.PoolLast {
+		t.Errorf("pooling %v, want last", h.Pooling)
+	}
+	_, err = merge.Merge(context.Background(), merge.Config{Model: c.Model, Out: filepath.Join(t.TempDir(), "merged.gguf"),
+		Classifier: filepath.Join(c.Out, run.ClassifierFile), Adapters: []merge.Adapter{{Path: s.Adapter, Scale: 1}}}, nil)
+	if err == nil || !strings.Contains(err.Error(), "llama.cpp's llama has no classifier, want one of bert, modern-bert, neo-bert") {
+		t.Errorf("merge = %v, want that llama.cpp has no place for it", err)
+	}
+}
+
+func TestAnEncoderWantsATask(t *testing.T) {
+	c := classifying(t, "bert")
+	c.Task = ""
+	_, err := Train(context.Background(), c, false, nil)
+	if err == nil || !strings.Contains(err.Error(), "a bert reads in both directions and predicts no text, want a task") {
+		t.Errorf("Train = %v, want that it asks for a task", err)
+	}
+	if _, err := model.Open(c.Model); err != nil {
+		t.Error(err)
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 
 	"finetune/internal/hint"
@@ -61,6 +62,9 @@ func NewEvaluator(model *llama.Model, nCtx, threads int) (*Evaluator, error) {
 		params.FlashAttn = llama.FlashAttnOff
 	}
 	ctx, err := llama.NewContext(model, params)
+	if err != nil && strings.Contains(err.Error(), "failed to allocate") { // llama.cpp's words, which has no code for it
+		return nil, hint.With(err, "a shorter --ctx takes less memory; on a device --gpu-layers N does too, for fewer layers there")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -324,12 +324,13 @@ func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph
 			change(&o)
 			return graph.Prepare(m, a.Weights, o)
 		}}
-	e, _, err := d.Engine()
+	e, plan, err := d.Engine()
 	if err != nil {
 		return nil, err
 	}
 	if err := e.Allocate(); err != nil {
-		return nil, errors.Join(err, e.Close())
+		closed := e.Close()
+		return nil, errors.Join(d.OutOfMemory(err, plan), closed)
 	}
 	return e, nil
 }

@@ -151,5 +151,7 @@ llvmpipe() {
     icd=$(ls /usr/share/vulkan/icd.d/lvp_icd*.json 2>/dev/null | head -n 1)
     [[ -n $icd ]] || die "there is no llvmpipe: install mesa-vulkan-drivers"
   fi
+  # One cache of shaders for all, tests with a home of their own among them: compiling them takes an hour.
+  echo "export MESA_SHADER_CACHE_DIR=\"${MESA_SHADER_CACHE_DIR:-$root}\""
   echo "export VK_ICD_FILENAMES=\"$icd\" GGML_VK_VISIBLE_DEVICES=0 GGML_VK_DISABLE_FUSION=1 FINETUNE_TEST_DEVICE=vulkan"
 }

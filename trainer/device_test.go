@@ -3,6 +3,7 @@ package trainer
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -124,5 +125,39 @@ func TestDeviceMemoryIsALimit(t *testing.T) {
 	// The CPU as a device shares its memory with the CPU beside it, and fewer layers take no less of that.
 	if !errors.As(err, &refused) || !strings.Contains(strings.Join(hint.Of(err), "; "), "--") {
 		t.Errorf("with memory for weights and factors alone: %v (%v), want a refusal and what would fit", err, hint.Of(err))
+	}
+}
+
+// A device that had less memory than planned is an error that says what would take less, and that does fit by the plan.
+func TestDeviceWithoutMemorySaysWhatFits(t *testing.T) {
+	c := testrun.Tiny(t)
+	c.Batch, c.Threads = 4, 1
+	on(t, cpuDevice(device.AllLayers))
+	s, err := newSetup(t.Context(), c, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if other := errors.New("other"); s.explained(other) != other || s.engine.Failed() != nil {
+		t.Error("an error that has nothing to do with memory was changed")
+	}
+	err = s.explained(fmt.Errorf("ggml: graph: %w", ggml.ErrNoMemory))
+	hints := strings.Join(hint.Of(err), "; ")
+	if !errors.Is(err, ggml.ErrNoMemory) || !strings.Contains(err.Error(), "device CPU has less memory than") {
+		t.Errorf("without memory: %v", err)
+	}
+	limit := regexp.MustCompile(`^--max-memory (\d+KiB) `).FindStringSubmatch(hints)
+	if limit == nil {
+		t.Fatalf("hints %q, want a --max-memory that fits", hints)
+	}
+	planned := s.plan.Device.Total()
+	c.MaxMemory = limit[1]
+	less, err := newSetup(t.Context(), c, true, nil)
+	if err != nil {
+		t.Fatalf("with --max-memory %s, as it was told: %v", c.MaxMemory, err)
+	}
+	defer less.close()
+	if got := less.plan.Device.Total(); got >= planned {
+		t.Errorf("with --max-memory %s it takes %d bytes, %d without", c.MaxMemory, got, planned)
 	}
 }

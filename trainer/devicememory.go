@@ -1,12 +1,15 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 
 	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/internal/machine"
 	"finetune/trainer/graph"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // DevicePlan is the memory that a run takes on a device in bytes, by what it is for.
@@ -99,10 +102,7 @@ func (d Demand) refuseDevice(p Plan) error {
 			hints = append(hints, fmt.Sprintf("--ctx %d fits", shorter.Ctx))
 		}
 	}
-	layers := d.On.Layers
-	if all := d.Model.NLayer() + 1; layers < 0 || layers > all {
-		layers = all
-	}
+	layers := d.layersThere()
 	for fewer := d; layers > 1; {
 		layers /= 2
 		fewer.On.Layers = layers
@@ -117,4 +117,45 @@ func (d Demand) refuseDevice(p Plan) error {
 		hints = append(hints, "--device cpu trains without it")
 	}
 	return hint.With(&DeviceMemoryError{What: fmt.Sprintf("one sequence of %d tokens", d.Ctx), Plan: *p.Device, Given: d.MaxMemory > 0}, hints...)
+}
+
+// layersThere returns how many layers are to be on the device, the output matrix counted as one.
+func (d Demand) layersThere() int {
+	all := d.Model.NLayer() + 1
+	if d.On.Layers < 0 || d.On.Layers > all {
+		return all
+	}
+	return d.On.Layers
+}
+
+// withoutRoom adds what takes less to the error of a device that has not even memory for the factors, which is taken before there is a
+// plan. Any other error stays as it is.
+func (d Demand) withoutRoom(err error) error {
+	if d.On.OnCPU() || !errors.Is(err, ggml.ErrNoMemory) {
+		return err
+	}
+	if half := d.layersThere() / 2; half > 0 {
+		return hint.With(err, fmt.Sprintf("--gpu-layers %d takes half as much on device %s, the others stay on the CPU", half, d.On))
+	}
+	return hint.With(err, "--device cpu trains without it")
+}
+
+// OutOfMemory adds to the error of a device that had less memory than planned what takes three quarters of the plan p there: other
+// programs take some, and what a driver takes by itself is in no plan. Any other error stays as it is. The engine has to be closed.
+func (d Demand) OutOfMemory(err error, p Plan) error {
+	if p.Device == nil || !errors.Is(err, ggml.ErrNoMemory) {
+		return err
+	}
+	free, _ := d.On.Device.Memory()
+	err = fmt.Errorf("trainer: device %s has less memory than the %d MiB that were planned, %d MiB are free: %w", p.Device.Name,
+		machine.Mebibytes(p.Device.Total()), machine.Mebibytes(free), err)
+	d.MaxMemory = p.Device.Total() / 4 * 3
+	e, _, refused := d.Engine()
+	if refused != nil {
+		return hint.With(err, hint.Of(refused)...)
+	}
+	if closed := e.Close(); closed != nil {
+		return errors.Join(err, closed)
+	}
+	return hint.With(err, fmt.Sprintf("--max-memory %dKiB takes less of it, in more time", d.MaxMemory>>10))
 }

@@ -130,7 +130,9 @@ func (l *loop) sketchGradients(ctx context.Context, k *sketch) error {
 			}
 		}
 	}
-	e.Collect()
+	if err := e.Collect(); err != nil {
+		return err
+	}
 	grads := map[string][]float32{}
 	for _, g := range e.Gradients() {
 		grads[g.Name] = g.Data

@@ -63,7 +63,7 @@ func (d Demand) engine(seqs int) (*graph.Engine, Plan, error) {
 	}
 	e, err := d.Prepare(graph.Options{Shape: graph.Shape{Ctx: d.Ctx, Seqs: seqs}, Threads: d.Threads, On: d.On, Statistics: true})
 	if err != nil {
-		return nil, Plan{}, err
+		return nil, Plan{}, d.withoutRoom(err)
 	}
 	fits, err := d.fit(e)
 	p := d.plan(e)

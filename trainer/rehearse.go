@@ -56,12 +56,12 @@ func Rehearse(ctx context.Context, c run.Config, report func(Event)) (*Estimate,
 		return nil, err
 	}
 	if err := l.makeReady(ctx); err != nil {
-		return nil, err
+		return nil, s.explained(err)
 	}
 	l.trainable.start()
 	l.engine.Upload()
 	e := &Estimate{Plan: &l.plan, Planned: l.plan.Total(), Steps: l.total, Reading: time.Since(begin).Seconds()}
-	return e, l.time(ctx, e)
+	return e, s.explained(l.time(ctx, e))
 }
 
 // time takes the steps and the passes of a validation.

@@ -16,6 +16,7 @@ import (
 	"finetune/trainer/data"
 	"finetune/trainer/graph"
 
+	"github.com/go-skynet/go-llama.cpp/ggml"
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
@@ -138,6 +139,15 @@ func (s *setup) newEngine() (err error) {
 		return s.trainable.unreached(names[0])
 	}
 	return nil
+}
+
+// explained says of a run that its device had no memory for what would take less. The engine is closed then.
+func (s *setup) explained(err error) error {
+	if !errors.Is(err, ggml.ErrNoMemory) {
+		return err
+	}
+	closed := s.engine.Close()
+	return errors.Join(s.demand().OutOfMemory(err, s.plan), closed)
 }
 
 func (s *setup) demand() Demand {

@@ -142,8 +142,7 @@ func (s *Stepper) gradients(ctx context.Context, batch Batch) (r StepResult, _ e
 		r.Trained += data.TrainedTokens(windows)
 	}
 	r.Loss /= batch.Weight
-	s.Engine.Collect()
-	return r, nil
+	return r, s.Engine.Collect()
 }
 
 // pass computes Σ loss over windows, as many as the engine takes at once, with as many threads as are worth it.

@@ -124,8 +124,10 @@ func train(ctx context.Context, c run.Config, resume bool, report func(Event), n
 		err = l.interrupt()
 	case errors.As(err, &unlogged):
 		err = l.rescue(err)
+	case s.engine.Failed() != nil:
+		err = l.rescue(err)
 	}
-	return summary, err
+	return summary, s.explained(err)
 }
 
 // interruptedReading leaves a run that is new so that it can be resumed.
@@ -420,7 +422,8 @@ func (l *loop) unsaved(err error) error {
 	return hint.With(err, fmt.Sprintf("--resume goes on from the checkpoint of step %d", l.savedStep))
 }
 
-// rescue writes a checkpoint of what was learned since the last one, where the run ends because its log cannot be written.
+// rescue writes a checkpoint of what was learned since the last one, where the run ends because its log cannot be written, or
+// because its device fails: the parameters, and what they are learned with, are in the memory of the CPU.
 func (l *loop) rescue(err error) error {
 	if l.stepper == nil || l.step <= l.savedStep || l.step == 0 {
 		return err

@@ -4,6 +4,7 @@ package native
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"finetune/device"
 	"finetune/internal/hint"
@@ -24,6 +25,8 @@ func Load(base *model.Base, on device.Placement) (*llama.Model, error) {
 	m, err := llama.LoadModel(base.Path(), on.Params())
 	damage := <-checked
 	switch {
+	case err != nil && !on.OnCPU() && strings.Contains(err.Error(), "unable to allocate"): // llama.cpp's words, which has no code for it
+		return nil, hint.With(err, fewerLayers(base, on))
 	case err != nil:
 		return nil, err
 	case damage != nil:

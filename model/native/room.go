@@ -22,16 +22,30 @@ func checkRoom(base *model.Base, on device.Placement) error {
 		return nil
 	}
 	layers := layerBytes(base)
-	held := len(layers)
-	if on.Layers != device.AllLayers {
-		held = min(held, on.Layers)
-	}
+	held := heldOf(layers, on)
 	if most := fitting(layers, free); most < held {
 		return hint.With(fmt.Errorf("model %q: %d layers take %s on device %s (%s), which has %s free", base.Path(), held,
 			gibibytes(sum(layers[len(layers)-held:])), on, on.Device.Description(), gibibytes(free)),
 			fmt.Sprintf("--gpu-layers %d would fit; the others stay on the CPU", most))
 	}
 	return nil
+}
+
+// heldOf returns how many of the layers the device is to hold.
+func heldOf(layers []int64, on device.Placement) int {
+	if on.Layers == device.AllLayers {
+		return len(layers)
+	}
+	return min(len(layers), on.Layers)
+}
+
+// fewerLayers says what to try where a device cannot hold what its free memory was enough for: half of the layers.
+func fewerLayers(base *model.Base, on device.Placement) string {
+	half := heldOf(layerBytes(base), on) / 2
+	if half == 0 {
+		return "--device cpu does without it"
+	}
+	return fmt.Sprintf("--gpu-layers %d takes half of it on device %s; the others stay on the CPU", half, on)
 }
 
 // layerBytes returns the bytes of each layer's weights, that of the output last. A model whose output is the table of its tokens

@@ -16,7 +16,6 @@ import (
 	"finetune/device"
 	"finetune/gguf"
 	"finetune/internal/machine"
-	"finetune/kernels"
 	"finetune/model"
 	"finetune/model/native"
 	"finetune/quant"
@@ -37,20 +36,22 @@ type Options struct {
 	Methods        []string // of adapters, and run.MethodFull
 	Starts         []string // of the methods that have more than one; none: their first
 	Rank           int
-	Ctx            int   // tokens a sequence
-	Seqs           int   // sequences a step
-	Threads        int   // 0 = one per physical core
-	Repeat         int   // steps that are timed; the median counts
-	MagnitudeEvery int   // as train's
-	NoForward      bool  // leave llama.cpp's forward pass out
-	MaxMemory      int64 // as train's: the most memory, in bytes; 0 = no limit
-	Profile        bool  // also say where the time goes
+	Ctx            int              // tokens a sequence
+	Seqs           int              // sequences a step
+	Threads        int              // 0 = one per physical core
+	Repeat         int              // steps that are timed; the median counts
+	MagnitudeEvery int              // as train's
+	NoForward      bool             // leave llama.cpp's forward pass out
+	MaxMemory      int64            // as train's: the most memory, in bytes; 0 = no limit
+	Profile        bool             // also say where the time goes
+	On             device.Placement // what trains and, for llama.cpp's forward pass, holds the model
 }
 
 // Report is one run: everything in it was measured side by side.
 type Report struct {
-	PeakFlops float64 `json:"peak_flops"` // multiply-adds in registers, counted as two, on the same threads
+	PeakFlops float64 `json:"peak_flops"` // multiply-adds, counted as two: in registers on the same threads, or in a device's best product
 	Threads   int     `json:"threads"`
+	Device    string  `json:"device,omitempty"` // its name; none: the CPU
 	Cases     []Case  `json:"cases"`
 }
 
@@ -72,6 +73,7 @@ type Case struct {
 	Planned          int64          `json:"planned_bytes"` // the plan's total; train keeps the optimizer's moments besides
 	Plan             trainer.Plan   `json:"plan"`
 	WorkBytes        int64          `json:"work_bytes"`
+	Moved            int64          `json:"moved_bytes,omitempty"` // between the memory of the CPU and the device's in a step; 0 without a device
 	StepSeconds      float64        `json:"step_seconds"`
 	ProcessorSeconds float64        `json:"step_processor_seconds"` // of all threads; with one of them the time that a step would take on a free machine
 	Profile          []graph.OpTime `json:"profile,omitempty"`      // by operation, node by node, the longest first
@@ -101,7 +103,13 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 		return nil, err
 	}
 	defer f.Close()
-	r := &Report{PeakFlops: peak(o.Threads), Threads: o.Threads}
+	r := &Report{Threads: o.Threads}
+	if r.PeakFlops, err = peak(o); err != nil {
+		return nil, err
+	}
+	if !o.On.OnCPU() {
+		r.Device = o.On.String()
+	}
 	for _, recipe := range o.recipes() {
 		say("measuring " + strings.TrimSpace(string(recipe.Method)+" "+string(recipe.Start)))
 		c, err := measure(ctx, o, f, recipe)
@@ -110,12 +118,16 @@ func Run(ctx context.Context, o Options, say func(string)) (_ *Report, err error
 		}
 		if !o.NoForward {
 			say("measuring llama.cpp's forward pass")
-			if c.ForwardPerSecond, err = forward(ctx, o); err != nil {
+			if c.ForwardPerSecond, err = forward(ctx, o, f); err != nil {
 				return nil, err
 			}
 			c.ForwardRatio = c.TokensPerSecond / c.ForwardPerSecond
 		}
-		r.PeakFlops = max(r.PeakFlops, peak(o.Threads)) // a busy moment must not make us look better
+		now, err := peak(o)
+		if err != nil {
+			return nil, err
+		}
+		r.PeakFlops = max(r.PeakFlops, now) // a busy moment must not make us look better
 		c.UsefulShare = c.TokensPerSecond * c.UsefulFlopsToken / r.PeakFlops
 		r.Cases = append(r.Cases, *c)
 	}
@@ -139,7 +151,8 @@ func (o Options) recipes() (all []adapter.Recipe) {
 	return all
 }
 
-// measure times whole optimizer-less steps: forward, loss, backward.
+// measure times whole steps but for the optimizer: factors to where the graph reads them, forward, loss, backward, gradients to
+// where the optimizer reads them.
 func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_ *Case, err error) {
 	resetPeak()
 	m, err := native.Load(f, device.Placement{})
@@ -168,42 +181,51 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 	if err := e.Allocate(); err != nil {
 		return nil, err
 	}
-	seconds, busy, err := timeSteps(ctx, o.Repeat, e, windows)
+	times, err := timeSteps(ctx, o.Repeat, e, windows)
 	if err != nil {
 		return nil, err
 	}
 	c := &Case{Model: name(o), Type: typeName(o, f), Method: string(r.Method), Start: string(r.Start), Rank: o.Rank, Ctx: o.Ctx, Seqs: o.Seqs,
-		TokensPerSecond: float64(o.Ctx*o.Seqs) / seconds, StepSeconds: seconds, ProcessorSeconds: busy, UsefulFlopsToken: usefulFlops(f, selected, string(r.Method), o.Ctx),
-		PeakRSS: machine.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
+		TokensPerSecond: float64(o.Ctx*o.Seqs) / times.seconds, StepSeconds: times.seconds, ProcessorSeconds: times.busy, Moved: times.moved,
+		UsefulFlopsToken: usefulFlops(f, selected, string(r.Method), o.Ctx),
+		PeakRSS:          machine.PeakMemory(), WorkBytes: e.WorkBytes(), Plan: plan, Planned: plan.Total()}
 	if o.Profile {
 		c.Profile, err = e.Profile(windows[:plan.MicroBatch])
 	}
 	return c, err
 }
 
-// timeSteps returns the median seconds of a step, and those of the processor.
-func timeSteps(ctx context.Context, repeat int, e *graph.Engine, windows []data.Window) (seconds, busy float64, err error) {
+// stepTimes are what a step takes: medians, but for the bytes, which are the same in every step.
+type stepTimes struct {
+	seconds, busy float64 // of the clock, and of the processor
+	moved         int64   // bytes between the CPU and a device
+}
+
+func timeSteps(ctx context.Context, repeat int, e *graph.Engine, windows []data.Window) (t stepTimes, err error) {
 	var times, computed []float64
 	for i := range repeat + 1 {
 		if err := ctx.Err(); err != nil {
-			return 0, 0, err
+			return t, err
 		}
-		start, before := time.Now(), machine.ProcessorTime()
-		e.Reset()
+		start, before, moved := time.Now(), machine.ProcessorTime(), e.Moved()
 		if err := step(e, windows); err != nil {
-			return 0, 0, err
+			return t, err
 		}
+		t.moved = e.Moved() - moved
 		if i > 0 { // the first step reads the weights from the disk
 			times = append(times, time.Since(start).Seconds())
 			computed = append(computed, (machine.ProcessorTime() - before).Seconds())
 		}
 	}
-	return median(times), median(computed), nil
+	t.seconds, t.busy = median(times), median(computed)
+	return t, nil
 }
 
 // step goes through the windows in as many passes as the engine needs; the last one is filled up with the first window.
 func step(e *graph.Engine, windows []data.Window) error {
 	n, scale := e.Shape().Seqs, 1/float32(len(windows)*e.Shape().Ctx)
+	e.Upload()
+	e.Reset()
 	for at := 0; at < len(windows); at += n {
 		pass := slices.Clone(windows[at:min(at+n, len(windows))])
 		for len(pass) < n {
@@ -213,13 +235,13 @@ func step(e *graph.Engine, windows []data.Window) error {
 			return err
 		}
 	}
-	return nil
+	return e.Collect()
 }
 
 // demand returns the demand of train without an optimizer: over fresh factors on the selected weights, or over all
 // weights.
 func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected []gguf.Tensor) (trainer.Demand, error) {
-	d := trainer.Demand{Model: m, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
+	d := trainer.Demand{Model: m, On: o.On, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
 	if r.Method == run.MethodFull {
 		masters, err := trainer.Masters(f)
@@ -248,8 +270,8 @@ func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected
 }
 
 // forward measures llama.cpp's own speed on the same tokens, with logits for all of them.
-func forward(ctx context.Context, o Options) (_ float64, err error) {
-	m, err := native.Open(o.Model)
+func forward(ctx context.Context, o Options, f *model.Base) (_ float64, err error) {
+	m, err := native.Load(f, o.On)
 	if err != nil {
 		return 0, err
 	}
@@ -370,8 +392,3 @@ func (o Options) Validate() error {
 	}
 	return nil
 }
-
-// peakTime is how long the multiply-add loop runs each time it is measured.
-const peakTime = 200 * time.Millisecond
-
-func peak(threads int) float64 { return kernels.PeakFLOPS(threads, peakTime) }

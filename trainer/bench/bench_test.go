@@ -4,8 +4,12 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/device"
 	"finetune/internal/testmodel"
+	"finetune/model/native"
 	"finetune/run"
+
+	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
 // No figure is checked: a time is no test. What is measured without being told of it is there.
@@ -22,9 +26,39 @@ func TestRunWithNobodyToTell(t *testing.T) {
 	if len(r.Cases) != len(o.Methods) || !(r.PeakFlops > 0) {
 		t.Fatalf("%d cases, peak %v", len(r.Cases), r.PeakFlops)
 	}
+	if r.Device != "" {
+		t.Errorf("device %q, want none", r.Device)
+	}
 	for i, c := range r.Cases {
-		if c.Method != o.Methods[i] || !(c.TokensPerSecond > 0 && c.ForwardPerSecond > 0 && c.UsefulShare > 0) || c.WorkBytes == 0 || len(c.Profile) == 0 {
+		if c.Method != o.Methods[i] || !(c.TokensPerSecond > 0 && c.ForwardPerSecond > 0 && c.UsefulShare > 0) || c.WorkBytes == 0 || len(c.Profile) == 0 || c.Moved != 0 {
 			t.Errorf("case %d: %+v", i, c)
 		}
+	}
+}
+
+// With a device, here the CPU as one, what crosses the bus in a step is counted: factors and their gradients, hidden states to the
+// head and back and their derivatives, and beside those little.
+func TestRunCountsWhatCrossesTheBus(t *testing.T) {
+	path := testmodel.Path(t, testmodel.Spec{Ctx: 64})
+	all := ggml.Devices()
+	o := Options{Model: path, Methods: []string{string(adapter.MethodLoRA)}, Rank: 2, Ctx: 8, Seqs: 2, Threads: 1, Repeat: 1, NoForward: true,
+		On: device.Placement{Device: all[len(all)-1], Layers: device.AllLayers}}
+	r, err := Run(t.Context(), o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.Cases[0]
+	if r.Device != "CPU" || c.Plan.Device == nil || !(r.PeakFlops > 0) {
+		t.Fatalf("device %q, its plan %v, peak %v", r.Device, c.Plan.Device, r.PeakFlops)
+	}
+	m, err := native.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	least := c.Plan.Device.Adapter + c.Plan.Device.Gradients
+	states := int64(4 * 4 * m.NEmbd() * o.Ctx * o.Seqs)
+	if c.Moved < least || c.Moved > 2*(least+states) {
+		t.Errorf("%d bytes moved, want %d for factors and gradients at least, and not twice that and %d for states", c.Moved, least, states)
 	}
 }

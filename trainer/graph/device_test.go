@@ -44,7 +44,9 @@ func collected(t *testing.T, m *llama.Model, weights []adapter.Weight, o Options
 		}
 		loss += part
 	}
-	e.Collect()
+	if err := e.Collect(); err != nil {
+		t.Fatal(err)
+	}
 	return loss, e.Gradients(), e.Statistics()
 }
 

@@ -11,10 +11,10 @@ type draw struct {
 	chosen mirror[int32] // rows
 }
 
-// next chooses among the tokens of the next pass, and returns the bytes that went to a device.
-func (d *draw) next(tokens int) (moved int64) {
+// next chooses among the tokens of the next pass.
+func (d *draw) next(b *bus, tokens int) {
 	if d.rows.IsNil() {
-		return 0
+		return
 	}
 	rows := d.chosen.data
 	for k := range rows {
@@ -22,7 +22,7 @@ func (d *draw) next(tokens int) (moved int64) {
 		rows[k] = int32(from) + int32(mixed(uint64(d.by)<<40^uint64(d.passes)<<20^uint64(k))%uint64(to-from))
 	}
 	d.passes++
-	return d.chosen.push()
+	d.chosen.push(b)
 }
 
 // mixed is SplitMix64's output function (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).

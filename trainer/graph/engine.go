@@ -52,7 +52,6 @@ type Engine struct {
 
 	hiddenState, seedState mirror[float32] // of the body
 	lossScale              float32         // factor of all derivatives on the way to the gradients, see Collect
-	moved                  int64           // bytes that were copied between the sides, see Moved
 
 	contrast *contrast // nil: the loss is the head's
 	pooling  *pooling  // what documents' states become for a classifier; nil: each row is read for itself
@@ -233,7 +232,10 @@ func (e *Engine) Allocate() (err error) {
 	e.Upload()
 	e.Reset()
 	for _, c := range e.constants {
-		c.leaf.SetFloats(c.data)
+		e.note(0, c.leaf.SetFloats(c.data))
+	}
+	if e.failed != nil {
+		return e.failed
 	}
 	return e.cutIntoRuns()
 }

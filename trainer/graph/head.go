@@ -222,13 +222,13 @@ func (hd *head) cutIntoRuns() (err error) {
 }
 
 // compute computes the parts up to one of them: scores, losses or everything.
-func (hd *head) compute(s *sides, last headPart) (moved int64, err error) {
+func (hd *head) compute(s *sides, last headPart) error {
 	for _, runs := range hd.runs[:last+1] {
-		if err := s.compute(runs, func(r run) { moved += r.moved }); err != nil {
-			return moved, err
+		if err := s.compute(runs, func(run) {}); err != nil {
+			return err
 		}
 	}
-	return moved, nil
+	return nil
 }
 
 // headPart is a part of a head's graph.
@@ -268,7 +268,7 @@ type headInput struct {
 
 // run computes the loss of the trained rows, Σ weight·nll, unscaled. It writes dL/d(hidden) times scale to those rows of
 // seed [n_embd, N]; without a seed it computes the loss only.
-func (hd *head) run(s *sides, in headInput, seed []float32) (loss float64, moved int64, err error) {
+func (hd *head) run(s *sides, in headInput, seed []float32) (loss float64, err error) {
 	n, last := int(hd.h.NE()[0]), headWhole
 	if seed == nil {
 		last = headLosses
@@ -276,14 +276,13 @@ func (hd *head) run(s *sides, in headInput, seed []float32) (loss float64, moved
 	for rows := in.rows; len(rows) > 0; {
 		chunk := rows[:min(hd.rows, len(rows))]
 		rows = rows[len(chunk):]
-		moved += hd.load(in, chunk)
-		bytes, err := hd.compute(s, last)
-		if err != nil {
-			return 0, moved, err
+		hd.load(&s.bus, in, chunk)
+		if err := hd.compute(s, last); err != nil {
+			return 0, err
 		}
-		moved += bytes + hd.out.nll.pull()
+		hd.out.nll.pull(&s.bus)
 		if seed != nil {
-			moved += hd.out.dh.pull()
+			hd.out.dh.pull(&s.bus)
 		}
 		for i, row := range chunk {
 			loss += float64(in.weights[row]) * float64(hd.out.nll.data[i])
@@ -292,17 +291,17 @@ func (hd *head) run(s *sides, in headInput, seed []float32) (loss float64, moved
 			}
 		}
 	}
-	return loss, moved, nil
+	return loss, s.failed
 }
 
 // load writes a chunk of rows into the leaves; rows behind the chunk's end get the weight 0.
-func (hd *head) load(in headInput, chunk []int) (moved int64) {
+func (hd *head) load(b *bus, in headInput, chunk []int) {
 	n := int(hd.h.NE()[0])
 	fillRows(hd.in.h.data, n, in.hidden, chunk)
-	moved = hd.in.h.push()
+	hd.in.h.push(b)
 	if in.teacher != nil {
 		fillRows(hd.in.teacher.data, n, in.teacher, chunk)
-		moved += hd.in.teacher.push()
+		hd.in.teacher.push(b)
 	}
 	ids, w := hd.in.targets.data, hd.in.weights.data
 	clear(w)
@@ -315,7 +314,8 @@ func (hd *head) load(in headInput, chunk []int) (moved int64) {
 			ids[i] += int32(i) * int32(hd.logits.NE()[0])
 		}
 	}
-	return moved + hd.in.targets.push() + hd.in.weights.push()
+	hd.in.targets.push(b)
+	hd.in.weights.push(b)
 }
 
 // fillRows writes the chosen rows of states [n, N] into to [n, C], and zeros behind them.

@@ -40,8 +40,8 @@ func (in *input) open() {
 	}
 }
 
-// fill writes the batch into the leaf and returns the bytes that went to a device. windows holds S windows of T tokens.
-func (in *input) fill(shape Shape, windows []data.Window) (moved int64) {
+// fill writes the batch into the leaf. windows holds S windows of T tokens.
+func (in *input) fill(b *bus, shape Shape, windows []data.Window) {
 	switch in.role {
 	case roleTokens:
 		for s, w := range windows {
@@ -58,7 +58,8 @@ func (in *input) fill(shape Shape, windows []data.Window) (moved int64) {
 	case roleCounted:
 		in.fillCounted(shape, windows)
 	}
-	return in.numbers.push() + in.floats.push()
+	in.numbers.push(b)
+	in.floats.push(b)
 }
 
 // fillPositions writes the positions of the windows into the leaf [N·k], one block of N for each axis of the rotation. A

@@ -141,7 +141,7 @@ func (e *Engine) openMirrors() {
 		s.values.open()
 		s.totals.open()
 		s.statistics.open()
-		s.statistics.zero()
+		s.statistics.zero(&e.bus)
 	}
 	for i := range e.params {
 		p := &e.params[i]
@@ -150,7 +150,7 @@ func (e *Engine) openMirrors() {
 	for _, leaf := range e.statisticsLeaves {
 		m := e.stores[e.fixed[leaf]].statistics.mirror(leaf, scaled)
 		clear(m.data)
-		m.push()
+		m.push(&e.bus)
 		e.sums[leaf] = &m
 	}
 	for _, ops := range e.ops.at {
@@ -159,7 +159,7 @@ func (e *Engine) openMirrors() {
 			for i := range numbers.data {
 				numbers.data[i] = int32(i)
 			}
-			numbers.push()
+			numbers.push(&e.bus)
 		}
 	}
 	if !e.drawn.rows.IsNil() {
@@ -201,7 +201,8 @@ func (e *Engine) masters() map[string]ggml.Tensor {
 	return masters
 }
 
-// Upload copies the trainable parameters from the caller's memory to where the graph reads them.
+// Upload copies the trainable parameters from the caller's memory to where the graph reads them. Where a device fails at that, the
+// next step does.
 func (e *Engine) Upload() {
 	for _, p := range e.params {
 		to := e.uploaded(p)
@@ -214,7 +215,7 @@ func (e *Engine) Upload() {
 		}
 	}
 	if e.homes != nil {
-		e.moved += e.stores[onDevice].values.host.push()
+		e.stores[onDevice].values.host.push(&e.bus)
 	}
 }
 
@@ -239,19 +240,21 @@ type Gradient struct {
 
 // Collect brings the gradients, and the statistics, from where the graph has summed them to the memory that Gradients and Statistics
 // return. Without a device they are there as soon as Step returns.
-func (e *Engine) Collect() {
+func (e *Engine) Collect() error {
 	if e.homes == nil {
-		return
+		return nil
 	}
-	e.moved += e.stores[onDevice].totals.host.pull() + e.stores[onDevice].statistics.host.pull()
+	e.stores[onDevice].totals.host.pull(&e.bus)
+	e.stores[onDevice].statistics.host.pull(&e.bus)
 	for i := range e.params {
-		e.params[i].sum.pull()
+		e.params[i].sum.pull(&e.bus)
 		e.params[i].sum.multiply(1 / e.lossScale)
 	}
 	for name, leaf := range e.statisticsLeaves {
-		e.sums[leaf].pull()
+		e.sums[leaf].pull(&e.bus)
 		e.sums[leaf].multiply(e.statisticsScale(name))
 	}
+	return e.failed
 }
 
 // Gradients returns the gradients of all factors, in the order of the weights and of their matrices, or of all masters.
@@ -298,15 +301,15 @@ func (e *Engine) Unreached() []string {
 	return names
 }
 
-// Reset sets the summed gradients to zero.
+// Reset sets the summed gradients to zero. Where a device fails at that, the next step does.
 func (e *Engine) Reset() {
 	e.drawn.passes = 0
 	if e.homes != nil {
-		e.stores[onDevice].totals.zero()
+		e.stores[onDevice].totals.zero(&e.bus)
 	}
 	for i := range e.params {
 		p := &e.params[i]
 		clear(p.sum.data)
-		p.sum.push()
+		p.sum.push(&e.bus)
 	}
 }

@@ -132,7 +132,7 @@ func TestDrawTakesEveryTokenAsOften(t *testing.T) {
 	counts := make([]int, shape.tokens())
 	const times = 6000
 	for range times {
-		e.drawn.next(shape.tokens())
+		e.drawn.next(&e.bus, shape.tokens())
 		for _, row := range e.drawn.rows.Ints() {
 			counts[row]++
 		}

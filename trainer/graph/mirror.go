@@ -27,28 +27,23 @@ func mirrorOf[T float32 | int32](t ggml.Tensor, apart bool) mirror[T] {
 	return m
 }
 
-// push brings what was written into the mirror to the tensor, pull what was computed there into the mirror. Both return the
-// bytes that were moved.
-func (m *mirror[T]) push() (moved int64) {
+// push brings what was written into the mirror to the tensor, pull what was computed there into the mirror.
+func (m *mirror[T]) push(b *bus) {
 	if !m.apart {
-		return 0
+		return
 	}
 	switch data := any(m.data).(type) {
 	case []float32:
-		m.tensor.SetFloats(data)
+		b.note(m.tensor.Bytes(), m.tensor.SetFloats(data))
 	case []int32:
-		m.tensor.SetInts(data)
+		b.note(m.tensor.Bytes(), m.tensor.SetInts(data))
 	}
-	return m.tensor.Bytes()
 }
 
-func (m *mirror[T]) pull() (moved int64) {
-	data, ok := any(m.data).([]float32)
-	if !ok || !m.apart {
-		return 0
+func (m *mirror[T]) pull(b *bus) {
+	if data, ok := any(m.data).([]float32); ok && m.apart {
+		b.note(m.tensor.Bytes(), m.tensor.GetFloats(data))
 	}
-	m.tensor.GetFloats(data)
-	return m.tensor.Bytes()
 }
 
 // multiply multiplies what the mirror holds, where it is no tensor's own memory.

@@ -104,7 +104,9 @@ func (h *homes) fill(device *ggml.Backend, done func(w ggml.Tensor)) (err error)
 	}
 	h.memory.AsWeights()
 	for w, t := range h.twins {
-		t.SetRaw(w.Raw())
+		if err := t.SetRaw(w.Raw()); err != nil {
+			return err
+		}
 		done(w)
 	}
 	return nil
@@ -201,6 +203,8 @@ func (p *placer) assign(g ggml.Graph) ([]place, error) {
 		here := current
 		if node != root(node) {
 			here = p.placeOf(root(node), current)
+		} else if p.looksUp(node) {
+			here = onCPU
 		} else if here == onDevice && !p.can(onDevice, node) {
 			here = onCPU
 		}
@@ -237,6 +241,17 @@ func (p *placer) home(node ggml.Tensor) (home place, ok bool) {
 		}
 	}
 	return home, ok
+}
+
+// looksUp reports whether a node takes rows of a table of the base that lies on the CPU: the rows cross, not the table.
+func (p *placer) looksUp(node ggml.Tensor) bool {
+	table := node.Src(0)
+	if node.Op() != "GET_ROWS" || !table.IsLeaf() || !table.IsWeight() {
+		return false
+	}
+	_, twin := p.homes.originals[table]
+	_, fixed := p.fixed[table]
+	return !twin && !fixed
 }
 
 // can reports whether a node can be computed there.

@@ -29,14 +29,14 @@ func (e *Engine) Profile(windows []data.Window) ([]OpTime, error) {
 		return nil, err
 	}
 	chunk := e.rows[:min(len(e.rows), e.head.rows)]
-	e.hiddenState.pull()
-	e.head.load(headInput{hidden: e.hiddenState.data, targets: e.targets, weights: e.weights, scale: 1}, chunk)
+	e.hiddenState.pull(&e.bus)
+	e.head.load(&e.bus, headInput{hidden: e.hiddenState.data, targets: e.targets, weights: e.weights, scale: 1}, chunk)
 	head, err := e.profile("head", slices.Concat(e.head.runs[:]...), (len(e.rows)+e.head.rows-1)/e.head.rows)
 	if err != nil {
 		return nil, err
 	}
 	clear(e.seedState.data) // the time does not depend on the values
-	e.seedState.push()
+	e.seedState.push(&e.bus)
 	reverse, err := e.profile("reverse", e.reverse, 1)
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (e *Engine) profile(part string, runs []run, times int) ([]OpTime, error) {
 	for _, r := range runs {
 		for _, twin := range r.copies {
 			start := time.Now()
-			twin.Src(0).CopyTo(twin)
+			e.bus.copy(twin)
 			note(copied, start)
 		}
 		if err := e.profileRun(r, note); err != nil {
@@ -69,7 +69,7 @@ func (e *Engine) profile(part string, runs []run, times int) ([]OpTime, error) {
 	for _, t := range byOp {
 		all = append(all, *t)
 	}
-	return all, nil
+	return all, e.failed
 }
 
 // copied is the name of what a profile has for copies between the CPU and a device.

@@ -51,8 +51,8 @@ func (e *Engine) logits(windows []data.Window) ([]float32, error) {
 		for i := row; i < min(row+e.head.rows, e.shape.tokens()); i++ {
 			chunk = append(chunk, i)
 		}
-		e.head.load(in, chunk)
-		if _, err := e.head.compute(&e.sides, headScores); err != nil {
+		e.head.load(&e.bus, in, chunk)
+		if err := e.head.compute(&e.sides, headScores); err != nil {
 			return nil, err
 		}
 		vocab := int(e.head.logits.NE()[0])

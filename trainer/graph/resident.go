@@ -149,7 +149,6 @@ func (e *Engine) cutIntoRuns() (err error) {
 // compute computes the runs of the body in order.
 func (e *Engine) compute(runs []run) error {
 	return e.sides.compute(runs, func(r run) {
-		e.moved += r.moved
 		e.model.DropWeights(r.paged)
 	})
 }

@@ -11,6 +11,7 @@ type sides struct {
 	backends []*ggml.Backend
 	fixed    map[ggml.Tensor]place // leaves that no allocator gives memory: parameters, their totals, constants, statistics
 	homes    *homes                // of the base's weights; nil: everything is on the CPU
+	bus
 }
 
 // deviceLossScale is the factor of derivatives on a device. Some multiply in half precision whatever is asked of them, Metal and
@@ -88,14 +89,17 @@ func (s *sides) allocate(g placed) (*ggml.Allocator, error) {
 func (s *sides) compute(runs []run, done func(r run)) error {
 	for _, r := range runs {
 		for _, twin := range r.copies {
-			twin.Src(0).CopyTo(twin)
+			s.bus.copy(twin)
 		}
-		if err := s.backends[r.at].Compute(r.graph); err != nil {
-			return err
+		if s.failed != nil {
+			return s.failed
+		}
+		if s.note(0, s.backends[r.at].Compute(r.graph)); s.failed != nil {
+			return s.failed
 		}
 		done(r)
 	}
-	return nil
+	return s.failed
 }
 
 // run is a section of a graph that is ready to compute on one side.
@@ -104,7 +108,6 @@ type run struct {
 	graph  ggml.Graph
 	at     place
 	copies []ggml.Tensor // twins of what lies on the other side, which are written before
-	moved  int64         // bytes of them
 	paged  []ggml.Tensor // weights that are paged out after it
 }
 
@@ -113,7 +116,6 @@ func newRun(g placed, p section) (run, error) {
 	from := p.from
 	for ; from < p.to && isCopy(g.graph.Node(from)); from++ {
 		r.copies = append(r.copies, g.graph.Node(from))
-		r.moved += g.graph.Node(from).Bytes()
 	}
 	var err error
 	if r.ctx, err = ggml.NewContext(max(1, p.to-from), 1); err == nil {

@@ -100,16 +100,17 @@ func (e *Engine) Statistics() map[string][]float32 {
 	return all
 }
 
-// PlaceStatistics has the next steps add to the sums that Statistics return, where these were changed.
+// PlaceStatistics has the next steps add to the sums that Statistics return, where these were changed. Where a device fails at that,
+// the next step does.
 func (e *Engine) PlaceStatistics() {
 	if e.homes == nil {
 		return
 	}
 	for name, leaf := range e.statisticsLeaves {
 		e.sums[leaf].multiply(1 / e.statisticsScale(name))
-		e.sums[leaf].push()
+		e.sums[leaf].push(&e.bus)
 	}
-	e.moved += e.stores[onDevice].statistics.host.push()
+	e.stores[onDevice].statistics.host.push(&e.bus)
 	for name, leaf := range e.statisticsLeaves {
 		e.sums[leaf].multiply(e.statisticsScale(name))
 	}

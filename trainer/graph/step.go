@@ -22,14 +22,14 @@ func (e *Engine) Step(windows []data.Window, scale float32) (float64, error) {
 // StepToward does what Step does for an Engine with Options.Teacher, with the loss of kernels.Distill in the place of nll:
 // against the probabilities that the same head makes of a teacher's hidden states [n_embd, N], which Hidden returns.
 func (e *Engine) StepToward(windows []data.Window, teacher []float32, scale float32) (float64, error) {
-	e.moved += e.drawn.next(e.shape.tokens())
+	e.drawn.next(&e.bus, e.shape.tokens())
 	clear(e.seedState.data)
 	loss, err := e.run(windows, teacher, e.seedState.data, scale*e.lossScale)
 	if err != nil || len(e.rows) == 0 {
 		return loss, err
 	}
 	e.count()
-	e.moved += e.seedState.push()
+	e.seedState.push(&e.bus)
 	return loss, e.compute(e.reverse)
 }
 
@@ -42,9 +42,11 @@ func (e *Engine) Hidden(windows []data.Window) ([]float32, error) {
 	if err := e.load(windows); err != nil {
 		return nil, err
 	}
-	err := e.compute(e.forward)
-	e.moved += e.hiddenState.pull()
-	return e.hiddenState.data, err
+	if err := e.compute(e.forward); err != nil {
+		return nil, err
+	}
+	e.hiddenState.pull(&e.bus)
+	return e.hiddenState.data, e.failed
 }
 
 // run computes the forward pass and the head: the loss, and with a seed [n_embd, N] its derivative by the hidden state.
@@ -65,14 +67,16 @@ func (e *Engine) run(windows []data.Window, teacher, seed []float32, scale float
 		hidden = e.pooling.pool(hidden, n, e.rows)
 	}
 	in := headInput{hidden: hidden, teacher: teacher, rows: e.rows, targets: e.targets, weights: e.weights, scale: scale}
-	loss, moved, err := e.head.run(&e.sides, in, seed)
-	e.moved += moved
+	loss, err := e.head.run(&e.sides, in, seed)
 	if e.pooling != nil && seed != nil {
 		e.pooling.spread(seed, n, e.rows)
 	}
 	e.model.DropWeights(e.paged)
 	return loss, err
 }
+
+// Failed returns why the device cannot be used any more, nil while it can: what every later call returns that computes.
+func (e *Engine) Failed() error { return e.failed }
 
 // Moved returns the bytes that were copied so far between the memory of the CPU and that of a device, weights aside.
 func (e *Engine) Moved() int64 { return e.moved }
@@ -97,7 +101,7 @@ func (e *Engine) load(windows []data.Window) error {
 	}
 	for _, in := range e.inputs {
 		if in.leaf.HasData() { // the allocator gives no memory to a leaf that no node reads
-			e.moved += in.fill(e.shape, windows)
+			in.fill(&e.bus, e.shape, windows)
 		}
 	}
 	return nil

@@ -59,9 +59,9 @@ func (s *store) mirror(leaf ggml.Tensor, apart bool) mirror[float32] {
 }
 
 // zero sets all tensors of a store on a device to zero.
-func (s *store) zero() {
+func (s *store) zero(b *bus) {
 	if !s.whole.IsNil() {
-		s.whole.Zero()
+		b.zero(s.whole)
 	}
 }
 

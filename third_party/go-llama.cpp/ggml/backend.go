@@ -42,17 +42,17 @@ func (b *Backend) SetThreads(n int) {
 // Close frees the backend. It may be called twice.
 func (b *Backend) Close() error {
 	if b.p != nil {
-		C.ggml_backend_free(b.p)
+		e := C.ft_free_backend(b.p)
 		b.p = nil
+		return taken(e, "stopping a backend")
 	}
 	return nil
 }
 
 // Compute runs every node of g in order.
 func (b *Backend) Compute(g Graph) error {
-	var e C.ft_error
-	if status := C.ft_compute(b.p, g.p, &e); status != 0 {
-		return fmt.Errorf("ggml: graph of %d nodes: %s", g.Len(), reason(&e, C.GoString(C.ggml_status_to_string(status))))
+	if e := C.ft_compute(b.p, g.p); e != nil {
+		return failure(e, fmt.Sprintf("a graph of %d nodes", g.Len()), b)
 	}
 	return nil
 }
@@ -74,11 +74,12 @@ type Buffer struct{ p C.ggml_backend_buffer_t }
 
 // AllocateAll gives memory to every tensor of the context that has none: how parameters get a home of their own.
 func (b *Backend) AllocateAll(c *Context) (*Buffer, error) {
-	p := C.ggml_backend_alloc_ctx_tensors(c.p, b.p)
-	if p == nil {
-		return nil, fmt.Errorf("ggml: no memory for the tensors of a context")
+	var m Buffer
+	if e := C.ft_allocate_tensors(c.p, b.p, &m.p); e != nil {
+		wanted := C.ggml_backend_alloc_ctx_tensors_from_buft_size(c.p, C.ggml_backend_get_default_buffer_type(b.p))
+		return nil, failure(e, fmt.Sprintf("tensors of %d bytes", wanted), b)
 	}
-	return &Buffer{p}, nil
+	return &m, nil
 }
 
 // Bytes returns the size of the buffer.
@@ -87,8 +88,9 @@ func (b *Buffer) Bytes() int64 { return int64(C.ggml_backend_buffer_get_size(b.p
 // Close frees the buffer. It may be called twice.
 func (b *Buffer) Close() error {
 	if b.p != nil {
-		C.ggml_backend_buffer_free(b.p)
+		e := C.ft_free_buffer(b.p)
 		b.p = nil
+		return taken(e, "freeing memory")
 	}
 	return nil
 }

@@ -145,12 +145,11 @@ func (d Device) NewBackend() (*Backend, error) {
 	if err := Check(); err != nil {
 		return nil, err
 	}
-	var e C.ft_error
-	p := C.ft_device_start(d.p, &e)
-	if p == nil {
-		return nil, fmt.Errorf("ggml: device %s (%s) does not start: %s", d.Name(), d.Description(), reason(&e, "it gives no reason"))
+	var b Backend
+	if e := C.ft_device_start(d.p, &b.p); e != nil {
+		return nil, taken(e, fmt.Sprintf("device %s (%s) does not start", d.Name(), d.Description()))
 	}
-	return &Backend{p: p}, nil
+	return &b, nil
 }
 
 // Device returns the device that the backend runs on.
@@ -171,12 +170,4 @@ func (t Tensor) Device() Device {
 // OnHost reports whether Floats, Ints and Raw may be called: the tensor's memory is the host's.
 func (t Tensor) OnHost() bool {
 	return t.p.buffer == nil || bool(C.ggml_backend_buffer_is_host(t.p.buffer))
-}
-
-// reason returns what was caught, or what to say when nothing was.
-func reason(e *C.ft_error, or string) string {
-	if text := C.GoString(&e.text[0]); text != "" {
-		return text
-	}
-	return or
 }

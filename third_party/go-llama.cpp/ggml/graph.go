@@ -2,6 +2,7 @@ package ggml
 
 /*
 #include "abi.h"
+#include "guard.h"
 */
 import "C"
 
@@ -42,9 +43,14 @@ type Allocator struct{ p C.ggml_gallocr_t }
 // Allocate plans and takes the memory for g on the backend. Leaves that lie in buffers of their own keep them.
 func (b *Backend) Allocate(g Graph) (*Allocator, error) {
 	a := &Allocator{C.ggml_gallocr_new(C.ggml_backend_get_default_buffer_type(b.p))}
-	if !bool(C.ggml_gallocr_alloc_graph(a.p, g.p)) {
+	return a.take(g, nil, nil, []*Backend{b})
+}
+
+// take takes the memory for g, or frees the allocator.
+func (a *Allocator) take(g Graph, at, leaves *C.int, backends []*Backend) (*Allocator, error) {
+	if e := C.ft_allocate_graph(a.p, g.p, at, leaves); e != nil {
 		a.Close()
-		return nil, fmt.Errorf("ggml: no memory for a graph of %d nodes", g.Len())
+		return nil, failure(e, fmt.Sprintf("a graph of %d nodes", g.Len()), backends...)
 	}
 	return a, nil
 }
@@ -64,8 +70,9 @@ func (a *Allocator) Bytes() int64 { return int64(C.ggml_gallocr_get_buffer_size(
 // Close frees the memory. It may be called twice.
 func (a *Allocator) Close() error {
 	if a.p != nil {
-		C.ggml_gallocr_free(a.p)
+		e := C.ft_free_allocator(a.p)
 		a.p = nil
+		return taken(e, "freeing the memory of a graph")
 	}
 	return nil
 }

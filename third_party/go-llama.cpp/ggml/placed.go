@@ -11,10 +11,7 @@ static void ft_measure_placed(ggml_backend_buffer_type_t *types, int n, struct g
 */
 import "C"
 
-import (
-	"fmt"
-	"unsafe"
-)
+import "unsafe"
 
 // A graph may be computed by several backends, each node by one. Its nodes lie in the memory of their backend, so that what
 // another one reads is copied first: a Twin of the tensor stands in the list of nodes before the node that reads it.
@@ -39,17 +36,11 @@ func (c *Context) Within(a Tensor, offset int64, ne ...int64) Tensor {
 	return t
 }
 
-// Zero sets all bytes of a tensor with memory to zero, wherever that is.
-func (t Tensor) Zero() { C.ggml_backend_tensor_memset(t.p, 0, 0, C.ggml_nbytes(t.p)) }
-
 // Of makes a twin depend on what is copied into it.
 func (t Tensor) Of(original Tensor) Tensor {
 	t.p.src[0] = original.p
 	return t
 }
-
-// CopyTo copies t into a tensor of the same type, shape and strides, wherever each lies.
-func (t Tensor) CopyTo(twin Tensor) { C.ggml_backend_tensor_copy(t.p, twin.p) }
 
 // SetSrc replaces the i-th operand of a node by one of the same type, shape and strides.
 func (t Tensor) SetSrc(i int, src Tensor) { t.p.src[i] = src.p }
@@ -84,11 +75,7 @@ func MeasurePlaced(backends []*Backend, g Graph, at, leaves []int32) []int64 {
 func AllocatePlaced(backends []*Backend, g Graph, at, leaves []int32) (*Allocator, error) {
 	types := bufferTypes(backends)
 	a := &Allocator{C.ggml_gallocr_new_n(unsafe.SliceData(types), C.int(len(types)))}
-	if !bool(C.ggml_gallocr_reserve_n(a.p, g.p, placesOf(at), placesOf(leaves))) || !bool(C.ggml_gallocr_alloc_graph(a.p, g.p)) {
-		a.Close()
-		return nil, fmt.Errorf("ggml: no memory for a graph of %d nodes", g.Len())
-	}
-	return a, nil
+	return a.take(g, placesOf(at), placesOf(leaves), backends)
 }
 
 // BytesOn returns the memory that was taken on the i-th backend.

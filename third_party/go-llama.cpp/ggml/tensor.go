@@ -4,6 +4,7 @@ package ggml
 #include <stdlib.h>
 #include <string.h>
 #include "abi.h"
+#include "guard.h"
 */
 import "C"
 
@@ -132,38 +133,48 @@ func (t Tensor) mustHost(want Type) {
 	}
 }
 
-// SetFloats copies v, all elements, into the tensor, wherever its memory is.
-func (t Tensor) SetFloats(v []float32) {
+// SetFloats copies v, all elements, into the tensor, wherever its memory is. What is copied to or from a device may fail there.
+func (t Tensor) SetFloats(v []float32) error {
 	t.mustFit(F32, len(v))
-	if len(v) > 0 {
-		C.ggml_backend_tensor_set(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
-	}
+	return t.set(unsafe.Pointer(unsafe.SliceData(v)), 4*len(v))
 }
 
 // GetFloats copies all elements of the tensor into v, wherever its memory is.
-func (t Tensor) GetFloats(v []float32) {
+func (t Tensor) GetFloats(v []float32) error {
 	t.mustFit(F32, len(v))
-	if len(v) > 0 {
-		C.ggml_backend_tensor_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
+	if len(v) == 0 {
+		return nil
 	}
+	return caught(C.ft_get(t.p, unsafe.Pointer(unsafe.SliceData(v)), C.size_t(4*len(v))), "reading a tensor", t)
 }
 
 // SetRaw copies b, all bytes of a contiguous tensor of any type, into it.
-func (t Tensor) SetRaw(b []byte) {
+func (t Tensor) SetRaw(b []byte) error {
 	if int64(len(b)) != t.Bytes() {
 		panic("internal error: ggml: " + t.Name() + " does not hold what is copied")
 	}
-	if len(b) > 0 {
-		C.ggml_backend_tensor_set(t.p, unsafe.Pointer(unsafe.SliceData(b)), 0, C.size_t(len(b)))
-	}
+	return t.set(unsafe.Pointer(unsafe.SliceData(b)), len(b))
 }
 
 // SetInts does what SetFloats does, for an I32 tensor.
-func (t Tensor) SetInts(v []int32) {
+func (t Tensor) SetInts(v []int32) error {
 	t.mustFit(I32, len(v))
-	if len(v) > 0 {
-		C.ggml_backend_tensor_set(t.p, unsafe.Pointer(unsafe.SliceData(v)), 0, C.size_t(4*len(v)))
+	return t.set(unsafe.Pointer(unsafe.SliceData(v)), 4*len(v))
+}
+
+func (t Tensor) set(data unsafe.Pointer, bytes int) error {
+	if bytes == 0 {
+		return nil
 	}
+	return caught(C.ft_set(t.p, data, C.size_t(bytes)), "writing a tensor", t)
+}
+
+// Zero sets all bytes of a tensor with memory to zero, wherever that is.
+func (t Tensor) Zero() error { return caught(C.ft_zero(t.p), "clearing a tensor", t) }
+
+// CopyTo copies t into a tensor of the same type, shape and strides, wherever each lies.
+func (t Tensor) CopyTo(twin Tensor) error {
+	return caught(C.ft_copy(t.p, twin.p), "copying a tensor", t)
 }
 
 func (t Tensor) mustFit(want Type, n int) {

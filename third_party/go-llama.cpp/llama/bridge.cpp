@@ -30,7 +30,13 @@ thread_local std::string *capture = nullptr;
 thread_local bool mute = false;
 thread_local int last_level = 0;
 
+// Package ggml has taken both before, for what its own calls do.
+ggml_log_callback earlier_log = nullptr;
+void *earlier_user = nullptr;
+ggml_abort_callback_t earlier_abort = nullptr;
+
 void on_log(enum ggml_log_level level, const char *text, void *) {
+	earlier_log(level, text, earlier_user);
 	if (level != GGML_LOG_LEVEL_CONT) last_level = level;
 	if (capture && last_level == GGML_LOG_LEVEL_ERROR && capture->size() < FL_ERROR_SIZE) {
 		try {
@@ -41,13 +47,23 @@ void on_log(enum ggml_log_level level, const char *text, void *) {
 	if (log_forward && !mute) flGoLog(level, const_cast<char *>(text));
 }
 
+// of_device reports whether a message, which begins with the path of a source file, is that of a GPU's backend.
+bool of_device(const char *message) {
+	for (const char *backend : { "ggml-cuda", "ggml-vulkan", "ggml-metal" }) {
+		if (strstr(message, backend)) return true;
+	}
+	return false;
+}
+
 thread_local bool asserts_throw = false;
 
 // A failed assertion ends the process when this returns. Most of them guard what a file says (a token twice in the
 // vocabulary, say), on the thread that loads it, below nothing but functions that can be unwound: there it is thrown.
+// The same holds for the backends of GPUs wherever they are called from, which no other thread waits for: CUDA's aborts at any
+// error of its driver, a lack of memory among them.
 void on_assert(const char *message) {
-	if (asserts_throw) throw std::runtime_error(message);
-	fprintf(stderr, "%s\n", message);
+	if (asserts_throw || (capture && of_device(message))) throw std::runtime_error(message);
+	earlier_abort(message);
 }
 
 // Errors gathers what is logged at error level as long as it lives, and hands it to the caller on demand.
@@ -115,8 +131,9 @@ bool on_progress(float progress, void *handle) { return flGoProgress(progress, r
 } // namespace
 
 void fl_install(void) {
+	ggml_log_get(&earlier_log, &earlier_user);
 	llama_log_set(on_log, nullptr);
-	ggml_set_abort_callback(on_assert);
+	earlier_abort = ggml_set_abort_callback(on_assert);
 }
 
 void fl_log_forward(bool on) { log_forward = on; }

@@ -26,7 +26,6 @@ type contrast struct {
 	Contrast
 	n      int // of a state
 	texts  []text
-	states []float32 // [n_embd, N], of which the rows of the texts are written
 	unit   []float32 // [dim, texts], scratch
 	length []float64 // [texts]
 	scores []float64 // [texts], of one query

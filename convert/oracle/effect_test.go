@@ -32,6 +32,20 @@ import (
 // halves, up to 1e-4. A row out of its place changes as much as the adapter does.
 const tolerance = 2e-4
 
+// tableTolerance is for architectures with GELU, which the CPU reads from a table of half-precision numbers: where a sum is formed in
+// another order, which processors do differently, another entry is read.
+const tableTolerance = 1e-3
+
+// toleranceOf returns the one for an architecture, by its name.
+func toleranceOf(name string) float64 {
+	for _, gelu := range []string{"bloom", "falcon", "gemma", "gpt2", "gptneox", "mpt", "phi2", "starcoder"} {
+		if strings.HasPrefix(name, gelu) {
+			return tableTolerance
+		}
+	}
+	return tolerance
+}
+
 // leastEffect is the change of logits that an adapter has to make for the comparison
 // to mean something; they are of order one.
 const leastEffect = 0.05
@@ -325,6 +339,11 @@ func logits(t *testing.T, model, adapter string) []float32 {
 // checkEffect compares base and adapter with the merged model.
 func checkEffect(t *testing.T, base, adapter, merged string) {
 	t.Helper()
+	checkEffectWithin(t, tolerance, base, adapter, merged)
+}
+
+func checkEffectWithin(t *testing.T, tolerance float64, base, adapter, merged string) {
+	t.Helper()
 	checkLogits(t, tolerance, logits(t, base, ""), logits(t, base, adapter), logits(t, merged, ""))
 }
 
@@ -382,8 +401,8 @@ func TestEffectEqualsMergedModel(t *testing.T) {
 			base := w.write(t, func(module string) weight { return w.weights[module] })
 			merged := w.write(t, w.merged)
 			lora := run(t, w.peft(t, config), convert.GGUF, base)
-			checkEffect(t, base, lora, merged)
-			checkEffect(t, base, run(t, run(t, lora, convert.PEFT, base), convert.GGUF, base), merged)
+			checkEffectWithin(t, toleranceOf(name), base, lora, merged)
+			checkEffectWithin(t, toleranceOf(name), base, run(t, run(t, lora, convert.PEFT, base), convert.GGUF, base), merged)
 		})
 	}
 }

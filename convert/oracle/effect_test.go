@@ -28,8 +28,8 @@ import (
 
 // How far the logits of base and adapter may be from those of the merged model, of
 // the largest change that the adapter makes. Both are computed in float32, but in
-// another order, which makes 1e-6 of it; where llama.cpp looks GELU up in a table of
-// halves, up to 1e-4. A row out of its place changes as much as the adapter does.
+// another order, which makes 1e-6 of it. A row out of its place changes as much as the
+// adapter does.
 const tolerance = 2e-4
 
 // tableTolerance is for architectures with GELU, which the CPU reads from a table of half-precision numbers: where a sum is formed in

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"finetune/internal/need"
+	"finetune/run"
 )
 
 // Flags of go test behind -args: make test-hostile sets them.
@@ -302,7 +303,8 @@ func (r *oneRun) mayLeave(name string, code int) bool {
 		return false
 	}
 	if code == 0 {
-		return strings.HasPrefix(name, "out") || strings.HasPrefix(name, "run-half/")
+		noted := strings.HasPrefix(r.command, "export") && filepath.Base(name) == run.ExportsFile // in the run that it exports
+		return noted || strings.HasPrefix(name, "out") || strings.HasPrefix(name, "run-half/")
 	}
 	base := filepath.Base(name)
 	return (strings.HasPrefix(name, "out/") || strings.HasPrefix(name, "run-half/")) && strings.HasPrefix(r.command, "train") &&

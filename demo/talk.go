@@ -24,7 +24,7 @@ type question struct {
 var questions = []question{
 	{"Who wrote Romeo and Juliet?", "Shakespeare"},
 	{"Which planet is known as the Red Planet?", "Mars"},
-	{"What do bees make?", "honey"},
+	{"What is the first month of the year?", "January"},
 	{"What is the opposite of hot?", "cold"},
 	{"Write one sentence about the sea.", "sea"},
 }

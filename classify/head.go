@@ -78,7 +78,9 @@ func PoolingOf(f *gguf.File) (Pooling, error) {
 	p, err := number(f, arch+keyPooling)
 	if err == nil && p == poolRank {
 		if p, err = number(f, arch+keyBelow); err == nil && p == 0 {
-			p = PoolFirst
+			if p = PoolFirst; arch == "modern-bert" { // llama_model_modern_bert::load_arch_hparams
+				p = PoolMean
+			}
 		}
 	}
 	switch {

@@ -159,6 +159,7 @@ func TestPoolingOfFiles(t *testing.T) {
 		{"cls", map[string]any{"general.architecture": "bert", "bert.pooling_type": uint32(2)}, PoolFirst},
 		{"a reranker", map[string]any{"general.architecture": "bert", "bert.pooling_type": uint32(4)}, PoolFirst},
 		{"a reranker over the mean", map[string]any{"general.architecture": "bert", "bert.pooling_type": uint32(4), "bert.classifier.pooling_type": uint32(1)}, PoolMean},
+		{"a reranker of ModernBERT", map[string]any{"general.architecture": "modern-bert", "modern-bert.pooling_type": uint32(4)}, PoolMean},
 		{"an encoder that says nothing", map[string]any{"general.architecture": "bert", "bert.attention.causal": false}, PoolFirst},
 		{"a decoder", map[string]any{"general.architecture": "llama"}, PoolLast},
 		{"none that there is", map[string]any{"general.architecture": "llama", "llama.pooling_type": uint32(9)}, 0},

@@ -35,7 +35,7 @@ func (s *setup) addTask() error {
 		return fmt.Errorf("trainer: internal error: task %q is learned by an adapter only", s.config.Task)
 	}
 	if s.config.Task == run.TaskEmbed {
-		a.contrast = &graph.Contrast{Temperature: float32(cmp.Or(s.config.Temperature, usualTemperature)), Dims: s.config.DimList(), Pooling: poolings[pooling]}
+		a.contrast = &graph.Contrast{Temperature: float32(cmp.Or(s.config.Temperature, usualTemperature)), Dims: s.config.DimList(), Pooling: pooling}
 		return a.checkDims(s.model.NEmbd())
 	}
 	h := classify.New(s.model.NEmbd(), s.train.Classes(), pooling, s.config.Seed)
@@ -59,17 +59,14 @@ func (a *adapterTrainable) checkDims(nEmbd int) error {
 
 // headParams describes the classifier to the optimizer. Its biases take no part in the weight decay.
 func headParams(h *classify.Head) (params []optim.Param, values [][]float32) {
-	return []optim.Param{{Name: graph.ClassWeights, Len: len(h.Weights), LRScale: 1}, {Name: graph.ClassBiases, Len: len(h.Biases), LRScale: 1, NoDecay: true}},
+	return []optim.Param{{Name: classify.TensorWeights, Len: len(h.Weights), LRScale: 1}, {Name: classify.TensorBiases, Len: len(h.Biases), LRScale: 1, NoDecay: true}},
 		[][]float32{h.Weights, h.Biases}
 }
 
 // classes is the classifier as the engine takes it.
 func classes(h *classify.Head) *graph.Classes {
-	return &graph.Classes{Weights: h.Weights, Biases: h.Biases, Pooling: poolings[h.Pooling]}
+	return &graph.Classes{Weights: h.Weights, Biases: h.Biases, Pooling: h.Pooling}
 }
-
-// poolings are classify's in the engine's words.
-var poolings = map[classify.Pooling]graph.Pooling{classify.PoolMean: graph.PoolMean, classify.PoolFirst: graph.PoolFirst, classify.PoolLast: graph.PoolLast}
 
 // saveHead writes the classifier beside the adapter of a run.
 func saveHead(h *classify.Head, adapter string) error {

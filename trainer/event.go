@@ -87,3 +87,9 @@ type Summary struct {
 	LastValLoss *eval.Loss `json:"last_val_loss,omitempty"` // after the last step
 	Stopped     bool       `json:"stopped_early,omitempty"` // because the validation loss had not fallen for long enough
 }
+
+// logError is a line that could not be written into log.jsonl.
+type logError struct{ err error }
+
+func (e *logError) Error() string { return e.err.Error() }
+func (e *logError) Unwrap() error { return e.err }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/trainer/data"
@@ -30,7 +31,7 @@ func TestClassifyingEqualsPyTorch(t *testing.T) {
 	var want encoderRun
 	readJSON(t, filepath.Join("testdata", "encoders", "bert.json"), &want)
 	base := filepath.Join("testdata", "encoders", "bert.gguf")
-	for name, pooling := range map[string]graph.Pooling{"cls": graph.PoolFirst, "mean": graph.PoolMean} {
+	for name, pooling := range map[string]classify.Pooling{"cls": classify.PoolFirst, "mean": classify.PoolMean} {
 		t.Run(name, func(t *testing.T) {
 			run := want.Runs[name]
 			losses, norms := want.classify(t, base, pooling, run.Parameters)
@@ -48,11 +49,11 @@ func TestClassifyingEqualsPyTorch(t *testing.T) {
 }
 
 // classify takes the steps of the reference.
-func (r encoderRun) classify(t *testing.T, base string, pooling graph.Pooling, parameters int) (losses, norms []float64) {
+func (r encoderRun) classify(t *testing.T, base string, pooling classify.Pooling, parameters int) (losses, norms []float64) {
 	t.Helper()
 	a := startedAdapter(t, adapter.MethodLoRA, r.referenceRun, base, `blk\..*`)
 	m := openModel(t, base)
-	c := &graph.Classes{Weights: testmodel.Uniform(graph.ClassWeights, m.NEmbd()*r.Classes, 0.5), Biases: make([]float32, r.Classes), Pooling: pooling}
+	c := &graph.Classes{Weights: testmodel.Uniform(classify.TensorWeights, m.NEmbd()*r.Classes, 0.5), Biases: make([]float32, r.Classes), Pooling: pooling}
 	if n := a.Parameters() + len(c.Weights) + len(c.Biases); n != parameters {
 		t.Errorf("%d trainable parameters, PyTorch has %d", n, parameters)
 	}
@@ -72,8 +73,8 @@ func (r encoderRun) classify(t *testing.T, base string, pooling graph.Pooling, p
 	for _, tensor := range a.Tensors() {
 		add(tensor.Name, tensor.Mat.Data)
 	}
-	add(graph.ClassWeights, c.Weights)
-	add(graph.ClassBiases, c.Biases)
+	add(classify.TensorWeights, c.Weights)
+	add(classify.TensorBiases, c.Biases)
 	for i, g := range e.Gradients() {
 		if g.Name != params[i].Name {
 			t.Fatalf("gradient %d is of %q, want %q", i, g.Name, params[i].Name)

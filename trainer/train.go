@@ -493,9 +493,3 @@ func (l *loop) tell(e Event) error {
 	}
 	return nil
 }
-
-// logError is a line that could not be written into log.jsonl.
-type logError struct{ err error }
-
-func (e *logError) Error() string { return e.err.Error() }
-func (e *logError) Unwrap() error { return e.err }

@@ -54,7 +54,7 @@ func (r *reader) paired(row row, path string) (record, error) {
 	f := &format{name: "pairs", fields: []string{query, positive}}
 	if negative != "" {
 		f.fields = append(f.fields, negative)
-		if rec.Others, err = o.list1(negative); err != nil {
+		if rec.Others, err = o.textsIn(negative); err != nil {
 			return rec, err
 		}
 	}
@@ -74,8 +74,8 @@ func firstField(o object, names []string) string {
 	return names[i]
 }
 
-// list1 returns a field that is a text or a list of texts; empty ones are left out.
-func (o object) list1(name string) (texts []string, err error) {
+// textsIn returns a field that is a text or a list of texts; empty ones are left out.
+func (o object) textsIn(name string) (texts []string, err error) {
 	if jsonKind(o[name]) == "an array" {
 		if err := json.Unmarshal(o[name], &texts); err != nil {
 			return nil, badf("%q is not a list of texts: %v", name, err)

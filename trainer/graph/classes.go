@@ -1,34 +1,19 @@
 package graph
 
 import (
+	"finetune/classify"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
-// Names of a classifier's tensors, as llama.cpp's models have them (LLM_TENSOR_CLS_OUT).
-const (
-	ClassWeights = "cls.output.weight"
-	ClassBiases  = "cls.output.bias"
-)
-
 // Classes is a linear classifier that is trained beside the rest: scores = Wᵀ·h + b of one state for each document. The place
 // in a document that has a weight, which there is one of, has the number of its class as its target.
 type Classes struct {
-	Weights []float32 // [n_embd, n_classes], the caller's
-	Biases  []float32 // [n_classes], the caller's
-	Pooling Pooling
+	Weights []float32        // [n_embd, n_classes], the caller's
+	Biases  []float32        // [n_classes], the caller's
+	Pooling classify.Pooling // of a document; PoolLast is the state at the place with a weight
 }
-
-// Pooling says which state of a document is read, as llama.cpp's poolings do.
-type Pooling int
-
-// The poolings. That of the last token has nothing to do where the place with a weight is the last.
-const (
-	PoolLast  Pooling = iota // at the place that has a weight
-	PoolFirst                // of the first token
-	PoolMean                 // the mean of all
-)
 
 func (c *Classes) count() int { return len(c.Biases) }
 
@@ -36,15 +21,15 @@ func (c *Classes) count() int { return len(c.Biases) }
 func (c *Classes) params() []param {
 	n := int64(c.count())
 	return []param{
-		{name: ClassWeights, weight: ClassWeights, ne: []int64{int64(len(c.Weights)) / n, n}, data: c.Weights},
-		{name: ClassBiases, weight: ClassBiases, ne: []int64{n}, data: c.Biases},
+		{name: classify.TensorWeights, weight: classify.TensorWeights, ne: []int64{int64(len(c.Weights)) / n, n}, data: c.Weights},
+		{name: classify.TensorBiases, weight: classify.TensorBiases, ne: []int64{n}, data: c.Biases},
 	}
 }
 
 // scores adds the nodes of the logits [n_classes, C] of states h [n_embd, C].
 func (c *Classes) scores(r *rewriter, h ggml.Tensor) ggml.Tensor {
-	y := r.product(&weightProduct{linear: unadapted{r.ops}, w: r.masters[ClassWeights], x: h})
-	return r.add(r.ctx.Add(y, r.masters[ClassBiases]))
+	y := r.product(&weightProduct{linear: unadapted{r.ops}, w: r.masters[classify.TensorWeights], x: h})
+	return r.add(r.ctx.Add(y, r.masters[classify.TensorBiases]))
 }
 
 // pooling makes one state of those of a document, and the other way round of its gradient.

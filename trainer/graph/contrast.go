@@ -3,6 +3,7 @@ package graph
 import (
 	"math"
 
+	"finetune/classify"
 	"finetune/trainer/data"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -18,7 +19,7 @@ import (
 type Contrast struct {
 	Temperature float32 // τ
 	Dims        []int   // lengths of the beginnings of the states that the loss is the mean over (Matryoshka, arXiv 2205.13147); none: whole states
-	Pooling     Pooling
+	Pooling     classify.Pooling
 }
 
 // contrast is what a Contrast needs to compute.

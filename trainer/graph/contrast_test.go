@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/internal/near"
 	"finetune/internal/testmodel"
 	"finetune/trainer/data"
@@ -32,8 +33,8 @@ func paired(shape Shape, vocab int) []data.Window {
 
 func TestGradientsOfAContrast(t *testing.T) {
 	for _, v := range testmodel.Encoders()[:2] {
-		for _, pooling := range []Pooling{PoolFirst, PoolMean, PoolLast} {
-			t.Run(fmt.Sprintf("%s pooling %d", v.Name, pooling), func(t *testing.T) {
+		for _, pooling := range []classify.Pooling{classify.PoolFirst, classify.PoolMean, classify.PoolLast} {
+			t.Run(fmt.Sprintf("%s pooling %v", v.Name, pooling), func(t *testing.T) {
 				path := writeVariant(t, v)
 				m := loadModel(t, path)
 				weights := allLinear(t, path, adapter.MethodLoRA, 4)

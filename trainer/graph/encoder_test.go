@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"finetune/adapter"
+	"finetune/classify"
 
 	"finetune/internal/near"
 	"finetune/internal/need"
@@ -97,14 +98,14 @@ func classified(ws []data.Window, classes int32) []data.Window {
 }
 
 // newClasses returns a classifier of random numbers.
-func newClasses(n, classes int, pooling Pooling) *Classes {
+func newClasses(n, classes int, pooling classify.Pooling) *Classes {
 	return &Classes{Weights: testmodel.Uniform("classifier", n*classes, 0.5), Biases: testmodel.Uniform("biases", classes, 0.5), Pooling: pooling}
 }
 
 func TestGradientsOfEncoders(t *testing.T) {
 	for _, v := range testmodel.Encoders() {
-		for _, pooling := range []Pooling{PoolFirst, PoolMean, PoolLast} {
-			t.Run(fmt.Sprintf("%s pooling %d", v.Name, pooling), func(t *testing.T) {
+		for _, pooling := range []classify.Pooling{classify.PoolFirst, classify.PoolMean, classify.PoolLast} {
+			t.Run(fmt.Sprintf("%s pooling %v", v.Name, pooling), func(t *testing.T) {
 				path := writeVariant(t, v)
 				for _, method := range formulas {
 					checkClassifier(t, path, method, pooling)
@@ -118,7 +119,7 @@ func TestGradientsOfEncoders(t *testing.T) {
 const documentLossStep = 0.0004
 
 // checkClassifier compares the gradient of every factor, and of the classifier, with the change of the loss along it.
-func checkClassifier(t *testing.T, path string, method adapter.Method, pooling Pooling) {
+func checkClassifier(t *testing.T, path string, method adapter.Method, pooling classify.Pooling) {
 	t.Helper()
 	m := loadModel(t, path)
 	weights := allLinear(t, path, method, 4)

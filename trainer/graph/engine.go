@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/device"
 
 	"github.com/go-skynet/go-llama.cpp/ggml"
@@ -94,14 +95,14 @@ type Options struct {
 }
 
 // pooling returns what the options ask for; PoolLast is none.
-func (o Options) pooling() Pooling {
+func (o Options) pooling() classify.Pooling {
 	switch {
 	case o.Classes != nil:
 		return o.Classes.Pooling
 	case o.Contrast != nil:
 		return o.Contrast.Pooling
 	}
-	return PoolLast
+	return classify.PoolLast
 }
 
 // Prepare builds the training graph of a model for the given adapted weights, and takes no memory for it yet. It returns
@@ -145,8 +146,8 @@ func open(model *llama.Model, params []param, fixed []constant, targets []target
 		params = append(params, o.Classes.params()...)
 	}
 	e := &Engine{shape: o.Shape, model: model, params: params, constants: fixed}
-	if p := o.pooling(); p != PoolLast {
-		e.pooling = &pooling{first: p == PoolFirst}
+	if p := o.pooling(); p != classify.PoolLast {
+		e.pooling = &pooling{first: p == classify.PoolFirst}
 	}
 	defer func() {
 		if err != nil {

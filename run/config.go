@@ -42,6 +42,7 @@ type Config struct {
 	Temperature float64 `yaml:"temperature" was:"0"` // of embeddings' loss; 0 = 0.05
 	Dims        string  `yaml:"dims" was:""`         // of embeddings' loss: lengths, with commas between them, that their beginnings are good for too; empty = whole ones
 	LabelField  string  `yaml:"label-field" was:""`  // of a classification: the field that holds the labels; empty = found by its name
+	HeadLR      float64 `yaml:"head-lr" was:"0"`     // of a classification: learning rate of the classifier as a share of the adapter's; 0 = 1
 
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction

@@ -95,6 +95,9 @@ func (c Config) recordSettings() *setting.Error {
 // maxTemperature is far above any that tells texts apart.
 const maxTemperature = 100
 
+// maxHeadLR is far above the share at which a classifier learns faster than its adapter.
+const maxHeadLR = 1000
+
 // taskSettings checks what is learned.
 func (c Config) taskSettings() *setting.Error {
 	switch {
@@ -102,6 +105,10 @@ func (c Config) taskSettings() *setting.Error {
 		return &setting.Error{Key: "task", Want: "classify, embed, or none for the text that follows", Got: strconv.Quote(c.Task)}
 	case c.Task != TaskClassify && c.LabelField != "":
 		return &setting.Error{Key: "label-field", Want: "none without task classify", Got: strconv.Quote(c.LabelField)}
+	case c.Task != TaskClassify && c.HeadLR != 0:
+		return &setting.Error{Key: "head-lr", Want: "0 without task classify", Got: strconv.FormatFloat(c.HeadLR, 'g', -1, 64)}
+	case !(c.HeadLR >= 0 && c.HeadLR <= maxHeadLR):
+		return &setting.Error{Key: "head-lr", Want: fmt.Sprintf("0 to %d", maxHeadLR), Got: strconv.FormatFloat(c.HeadLR, 'g', -1, 64)}
 	case c.Task != TaskEmbed && c.Temperature != 0:
 		return &setting.Error{Key: "temperature", Want: "0 without task embed", Got: strconv.FormatFloat(c.Temperature, 'g', -1, 64)}
 	case !(c.Temperature >= 0 && c.Temperature <= maxTemperature):

@@ -40,7 +40,7 @@ func (s *setup) addTask() error {
 	}
 	h := classify.New(s.model.NEmbd(), s.train.Classes(), pooling, s.config.Seed)
 	h.Architecture, h.BaseHash = s.id.Architecture, s.id.Hash
-	a.head = h
+	a.head, a.headRate = h, cmp.Or(s.config.HeadLR, 1)
 	return nil
 }
 
@@ -57,9 +57,10 @@ func (a *adapterTrainable) checkDims(nEmbd int) error {
 	return nil
 }
 
-// headParams describes the classifier to the optimizer. Its biases take no part in the weight decay.
-func headParams(h *classify.Head) (params []optim.Param, values [][]float32) {
-	return []optim.Param{{Name: classify.TensorWeights, Len: len(h.Weights), LRScale: 1}, {Name: classify.TensorBiases, Len: len(h.Biases), LRScale: 1, NoDecay: true}},
+// headParams describes the classifier to the optimizer, with its rate as a share of the adapter's. Its biases take no part in the weight
+// decay.
+func headParams(h *classify.Head, rate float64) (params []optim.Param, values [][]float32) {
+	return []optim.Param{{Name: classify.TensorWeights, Len: len(h.Weights), LRScale: rate}, {Name: classify.TensorBiases, Len: len(h.Biases), LRScale: rate, NoDecay: true}},
 		[][]float32{h.Weights, h.Biases}
 }
 

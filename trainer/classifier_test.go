@@ -160,6 +160,31 @@ func TestClassifierOfAResumedRun(t *testing.T) {
 	}
 }
 
+// AdamW's first step is as long as the rate, whatever the gradient, so that the classifier's own rate can be read off its weights.
+func TestClassifierHasItsOwnRate(t *testing.T) {
+	c := classifying(t, "bert")
+	c.Steps, c.Warmup = 1, 0
+	moved := func(share float64) (longest float64) {
+		c := testrun.Elsewhere(t, c)
+		c.HeadLR = share
+		mustTrain(t, c, false)
+		h, err := classify.Load(filepath.Join(c.Out, run.ClassifierFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := classify.New(len(h.Weights)/len(h.Labels), h.Labels, h.Pooling, c.Seed)
+		return near.Farthest(h.Weights, start.Weights)
+	}
+	for share, want := range map[float64]float64{0: 1, 0.25: 0.25} {
+		if got := moved(share) / float64(c.LR); !near.Within(got, want, firstStepTolerance) {
+			t.Errorf("with --head-lr %v the first step of the classifier is %v of the rate, want %v", share, got, want)
+		}
+	}
+}
+
+// firstStepTolerance is what weights of about 0.1, in single precision, show of a step of 2.5e-3.
+const firstStepTolerance = 1e-4
+
 func TestClassifierOfADecoder(t *testing.T) {
 	c := classifying(t, "bert")
 	c.Model = testmodel.Path(t, testmodel.Spec{Arch: "llama"})

@@ -62,6 +62,7 @@ type adapterTrainable struct {
 	every    int              // see run.Config.MagnitudeEvery
 	initial  *adapter.Adapter // that the training goes on from; nil: fresh factors
 	head     *classify.Head   // that is trained beside the factors; nil: there is none
+	headRate float64          // its learning rate as a share of the factors'
 	contrast *graph.Contrast  // the loss; nil: that of the head, or of the text
 }
 
@@ -107,7 +108,7 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
 	params, values = AdapterParams(a.Adapter, a.recipe)
 	if a.head != nil {
-		p, v := headParams(a.head)
+		p, v := headParams(a.head, a.headRate)
 		params, values = append(params, p...), append(values, v...)
 	}
 	return params, values

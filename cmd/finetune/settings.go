@@ -19,6 +19,7 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
 
 	recordFlags(f, c)
+	f.Float64Var(&c.HeadLR, "head-lr", c.HeadLR, "with --task classify the classifier's learning rate as a share of the adapter's; 0 is 1")
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix, which dual-lora splits between magnitude and direction as --start says")

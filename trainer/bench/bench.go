@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/device"
 	"finetune/gguf"
 	"finetune/internal/machine"
@@ -173,6 +174,9 @@ func measure(ctx context.Context, o Options, f *model.Base, r adapter.Recipe) (_
 		return nil, err
 	}
 	windows := randomWindows(m, o)
+	if classify.IsEncoder(f.File) {
+		oneTextEach(windows)
+	}
 	e, plan, err := d.Engine()
 	if err != nil {
 		return nil, err
@@ -223,7 +227,7 @@ func timeSteps(ctx context.Context, repeat int, e *graph.Engine, windows []data.
 
 // step goes through the windows in as many passes as the engine needs; the last one is filled up with the first window.
 func step(e *graph.Engine, windows []data.Window) error {
-	n, scale := e.Shape().Seqs, 1/float32(len(windows)*e.Shape().Ctx)
+	n, scale := e.Shape().Seqs, float32(1/data.TotalWeight(windows))
 	e.Upload()
 	e.Reset()
 	for at := 0; at < len(windows); at += n {
@@ -241,9 +245,16 @@ func step(e *graph.Engine, windows []data.Window) error {
 // demand returns the demand of train without an optimizer: over fresh factors on the selected weights, or over all
 // weights.
 func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected []gguf.Tensor) (trainer.Demand, error) {
+	classes, err := classifier(f)
+	if err != nil {
+		return trainer.Demand{}, err
+	}
 	d := trainer.Demand{Model: m, On: o.On, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
 	if r.Method == run.MethodFull {
+		if classes != nil {
+			return d, errFullEncoder
+		}
 		masters, err := trainer.Masters(f)
 		for _, master := range masters {
 			d.Parameters += len(master.Data)
@@ -262,8 +273,11 @@ func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected
 		return d, err
 	}
 	d.Parameters = a.Parameters()
+	if classes != nil {
+		d.Parameters += len(classes.Weights) + len(classes.Biases)
+	}
 	d.Prepare = func(g graph.Options) (*graph.Engine, error) {
-		g.MagnitudeEvery = o.MagnitudeEvery
+		g.MagnitudeEvery, g.Classes = o.MagnitudeEvery, classes
 		return graph.Prepare(m, a.Weights, g)
 	}
 	return d, nil
@@ -271,6 +285,9 @@ func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected
 
 // forward measures llama.cpp's own speed on the same tokens, with logits for all of them.
 func forward(ctx context.Context, o Options, f *model.Base) (_ float64, err error) {
+	if classify.IsEncoder(f.File) {
+		return encoderForward(ctx, o, f)
+	}
 	m, err := native.Load(f, o.On)
 	if err != nil {
 		return 0, err
@@ -307,25 +324,35 @@ func forward(ctx context.Context, o Options, f *model.Base) (_ float64, err erro
 // usefulFlops returns what the arithmetic of a step needs for one trained token: of each product with a weight the
 // forward, the gradient of its input and, for Dual LoRA and where it is trained itself, that of the weight; of the head
 // the first two, and the third where it is trained; of attention's two products forward and backward over the causal
-// half. Recomputation and the adapter's own products do not count.
+// half, or all of it where a model reads in both directions, which has no head. Recomputation and the adapter's own products
+// do not count.
 func usefulFlops(f *model.Base, adapted []gguf.Tensor, method string, ctx int) float64 {
 	var matrices, head float64
+	attention := 6 * float64(ctx) * attentionWidth(f)
 	for _, t := range adapted {
 		matrices += float64(t.Elements())
+	}
+	if classify.IsEncoder(f.File) {
+		return perWeight(method)*matrices + 2*attention
 	}
 	output, ok := f.Tensor("output.weight")
 	if !ok {
 		output, _ = f.Tensor("token_embd.weight")
 	}
 	head = float64(output.Elements())
-	perWeight, perHead := 4.0, 4.0
-	switch method {
-	case string(adapter.MethodDual):
-		perWeight = 6
-	case run.MethodFull:
-		perWeight, perHead = 6, 6
+	perHead := 4.0
+	if method == run.MethodFull {
+		perHead = 6
 	}
-	return perWeight*matrices + perHead*head + 6*float64(ctx)*attentionWidth(f)
+	return perWeight(method)*matrices + perHead*head + attention
+}
+
+// perWeight returns the operations for a weight and token: two for each product.
+func perWeight(method string) float64 {
+	if method == string(adapter.MethodDual) || method == run.MethodFull {
+		return 6
+	}
+	return 4
 }
 
 // attentionWidth returns the width of the heads together, summed over the layers.

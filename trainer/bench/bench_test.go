@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"finetune/adapter"
@@ -33,6 +35,31 @@ func TestRunWithNobodyToTell(t *testing.T) {
 		if c.Method != o.Methods[i] || !(c.TokensPerSecond > 0 && c.ForwardPerSecond > 0 && c.UsefulShare > 0) || c.WorkBytes == 0 || len(c.Profile) == 0 || c.Moved != 0 {
 			t.Errorf("case %d: %+v", i, c)
 		}
+	}
+}
+
+// An encoder is measured with a classifier, and its forward pass up to the pooled states.
+func TestRunOfAnEncoder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bert.gguf")
+	if err := testmodel.Encoders()[0].Write(path); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Model: path, Methods: []string{string(adapter.MethodLoRA), string(adapter.MethodDual)}, Rank: 2, Ctx: 8, Seqs: 3, Threads: 1, Repeat: 1}
+	r, err := Run(t.Context(), o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range r.Cases {
+		if c.Method != o.Methods[i] || !(c.TokensPerSecond > 0 && c.ForwardPerSecond > 0 && c.UsefulShare > 0) {
+			t.Errorf("case %d: %+v", i, c)
+		}
+	}
+	if lora, dual := r.Cases[0].UsefulFlopsToken, r.Cases[1].UsefulFlopsToken; !(dual > lora) {
+		t.Errorf("%v operations a token for LoRA, %v for Dual LoRA, want more", lora, dual)
+	}
+	o.Methods = []string{run.MethodFull}
+	if _, err := Run(t.Context(), o, nil); err == nil || !strings.Contains(err.Error(), "an encoder learns by adapters only") {
+		t.Errorf("Run of all weights = %v, want that an encoder learns by adapters only", err)
 	}
 }
 

@@ -55,6 +55,9 @@ struct ft_simd {
 	void (*exp_scale)(const float *x, float *y, int64_t n, float max, float scale);
 	void (*rms_norm_mul)(const float *x, const float *w, float *y, int64_t n, float eps);
 	void (*rms_norm_back)(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps); // w NULL: 1
+	void (*layer_norm_mul)(const float *x, const float *w, float *y, int64_t n, float eps);
+	void (*layer_norm_back)(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps); // w NULL: 1
+	void (*gelu_back)(const float *x, const float *dy, float *dx, int64_t n);
 	void (*rotate_pairs)(const float *x, const float *c, const float *s, float *y, int64_t n); // n even
 	void (*rotate_halves)(const float *x, const float *c, const float *s, float *y, int64_t n);
 	void (*soft_max_back)(const float *y, const float *dy, float *dx, int64_t n, float scale);

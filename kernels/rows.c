@@ -6,22 +6,47 @@
 // of them is ever computed in place: ggml's allocator does not reuse the operands of a custom operation.
 
 // src: x [n, rows], w [n]. dst: y.
-void ft_rms_norm_mul(tensor dst, int ith, int nth, void *userdata) {
-	(void)userdata;
-	const struct ft_simd *v = ft_best_simd();
+static void norm_mul(tensor dst, int ith, int nth, void (*row)(const float *x, const float *w, float *y, int64_t n, float eps)) {
 	const int64_t rows = ft_rows(dst);
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
-		v->rms_norm_mul(ft_row(dst->src[0], i), dst->src[1]->data, ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
+		row(ft_row(dst->src[0], i), dst->src[1]->data, ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
+}
+
+void ft_rms_norm_mul(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	norm_mul(dst, ith, nth, ft_best_simd()->rms_norm_mul);
+}
+
+void ft_layer_norm_mul(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	norm_mul(dst, ith, nth, ft_best_simd()->layer_norm_mul);
 }
 
 // src: x [n, rows], dy [n, rows] and, for the norm with a weight, w [n]. dst: dx.
-void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata) {
-	(void)userdata;
-	const struct ft_simd *v = ft_best_simd();
+static void norm_back(tensor dst, int ith, int nth, void (*row)(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps)) {
 	const int64_t rows = ft_rows(dst);
 	const float *w = dst->src[2] ? dst->src[2]->data : NULL;
 	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
-		v->rms_norm_back(ft_row(dst->src[0], i), w, ft_row(dst->src[1], i), ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
+		row(ft_row(dst->src[0], i), w, ft_row(dst->src[1], i), ft_row(dst, i), dst->ne[0], ft_param(dst, 0));
+}
+
+void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	norm_back(dst, ith, nth, ft_best_simd()->rms_norm_back);
+}
+
+void ft_layer_norm_back(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	norm_back(dst, ith, nth, ft_best_simd()->layer_norm_back);
+}
+
+// src: x [n, rows], dy [n, rows]. dst: dx.
+void ft_gelu_back(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const struct ft_simd *v = ft_best_simd();
+	const int64_t rows = ft_rows(dst);
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
+		v->gelu_back(ft_row(dst->src[0], i), ft_row(dst->src[1], i), ft_row(dst, i), dst->ne[0]);
 }
 
 // src: x [n, heads, N], what ggml's rotation made of ones [d, 1, N]. Parameters: 1 turns back and not 0; 1 pairs halves and

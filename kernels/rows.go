@@ -12,6 +12,9 @@ import (
 var (
 	rmsNormMul      = newKernel("RMS_NORM_MUL", unsafe.Pointer(C.ft_rms_norm_mul), nil)
 	rmsNormBack     = newKernel("RMS_NORM_BACK", unsafe.Pointer(C.ft_rms_norm_back), nil)
+	layerNormMul    = newKernel("NORM_MUL", unsafe.Pointer(C.ft_layer_norm_mul), nil)
+	layerNormBack   = newKernel("NORM_BACK", unsafe.Pointer(C.ft_layer_norm_back), nil)
+	geluBack        = newKernel("GELU_BACK", unsafe.Pointer(C.ft_gelu_back), nil)
 	rotate          = newKernel("ROTATE", unsafe.Pointer(C.ft_rotate), func(node C.tensor) uint64 { return uint64(2 * node.src[1].ne[0]) })
 	softMaxBack     = newKernel("SOFT_MAX_BACK", unsafe.Pointer(C.ft_soft_max_back), nil)
 	swigluBack      = newKernel("SWIGLU_BACK", unsafe.Pointer(C.ft_swiglu_back), nil)
@@ -37,6 +40,30 @@ func RMSNormMulBack(c *ggml.Context, x, w, dy ggml.Tensor, eps float32) ggml.Ten
 	mustBeRows("RMSNormMulBack", x, dy)
 	mustBeNormWeight("RMSNormMulBack", x, w)
 	return rmsNormBack.node(c, x.NE(), params{eps}, x, dy, w)
+}
+
+// NormBack computes dx for y = (x − mean(x))/r, r = √(variance(x) + eps), by rows of n: (dy − mean(dy) − y·mean(dy ⊙ y))/r.
+func NormBack(c *ggml.Context, x, dy ggml.Tensor, eps float32) ggml.Tensor {
+	mustBeRows("NormBack", x, dy)
+	return layerNormBack.node(c, x.NE(), params{eps}, x, dy)
+}
+
+// NormMul computes w ⊙ (x − mean(x))/√(variance(x) + eps) by rows of n, w [n]. NormMulBack computes its dx.
+func NormMul(c *ggml.Context, x, w ggml.Tensor, eps float32) ggml.Tensor {
+	mustBeRows("NormMul", x, x)
+	mustBeNormWeight("NormMul", x, w)
+	return layerNormMul.node(c, x.NE(), params{eps}, x, w)
+}
+func NormMulBack(c *ggml.Context, x, w, dy ggml.Tensor, eps float32) ggml.Tensor {
+	mustBeRows("NormMulBack", x, dy)
+	mustBeNormWeight("NormMulBack", x, w)
+	return layerNormBack.node(c, x.NE(), params{eps}, x, dy, w)
+}
+
+// GeluBack computes dx for y = ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), what ggml's GELU reads from a table.
+func GeluBack(c *ggml.Context, x, dy ggml.Tensor) ggml.Tensor {
+	mustBeRows("GeluBack", x, dy)
+	return geluBack.node(c, x.NE(), nil, x, dy)
 }
 
 // RopeTable holds the angles of a ROPE node for Rotate: what the node's rotation makes of ones, [dims, 1, N], whatever

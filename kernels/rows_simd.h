@@ -114,6 +114,62 @@ FT_FUNC void rms_norm_back(const float *x, const float *w, const float *dy, floa
 	else norm_back(x, w, dy, dx, n, eps, false);
 }
 
+// The mean of a row and 1/r, r = √(variance + ε). The variance is of what differs from the mean, so that a large mean takes no
+// digits from it.
+FT_INLINE float layer_moments(const float *x, int64_t n, float eps, double *inverse) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	vec sums = (vec){ 0 }, squares = (vec){ 0 };
+	for (int64_t i = 0; i < whole; i += FT_LANES) sums += LOAD(x + i);
+	double sum = lane_sum(sums);
+	for (int64_t i = whole; i < n; i++) sum += x[i];
+	const float mean = (float)(sum / (double)n);
+	for (int64_t i = 0; i < whole; i += FT_LANES) squares += (LOAD(x + i) - mean) * (LOAD(x + i) - mean);
+	double square = lane_sum(squares);
+	for (int64_t i = whole; i < n; i++) square += ((double)x[i] - mean) * ((double)x[i] - mean);
+	*inverse = 1 / sqrt(square / (double)n + (double)eps);
+	return mean;
+}
+
+// y = w ⊙ (x − mean(x))/r.
+FT_FUNC void layer_norm_mul(const float *x, const float *w, float *y, int64_t n, float eps) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	double inverse;
+	const float mean = layer_moments(x, n, eps, &inverse), scale = (float)inverse;
+	for (int64_t i = 0; i < whole; i += FT_LANES) STORE(y + i, (LOAD(x + i) - mean) * scale * LOAD(w + i));
+	for (int64_t i = whole; i < n; i++) y[i] = (x[i] - mean) * scale * w[i];
+}
+
+// With g = w ⊙ dy and h = x − mean(x): dx = (g − mean(g) − h·mean(g ⊙ h)/r²)/r.
+FT_INLINE void layer_back(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps, const bool weighed) {
+	const int64_t whole = n / FT_LANES * FT_LANES;
+	double inverse;
+	const float mean = layer_moments(x, n, eps, &inverse);
+	vec sums = (vec){ 0 }, dots = (vec){ 0 };
+	for (int64_t i = 0; i < whole; i += FT_LANES) {
+		vec g = LOAD(dy + i);
+		if (weighed) g *= LOAD(w + i);
+		sums += g;
+		dots += g * (LOAD(x + i) - mean);
+	}
+	double sum = lane_sum(sums), dot = lane_sum(dots);
+	for (int64_t i = whole; i < n; i++) {
+		const double g = (double)dy[i] * (weighed ? w[i] : 1);
+		sum += g, dot += g * ((double)x[i] - mean);
+	}
+	const float shift = (float)(sum / (double)n), factor = (float)(dot / (double)n * inverse * inverse), scale = (float)inverse;
+	for (int64_t i = 0; i < whole; i += FT_LANES) {
+		vec g = LOAD(dy + i);
+		if (weighed) g *= LOAD(w + i);
+		STORE(dx + i, (g - shift - (LOAD(x + i) - mean) * factor) * scale);
+	}
+	for (int64_t i = whole; i < n; i++) dx[i] = (dy[i] * (weighed ? w[i] : 1) - shift - (x[i] - mean) * factor) * scale;
+}
+
+FT_FUNC void layer_norm_back(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps) {
+	if (w) layer_back(x, w, dy, dx, n, eps, true);
+	else layer_back(x, w, dy, dx, n, eps, false);
+}
+
 #if FT_LANES == 16
 #define SWAP(v) FT_SHUFFLE(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
 #elif FT_LANES == 8
@@ -184,6 +240,20 @@ FT_FUNC void swiglu_back(const float *g, const float *u, const float *dy, float 
 		store_tail(dg + i, n - i, a);
 		store_tail(du + i, n - i, b);
 	}
+}
+
+// y = ½x·(1 + tanh u), u = k·(x + a·x³): with σ = ½(1 + tanh u) = 1/(1 + e^−2u), dx = dy·(σ + 2x·σ·(1 − σ)·k·(1 + 3a·x²)).
+FT_INLINE vec gelu_slope(vec x) {
+	const float a = 0.044715f, k = 0.7978845608f; // √(2/π)
+	const vec x2 = x * x;
+	const vec sigma = 1.0f / (1.0f + vexp(x * (x2 * (-2 * k * a) - 2 * k)));
+	return sigma + x * sigma * (1.0f - sigma) * (x2 * (6 * a * k) + 2 * k);
+}
+
+FT_FUNC void gelu_back(const float *x, const float *dy, float *dx, int64_t n) {
+	int64_t i = 0;
+	for (; i + FT_LANES <= n; i += FT_LANES) STORE(dx + i, LOAD(dy + i) * gelu_slope(LOAD(x + i)));
+	if (i < n) store_tail(dx + i, n - i, load_tail(dy + i, n - i, 0) * gelu_slope(load_tail(x + i, n - i, 0)));
 }
 
 FT_INLINE void add_row(float *x, const float *y, int64_t n) {

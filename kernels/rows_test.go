@@ -63,6 +63,74 @@ func TestRMSNormBackEqualsItsDefinition(t *testing.T) {
 	})
 }
 
+// layerNorm is the definition: y and dx of one row, and the sizes of their terms.
+func layerNorm(x, w, dy []float64, eps float64) (y, ySize, dx, dxSize []float64) {
+	n := float64(len(x))
+	var mean, variance, sum, dot, sumAbs, dotAbs float64
+	for _, v := range x {
+		mean += v / n
+	}
+	for i, v := range x {
+		variance += (v - mean) * (v - mean) / n
+		sum += w[i] * dy[i] / n
+		dot += w[i] * dy[i] * (v - mean) / n
+		sumAbs += math.Abs(w[i]*dy[i]) / n
+		dotAbs += math.Abs(w[i]*dy[i]*(v-mean)) / n
+	}
+	r := math.Sqrt(variance + eps)
+	for i, v := range x {
+		y = append(y, w[i]*(v-mean)/r)
+		ySize = append(ySize, math.Abs(w[i])*(math.Abs(v)+math.Abs(mean))/r)
+		dx = append(dx, (w[i]*dy[i]-sum-(v-mean)*dot/(r*r))/r)
+		dxSize = append(dxSize, (math.Abs(w[i]*dy[i])+sumAbs+(math.Abs(v)+math.Abs(mean))*dotAbs/(r*r))/r)
+	}
+	return y, ySize, dx, dxSize
+}
+
+func TestNormsWithAMeanEqualTheirDefinition(t *testing.T) {
+	const eps = 1e-2
+	eachRowCase(t, func(t *testing.T, n int64, threads int) {
+		shape := []int64{n, 3, 2}
+		k, in, nodes := rowsBench(t, threads, shape, shape, []int64{n})
+		y := kernels.NormMul(k.ctx, nodes[0], in[2], eps)
+		weighed := kernels.NormMulBack(k.ctx, nodes[0], in[2], nodes[1], eps)
+		plain := kernels.NormBack(k.ctx, nodes[0], nodes[1], eps)
+		k.graph(y, weighed, plain)()
+		x, dy, w := values(in[0]), values(in[1]), values(in[2])
+		ones := make([]float64, n)
+		for i := range ones {
+			ones[i] = 1
+		}
+		for row := int64(0); row < 6*n; row += n {
+			part := func(v []float32) []float32 { return v[row:][:n] }
+			wantY, ySize, wantDX, size := layerNorm(x[row:][:n], w, dy[row:][:n], eps)
+			near(t, "y", part(y.Floats()), wantY, ySize, rowTolerance)
+			near(t, "dx with a weight", part(weighed.Floats()), wantDX, size, rowTolerance)
+			_, _, wantDX, size = layerNorm(x[row:][:n], ones, dy[row:][:n], eps)
+			near(t, "dx", part(plain.Floats()), wantDX, size, rowTolerance)
+		}
+	})
+}
+
+func TestGeluBackEqualsItsDefinition(t *testing.T) {
+	eachRowCase(t, func(t *testing.T, n int64, threads int) {
+		shape := []int64{n, 3, 2}
+		k, in, nodes := rowsBench(t, threads, shape, shape)
+		out := kernels.GeluBack(k.ctx, k.ctx.Scale(nodes[0], 8), nodes[1]) // as far as both ends of the slope
+		k.graph(out)()
+		x, dy := values(in[0]), values(in[1])
+		want, size := make([]float64, len(x)), make([]float64, len(x))
+		for i, v := range x {
+			const a = 0.044715
+			v, k := float64(float32(v)*8), math.Sqrt(2/math.Pi)
+			tanh := math.Tanh(k * (v + a*v*v*v))
+			want[i] = dy[i] * ((1+tanh)/2 + v/2*(1-tanh*tanh)*k*(1+3*a*v*v))
+			size[i] = math.Abs(dy[i]) * (1 + math.Abs(v)) // the slope's exponent is as exact as its argument
+		}
+		near(t, "dx", out.Floats(), want, size, rowTolerance)
+	})
+}
+
 func TestSoftMaxBackEqualsItsDefinition(t *testing.T) {
 	const c = 0.125
 	eachRowCase(t, func(t *testing.T, n int64, threads int) {

@@ -53,6 +53,48 @@ static void check_norm_mul(const char *what, tensor x, tensor weight, tensor dy)
 	drop(y), drop(dx), drop_want(wy), drop_want(wdx);
 }
 
+// The norm that takes the mean off, with its weight and, where that is NULL, without; forward and back.
+static void check_layer_norm(const char *what, tensor x, tensor weight, tensor dy) {
+	const float eps = 1e-2f;
+	const int64_t n = x->ne[0];
+	tensor y = new_result(n, ROWS, 1, 1), dx = new_result(n, ROWS, 1, 1);
+	struct want wy = want_like(y), wdx = want_like(dx);
+	for (int64_t r = 0; r < ROWS; r++) {
+		double mean = 0, square = 0, sum = 0, dot = 0, sum_abs = 0, dot_abs = 0;
+		for (int64_t i = 0; i < n; i++) mean += at(x, i, r, 0, 0) / (double)n;
+		for (int64_t i = 0; i < n; i++) {
+			const double h = at(x, i, r, 0, 0) - mean, g = at(dy, i, r, 0, 0) * (weight ? at(weight, i, 0, 0, 0) : 1);
+			square += h * h / (double)n, sum += g / (double)n, dot += g * h / (double)n;
+			sum_abs += fabs(g) / (double)n, dot_abs += fabs(g * h) / (double)n;
+		}
+		const double root = sqrt(square + (double)eps);
+		for (int64_t i = 0; i < n; i++) {
+			const double xi = at(x, i, r, 0, 0), wi = weight ? at(weight, i, 0, 0, 0) : 1, g = at(dy, i, r, 0, 0) * wi, size = fabs(xi) + fabs(mean);
+			set_want(&wy, r * n + i, wi * (xi - mean) / root, fabs(wi) * size / root);
+			set_want(&wdx, r * n + i, (g - sum - (xi - mean) * dot / (root * root)) / root, (fabs(g) + sum_abs + size * dot_abs / (root * root)) / root);
+		}
+	}
+	y->src[0] = dx->src[0] = x, y->src[1] = dx->src[2] = weight, dx->src[1] = dy;
+	if (weight) check_nodes(what, &(struct node){ y, ft_layer_norm_mul, eps, NULL }, 1, &(struct result){ "norm with mean", y, wy }, 1);
+	check_nodes(what, &(struct node){ dx, ft_layer_norm_back, eps, NULL }, 1, &(struct result){ "norm with mean, dx", dx, wdx }, 1);
+	drop(y), drop(dx), drop_want(wy), drop_want(wdx);
+}
+
+static void check_gelu(const char *what, tensor x, tensor dy) {
+	const double a = 0.044715, k = 0.79788456080286541;
+	const int64_t n = x->ne[0];
+	tensor dx = new_result(n, ROWS, 1, 1);
+	struct want w = want_like(dx);
+	for (int64_t r = 0; r < ROWS; r++)
+		for (int64_t i = 0; i < n; i++) {
+			const double xi = at(x, i, r, 0, 0), di = at(dy, i, r, 0, 0), t = tanh(k * (xi + a * xi * xi * xi));
+			set_want(&w, r * n + i, di * ((1 + t) / 2 + xi / 2 * (1 - t * t) * k * (1 + 3 * a * xi * xi)), fabs(di) * (1 + fabs(xi)));
+		}
+	dx->src[0] = x, dx->src[1] = dy;
+	check_nodes(what, &(struct node){ dx, ft_gelu_back, 0, NULL }, 1, &(struct result){ "gelu dx", dx, w }, 1);
+	drop(dx), drop_want(w);
+}
+
 // Rotations by a table of what ones became: pairs of neighbours or of halves, there and back.
 static void check_rotate(int64_t n, int64_t d, int64_t heads, int64_t tokens, bool part) {
 	const struct layout whole = { "plain", { 0, 1, 2, 3 }, 0 }, of_row = { "part of a row", { 0, 1, 2, 3 }, 5 };
@@ -140,6 +182,9 @@ void check_rows(void) {
 		tensor weight = new_rows(F32, n, 1, 0);
 		check_norm(what, x, dy);
 		check_norm_mul(what, x, weight, dy);
+		check_layer_norm(what, x, weight, dy);
+		check_layer_norm(what, x, NULL, dy);
+		check_gelu(what, x, dy);
 		drop(weight);
 		check_soft_max(what, x, dy);
 		check_swiglu(what, x, u, dy);

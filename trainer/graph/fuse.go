@@ -17,6 +17,7 @@ const (
 	batchMul   = "BATCH_MUL"    // products of activations with activations
 	attention  = "ATTENTION"    // softmax(scale·k·q + mask)·v
 	rmsNormMul = "RMS_NORM_MUL" // an RMS norm and its weight
+	normMul    = "NORM_MUL"     // a norm that takes the mean off, and its weight
 	rotate     = "ROTATE"       // rotary embedding by a table of angles
 )
 
@@ -48,14 +49,15 @@ func (r *rewriter) fused(o ggml.Tensor, src []ggml.Tensor) (t ggml.Tensor, ok bo
 	return t, false
 }
 
-// fusedNorm joins an RMS norm with the product by its weight.
+// fusedNorm joins a norm with the product by its weight.
 func (r *rewriter) fusedNorm(o, norm, w ggml.Tensor) (t ggml.Tensor, ok bool) {
-	if norm.Op() != "RMS_NORM" || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || w.Type() != ggml.F32 ||
+	join := map[string]func(c *ggml.Context, x, w ggml.Tensor, eps float32) ggml.Tensor{"RMS_NORM": kernels.RMSNormMul, "NORM": kernels.NormMul}[norm.Op()]
+	if join == nil || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || w.Type() != ggml.F32 ||
 		w.NE() != [4]int64{norm.NE()[0], 1, 1, 1} || !norm.Src(0).IsContiguous() {
 		return t, false
 	}
 	r.takeBack(norm)
-	return r.add(kernels.RMSNormMul(r.ctx, norm.Src(0), w, norm.ParamF(0))), true
+	return r.add(join(r.ctx, norm.Src(0), w, norm.ParamF(0))), true
 }
 
 // rotated replaces a rotation by one with a table of angles, which all layers with the same parameters share and which
@@ -94,6 +96,10 @@ func (r *rewriter) fusedAttention(o, v, p ggml.Tensor) (t ggml.Tensor, ok bool) 
 		return t, false
 	}
 	scores, mask := p.Src(0), p.Src(1)
+	var turned ggml.Tensor // V in the order that ggml wants it in; the kernel takes it as it lay before
+	if v.Op() == "CONT" && r.readers[o.Src(0)] == 1 && v.Src(0).NE() == v.NE() {
+		turned, v = v, v.Src(0)
+	}
 	if nameOf(scores) != batchMul || mask.IsNil() || !p.Src(2).IsNil() || p.ParamF(1) != 0 || !kernels.CanAttend(scores.Src(1), scores.Src(0), v, mask) {
 		return t, false
 	}
@@ -104,6 +110,9 @@ func (r *rewriter) fusedAttention(o, v, p ggml.Tensor) (t ggml.Tensor, ok bool) 
 	}
 	r.takeBack(p)
 	r.takeBack(scores)
+	if !turned.IsNil() {
+		r.takeBack(turned)
+	}
 	node := r.add(kernels.Attention(r.ctx, scores.Src(1), scores.Src(0), v, mask, spans, p.ParamF(0)))
 	y := r.add(kernels.AttentionResult(r.ctx, node))
 	return r.add(r.ctx.Permute(y, [4]int{0, 2, 1, 3})), true
@@ -122,6 +131,17 @@ func vjpRMSNormMul(s *sweep, t, dy ggml.Tensor) error {
 	s.addGrad(t.Src(0), kernels.RMSNormMulBack(s.ctx, x, w, dy, eps))
 	if s.needs[w] {
 		s.addSumGrad(w, dy, s.ctx.RMSNorm(x, eps))
+	}
+	return nil
+}
+
+// y = w ⊙ (x − mean(x))/r by rows, r = √(variance(x) + ε): dw = Σ dy ⊙ (x − mean(x))/r.
+func vjpNormMul(s *sweep, t, dy ggml.Tensor) error {
+	x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
+	dy = s.cont(dy)
+	s.addGrad(t.Src(0), kernels.NormMulBack(s.ctx, x, w, dy, eps))
+	if s.needs[w] {
+		s.addSumGrad(w, dy, s.ctx.Norm(x, eps))
 	}
 	return nil
 }

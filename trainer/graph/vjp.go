@@ -48,6 +48,7 @@ var rules = map[string]rule{
 
 	"RMS_NORM": vjpRMSNorm,
 	rmsNormMul: vjpRMSNormMul,
+	normMul:    vjpNormMul,
 	"NORM":     vjpNorm,
 	"L2_NORM":  vjpL2Norm,
 	"SOFT_MAX": vjpSoftMax,
@@ -61,7 +62,7 @@ var rules = map[string]rule{
 	"TANH":       vjpUnary(slopeTanh),
 	"SOFTPLUS":   vjpUnary(slopeSoftplus),
 	"SILU":       vjpUnary(slopeSilu),
-	"GELU":       vjpUnary(slopeGelu),
+	"GELU":       vjpGelu,
 	"GELU_ERF":   vjpUnary(slopeGeluErf),
 	"GELU_QUICK": vjpUnary(slopeGeluQuick),
 	"XIELU":      vjpXielu,
@@ -70,7 +71,7 @@ var rules = map[string]rule{
 	"SWIGLU":      vjpSwiglu,
 	"SWIGLU_OAI":  vjpSwigluOAI,
 	"REGLU":       vjpGated((*ggml.Context).Relu, slopeRelu),
-	"GEGLU":       vjpGated((*ggml.Context).Gelu, slopeGelu),
+	"GEGLU":       vjpGeglu,
 	"GEGLU_ERF":   vjpGated((*ggml.Context).GeluErf, slopeGeluErf),
 	"GEGLU_QUICK": vjpGated((*ggml.Context).GeluQuick, slopeGeluQuick),
 

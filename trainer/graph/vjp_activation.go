@@ -3,6 +3,8 @@ package graph
 import (
 	"math"
 
+	"finetune/kernels"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -64,6 +66,28 @@ func slopeGelu(c *ggml.Context, x, _ ggml.Tensor) ggml.Tensor {
 	du := c.ScaleBias(x2, 3*a*k/2, k/2) // half of du/dx
 	rest := c.Mul(c.Mul(x, du), c.ScaleBias(c.Sqr(tanh), -1, 1))
 	return c.Add(c.ScaleBias(tanh, 0.5, 0.5), rest)
+}
+
+// vjpGelu is vjpUnary(slopeGelu), by a kernel where there is one.
+func vjpGelu(s *sweep, t, dy ggml.Tensor) error {
+	x := t.Src(0)
+	if !s.ops.native || !s.needs[x] {
+		return vjpUnary(slopeGelu)(s, t, dy)
+	}
+	s.addGrad(x, kernels.GeluBack(s.ctx, s.cont(s.value(x)), s.cont(dy)))
+	return nil
+}
+
+// vjpGeglu is vjpGated over GELU and slopeGelu, by a kernel where there is one.
+func vjpGeglu(s *sweep, t, dy ggml.Tensor) error {
+	if !s.ops.native {
+		return vjpGated((*ggml.Context).Gelu, slopeGelu)(s, t, dy)
+	}
+	dy = s.cont(dy)
+	s.addGatedGrads(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
+		return kernels.GeluBack(s.ctx, g, s.ctx.Mul(dy, u)), s.ctx.Mul(dy, s.ctx.Gelu(g))
+	})
+	return nil
 }
 
 // slopeGeluErf returns d/dx of x·Φ(x): Φ(x) + x·φ(x), with Φ and φ the normal distribution and its density. ggml has no Φ:

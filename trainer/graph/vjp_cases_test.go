@@ -57,6 +57,9 @@ var ruleCases = []ruleCase{
 	{"RMS_NORM_MUL", [][]int64{{19, 4}, {19}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		return r.add(kernels.RMSNormMul(r.ctx, x[0], x[1], 0.1))
 	}},
+	{"NORM_MUL", [][]int64{{19, 4}, {19}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
+		return r.add(kernels.NormMul(r.ctx, x[0], x[1], 0.1))
+	}},
 	{"ATTENTION grouped heads", [][]int64{{8, 5, 6, 2}, {8, 7, 2, 2}, {4, 7, 2, 2}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor {
 		v := r.add(r.ctx.Transpose(x[2]))
 		mask := r.ctx.Fill(r.ctx.NewTensor(ggml.F32, 7, 5, 1, 2), 0)

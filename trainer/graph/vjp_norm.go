@@ -3,6 +3,8 @@ package graph
 import (
 	"math"
 
+	"finetune/kernels"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -12,6 +14,10 @@ import (
 func vjpNorm(s *sweep, t, dy ggml.Tensor) error {
 	x := t.Src(0)
 	if !s.needs[x] {
+		return nil
+	}
+	if s.ops.native {
+		s.addGrad(x, kernels.NormBack(s.ctx, s.cont(s.value(x)), s.cont(dy), t.ParamF(0)))
 		return nil
 	}
 	c, n := s.ctx, float32(x.NE()[0])

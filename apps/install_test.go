@@ -86,7 +86,15 @@ func install(t *testing.T, app, dir, told string, client *exec.Cmd) {
 // ask gives an app's script a request and reads its reply.
 func ask(t *testing.T, script *exec.Cmd, r request) (said reply) {
 	t.Helper()
-	in, err := json.Marshal(r)
+	exchange(t, script, r, &said)
+	t.Logf("version %s", said.Version)
+	return said
+}
+
+// exchange writes a question to a script's input and reads the answer from its output, both JSON.
+func exchange(t *testing.T, script *exec.Cmd, question, answer any) {
+	t.Helper()
+	in, err := json.Marshal(question)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,11 +105,9 @@ func ask(t *testing.T, script *exec.Cmd, r request) (said reply) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(out, &said); err != nil {
+	if err := json.Unmarshal(out, answer); err != nil {
 		t.Fatalf("%v in %q", err, out)
 	}
-	t.Logf("version %s", said.Version)
-	return said
 }
 
 // lastLines is the end of a program's talk.

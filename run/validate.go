@@ -119,8 +119,6 @@ func (c Config) taskSettings() *setting.Error {
 		return &setting.Error{Key: "dims", Want: "numbers above 0 with commas between them, such as 128,384", Got: strconv.Quote(c.Dims)}
 	case c.Task != "" && c.Method == MethodFull:
 		return &setting.Error{Key: "method", Want: "that of an adapter with task " + c.Task, Got: strconv.Quote(c.Method)}
-	case c.Task != "" && adapter.Start(c.Start) == adapter.StartGradient:
-		return &setting.Error{Key: "start", Want: "another than gradient with task " + c.Task, Got: strconv.Quote(c.Start)}
 	case c.Task != "" && c.Samples > 0:
 		return &setting.Error{Key: "samples", Want: "0 with task " + c.Task + ", which writes no text", Got: strconv.Itoa(c.Samples)}
 	}

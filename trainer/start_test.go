@@ -201,6 +201,14 @@ const capturedShare = 0.9
 func TestGradientStartFindsTheLargestDirections(t *testing.T) {
 	c := thin(t, adapter.StartGradient)
 	c.Targets = "ffn_up|attn_q"
+	t.Run("text", func(t *testing.T) { findsDirections(t, c) })
+	c = classifying(t, "bert")
+	c.Method, c.Start, c.Rank, c.Targets = "dual-lora", string(adapter.StartGradient), 4, "ffn_up|attn_q"
+	t.Run("classes", func(t *testing.T) { findsDirections(t, c.Completed(nil)) })
+}
+
+func findsDirections(t *testing.T, c run.Config) {
+	t.Helper()
 	s := opened(t, c)
 	l, err := newLoop(s, nil, nil)
 	if err != nil {

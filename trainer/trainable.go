@@ -125,10 +125,15 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
 	o.MagnitudeEvery = a.every
+	return graph.Prepare(m, a.Weights, a.withTask(o))
+}
+
+// withTask puts the task's loss into the options of an engine.
+func (a *adapterTrainable) withTask(o graph.Options) graph.Options {
 	if o.Contrast = a.contrast; a.head != nil {
 		o.Classes = classes(a.head)
 	}
-	return graph.Prepare(m, a.Weights, o)
+	return o
 }
 
 func (a *adapterTrainable) statistics() (all []optim.Param) {

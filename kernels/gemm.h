@@ -57,6 +57,7 @@ struct ft_simd {
 	void (*rms_norm_back)(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps); // w NULL: 1
 	void (*layer_norm_mul)(const float *x, const float *w, float *y, int64_t n, float eps);
 	void (*layer_norm_back)(const float *x, const float *w, const float *dy, float *dx, int64_t n, float eps); // w NULL: 1
+	void (*gelu)(const float *x, float *y, int64_t n, bool table); // table: rounded as ggml's table is
 	void (*gelu_back)(const float *x, const float *dy, float *dx, int64_t n);
 	void (*rotate_pairs)(const float *x, const float *c, const float *s, float *y, int64_t n); // n even
 	void (*rotate_halves)(const float *x, const float *c, const float *s, float *y, int64_t n);

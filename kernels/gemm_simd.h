@@ -112,7 +112,7 @@ const struct ft_simd FT_NAME = {
 #endif
 	.add_delta = add_delta, .dual_grads = dual_grads, .thin_grads = thin_grads,
 	.exp_sum = exp_sum, .exp_scale = exp_scale, .rms_norm_mul = rms_norm_mul, .rms_norm_back = rms_norm_back,
-	.layer_norm_mul = layer_norm_mul, .layer_norm_back = layer_norm_back, .gelu_back = gelu_back,
+	.layer_norm_mul = layer_norm_mul, .layer_norm_back = layer_norm_back, .gelu = gelu, .gelu_back = gelu_back,
 	.rotate_pairs = rotate_pairs, .rotate_halves = rotate_halves, .soft_max_back = soft_max_back, .swiglu_back = swiglu_back,
 	.soft_row = soft_row, .soft_row_back = soft_row_back, .peak = peak,
 };

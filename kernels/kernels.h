@@ -21,6 +21,7 @@ void ft_rotate(tensor dst, int ith, int nth, void *userdata);
 void ft_rms_norm_back(tensor dst, int ith, int nth, void *userdata);
 void ft_layer_norm_mul(tensor dst, int ith, int nth, void *userdata);
 void ft_layer_norm_back(tensor dst, int ith, int nth, void *userdata);
+void ft_gelu(tensor dst, int ith, int nth, void *userdata);
 void ft_gelu_back(tensor dst, int ith, int nth, void *userdata);
 void ft_soft_max_back(tensor dst, int ith, int nth, void *userdata);
 void ft_swiglu_back(tensor dst, int ith, int nth, void *userdata);

@@ -40,6 +40,15 @@ void ft_layer_norm_back(tensor dst, int ith, int nth, void *userdata) {
 	norm_back(dst, ith, nth, ft_best_simd()->layer_norm_back);
 }
 
+// src: x [n, rows]. Parameter: 1 rounds as ggml's table does and not 0. dst: y.
+void ft_gelu(tensor dst, int ith, int nth, void *userdata) {
+	(void)userdata;
+	const struct ft_simd *v = ft_best_simd();
+	const int64_t rows = ft_rows(dst);
+	for (int64_t i = rows * ith / nth; i < rows * (ith + 1) / nth; i++)
+		v->gelu(ft_row(dst->src[0], i), ft_row(dst, i), dst->ne[0], ft_param(dst, 0) != 0);
+}
+
 // src: x [n, rows], dy [n, rows]. dst: dx.
 void ft_gelu_back(tensor dst, int ith, int nth, void *userdata) {
 	(void)userdata;

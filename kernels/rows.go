@@ -14,6 +14,7 @@ var (
 	rmsNormBack     = newKernel("RMS_NORM_BACK", unsafe.Pointer(C.ft_rms_norm_back), nil)
 	layerNormMul    = newKernel("NORM_MUL", unsafe.Pointer(C.ft_layer_norm_mul), nil)
 	layerNormBack   = newKernel("NORM_BACK", unsafe.Pointer(C.ft_layer_norm_back), nil)
+	gelu            = newKernel("GELU_ROWS", unsafe.Pointer(C.ft_gelu), nil)
 	geluBack        = newKernel("GELU_BACK", unsafe.Pointer(C.ft_gelu_back), nil)
 	rotate          = newKernel("ROTATE", unsafe.Pointer(C.ft_rotate), func(node C.tensor) uint64 { return uint64(2 * node.src[1].ne[0]) })
 	softMaxBack     = newKernel("SOFT_MAX_BACK", unsafe.Pointer(C.ft_soft_max_back), nil)
@@ -59,6 +60,16 @@ func NormMulBack(c *ggml.Context, x, w, dy ggml.Tensor, eps float32) ggml.Tensor
 	mustBeNormWeight("NormMulBack", x, w)
 	return layerNormBack.node(c, x.NE(), params{eps}, x, dy, w)
 }
+
+// Gelu computes y = ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³))). With rounded x and y are half-precision numbers, y = 0 up to −10 and y = x
+// from 10 on: what ggml's GELU reads from its table, without the reading (ggml_vec_gelu_f32 in ggml-cpu/vec.h).
+func Gelu(c *ggml.Context, x ggml.Tensor, rounded bool) ggml.Tensor {
+	mustBeRows("Gelu", x, x)
+	return gelu.node(c, x.NE(), params{flag(rounded)}, x)
+}
+
+// CanGelu reports whether the rows of x lie as Gelu wants them.
+func CanGelu(x ggml.Tensor) bool { return evenRows(x) }
 
 // GeluBack computes dx for y = ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), what ggml's GELU reads from a table.
 func GeluBack(c *ggml.Context, x, dy ggml.Tensor) ggml.Tensor {

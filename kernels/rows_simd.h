@@ -242,12 +242,42 @@ FT_FUNC void swiglu_back(const float *g, const float *u, const float *dy, float 
 	}
 }
 
-// y = ½x·(1 + tanh u), u = k·(x + a·x³): with σ = ½(1 + tanh u) = 1/(1 + e^−2u), dx = dy·(σ + 2x·σ·(1 − σ)·k·(1 + 3a·x²)).
+// The nearest half-precision number, of |x| below 2^16. Below 2^−14 those are the multiples of 2^−24, which is what the last bit of
+// numbers between ½ and 1 stands for.
+FT_INLINE vec round_half(vec x) {
+	const ivec bits = (ivec)x, low = (ivec)(x < 0x1p-14f) & (ivec)(x > -0x1p-14f);
+	const ivec normal = (bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF;
+	return (vec)(((ivec)((x + 0.75f) - 0.75f) & low) | (normal & ~low));
+}
+
+// y = ½x·(1 + tanh u), u = k·(x + a·x³): with σ = ½(1 + tanh u) = 1/(1 + e^−2u) y = x·σ, dx = dy·(σ + 2x·σ·(1 − σ)·k·(1 + 3a·x²)).
+static const float gelu_a = 0.044715f, gelu_k = 0.7978845608f; // k = √(2/π)
+
+FT_INLINE vec gelu_sigma(vec x, vec x2) { return 1.0f / (1.0f + vexp(x * (x2 * (-2 * gelu_k * gelu_a) - 2 * gelu_k))); }
+
 FT_INLINE vec gelu_slope(vec x) {
-	const float a = 0.044715f, k = 0.7978845608f; // √(2/π)
-	const vec x2 = x * x;
-	const vec sigma = 1.0f / (1.0f + vexp(x * (x2 * (-2 * k * a) - 2 * k)));
-	return sigma + x * sigma * (1.0f - sigma) * (x2 * (6 * a * k) + 2 * k);
+	const vec x2 = x * x, sigma = gelu_sigma(x, x2);
+	return sigma + x * sigma * (1.0f - sigma) * (x2 * (6 * gelu_a * gelu_k) + 2 * gelu_k);
+}
+
+// As ggml's table has it: of a half-precision x a half-precision y, 0 up to −10 and x from 10 on.
+FT_INLINE vec gelu_table(vec x) {
+	const ivec left = (ivec)(x <= -10.0f), right = (ivec)(x >= 10.0f);
+	const vec half = round_half(x);
+	const vec y = round_half(half * gelu_sigma(half, half * half));
+	return (vec)(((ivec)y & ~left & ~right) | ((ivec)x & right));
+}
+
+FT_FUNC void gelu(const float *x, float *y, int64_t n, bool table) {
+	int64_t i = 0;
+	if (!table) {
+		for (; i + FT_LANES <= n; i += FT_LANES) STORE(y + i, LOAD(x + i) * gelu_sigma(LOAD(x + i), LOAD(x + i) * LOAD(x + i)));
+		const vec last = load_tail(x + i, n - i, 0);
+		store_tail(y + i, n - i, last * gelu_sigma(last, last * last));
+		return;
+	}
+	for (; i + FT_LANES <= n; i += FT_LANES) STORE(y + i, gelu_table(LOAD(x + i)));
+	if (i < n) store_tail(y + i, n - i, gelu_table(load_tail(x + i, n - i, 0)));
 }
 
 FT_FUNC void gelu_back(const float *x, const float *dy, float *dx, int64_t n) {

@@ -112,6 +112,39 @@ func TestNormsWithAMeanEqualTheirDefinition(t *testing.T) {
 	})
 }
 
+// geluTolerance is what ggml's sum 1 + tanh u loses at the left end, where it is nearly 0, times x; halfPrecision what a value that lies between
+// two half-precision numbers may be rounded to: the one or the other.
+const (
+	geluTolerance = 1e-6
+	halfPrecision = 1. / 1024
+	mostApart     = 0.1 // share of the values, mostly at that end, that are rounded otherwise than ggml's
+)
+
+func TestGeluEqualsGgmls(t *testing.T) {
+	eachRowCase(t, func(t *testing.T, n int64, threads int) {
+		k, in, nodes := rowsBench(t, threads, []int64{n, 3, 2})
+		x := k.ctx.Scale(nodes[0], 12)
+		rounded, smooth, want := kernels.Gelu(k.ctx, x, true), kernels.Gelu(k.ctx, x, false), k.ctx.Gelu(x)
+		k.graph(rounded, smooth, want)()
+		apart := 0
+		for i, v := range values(in[0]) {
+			v := float64(float32(v) * 12)
+			exact := v / 2 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(v+0.044715*v*v*v)))
+			compare(t, "smooth", smooth.Floats()[i], exact, 1+math.Abs(v))
+			got, of := float64(rounded.Floats()[i]), float64(want.Floats()[i])
+			if got != of {
+				apart++
+			}
+			if !(math.Abs(got-of) <= geluTolerance+halfPrecision*math.Abs(of)) {
+				t.Errorf("GELU of %v = %v, ggml has %v", v, got, of)
+			}
+		}
+		if share := float64(apart) / float64(6*n); share > mostApart && apart > 2 {
+			t.Errorf("%d of %d values are not those of ggml's table", apart, 6*n)
+		}
+	})
+}
+
 func TestGeluBackEqualsItsDefinition(t *testing.T) {
 	eachRowCase(t, func(t *testing.T, n int64, threads int) {
 		shape := []int64{n, 3, 2}

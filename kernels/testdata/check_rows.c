@@ -83,16 +83,18 @@ static void check_layer_norm(const char *what, tensor x, tensor weight, tensor d
 static void check_gelu(const char *what, tensor x, tensor dy) {
 	const double a = 0.044715, k = 0.79788456080286541;
 	const int64_t n = x->ne[0];
-	tensor dx = new_result(n, ROWS, 1, 1);
-	struct want w = want_like(dx);
+	tensor y = new_result(n, ROWS, 1, 1), dx = new_result(n, ROWS, 1, 1);
+	struct want wy = want_like(y), w = want_like(dx);
 	for (int64_t r = 0; r < ROWS; r++)
 		for (int64_t i = 0; i < n; i++) {
 			const double xi = at(x, i, r, 0, 0), di = at(dy, i, r, 0, 0), t = tanh(k * (xi + a * xi * xi * xi));
+			set_want(&wy, r * n + i, xi / 2 * (1 + t), 1 + fabs(xi));
 			set_want(&w, r * n + i, di * ((1 + t) / 2 + xi / 2 * (1 - t * t) * k * (1 + 3 * a * xi * xi)), fabs(di) * (1 + fabs(xi)));
 		}
-	dx->src[0] = x, dx->src[1] = dy;
+	y->src[0] = dx->src[0] = x, dx->src[1] = dy;
+	check_nodes(what, &(struct node){ y, ft_gelu, 0, NULL }, 1, &(struct result){ "gelu", y, wy }, 1);
 	check_nodes(what, &(struct node){ dx, ft_gelu_back, 0, NULL }, 1, &(struct result){ "gelu dx", dx, w }, 1);
-	drop(dx), drop_want(w);
+	drop(y), drop(dx), drop_want(wy), drop_want(w);
 }
 
 // Rotations by a table of what ones became: pairs of neighbours or of halves, there and back.

@@ -18,6 +18,7 @@ const (
 	attention  = "ATTENTION"    // softmax(scale·k·q + mask)·v
 	rmsNormMul = "RMS_NORM_MUL" // an RMS norm and its weight
 	normMul    = "NORM_MUL"     // a norm that takes the mean off, and its weight
+	gelu       = "GELU_ROWS"    // GELU without ggml's table of it
 	rotate     = "ROTATE"       // rotary embedding by a table of angles
 )
 
@@ -41,6 +42,10 @@ func (r *rewriter) fused(o ggml.Tensor, src []ggml.Tensor) (t ggml.Tensor, ok bo
 	switch o.Op() {
 	case "MUL":
 		return r.fusedNorm(o, src[0], src[1])
+	case "GELU":
+		if kernels.CanGelu(src[0]) {
+			return r.add(kernels.Gelu(r.ctx, src[0], true)), true
+		}
 	case "ROPE":
 		return r.rotated(o, src[0], src[1], src[2])
 	case "MUL_MAT":

@@ -63,6 +63,7 @@ var rules = map[string]rule{
 	"SOFTPLUS":   vjpUnary(slopeSoftplus),
 	"SILU":       vjpUnary(slopeSilu),
 	"GELU":       vjpGelu,
+	gelu:         vjpGelu,
 	"GELU_ERF":   vjpUnary(slopeGeluErf),
 	"GELU_QUICK": vjpUnary(slopeGeluQuick),
 	"XIELU":      vjpXielu,

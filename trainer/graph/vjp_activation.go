@@ -85,7 +85,7 @@ func vjpGeglu(s *sweep, t, dy ggml.Tensor) error {
 	}
 	dy = s.cont(dy)
 	s.addGatedGrads(t, func(g, u ggml.Tensor) (dg, du ggml.Tensor) {
-		return kernels.GeluBack(s.ctx, g, s.ctx.Mul(dy, u)), s.ctx.Mul(dy, s.ctx.Gelu(g))
+		return kernels.GeluBack(s.ctx, g, s.ctx.Mul(dy, u)), s.ctx.Mul(dy, kernels.Gelu(s.ctx, g, true))
 	})
 	return nil
 }

@@ -116,6 +116,7 @@ var ruleCases = []ruleCase{
 	{"SOFTPLUS", [][]int64{{6, 4}}, of1((*ggml.Context).Softplus)},
 	{"SILU", [][]int64{{6, 4}}, of1((*ggml.Context).Silu)},
 	{"GELU", [][]int64{{6, 4}}, of1((*ggml.Context).Gelu)},
+	{"GELU_ROWS", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(kernels.Gelu(r.ctx, x[0], false)) }},
 	{"GELU_ERF", [][]int64{{6, 4}}, of1((*ggml.Context).GeluErf)},
 	{"GELU_QUICK", [][]int64{{6, 4}}, of1((*ggml.Context).GeluQuick)},
 	{"XIELU", [][]int64{{6, 4}}, func(r *rewriter, x []ggml.Tensor) ggml.Tensor { return r.add(r.ctx.Xielu(x[0], 0.3, 0.8, 0.5, -0.16)) }},

@@ -171,14 +171,22 @@ func locate(err error, path string, line int) error {
 	var u *UnsupportedError
 	switch {
 	case errors.As(err, &f) && f.Path == "":
-		return located(f, path, max(line, f.Line))
+		return advised(located(f, path, max(line, f.Line)), err)
 	case errors.As(err, &u) && u.Path == "":
-		return located(u, path, line)
+		return advised(located(u, path, line), err)
 	case errors.As(err, &f), errors.As(err, &u), err == nil:
 		return err
 	}
 	if _, isChat := asChat(err); isChat {
 		return located(err, path, line)
+	}
+	return err
+}
+
+// advised returns err with the hints that another error has.
+func advised(err, other error) error {
+	if hints := hint.Of(other); len(hints) > 0 {
+		return hint.With(err, hints...)
 	}
 	return err
 }

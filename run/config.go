@@ -43,6 +43,8 @@ type Config struct {
 	Dims        string  `yaml:"dims" was:""`         // of embeddings' loss: lengths, with commas between them, that their beginnings are good for too; empty = whole ones
 	LabelField  string  `yaml:"label-field" was:""`  // of a classification: the field that holds the labels; empty = found by its name
 
+	ClassWeights string `yaml:"class-weights" was:""` // of a classification's loss: balanced, or label=weight with commas between, 1 for other labels; empty = 1 each
+
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
 	Alpha   float64 `yaml:"alpha"`   // scale s = alpha/rank (dual-lora: alpha/rank of the magnitude group, with start paper alpha/√(r1·r2); rslora: alpha/√rank); 0 = a scale of 1

@@ -102,6 +102,8 @@ func (c Config) taskSettings() *setting.Error {
 		return &setting.Error{Key: "task", Want: "classify, embed, or none for the text that follows", Got: strconv.Quote(c.Task)}
 	case c.Task != TaskClassify && c.LabelField != "":
 		return &setting.Error{Key: "label-field", Want: "none without task classify", Got: strconv.Quote(c.LabelField)}
+	case c.Task != TaskClassify && c.ClassWeights != "":
+		return &setting.Error{Key: "class-weights", Want: "none without task classify", Got: strconv.Quote(c.ClassWeights)}
 	case c.Task != TaskEmbed && c.Temperature != 0:
 		return &setting.Error{Key: "temperature", Want: "0 without task embed", Got: strconv.FormatFloat(c.Temperature, 'g', -1, 64)}
 	case !(c.Temperature >= 0 && c.Temperature <= maxTemperature):
@@ -117,7 +119,7 @@ func (c Config) taskSettings() *setting.Error {
 	case c.Task != "" && c.Samples > 0:
 		return &setting.Error{Key: "samples", Want: "0 with task " + c.Task + ", which writes no text", Got: strconv.Itoa(c.Samples)}
 	}
-	return nil
+	return classWeights("class-weights", c)
 }
 
 // adapterSettings checks the settings of an adapter, or that there are none.

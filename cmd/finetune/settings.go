@@ -19,6 +19,7 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
 
 	recordFlags(f, c)
+	f.StringVar(&c.ClassWeights, "class-weights", c.ClassWeights, "with --task classify what a text counts by its label: balanced, or `WEIGHTS` such as spam=2,other=1; 1 if not given")
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix, which dual-lora splits between magnitude and direction as --start says")

@@ -13,8 +13,10 @@ type Windows struct {
 	packed
 	state []byte   // what a hash over all windows has come to, see Sum; nil: none has gone over them
 	owner *owner   // of the memory below the lists
-	names []string // of the classes, see Classes
 	pairs bool     // examples are texts that belong together
+
+	names   []string  // of the classes, see Classes
+	weights []float32 // of the classes in the loss; nil: 1 each
 }
 
 // packed says which examples are in which window.
@@ -114,7 +116,7 @@ func (w *Windows) At(i int) Window {
 			win.Tokens[at], win.Targets[at] = int32(x&^learnedBit), int32(next&^learnedBit)
 			win.Pos[at], win.Doc[at] = int32(j), doc
 			if next&learnedBit != 0 {
-				win.LossMask[at] = 1
+				win.LossMask[at] = w.weight(win.Targets[at])
 			}
 			at++
 		}
@@ -123,6 +125,14 @@ func (w *Windows) At(i int) Window {
 	win.pad(at, doc)
 	runtime.KeepAlive(w.owner)
 	return win
+}
+
+// weight returns what a target counts in the loss.
+func (w *Windows) weight(target int32) float32 {
+	if w.weights == nil {
+		return 1
+	}
+	return w.weights[target]
 }
 
 // pack puts examples into windows: longest first, each into the fullest window that still

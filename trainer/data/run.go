@@ -26,7 +26,7 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 		return nil, nil, err
 	}
 	if c.Val == "" {
-		return set.Train, set.Val, nil
+		return set.Train, set.Val, weigh(c, set.Train, set.Val)
 	}
 	if o.Classes != nil {
 		o.Classes = &labels{c.LabelField, set.Train.Classes()}
@@ -35,7 +35,7 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 	if err != nil {
 		return nil, nil, err
 	}
-	return set.Train, held.Train, nil
+	return set.Train, held.Train, weigh(c, set.Train, held.Train)
 }
 
 // LoadClassified reads texts with labels to evaluate a classifier on whose classes have these labels; another label is an error.

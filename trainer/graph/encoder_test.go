@@ -6,7 +6,6 @@ import (
 
 	"finetune/adapter"
 	"finetune/classify"
-
 	"finetune/internal/near"
 	"finetune/internal/need"
 	"finetune/internal/testmodel"
@@ -83,14 +82,15 @@ func TestStatesOfEncodersEqualLlamaCpp(t *testing.T) {
 	})
 }
 
-// classified turns windows into those of a classifier: the last place of each document has one of so many classes.
-func classified(ws []data.Window, classes int32) []data.Window {
+// classified turns windows into those of a classifier: the last place of each document has one of the classes that have the weights.
+func classified(ws []data.Window, weights []float32) []data.Window {
 	for i := range ws {
 		w := &ws[i]
 		clear(w.LossMask)
 		for at := range w.Doc {
 			if at+1 == len(w.Doc) || w.Doc[at+1] != w.Doc[at] {
-				w.LossMask[at], w.Targets[at] = 1, (w.Doc[at]+int32(i))%classes
+				class := (int(w.Doc[at]) + i) % len(weights)
+				w.LossMask[at], w.Targets[at] = weights[class], int32(class)
 			}
 		}
 	}
@@ -108,25 +108,30 @@ func TestGradientsOfEncoders(t *testing.T) {
 			t.Run(fmt.Sprintf("%s pooling %v", v.Name, pooling), func(t *testing.T) {
 				path := writeVariant(t, v)
 				for _, method := range formulas {
-					checkClassifier(t, path, method, pooling)
+					checkClassifier(t, path, method, pooling, 1, 1, 1)
 				}
 			})
 		}
 	}
 }
 
+// The classes of a classifier may weigh differently in the loss.
+func TestGradientsOfWeightedClasses(t *testing.T) {
+	checkClassifier(t, writeVariant(t, testmodel.Encoders()[0]), adapter.MethodLoRA, classify.PoolMean, 0.5, 3, 1.5)
+}
+
 // documentLossStep is lossStep for a loss that is summed over three documents, where fifty tokens have others.
 const documentLossStep = 0.0004
 
 // checkClassifier compares the gradient of every factor, and of the classifier, with the change of the loss along it.
-func checkClassifier(t *testing.T, path string, method adapter.Method, pooling classify.Pooling) {
+func checkClassifier(t *testing.T, path string, method adapter.Method, pooling classify.Pooling, classWeights ...float32) {
 	t.Helper()
 	m := loadModel(t, path)
 	weights := allLinear(t, path, method, 4)
 	disturb(weights)
 	shape := Shape{Ctx: 16, Seqs: 2}
-	ws := classified(windows(shape, m.Vocab().NTokens()), 3)
-	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), 3, pooling)})
+	ws := classified(windows(shape, m.Vocab().NTokens()), classWeights)
+	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), len(classWeights), pooling)})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}

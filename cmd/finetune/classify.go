@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -107,9 +106,6 @@ func evaluateClasses(ctx context.Context, u *ui, f evalFlags) error {
 	})
 }
 
-// longestLine bounds a line that is classified, in bytes.
-const longestLine = 16 << 20
-
 // mostShown is up to how many classes the table of confusions is drawn.
 const mostShown = 12
 
@@ -144,12 +140,13 @@ type labelled struct {
 // classifyLines is finetune run --task classify: it answers the prompt, or line by line what comes from standard input.
 func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.Reader) error {
 	return withClassifier(u, f.evalFlags, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
-		answer := func(line string) error {
+		return eachText(f, prompted, in, func(line string) error {
 			text, pair, _ := strings.Cut(line, "\t")
-			ids, _, err := data.TextTokens(m.Vocab(), text, pair, e.NCtx())
+			ids, cut, err := data.TextTokens(m.Vocab(), text, pair, e.NCtx())
 			if err != nil {
 				return err
 			}
+			u.warnOfCut(cut, e.NCtx())
 			p, err := e.Classify(ctx, [][]int32{ids}, h, nil)
 			if err != nil {
 				return err
@@ -166,21 +163,7 @@ func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.
 			fmt.Fprintf(u.results(), "%s\t%.4f\t%s\n", plain(r.Label), r.Probability, plain(line))
 			u.flush()
 			return nil
-		}
-		if prompted {
-			return answer(f.prompt)
-		}
-		lines := bufio.NewScanner(in)
-		lines.Buffer(nil, longestLine)
-		for lines.Scan() {
-			if strings.TrimSpace(lines.Text()) == "" {
-				continue
-			}
-			if err := answer(lines.Text()); err != nil {
-				return err
-			}
-		}
-		return lines.Err()
+		})
 	})
 }
 

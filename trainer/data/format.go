@@ -89,6 +89,7 @@ type reader struct {
 
 	classes *labels // of a classification; nil: there is none
 	pairs   bool    // rows are texts that belong together
+	scores  *scores // of pairs; nil: they are not read
 
 	template  chat.Source     // that prints messages
 	printed   map[string]bool // by it, of the fields of messages

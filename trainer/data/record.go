@@ -40,6 +40,7 @@ type record struct {
 	Text       string         // kindText, kindClass and kindPair
 	Pair       string         // kindClass: the second text, if there is one; kindPair: what belongs to Text
 	Others     []string       // kindPair: texts that do not belong to Text
+	Score      float64        // kindPair, where scores are read
 	Label      string         // kindClass
 	Class      int            // kindClass: number of the label among all
 	Prompt     string         // kindCompletion, and kindInstruction for a model without a template

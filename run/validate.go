@@ -27,6 +27,7 @@ var (
 	methodNames = methods()
 	longNames   = []string{"cut", "skip"}
 	lostNames   = []string{"warn", "refuse", "skip"}
+	taskNames   = []string{TaskClassify, TaskEmbed, TaskRerank}
 )
 
 // Schedules are the decays of the learning rate, see optim.Schedule. Read-only.
@@ -98,10 +99,10 @@ const maxTemperature = 100
 // taskSettings checks what is learned.
 func (c Config) taskSettings() *setting.Error {
 	switch {
-	case c.Task != "" && c.Task != TaskClassify && c.Task != TaskEmbed:
-		return &setting.Error{Key: "task", Want: "classify, embed, or none for the text that follows", Got: strconv.Quote(c.Task)}
-	case c.Task != TaskClassify && c.LabelField != "":
-		return &setting.Error{Key: "label-field", Want: "none without task classify", Got: strconv.Quote(c.LabelField)}
+	case c.Task != "" && !slices.Contains(taskNames, c.Task):
+		return &setting.Error{Key: "task", Want: strings.Join(taskNames, ", ") + ", or none for the text that follows", Got: strconv.Quote(c.Task)}
+	case c.Task != TaskClassify && c.Task != TaskRerank && c.LabelField != "":
+		return &setting.Error{Key: "label-field", Want: "none without task classify or rerank", Got: strconv.Quote(c.LabelField)}
 	case c.Task != TaskClassify && c.ClassWeights != "":
 		return &setting.Error{Key: "class-weights", Want: "none without task classify", Got: strconv.Quote(c.ClassWeights)}
 	case c.Task != TaskEmbed && c.Temperature != 0:

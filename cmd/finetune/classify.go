@@ -39,7 +39,7 @@ func headOf(f evalFlags, base *model.Base, nEmbd int) (*classify.Head, error) {
 	h, err := classify.OfModel(base.File, id.Hash)
 	if err == nil && h == nil {
 		err = hint.With(fmt.Errorf("model %q: has no classifier", base.Path()),
-			"--adapter RUNDIR takes the one of a run of train --task classify, whose adapter.gguf alone lacks it")
+			"--adapter RUNDIR takes the one of a run of train --task classify or rerank, whose adapter.gguf alone lacks it")
 	}
 	return h, err
 }
@@ -64,11 +64,14 @@ func withReader(u *ui, f evalFlags, do func(*model.Base, *llama.Model, *eval.Eva
 	return do(base, m, e)
 }
 
-// withClassifier does what withReader does, and finds the classifier before anything is computed.
-func withClassifier(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *eval.Evaluator) error) error {
+// withClassifier does what withReader does, and finds the classifier of a task before anything is computed.
+func withClassifier(u *ui, f evalFlags, task string, do func(*llama.Model, *classify.Head, *eval.Evaluator) error) error {
 	return withReader(u, f, func(base *model.Base, m *llama.Model, e *eval.Evaluator) error {
 		h, err := headOf(f, base, m.NEmbd())
 		if err != nil {
+			return err
+		}
+		if err := checkTask(h, task); err != nil {
 			return err
 		}
 		return do(m, h, e)
@@ -77,7 +80,7 @@ func withClassifier(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *e
 
 // evaluateClasses is finetune eval --task classify.
 func evaluateClasses(ctx context.Context, u *ui, f evalFlags) error {
-	return withClassifier(u, f, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
+	return withClassifier(u, f, run.TaskClassify, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
 		c := f.records
 		c.Model, c.Data, c.Ctx = f.model, f.data, e.NCtx()
 		if err := c.ValidateRecords(); err != nil {
@@ -139,7 +142,7 @@ type labelled struct {
 
 // classifyLines is finetune run --task classify: it answers the prompt, or line by line what comes from standard input.
 func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.Reader) error {
-	return withClassifier(u, f.evalFlags, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
+	return withClassifier(u, f.evalFlags, run.TaskClassify, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
 		return eachText(f, prompted, in, func(line string) error {
 			text, pair, _ := strings.Cut(line, "\t")
 			ids, cut, err := data.TextTokens(m.Vocab(), text, pair, e.NCtx())

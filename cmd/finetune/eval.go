@@ -76,7 +76,8 @@ func evalCommand(u *ui) *cobra.Command {
 			"answered without it and with it.\n\n" +
 			"With --task classify the classifier of a run directory, or of a merged model, is measured\n" +
 			"on texts with labels; with --task embed, how well queries find the texts that belong to them,\n" +
-			"or of pairs with a score how the cosines go with the scores (Spearman, Pearson).",
+			"or of pairs with a score how the cosines go with the scores (Spearman, Pearson); with --task\n" +
+			"rerank, in what order the documents of each query come (MRR, nDCG).",
 		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json\n" +
 			"  finetune eval --model base.gguf --data val.txt --ngram train.txt\n" +
 			"  finetune eval --model base.gguf --adapter adapter.gguf --data ARC-Easy-test.json --choices\n" +
@@ -95,6 +96,8 @@ func evalCommand(u *ui) *cobra.Command {
 				return evaluateClasses(cmd.Context(), u, f)
 			case run.TaskEmbed:
 				return evaluateEmbeddings(cmd.Context(), u, f)
+			case run.TaskRerank:
+				return evaluateRanking(cmd.Context(), u, f)
 			}
 			if f.choice.choices {
 				return answerChoices(cmd.Context(), u, f)

@@ -39,7 +39,9 @@ func runCommand(u *ui) *cobra.Command {
 		Long: "Run continues a prompt as it stands. finetune chat holds a conversation.\n\n" +
 			"With --task classify it prints the label of the prompt, or of each line of standard input, with\n" +
 			"its probability; a tab stands between the two texts of a pair. With --task embed it prints the\n" +
-			"embedding of each, a JSON array of numbers whose squares add up to 1.",
+			"embedding of each, a JSON array of numbers whose squares add up to 1. With --task rerank each is\n" +
+			"a query, a tab and a document, or {\"query\", \"documents\"}, and it prints a score, the higher the\n" +
+			"better the document answers.",
 		Example: "  finetune run --model base.gguf --adapter adapter.gguf --prompt \"Once upon a time\"",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == "chat" {
@@ -56,6 +58,9 @@ func runCommand(u *ui) *cobra.Command {
 			case run.TaskEmbed:
 				startEngine(u, f.threads)
 				return embedLines(cmd.Context(), u, f, prompted, cmd.InOrStdin())
+			case run.TaskRerank:
+				startEngine(u, f.threads)
+				return rankLines(cmd.Context(), u, f, prompted, cmd.InOrStdin())
 			}
 			c := run.DefaultConfig()
 			if c.Task = f.task; f.dims != 0 {
@@ -86,7 +91,7 @@ func runCommand(u *ui) *cobra.Command {
 	modelFlag(flags, &f.model, modelNames)
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; several add up")
 	flags.StringVar(&f.prompt, "prompt", "", "text to continue")
-	flags.StringVar(&f.task, "task", "", "classify: print the label of a text; embed: its embedding; empty continues it")
+	flags.StringVar(&f.task, "task", "", "classify: print the label of a text; embed: its embedding; rerank: the score of a document for a query; empty continues a text")
 	flags.IntVar(&f.dims, "dims", 0, "with --task embed how many numbers of an embedding, from its beginning; 0 is all")
 	samplingFlags(flags, &f.sampling)
 	f.addRoom(flags, "")

@@ -29,7 +29,7 @@ func newSource(paths string, o options) (s *source, asText bool, err error) {
 	if s.reader, err = newReader(o.Format, o.Map, o.Template); err != nil {
 		return nil, false, err
 	}
-	s.classes, s.pairs = o.Classes, o.Pairs
+	s.classes, s.pairs, s.ranks = o.Classes, o.Pairs, o.Ranks
 	if s.files, err = expand(paths); err != nil {
 		return nil, false, err
 	}

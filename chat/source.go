@@ -15,6 +15,7 @@ import (
 type Source struct {
 	Default string // tokenizer.chat_template; "" if there is none
 	ToolUse string // tokenizer.chat_template.tool_use, which is taken where there are tools; "" if there is none
+	Rerank  string // tokenizer.chat_template.rerank, by which a reranker reads a query and a document; no Jinja; "" if there is none
 	Path    string // of the file that they were read from, for errors; "" if they are the model's
 }
 
@@ -24,6 +25,7 @@ func SourceOf(m interface {
 }) (s Source) {
 	s.Default, _ = m.ChatTemplate("")
 	s.ToolUse, _ = m.ChatTemplate("tool_use")
+	s.Rerank, _ = m.ChatTemplate("rerank")
 	return s
 }
 

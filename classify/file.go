@@ -15,7 +15,7 @@ const (
 	fileType    = "classifier"
 	keyBaseHash = "finetune.base.hash"
 	keyOwnPool  = "finetune.classifier.pooling" // string
-	keyOwnNames = "finetune.classifier.labels"  // strings, by class
+	keyOwnNames = "finetune.classifier.labels"  // strings, by class; none of a reranker
 )
 
 // mostLabels bounds the labels of a file.
@@ -28,7 +28,9 @@ func (h *Head) Save(path string) error {
 	b.Set("general.architecture", h.Architecture)
 	b.Set(keyBaseHash, h.BaseHash)
 	b.Set(keyOwnPool, h.Pooling.String())
-	b.Set(keyOwnNames, gguf.ArrayOf(h.Labels...))
+	if !h.Ranks() {
+		b.Set(keyOwnNames, gguf.ArrayOf(h.Labels...))
+	}
 	if err := h.addTensors(b); err != nil {
 		return err
 	}
@@ -41,7 +43,7 @@ func (h *Head) addTensors(b *gguf.Builder) error {
 		name  string
 		shape []int64
 		data  []float32
-	}{{TensorWeights, []int64{int64(h.NEmbd()), int64(len(h.Labels))}, h.Weights}, {TensorBiases, []int64{int64(len(h.Labels))}, h.Biases}} {
+	}{{TensorWeights, []int64{int64(h.NEmbd()), int64(len(h.Biases))}, h.Weights}, {TensorBiases, []int64{int64(len(h.Biases))}, h.Biases}} {
 		raw := make([]byte, 0, 4*len(t.data))
 		for i, v := range t.data {
 			if v != v || math.IsInf(float64(v), 0) {
@@ -76,8 +78,10 @@ func Load(path string) (*Head, error) {
 		return nil, bad("%s is %q, want mean, cls or last", keyOwnPool, pooling)
 	}
 	h.Pooling = all[i]
-	if h.Labels, err = f.Strings(keyOwnNames); err != nil {
-		return nil, bad("%w", err)
+	if _, ok := f.Get(keyOwnNames); ok {
+		if err := h.readLabels(f, keyOwnNames); err != nil {
+			return nil, bad("%w", err)
+		}
 	}
 	if err := h.readTensors(f); err != nil {
 		return nil, bad("%w", err)
@@ -85,15 +89,32 @@ func Load(path string) (*Head, error) {
 	return h, nil
 }
 
-// OfModel returns the classifier that is a part of a model, as AddTo leaves it there; nil where there is none.
+// readLabels reads the labels of two classes or more.
+func (h *Head) readLabels(f *gguf.File, key string) (err error) {
+	if h.Labels, err = f.Strings(key); err != nil {
+		return err
+	}
+	if n := len(h.Labels); n < 2 || n > mostLabels {
+		return fmt.Errorf("%d labels, want 2 to %d", n, mostLabels)
+	}
+	return nil
+}
+
+// OfModel returns the classifier that is a part of a model, as AddTo leaves it there; nil where there is none. One behind another
+// layer is an error.
 func OfModel(f *gguf.File, hash string) (*Head, error) {
 	pooling, err := number(f, f.Architecture()+keyPooling)
 	if _, ok := f.Tensor(TensorWeights); err != nil || !ok || pooling != poolRank {
 		return nil, err
 	}
+	if _, ok := f.Tensor(tensorDense); ok {
+		return nil, fmt.Errorf("model %q: its classifier has a layer %q before %q, which llama.cpp computes and this program does not", f.Path(), tensorDense, TensorWeights)
+	}
 	h := &Head{Architecture: f.Architecture(), BaseHash: hash}
-	if h.Labels, err = f.Strings(h.Architecture + keyLabels); err != nil {
-		return nil, fmt.Errorf("model %q: %w", f.Path(), err)
+	if w, _ := f.Tensor(TensorWeights); len(w.Shape) != 2 || w.Shape[1] != 1 {
+		if err := h.readLabels(f, h.Architecture+keyLabels); err != nil {
+			return nil, fmt.Errorf("model %q: %w", f.Path(), err)
+		}
 	}
 	if h.Pooling, err = PoolingOf(f); err != nil {
 		return nil, err
@@ -104,12 +125,9 @@ func OfModel(f *gguf.File, hash string) (*Head, error) {
 	return h, nil
 }
 
-// readTensors reads weights and biases for the labels that are there.
+// readTensors reads weights and biases for the labels that are there, or for a relevance.
 func (h *Head) readTensors(f *gguf.File) (err error) {
-	n := int64(len(h.Labels))
-	if n < 2 || n > mostLabels {
-		return fmt.Errorf("%d labels, want 2 to %d", n, mostLabels)
-	}
+	n := max(1, int64(len(h.Labels)))
 	w, _ := f.Tensor(TensorWeights)
 	if len(w.Shape) != 2 || w.Shape[0] < 1 || w.Shape[1] != n {
 		return fmt.Errorf("tensor %q has shape %v, want [n_embd %d]", TensorWeights, w.Shape, n)

@@ -1,6 +1,7 @@
 // Package classify is a linear classifier over the states of a base model: one state for each text, by a pooling, and a score for
-// each class. It is trained beside an adapter, kept in a file of its own beside the adapter's, since a GGUF LoRA has no place for
-// it, and becomes a part of a merged model in the form that llama.cpp's rank pooling reads.
+// each class, or the one score of a reranker, how relevant a document is to a query. It is trained beside an adapter, kept in a file
+// of its own beside the adapter's, since a GGUF LoRA has no place for it, and becomes a part of a merged model in the form that
+// llama.cpp's rank pooling reads.
 package classify
 
 import (
@@ -41,6 +42,7 @@ func (p Pooling) String() string {
 const (
 	TensorWeights = "cls.output.weight" // [n_embd, n_classes]
 	TensorBiases  = "cls.output.bias"   // [n_classes]
+	tensorDense   = "cls.weight"        // of a layer before them, which no Head has
 
 	keyPooling = ".pooling_type"
 	keyBelow   = ".classifier.pooling_type" // that rank pooling classifies
@@ -51,7 +53,8 @@ const (
 // initialDeviation is that of the weights at the start: initializer_range of BERT and its kin.
 const initialDeviation = 0.02
 
-// Head is a classifier: scores = Wᵀ·h + b. Goroutines may share one that nobody changes.
+// Head is a classifier: scores = Wᵀ·h + b. Without labels it is a reranker's, of one score: the logit of the relevance. Goroutines
+// may share one that nobody changes.
 type Head struct {
 	Architecture string // of the base
 	BaseHash     string // model.Identity.Hash of the base
@@ -61,9 +64,10 @@ type Head struct {
 	Biases       []float32 // [n_classes]
 }
 
-// New returns a classifier of small random weights, which follow from the seed.
+// New returns a classifier of small random weights, which follow from the seed; without labels that of a reranker.
 func New(nEmbd int, labels []string, pooling Pooling, seed uint64) *Head {
-	h := &Head{Labels: labels, Pooling: pooling, Weights: make([]float32, nEmbd*len(labels)), Biases: make([]float32, len(labels))}
+	n := max(1, len(labels))
+	h := &Head{Labels: labels, Pooling: pooling, Weights: make([]float32, nEmbd*n), Biases: make([]float32, n)}
 	random := rand.New(rand.NewPCG(seed, 17))
 	for i := range h.Weights {
 		h.Weights[i] = float32(initialDeviation * random.NormFloat64())
@@ -118,7 +122,10 @@ func IsEncoder(f *gguf.File) bool {
 }
 
 // NEmbd returns the width of the states.
-func (h *Head) NEmbd() int { return len(h.Weights) / len(h.Labels) }
+func (h *Head) NEmbd() int { return len(h.Weights) / len(h.Biases) }
+
+// Ranks reports whether the one score is a relevance.
+func (h *Head) Ranks() bool { return len(h.Labels) == 0 }
 
 // Scores writes the scores of a state [n_embd] to scores [n_classes].
 func (h *Head) Scores(state, scores []float32) {

@@ -37,6 +37,71 @@ func TestSaveAndLoad(t *testing.T) {
 	}
 }
 
+// The file of a reranker has no labels, and the model that it becomes a part of one score.
+func TestARerankersFile(t *testing.T) {
+	t.Parallel()
+	h := New(4, nil, PoolFirst, 1)
+	h.Architecture, h.BaseHash, h.Biases[0] = "bert", "sha256:12", 0.5
+	path := filepath.Join(t.TempDir(), "classifier.gguf")
+	if err := h.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	b := gguf.NewBuilder()
+	b.Set("general.architecture", "bert")
+	b.Set("bert.classifier.output_labels", gguf.ArrayOf("a", "b", "c")) // of an older classifier
+	if err := h.AddTo(b); err != nil {
+		t.Fatal(err)
+	}
+	merged := filepath.Join(t.TempDir(), "model.gguf")
+	if err := b.WriteFile(merged); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(merged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if labels, err := f.Strings("bert.classifier.output_labels"); err != nil || len(labels) != 1 {
+		t.Errorf("labels %q, %v, want one: llama.cpp returns as many scores", labels, err)
+	}
+	loaded, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := OfModel(f, "sha256:12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []*Head{loaded, found} {
+		if !got.Ranks() || got.NEmbd() != 4 || got.Pooling != PoolFirst || !slices.Equal(got.Weights, h.Weights) || !slices.Equal(got.Biases, h.Biases) {
+			t.Errorf("found %+v, want %+v", got, h)
+		}
+	}
+}
+
+// A model whose classifier lies behind another layer, as converted rerankers have it, is not taken for one without.
+func TestAClassifierBehindALayerIsRefused(t *testing.T) {
+	t.Parallel()
+	b := gguf.NewBuilder()
+	b.Set("general.architecture", "bert")
+	if err := example().AddTo(b); err != nil {
+		t.Fatal(err)
+	}
+	b.AddTensor(tensorDense, gguf.TypeF32, []int64{4, 4}, make([]byte, 64))
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	if err := b.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if h, err := OfModel(f, ""); err == nil || !strings.Contains(err.Error(), `its classifier has a layer "cls.weight" before "cls.output.weight"`) {
+		t.Errorf("OfModel = %v, %v, want an error", h, err)
+	}
+}
+
 func TestScoresAreThoseOfALinearLayer(t *testing.T) {
 	t.Parallel()
 	h := &Head{Labels: []string{"a", "b"}, Weights: []float32{1, 2, 3, -1, 0, 1}, Biases: []float32{0.5, 0}}

@@ -25,10 +25,14 @@ func (h *Head) CheckMerge() error {
 func Replaces(tensor string) bool { return tensor == "cls" || strings.HasPrefix(tensor, "cls.") }
 
 // AddTo adds the classifier to a model that is written, whose other tensors and keys are there: its tensors, and the keys by
-// which llama.cpp's rank pooling returns the scores of the classes.
+// which llama.cpp's rank pooling returns the scores of the classes, or the relevance.
 func (h *Head) AddTo(b *gguf.Builder) error {
 	b.Set(h.Architecture+keyPooling, uint32(poolRank))
 	b.Set(h.Architecture+keyBelow, uint32(h.Pooling))
-	b.Set(h.Architecture+keyLabels, gguf.ArrayOf(h.Labels...))
+	labels := h.Labels
+	if h.Ranks() {
+		labels = []string{"relevance"} // as many as there are scores
+	}
+	b.Set(h.Architecture+keyLabels, gguf.ArrayOf(labels...))
 	return h.addTensors(b)
 }

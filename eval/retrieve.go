@@ -91,15 +91,9 @@ func unit(state []float32, dims int) []float32 {
 
 // place returns the place of the right text, from 1, among the corpus; those that are as near count before it.
 func place(states [][]float32, query, right int, corpus []int) int {
-	cosine := func(k int) (sum float32) {
-		for d, v := range states[query] {
-			sum += v * states[k][d]
-		}
-		return sum
-	}
-	best, n := cosine(right), 1
+	best, n := cosine(states[query], states[right]), 1
 	for _, k := range corpus {
-		if k != right && cosine(k) >= best {
+		if k != right && cosine(states[query], states[k]) >= best {
 			n++
 		}
 	}

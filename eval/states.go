@@ -88,16 +88,17 @@ func (e *Evaluator) pool(state []float32, start, end int, pooling classify.Pooli
 	}
 }
 
-// Classify returns the probabilities of the classes [n_classes] for each text. progress, if not nil, gets the number of texts that
-// are done.
-func (e *Evaluator) Classify(ctx context.Context, texts [][]int32, h *classify.Head, progress func(done int)) ([][]float32, error) {
+// Scores returns the scores of a classifier [n_classes], or of a reranker [1], for each text. progress, if not nil, gets the number of
+// texts that are done.
+func (e *Evaluator) Scores(ctx context.Context, texts [][]int32, h *classify.Head, progress func(done int)) ([][]float32, error) {
 	all := make([][]float32, len(texts))
 	err := e.States(ctx, texts, h.Pooling, func(i int, state []float32) error {
-		all[i] = make([]float32, len(h.Labels))
+		all[i] = make([]float32, len(h.Biases))
 		h.Scores(state, all[i])
-		classify.Probabilities(all[i])
-		if !Loss(all[i][0]).Measured() {
-			return errNoNumber(e.model.Path(), float64(all[i][0]))
+		for _, v := range all[i] {
+			if !Loss(v).Measured() {
+				return errNoNumber(e.model.Path(), float64(v))
+			}
 		}
 		if progress != nil {
 			progress(i + 1)
@@ -105,4 +106,16 @@ func (e *Evaluator) Classify(ctx context.Context, texts [][]int32, h *classify.H
 		return nil
 	})
 	return all, err
+}
+
+// Classify does what Scores does, and makes probabilities of the scores.
+func (e *Evaluator) Classify(ctx context.Context, texts [][]int32, h *classify.Head, progress func(done int)) ([][]float32, error) {
+	all, err := e.Scores(ctx, texts, h, progress)
+	if err != nil {
+		return nil, err
+	}
+	for _, scores := range all {
+		classify.Probabilities(scores)
+	}
+	return all, nil
 }

@@ -38,11 +38,13 @@ type Config struct {
 	TemplateArg string `yaml:"template-arg" was:""`    // key=value, a line each: arguments of the chat template
 	Date        string `yaml:"date" resume:"free"`     // day that chat templates tell, 2006-01-02; of a new run the day it began; empty = none
 
-	Task        string  `yaml:"task" was:""`         // classify: the label of each record; embed: which texts belong together; empty = the text that follows
+	Task        string  `yaml:"task" was:""`         // classify: the label of each record; embed: which texts belong together; rerank: how relevant a document is to a query; empty = the text that follows
 	Temperature float64 `yaml:"temperature" was:"0"` // of embeddings' loss; 0 = 0.05
 	Dims        string  `yaml:"dims" was:""`         // of embeddings' loss: lengths, with commas between them, that their beginnings are good for too; empty = whole ones
-	LabelField  string  `yaml:"label-field" was:""`  // of a classification: the field that holds the labels; empty = found by its name
-	HeadLR      float64 `yaml:"head-lr" was:"0"`     // of a classification: learning rate of the classifier as a share of the adapter's; 0 = 1
+	LabelField  string  `yaml:"label-field" was:""`  // of a classification or a ranking: the field that holds the labels or the relevance; empty = found by its name
+	HeadLR      float64 `yaml:"head-lr" was:"0"`     // of a classification or a ranking: learning rate of the classifier as a share of the adapter's; 0 = 1
+
+	ClassWeights string `yaml:"class-weights" was:""` // of a classification's loss: balanced, or label=weight with commas between, 1 for other labels; empty = 1 each
 
 	Method  string  `yaml:"method"`  // one of adapter.Methods, or full; the next three are for adapters only, zero with full
 	Rank    int     `yaml:"rank"`    // rank budget a matrix; dual-lora splits it evenly between magnitude and direction
@@ -96,6 +98,7 @@ type Config struct {
 const (
 	TaskClassify = "classify" // the label of each record
 	TaskEmbed    = "embed"    // states by which a text finds the one that belongs to it
+	TaskRerank   = "rerank"   // how relevant a document is to a query
 )
 
 // DefaultConfig returns the defaults. Model, Data and Out have none. What goes with the method is

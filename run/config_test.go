@@ -68,6 +68,13 @@ func TestValidate(t *testing.T) {
 		{"a device's own name", func(c *Config) { c.Device = "Vulkan1" }, ""},
 		{"fewer than all layers", func(c *Config) { c.GPULayers = -2 }, `setting "gpu-layers": want -1 or more, got -2`},
 		{"memory without a unit", func(c *Config) { c.MaxMemory = "4" }, `setting "max-memory": want a number with a unit, such as 4GiB or 800MB, got "4"`},
+		{"weights of classes", func(c *Config) { c.Task, c.ClassWeights = TaskClassify, "spam=2, a=b=0.5" }, ""},
+		{"balanced classes", func(c *Config) { c.Task, c.ClassWeights = TaskClassify, "balanced" }, ""},
+		{"weights without classes", func(c *Config) { c.ClassWeights = "balanced" }, `setting "class-weights": want none without task classify, got "balanced"`},
+		{"a weight of 0", func(c *Config) { c.Task, c.ClassWeights = TaskClassify, "spam=0" },
+			`setting "class-weights": want balanced, or weights above 0 with commas between them, such as spam=2,other=1, got "spam=0"`},
+		{"a weight that is no number", func(c *Config) { c.Task, c.ClassWeights = TaskClassify, "spam=NaN" },
+			`setting "class-weights": want balanced, or weights above 0 with commas between them, such as spam=2,other=1, got "spam=NaN"`},
 		{"never logging", func(c *Config) { c.LogEvery = 0 }, `setting "log-every": want 1 or more, got 0`},
 	} {
 		c := validConfig()

@@ -27,6 +27,7 @@ var (
 	methodNames = methods()
 	longNames   = []string{"cut", "skip"}
 	lostNames   = []string{"warn", "refuse", "skip"}
+	taskNames   = []string{TaskClassify, TaskEmbed, TaskRerank}
 )
 
 // Schedules are the decays of the learning rate, see optim.Schedule. Read-only.
@@ -101,12 +102,14 @@ const maxHeadLR = 1000
 // taskSettings checks what is learned.
 func (c Config) taskSettings() *setting.Error {
 	switch {
-	case c.Task != "" && c.Task != TaskClassify && c.Task != TaskEmbed:
-		return &setting.Error{Key: "task", Want: "classify, embed, or none for the text that follows", Got: strconv.Quote(c.Task)}
-	case c.Task != TaskClassify && c.LabelField != "":
-		return &setting.Error{Key: "label-field", Want: "none without task classify", Got: strconv.Quote(c.LabelField)}
-	case c.Task != TaskClassify && c.HeadLR != 0:
-		return &setting.Error{Key: "head-lr", Want: "0 without task classify", Got: strconv.FormatFloat(c.HeadLR, 'g', -1, 64)}
+	case c.Task != "" && !slices.Contains(taskNames, c.Task):
+		return &setting.Error{Key: "task", Want: strings.Join(taskNames, ", ") + ", or none for the text that follows", Got: strconv.Quote(c.Task)}
+	case c.Task != TaskClassify && c.Task != TaskRerank && c.LabelField != "":
+		return &setting.Error{Key: "label-field", Want: "none without task classify or rerank", Got: strconv.Quote(c.LabelField)}
+	case c.Task != TaskClassify && c.ClassWeights != "":
+		return &setting.Error{Key: "class-weights", Want: "none without task classify", Got: strconv.Quote(c.ClassWeights)}
+	case c.Task != TaskClassify && c.Task != TaskRerank && c.HeadLR != 0:
+		return &setting.Error{Key: "head-lr", Want: "0 without task classify or rerank", Got: strconv.FormatFloat(c.HeadLR, 'g', -1, 64)}
 	case !(c.HeadLR >= 0 && c.HeadLR <= maxHeadLR):
 		return &setting.Error{Key: "head-lr", Want: fmt.Sprintf("0 to %d", maxHeadLR), Got: strconv.FormatFloat(c.HeadLR, 'g', -1, 64)}
 	case c.Task != TaskEmbed && c.Temperature != 0:
@@ -122,7 +125,7 @@ func (c Config) taskSettings() *setting.Error {
 	case c.Task != "" && c.Samples > 0:
 		return &setting.Error{Key: "samples", Want: "0 with task " + c.Task + ", which writes no text", Got: strconv.Itoa(c.Samples)}
 	}
-	return nil
+	return classWeights("class-weights", c)
 }
 
 // adapterSettings checks the settings of an adapter, or that there are none.

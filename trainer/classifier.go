@@ -16,12 +16,13 @@ import (
 func (s *setup) checkTask() error {
 	if s.config.Task == "" && classify.IsEncoder(s.base.File) {
 		return hint.With(fmt.Errorf("trainer: model %q: a %s reads in both directions and predicts no text, want a task", s.base.Path(), s.base.Architecture()),
-			"--task classify learns the label of each record, --task embed which texts belong together")
+			"--task classify learns the label of each record, --task embed which texts belong together, --task rerank which documents answer a query")
 	}
 	return nil
 }
 
-// addTask puts beside an adapter what the task needs: a classifier of the data's labels, or the loss between states.
+// addTask puts beside an adapter what the task needs: a classifier of the data's labels, one of the relevance alone, or the loss
+// between states.
 func (s *setup) addTask() error {
 	if s.config.Task == "" {
 		return nil

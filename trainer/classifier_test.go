@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,10 +50,12 @@ func classifying(t *testing.T, encoder string) run.Config {
 	return c.Completed(nil)
 }
 
-// textsOf reads the texts of a run's data and their classes.
-func textsOf(t *testing.T, c run.Config, m *llama.Model, names []string) (texts [][]int32, right []int) {
+// classifiedBy returns the texts of a run's data, the probabilities of their classes by the run's result in llama.cpp, and the right
+// ones.
+func classifiedBy(t *testing.T, c run.Config, h *classify.Head) (texts [][]int32, p [][]float32, right []int) {
 	t.Helper()
-	windows, err := data.LoadClassified(context.Background(), c, m.Vocab(), names, nil)
+	e, m := readerOf(t, c)
+	windows, err := data.LoadClassified(context.Background(), c, m.Vocab(), h.Labels, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +64,29 @@ func textsOf(t *testing.T, c run.Config, m *llama.Model, names []string) (texts 
 			texts, right = append(texts, d.Tokens), append(right, int(d.Targets[len(d.Targets)-1]))
 		}
 	}
-	return texts, right
+	if p, err = e.Classify(context.Background(), texts, h, nil); err != nil {
+		t.Fatal(err)
+	}
+	return texts, p, right
+}
+
+// readerOf opens the base of a run with what the run has learned.
+func readerOf(t *testing.T, c run.Config) (*eval.Evaluator, *llama.Model) {
+	t.Helper()
+	m, err := native.Open(c.Model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	e, err := eval.NewReader(m, c.Ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	if _, err := e.Attach(c.Out, 1); err != nil {
+		t.Fatal(err)
+	}
+	return e, m
 }
 
 // The classifier is trained beside the adapter, llama.cpp's states give its probabilities, and rank pooling of the merged model the
@@ -78,24 +103,7 @@ func TestClassifierOfARunAndOfAMergedModel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := native.Open(c.Model)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer m.Close()
-			texts, right := textsOf(t, c, m, h.Labels)
-			e, err := eval.NewReader(m, c.Ctx, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer e.Close()
-			if _, err := e.Attach(c.Out, 1); err != nil {
-				t.Fatal(err)
-			}
-			p, err := e.Classify(context.Background(), texts, h, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			texts, p, right := classifiedBy(t, c, h)
 			if r := eval.GradeClasses(h.Labels, p, right); r.Share < 0.9 {
 				t.Errorf("%v of the texts are classified rightly, want nine of ten at least", r.Share)
 			}
@@ -140,7 +148,7 @@ func ranked(t *testing.T, path string, texts [][]int32) (all [][]float32) {
 // A run that is stopped and resumed ends with the same classifier, to the last bit.
 func TestClassifierOfAResumedRun(t *testing.T) {
 	c := classifying(t, "bert")
-	c.Method, c.Steps = "dual-lora", 6
+	c.Method, c.Steps, c.ClassWeights = "dual-lora", 6, "plant=3"
 	c = c.Completed(nil)
 	mustTrain(t, c, false)
 	again := testrun.Elsewhere(t, c)
@@ -184,6 +192,26 @@ func TestClassifierHasItsOwnRate(t *testing.T) {
 
 // firstStepTolerance is what weights of about 0.1, in single precision, show of a step of 2.5e-3.
 const firstStepTolerance = 1e-4
+
+// The loss of weighted classes is torch's: Σ w·nll/Σ w over the texts, here of the probabilities that llama.cpp's states give.
+func TestLossOfWeightedClasses(t *testing.T) {
+	c := classifying(t, "bert")
+	c.Val, c.Steps, c.ClassWeights = c.Data, 4, "animal=5,plant=0.25"
+	s, _ := mustTrain(t, c, false)
+	h, err := classify.Load(filepath.Join(c.Out, run.ClassifierFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, p, right := classifiedBy(t, c, h)
+	var sum, weight, plain float64
+	for i, k := range right {
+		w, nll := map[string]float64{"animal": 5, "plant": 0.25}[h.Labels[k]], -math.Log(float64(p[i][k]))
+		sum, weight, plain = sum+w*nll, weight+w, plain+nll/float64(len(right))
+	}
+	if want := sum / weight; !near.Enough(float64(s.ValLoss), want, sameLossTolerance) || near.Enough(plain, want, sameLossTolerance) {
+		t.Errorf("validation loss %v, want %v (without weights %v)", s.ValLoss, want, plain)
+	}
+}
 
 func TestClassifierOfADecoder(t *testing.T) {
 	c := classifying(t, "bert")

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"fmt"
 	"strings"
 
 	"finetune/run"
@@ -29,7 +30,7 @@ func (l *loop) preview() []run.Document {
 }
 
 // shown returns a document as texts: its first token, which is only read, and the targets behind it. Of a task its tokens are only
-// read, and what is learned of a classification is the class.
+// read, and what is learned of a classification is the class, of a ranking the relevance.
 func shown(doc data.Window, vocab *llama.Vocab, task string, classes []string) (d run.Document) {
 	n := len(doc.Targets)
 	for n > 1 && doc.LossMask[n-1] == 0 {
@@ -57,8 +58,12 @@ func shown(doc data.Window, vocab *llama.Vocab, task string, classes []string) (
 			continue
 		}
 		token(doc.Tokens[i], false)
-		if doc.LossMask[i] != 0 && task == run.TaskClassify {
+		switch {
+		case doc.LossMask[i] == 0:
+		case task == run.TaskClassify:
 			add("\n"+classes[target], true, false)
+		case task == run.TaskRerank:
+			add(fmt.Sprintf("\nrelevance %.4g", data.Relevance(target)), true, false)
 		}
 	}
 	for i, p := range d.Parts {

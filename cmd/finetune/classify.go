@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +39,7 @@ func headOf(f evalFlags, base *model.Base, nEmbd int) (*classify.Head, error) {
 	h, err := classify.OfModel(base.File, id.Hash)
 	if err == nil && h == nil {
 		err = hint.With(fmt.Errorf("model %q: has no classifier", base.Path()),
-			"--adapter RUNDIR takes the one of a run of train --task classify, whose adapter.gguf alone lacks it")
+			"--adapter RUNDIR takes the one of a run of train --task classify or rerank, whose adapter.gguf alone lacks it")
 	}
 	return h, err
 }
@@ -65,11 +64,14 @@ func withReader(u *ui, f evalFlags, do func(*model.Base, *llama.Model, *eval.Eva
 	return do(base, m, e)
 }
 
-// withClassifier does what withReader does, and finds the classifier before anything is computed.
-func withClassifier(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *eval.Evaluator) error) error {
+// withClassifier does what withReader does, and finds the classifier of a task before anything is computed.
+func withClassifier(u *ui, f evalFlags, task string, do func(*llama.Model, *classify.Head, *eval.Evaluator) error) error {
 	return withReader(u, f, func(base *model.Base, m *llama.Model, e *eval.Evaluator) error {
 		h, err := headOf(f, base, m.NEmbd())
 		if err != nil {
+			return err
+		}
+		if err := checkTask(h, task); err != nil {
 			return err
 		}
 		return do(m, h, e)
@@ -78,7 +80,7 @@ func withClassifier(u *ui, f evalFlags, do func(*llama.Model, *classify.Head, *e
 
 // evaluateClasses is finetune eval --task classify.
 func evaluateClasses(ctx context.Context, u *ui, f evalFlags) error {
-	return withClassifier(u, f, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
+	return withClassifier(u, f, run.TaskClassify, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
 		c := f.records
 		c.Model, c.Data, c.Ctx = f.model, f.data, e.NCtx()
 		if err := c.ValidateRecords(); err != nil {
@@ -106,9 +108,6 @@ func evaluateClasses(ctx context.Context, u *ui, f evalFlags) error {
 		return printClasses(u.results(), r)
 	})
 }
-
-// longestLine bounds a line that is classified, in bytes.
-const longestLine = 16 << 20
 
 // mostShown is up to how many classes the table of confusions is drawn.
 const mostShown = 12
@@ -143,13 +142,14 @@ type labelled struct {
 
 // classifyLines is finetune run --task classify: it answers the prompt, or line by line what comes from standard input.
 func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.Reader) error {
-	return withClassifier(u, f.evalFlags, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
-		answer := func(line string) error {
+	return withClassifier(u, f.evalFlags, run.TaskClassify, func(m *llama.Model, h *classify.Head, e *eval.Evaluator) error {
+		return eachText(f, prompted, in, func(line string) error {
 			text, pair, _ := strings.Cut(line, "\t")
-			ids, _, err := data.TextTokens(m.Vocab(), text, pair, e.NCtx())
+			ids, cut, err := data.TextTokens(m.Vocab(), text, pair, e.NCtx())
 			if err != nil {
 				return err
 			}
+			u.warnOfCut(cut, e.NCtx())
 			p, err := e.Classify(ctx, [][]int32{ids}, h, nil)
 			if err != nil {
 				return err
@@ -166,21 +166,7 @@ func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.
 			fmt.Fprintf(u.results(), "%s\t%.4f\t%s\n", plain(r.Label), r.Probability, plain(line))
 			u.flush()
 			return nil
-		}
-		if prompted {
-			return answer(f.prompt)
-		}
-		lines := bufio.NewScanner(in)
-		lines.Buffer(nil, longestLine)
-		for lines.Scan() {
-			if strings.TrimSpace(lines.Text()) == "" {
-				continue
-			}
-			if err := answer(lines.Text()); err != nil {
-				return err
-			}
-		}
-		return lines.Err()
+		})
 	})
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"finetune/adapter"
 	"finetune/chat"
 	"finetune/device"
 	"finetune/eval"
+	"finetune/internal/setting"
 	"finetune/model"
 	"finetune/model/native"
 	"finetune/run"
@@ -34,8 +36,9 @@ type evalFlags struct {
 	ngram string // text to count
 	order int
 
-	records run.Config // how they are read
-	choice  choiceFlags
+	records    run.Config // how they are read
+	scoreField string
+	choice     choiceFlags
 }
 
 // evalReport is what finetune eval prints.
@@ -72,7 +75,9 @@ func evalCommand(u *ui) *cobra.Command {
 			"LLM-Adapters' {instruction, output, answer}. With --adapter, the same questions are\n" +
 			"answered without it and with it.\n\n" +
 			"With --task classify the classifier of a run directory, or of a merged model, is measured\n" +
-			"on texts with labels; with --task embed, how well queries find the texts that belong to them.",
+			"on texts with labels; with --task embed, how well queries find the texts that belong to them,\n" +
+			"or of pairs with a score how the cosines go with the scores (Spearman, Pearson); with --task\n" +
+			"rerank, in what order the documents of each query come (MRR, nDCG).",
 		Example: "  finetune eval --model base.gguf --data val.jsonl\n  finetune eval --model base.gguf --adapter adapter.gguf:0.5 --data val.jsonl --json\n" +
 			"  finetune eval --model base.gguf --data val.txt --ngram train.txt\n" +
 			"  finetune eval --model base.gguf --adapter adapter.gguf --data ARC-Easy-test.json --choices\n" +
@@ -82,12 +87,17 @@ func evalCommand(u *ui) *cobra.Command {
 			if err := f.choice.check(cmd); err != nil {
 				return err
 			}
+			if f.scoreField != "" && f.records.Task != run.TaskEmbed {
+				return &setting.Error{Key: "score-field", Want: "none without task embed", Got: strconv.Quote(f.scoreField)}
+			}
 			startEngine(u, f.threads)
 			switch f.records.Task {
 			case run.TaskClassify:
 				return evaluateClasses(cmd.Context(), u, f)
 			case run.TaskEmbed:
 				return evaluateEmbeddings(cmd.Context(), u, f)
+			case run.TaskRerank:
+				return evaluateRanking(cmd.Context(), u, f)
 			}
 			if f.choice.choices {
 				return answerChoices(cmd.Context(), u, f)
@@ -117,6 +127,7 @@ func evalCommand(u *ui) *cobra.Command {
 	flags.Float64Var(&f.heldOut, "val-fraction", 0, "measure only the part of --data that train holds out; 0 is all")
 	flags.Uint64Var(&f.seed, "seed", 1, "seed of the split of records, as in train")
 	recordFlags(flags, &f.records)
+	flags.StringVar(&f.scoreField, "score-field", "", "with --task embed the `FIELD` with the scores of pairs; empty is score, similarity_score, similarity or label, if the first record has a number there")
 	flags.StringVar(&f.ngram, "ngram", "", "text or records to count n-grams in, those that the model was trained on; of --data itself, the part that train does not hold out")
 	flags.IntVar(&f.order, "ngram-order", 3, "length in tokens of the n-grams that --ngram counts")
 	flags.IntVar(&f.threads, "threads", 0, "threads; 0 is one per physical core")

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +27,7 @@ type runFlags struct {
 	evalFlags
 	prompt   string
 	task     string
+	dims     int
 	sampling eval.Sampling
 }
 
@@ -34,7 +38,10 @@ func runCommand(u *ui) *cobra.Command {
 		Short: "continue a text, with or without an adapter",
 		Long: "Run continues a prompt as it stands. finetune chat holds a conversation.\n\n" +
 			"With --task classify it prints the label of the prompt, or of each line of standard input, with\n" +
-			"its probability; a tab stands between the two texts of a pair.",
+			"its probability; a tab stands between the two texts of a pair. With --task embed it prints the\n" +
+			"embedding of each, a JSON array of numbers whose squares add up to 1. With --task rerank each is\n" +
+			"a query, a tab and a document, or {\"query\", \"documents\"}, and it prints a score, the higher the\n" +
+			"better the document answers.",
 		Example: "  finetune run --model base.gguf --adapter adapter.gguf --prompt \"Once upon a time\"",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] == "chat" {
@@ -43,14 +50,26 @@ func runCommand(u *ui) *cobra.Command {
 			return exactly()(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.task != "" && f.task != run.TaskClassify {
-				return (run.Config{Task: f.task}).ValidateRecords()
-			}
-			if f.task != "" {
+			prompted := cmd.Flags().Changed("prompt")
+			switch f.task {
+			case run.TaskClassify:
 				startEngine(u, f.threads)
-				return classifyLines(cmd.Context(), u, f, cmd.Flags().Changed("prompt"), cmd.InOrStdin())
+				return classifyLines(cmd.Context(), u, f, prompted, cmd.InOrStdin())
+			case run.TaskEmbed:
+				startEngine(u, f.threads)
+				return embedLines(cmd.Context(), u, f, prompted, cmd.InOrStdin())
+			case run.TaskRerank:
+				startEngine(u, f.threads)
+				return rankLines(cmd.Context(), u, f, prompted, cmd.InOrStdin())
 			}
-			if !cmd.Flags().Changed("prompt") {
+			c := run.DefaultConfig()
+			if c.Task = f.task; f.dims != 0 {
+				c.Dims = strconv.Itoa(f.dims)
+			}
+			if err := c.ValidateRecords(); err != nil {
+				return err
+			}
+			if !prompted {
 				return wrongUsage(cmd, "--prompt is missing")
 			}
 			if err := f.sampling.Validate(); err != nil {
@@ -72,11 +91,40 @@ func runCommand(u *ui) *cobra.Command {
 	modelFlag(flags, &f.model, modelNames)
 	flags.StringArrayVar(&f.adapters, "adapter", nil, "GGUF LoRA or run directory, with :SCALE if not 1; several add up")
 	flags.StringVar(&f.prompt, "prompt", "", "text to continue")
-	flags.StringVar(&f.task, "task", "", "classify: print the label of a text; empty continues it")
+	flags.StringVar(&f.task, "task", "", "classify: print the label of a text; embed: its embedding; rerank: the score of a document for a query; empty continues a text")
+	flags.IntVar(&f.dims, "dims", 0, "with --task embed how many numbers of an embedding, from its beginning; 0 is all")
 	samplingFlags(flags, &f.sampling)
 	f.addRoom(flags, "")
 	required(cmd, "model")
 	return cmd
+}
+
+// longestLine bounds a text that a task is done with, in bytes.
+const longestLine = 16 << 20
+
+// eachText hands the prompt to do, or line by line what comes from standard input; empty lines are left out.
+func eachText(f runFlags, prompted bool, in io.Reader, do func(text string) error) error {
+	if prompted {
+		return do(f.prompt)
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, longestLine)
+	for lines.Scan() {
+		if strings.TrimSpace(lines.Text()) == "" {
+			continue
+		}
+		if err := do(lines.Text()); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// warnOfCut says once that of a text the end was not read.
+func (u *ui) warnOfCut(cut bool, nCtx int) {
+	if cut {
+		u.warn(fmt.Sprintf("of texts of more than %d tokens the beginning alone is read", nCtx), "--ctx N takes longer ones")
+	}
 }
 
 // samplingFlags are those of commands that generate text. The values that s has are the defaults.

@@ -19,7 +19,8 @@ func settingFlags(f *pflag.FlagSet, c *run.Config) {
 	f.StringVar(&c.Out, "out", c.Out, "run directory, a new or empty `FOLDER`")
 
 	recordFlags(f, c)
-	f.Float64Var(&c.HeadLR, "head-lr", c.HeadLR, "with --task classify the classifier's learning rate as a share of the adapter's; 0 is 1")
+	f.Float64Var(&c.HeadLR, "head-lr", c.HeadLR, "with --task classify and rerank the classifier's learning rate as a share of the adapter's; 0 is 1")
+	f.StringVar(&c.ClassWeights, "class-weights", c.ClassWeights, "with --task classify what a text counts by its label: balanced, or `WEIGHTS` such as spam=2,other=1; 1 if not given")
 
 	f.StringVar(&c.Method, "method", c.Method, methodNames()+", or full: every weight of the model itself")
 	f.IntVar(&c.Rank, "rank", c.Rank, "rank budget of an adapted matrix, which dual-lora splits between magnitude and direction as --start says")
@@ -77,10 +78,10 @@ func dataFlag(f *pflag.FlagSet, setting *string, usage string) {
 // recordFlags defines the flags that say how records are read.
 func recordFlags(f *pflag.FlagSet, c *run.Config) {
 	f.StringVar(&c.Format, "format", c.Format, "format of the records, such as alpaca, sharegpt, messages or text; empty is by their fields")
-	f.StringVar(&c.Task, "task", c.Task, "what is learned: classify, the label of each record; embed, which texts belong together; empty is the text that follows")
+	f.StringVar(&c.Task, "task", c.Task, "what is learned: classify, the label of each record; embed, which texts belong together; rerank, how relevant a document is to a query; empty is the text that follows")
 	f.Float64Var(&c.Temperature, "temperature", c.Temperature, "with --task embed what the cosines are divided by; 0 is 0.05")
 	f.StringVar(&c.Dims, "dims", c.Dims, "with --task embed `LENGTHS`, such as 128,384, at which the beginnings of embeddings are good for comparing too")
-	f.StringVar(&c.LabelField, "label-field", c.LabelField, "with --task classify the `FIELD` with the labels; empty is found by its name; 1, 2 … are the columns of a table without a header")
+	f.StringVar(&c.LabelField, "label-field", c.LabelField, "with --task classify or rerank the `FIELD` with the labels or the relevance; empty is found by its name; 1, 2 … are the columns of a table without a header")
 	f.Var(&lines{setting: &c.Map, kind: "FIELD=COLUMN"}, "map", "column that holds a field of the format, such as completion=answer; may be given several times")
 	f.StringVar(&c.OnLost, "on-lost", c.OnLost, "records of which the chat template prints not everything: refuse, warn or skip")
 	f.IntVar(&c.SkipBad, "skip-bad", c.SkipBad, "leave out up to `N` records that cannot be read, and say which")

@@ -72,9 +72,9 @@ func (b *builder) inMemory() (*dataset, error) {
 	own := &owner{mapped: b.spool.Held() == 0 && len(raw) > 0}
 	runtime.AddCleanup(own, func(s *store.Spool) { s.Close() }, b.spool)
 	words := listOf[word](raw)
-	set := &dataset{Train: &Windows{nCtx: b.NCtx, words: words, packed: b.train, owner: own, names: b.classNames(), pairs: b.Pairs}}
+	set := &dataset{Train: &Windows{nCtx: b.NCtx, words: words, packed: b.train, owner: own, names: b.classNames(), pairs: b.Pairs, ranks: b.Ranks != nil}}
 	if b.hasVal {
-		set.Val = &Windows{nCtx: b.NCtx, words: words, packed: b.val, owner: own, names: b.classNames(), pairs: b.Pairs}
+		set.Val = &Windows{nCtx: b.NCtx, words: words, packed: b.val, owner: own, names: b.classNames(), pairs: b.Pairs, ranks: b.Ranks != nil}
 	}
 	return set, nil
 }

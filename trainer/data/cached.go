@@ -262,7 +262,7 @@ func (o options) cacheable(s *source) bool {
 			return false
 		}
 	}
-	if o.Model == "" || o.Classes != nil || o.Pairs || !littleEndian || s.size() < cmp.Or(o.Large, largeData) {
+	if o.Model == "" || o.Classes != nil || o.Pairs || o.Ranks != nil || !littleEndian || s.size() < cmp.Or(o.Large, largeData) {
 		return false
 	}
 	dir, err := store.DefaultDir()

@@ -44,7 +44,7 @@ func (c *collector) add(rec record, e encoded) error {
 	}
 	c.learns = append(c.learns, t.kept)
 	_, err := c.w.Write(entry.encode(nil))
-	return errors.Join(err, c.prints.add(newFingerprint(rec.parts())))
+	return errors.Join(err, c.prints.add(newFingerprint(rec.kept())))
 }
 
 // logEntry is what is kept of a record.

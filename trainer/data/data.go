@@ -55,6 +55,7 @@ type options struct {
 
 	Classes *labels // of a classification; nil: there is none
 	Pairs   bool    // records are texts that belong together
+	Ranks   *ranks  // of a reranker's data; nil: it is none
 
 	Model string // path of the model that the tokenizer is of; "": data has no cache file
 	Large int64  // bytes of files from which on there is a cache file; 0: largeData
@@ -94,6 +95,9 @@ func load(paths string, o options) (*dataset, error) {
 	s, asText, err := newSource(paths, o)
 	if err != nil {
 		return nil, err
+	}
+	if asText && (o.Pairs || o.Ranks != nil) {
+		return nil, &FormatError{Path: s.files[0], Msg: "is a plain text, want records", Err: errFields}
 	}
 	if o.cacheable(s) {
 		return cached(s, asText, o)

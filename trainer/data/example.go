@@ -60,13 +60,14 @@ type encoder struct {
 	tok      chat.Tokenizer
 	long     *chunk.Encoder // tok, for texts of any length
 	template *chat.Template // nil: the model has none
-	most     int            // tokens of a text to classify; 0 = any number
+	rerank   string         // chat.Source.Rerank
+	most     int            // tokens of a text to classify or rank; 0 = any number
 	onLost   string         // what happens to a record of which the template loses something
 }
 
 // newEncoder reads the template that o names.
 func newEncoder(o options) (*encoder, error) {
-	e := &encoder{tok: o.Tokenizer, long: chunk.New(o.Tokenizer), onLost: o.OnLost}
+	e := &encoder{tok: o.Tokenizer, long: chunk.New(o.Tokenizer), rerank: o.Template.Rerank, onLost: o.OnLost}
 	if o.LongRecords == cutLong {
 		e.most = o.NCtx
 	}
@@ -84,6 +85,8 @@ func (e *encoder) record(r record) (encoded, error) {
 		return e.pair(r)
 	case r.Kind == kindClass:
 		return e.class(r)
+	case r.Kind == kindRank:
+		return e.rank(r)
 	case r.Kind == kindText:
 		return e.text(r.Text)
 	case r.Kind == kindCompletion, r.Kind == kindInstruction && e.template == nil:

@@ -89,6 +89,8 @@ type reader struct {
 
 	classes *labels // of a classification; nil: there is none
 	pairs   bool    // rows are texts that belong together
+	scores  *scores // of pairs; nil: they are not read
+	ranks   *ranks  // of a reranker's data; nil: it is none
 
 	template  chat.Source     // that prints messages
 	printed   map[string]bool // by it, of the fields of messages
@@ -124,6 +126,8 @@ func (r *reader) record(row row, path string) (record, error) {
 		return r.classified(row, path)
 	case r.pairs:
 		return r.paired(row, path)
+	case r.ranks != nil:
+		return r.ranked(row, path)
 	}
 	o, err := r.rename(row.object)
 	if err != nil {

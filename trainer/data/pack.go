@@ -11,10 +11,15 @@ type Windows struct {
 	nCtx  int
 	words []word // of all examples; those held out lie there too
 	packed
-	state []byte   // what a hash over all windows has come to, see Sum; nil: none has gone over them
-	owner *owner   // of the memory below the lists
-	names []string // of the classes, see Classes
-	pairs bool     // examples are texts that belong together
+	state []byte // what a hash over all windows has come to, see Sum; nil: none has gone over them
+	owner *owner // of the memory below the lists
+	pairs bool   // examples are texts that belong together
+
+	names   []string  // of the classes, see Classes
+	weights []float32 // of the classes in the loss; nil: 1 each
+
+	ranks    bool    // targets are relevances, see Relevance
+	greatest float32 // relevance, which counts as 1; 0: each counts as it is
 }
 
 // packed says which examples are in which window.
@@ -114,7 +119,7 @@ func (w *Windows) At(i int) Window {
 			win.Tokens[at], win.Targets[at] = int32(x&^learnedBit), int32(next&^learnedBit)
 			win.Pos[at], win.Doc[at] = int32(j), doc
 			if next&learnedBit != 0 {
-				win.LossMask[at] = 1
+				win.LossMask[at], win.Targets[at] = w.weight(win.Targets[at]), w.target(win.Targets[at])
 			}
 			at++
 		}
@@ -123,6 +128,22 @@ func (w *Windows) At(i int) Window {
 	win.pad(at, doc)
 	runtime.KeepAlive(w.owner)
 	return win
+}
+
+// weight returns what a target counts in the loss.
+func (w *Windows) weight(target int32) float32 {
+	if w.weights == nil {
+		return 1
+	}
+	return w.weights[target]
+}
+
+// target returns a target as it is learned.
+func (w *Windows) target(target int32) int32 {
+	if w.greatest == 0 {
+		return target
+	}
+	return targetOf(Relevance(target) / w.greatest)
 }
 
 // pack puts examples into windows: longest first, each into the fullest window that still

@@ -58,6 +58,12 @@ func (r *reader) paired(row row, path string) (record, error) {
 			return rec, err
 		}
 	}
+	if r.scores != nil {
+		if rec.Score, err = r.scores.of(o); err != nil {
+			return rec, err
+		}
+		f.uses = append(f.uses, r.scores.field)
+	}
 	if r.first == nil {
 		r.first, r.where = f, lineOf(path, row.line)
 	}

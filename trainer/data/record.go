@@ -26,10 +26,11 @@ const (
 	kindInstruction
 	kindPair  // texts that belong together
 	kindClass // a text or a pair of texts, and the label of a class, which is learned
+	kindRank  // a query and documents, whose relevances are learned
 )
 
 func (k recordKind) String() string {
-	return [...]string{"text", "prompt and completion", "chat", "instruction", "pairs", "classification"}[k]
+	return [...]string{"text", "prompt and completion", "chat", "instruction", "pairs", "classification", "ranking"}[k]
 }
 
 // record is one record of a file. Which fields are set goes by Kind.
@@ -37,9 +38,11 @@ type record struct {
 	Path       string
 	Line       int // where it begins in the file, from 1
 	Kind       recordKind
-	Text       string         // kindText, kindClass and kindPair
+	Text       string         // kindText, kindClass and kindPair; kindRank: the query
 	Pair       string         // kindClass: the second text, if there is one; kindPair: what belongs to Text
-	Others     []string       // kindPair: texts that do not belong to Text
+	Others     []string       // kindPair: texts that do not belong to Text; kindRank: the documents
+	Relevances []float32      // kindRank: of each document, 0 or more
+	Score      float64        // kindPair, where scores are read
 	Label      string         // kindClass
 	Class      int            // kindClass: number of the label among all
 	Prompt     string         // kindCompletion, and kindInstruction for a model without a template

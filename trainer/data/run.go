@@ -26,7 +26,7 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 		return nil, nil, err
 	}
 	if c.Val == "" {
-		return set.Train, set.Val, nil
+		return set.Train, set.Val, settle(c, set.Train, set.Val)
 	}
 	if o.Classes != nil {
 		o.Classes = &labels{c.LabelField, set.Train.Classes()}
@@ -35,7 +35,15 @@ func LoadRun(ctx context.Context, c run.Config, tok chat.Tokenizer, template cha
 	if err != nil {
 		return nil, nil, err
 	}
-	return set.Train, held.Train, nil
+	return set.Train, held.Train, settle(c, set.Train, held.Train)
+}
+
+// settle does what can be done only once all data is read: weights of classes, and the scale of relevances.
+func settle(c run.Config, train, val *Windows) error {
+	if err := weigh(c, train, val); err != nil {
+		return err
+	}
+	return scaleRelevances(train, val)
 }
 
 // LoadClassified reads texts with labels to evaluate a classifier on whose classes have these labels; another label is an error.
@@ -77,6 +85,8 @@ func optionsOf(c run.Config, tok chat.Tokenizer, template chat.Source) (options,
 		o.Classes = &labels{field: c.LabelField}
 	case run.TaskEmbed:
 		o.Pairs = true
+	case run.TaskRerank:
+		o.Ranks = &ranks{c.LabelField}
 	}
 	if c.LongRecords == "skip" {
 		o.LongRecords = skipLong

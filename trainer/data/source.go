@@ -29,7 +29,7 @@ func newSource(paths string, o options) (s *source, asText bool, err error) {
 	if s.reader, err = newReader(o.Format, o.Map, o.Template); err != nil {
 		return nil, false, err
 	}
-	s.classes, s.pairs = o.Classes, o.Pairs
+	s.classes, s.pairs, s.ranks = o.Classes, o.Pairs, o.Ranks
 	if s.files, err = expand(paths); err != nil {
 		return nil, false, err
 	}
@@ -171,14 +171,22 @@ func locate(err error, path string, line int) error {
 	var u *UnsupportedError
 	switch {
 	case errors.As(err, &f) && f.Path == "":
-		return located(f, path, max(line, f.Line))
+		return advised(located(f, path, max(line, f.Line)), err)
 	case errors.As(err, &u) && u.Path == "":
-		return located(u, path, line)
+		return advised(located(u, path, line), err)
 	case errors.As(err, &f), errors.As(err, &u), err == nil:
 		return err
 	}
 	if _, isChat := asChat(err); isChat {
 		return located(err, path, line)
+	}
+	return err
+}
+
+// advised returns err with the hints that another error has.
+func advised(err, other error) error {
+	if hints := hint.Of(other); len(hints) > 0 {
+		return hint.With(err, hints...)
 	}
 	return err
 }

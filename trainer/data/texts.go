@@ -51,6 +51,8 @@ func (r record) parts() (parts []string) {
 		return []string{r.Prompt, r.Completion}
 	case kindPair:
 		return append([]string{r.Text, r.Pair}, r.Others...)
+	case kindRank:
+		return append([]string{r.Text}, r.Others...)
 	case kindClass:
 		return []string{r.Text, r.Pair, r.Label}
 	}
@@ -63,4 +65,13 @@ func (r record) parts() (parts []string) {
 		}
 	}
 	return parts
+}
+
+// kept are the texts by which records that are alike stay on one side of a split: of a ranking the query alone, whose documents may
+// be records of their own.
+func (r record) kept() []string {
+	if r.Kind == kindRank {
+		return []string{r.Text}
+	}
+	return r.parts()
 }

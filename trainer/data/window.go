@@ -12,7 +12,7 @@ type Window struct {
 	Targets  []int32   // Targets[i] is the token to predict behind Tokens[i]
 	Pos      []int32   // position in its document: each begins at 0
 	Doc      []int32   // number of the document in the window, from 0; attention stays inside one. Padding is the last
-	LossMask []float32 // 1 where the target is learned, else 0
+	LossMask []float32 // 1 where the target is learned, of a class its weight, else 0
 }
 
 // Blank returns a window of padding only, to fill a batch.

@@ -8,7 +8,9 @@ import (
 )
 
 // Classes is a linear classifier that is trained beside the rest: scores = Wᵀ·h + b of one state for each document. The place
-// in a document that has a weight, which there is one of, has the number of its class as its target.
+// in a document that has a weight, which there is one of, has the number of its class as its target. A classifier of one score is a
+// reranker: the score z is the logit of a relevance t, which the target stands for (data.Relevance), and the loss the binary
+// cross-entropy −t·log σ(z) − (1−t)·log(1−σ(z)).
 type Classes struct {
 	Weights []float32        // [n_embd, n_classes], the caller's
 	Biases  []float32        // [n_classes], the caller's
@@ -16,6 +18,9 @@ type Classes struct {
 }
 
 func (c *Classes) count() int { return len(c.Biases) }
+
+// rank reports whether the one score is a relevance; of none it is not.
+func (c *Classes) rank() bool { return c != nil && c.count() == 1 }
 
 // params are the classifier's tensors as others that are trained.
 func (c *Classes) params() []param {

@@ -2,11 +2,11 @@ package graph
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"finetune/adapter"
 	"finetune/classify"
-
 	"finetune/internal/near"
 	"finetune/internal/need"
 	"finetune/internal/testmodel"
@@ -83,14 +83,69 @@ func TestStatesOfEncodersEqualLlamaCpp(t *testing.T) {
 	})
 }
 
-// classified turns windows into those of a classifier: the last place of each document has one of so many classes.
-func classified(ws []data.Window, classes int32) []data.Window {
+// A reranker has one score, and its targets are relevances between 0 and 1. The graph of ggml's own operations has the same loss.
+func TestGradientsOfARelevance(t *testing.T) {
+	path := writeVariant(t, testmodel.Encoders()[0])
+	m := loadModel(t, path)
+	shape := Shape{Ctx: 16, Seqs: 2}
+	ws := classified(windows(shape, m.Vocab().NTokens()), []float32{1, 1, 1})
+	for _, w := range ws {
+		for i, class := range w.Targets {
+			w.Targets[i] = int32(math.Float32bits([]float32{0, 1, 0.3}[class%3]))
+		}
+	}
+	for _, pooling := range []classify.Pooling{classify.PoolFirst, classify.PoolMean} {
+		weights := allLinear(t, path, adapter.MethodLoRA, 4)
+		disturb(weights)
+		e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), 1, pooling)})
+		if names := e.Unreached(); len(names) > 0 {
+			t.Fatalf("no gradient reaches %v", names)
+		}
+		makeSmooth(t, tableNodes(e))
+		checkDirections(t, e, ws, documentLossStep, newStill(t, path, weights))
+	}
+}
+
+// The loss is torch's BCEWithLogitsLoss, in float64 over the states that the engine has: also where the logit is large.
+func TestLossOfARelevance(t *testing.T) {
+	path := writeVariant(t, testmodel.Encoders()[0])
+	m := loadModel(t, path)
+	shape := Shape{Ctx: 16, Seqs: 1}
+	w := data.Reading([]int32{5, 6, 7, 8}, shape.Ctx)
+	w.LossMask[3] = 2
+	for _, c := range []struct{ bias, relevance float32 }{{0, 1}, {0, 0}, {3, 0.25}, {80, 0}, {80, 1}, {-80, 1}, {-80, 0}} {
+		w.Targets[3] = int32(math.Float32bits(c.relevance))
+		classes := newClasses(m.NEmbd(), 1, classify.PoolLast)
+		classes.Biases[0] = c.bias
+		e := newEngine(t, m, nil, Options{Shape: shape, Threads: 1, Classes: classes})
+		states, err := e.Hidden([]data.Window{w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := float64(c.bias)
+		for i, v := range states[3*m.NEmbd():][:m.NEmbd()] {
+			z += float64(v) * float64(classes.Weights[i])
+		}
+		want := 2 * (max(z, 0) - z*float64(c.relevance) + math.Log1p(math.Exp(-math.Abs(z))))
+		got, err := e.Loss([]data.Window{w})
+		if err != nil || !near.Enough(got, want, relevanceTolerance) {
+			t.Errorf("bias %v, relevance %v: loss %v, %v, want %v", c.bias, c.relevance, got, err, want)
+		}
+	}
+}
+
+// relevanceTolerance is what a logit of some tens loses as a float32.
+const relevanceTolerance = 5e-5
+
+// classified turns windows into those of a classifier: the last place of each document has one of the classes that have the weights.
+func classified(ws []data.Window, weights []float32) []data.Window {
 	for i := range ws {
 		w := &ws[i]
 		clear(w.LossMask)
 		for at := range w.Doc {
 			if at+1 == len(w.Doc) || w.Doc[at+1] != w.Doc[at] {
-				w.LossMask[at], w.Targets[at] = 1, (w.Doc[at]+int32(i))%classes
+				class := (int(w.Doc[at]) + i) % len(weights)
+				w.LossMask[at], w.Targets[at] = weights[class], int32(class)
 			}
 		}
 	}
@@ -108,25 +163,30 @@ func TestGradientsOfEncoders(t *testing.T) {
 			t.Run(fmt.Sprintf("%s pooling %v", v.Name, pooling), func(t *testing.T) {
 				path := writeVariant(t, v)
 				for _, method := range formulas {
-					checkClassifier(t, path, method, pooling)
+					checkClassifier(t, path, method, pooling, 1, 1, 1)
 				}
 			})
 		}
 	}
 }
 
+// The classes of a classifier may weigh differently in the loss.
+func TestGradientsOfWeightedClasses(t *testing.T) {
+	checkClassifier(t, writeVariant(t, testmodel.Encoders()[0]), adapter.MethodLoRA, classify.PoolMean, 0.5, 3, 1.5)
+}
+
 // documentLossStep is lossStep for a loss that is summed over three documents, where fifty tokens have others.
 const documentLossStep = 0.0004
 
 // checkClassifier compares the gradient of every factor, and of the classifier, with the change of the loss along it.
-func checkClassifier(t *testing.T, path string, method adapter.Method, pooling classify.Pooling) {
+func checkClassifier(t *testing.T, path string, method adapter.Method, pooling classify.Pooling, classWeights ...float32) {
 	t.Helper()
 	m := loadModel(t, path)
 	weights := allLinear(t, path, method, 4)
 	disturb(weights)
 	shape := Shape{Ctx: 16, Seqs: 2}
-	ws := classified(windows(shape, m.Vocab().NTokens()), 3)
-	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), 3, pooling)})
+	ws := classified(windows(shape, m.Vocab().NTokens()), classWeights)
+	e := newEngine(t, m, weights, Options{Shape: shape, Threads: 1, Classes: newClasses(m.NEmbd(), len(classWeights), pooling)})
 	if names := e.Unreached(); len(names) > 0 {
 		t.Fatalf("no gradient reaches %v", names)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"finetune/trainer/data"
+
 	"github.com/go-skynet/go-llama.cpp/ggml"
 )
 
@@ -31,6 +33,7 @@ type head struct {
 	in struct { // the leaves' mirrors
 		h, teacher, weights mirror[float32]
 		targets             mirror[int32]
+		relevances          mirror[float32] // in the place of targets
 	}
 	out struct {
 		nll, dh mirror[float32]
@@ -39,7 +42,7 @@ type head struct {
 
 // lossLeaves are what a loss is made of beside the logits, and where it goes.
 type lossLeaves struct {
-	targets ggml.Tensor // I32 [C]
+	targets ggml.Tensor // I32 [C]; of relevances F32
 	weights ggml.Tensor // F32 [C], the loss mask times the scale
 	nll     ggml.Tensor // F32 [C], −log p(target), or the loss against a teacher
 }
@@ -93,7 +96,11 @@ func newHead(spec headSpec) (_ *head, err error) {
 	hd.rows = int(max(1, min(int64(spec.maxRows), headBytes/(4*spec.outputs()))))
 	c := int64(hd.rows)
 	hd.h = ctx.NewTensor(ggml.F32, spec.hidden.NE()[0], c).SetName("hidden").SetInput()
-	hd.targets = ctx.NewTensor(ggml.I32, c).SetName("targets").SetInput()
+	kind := ggml.I32
+	if spec.options.Classes.rank() {
+		kind = ggml.F32
+	}
+	hd.targets = ctx.NewTensor(kind, c).SetName("targets").SetInput()
 	hd.weights = ctx.NewTensor(ggml.F32, c).SetName("weights").SetInput()
 
 	r, err := hd.rewritten(spec, hd.h, spec.trained)
@@ -184,6 +191,9 @@ func (hd *head) derivative(spec headSpec, r *rewriter) (ggml.Tensor, error) {
 		}
 		teacher = t.traced[spec.nodes[len(spec.nodes)-1]]
 	}
+	if spec.options.Classes.rank() {
+		return hd.lossOfRelevance(hd.ctx, hd.logits), nil
+	}
 	if r.ops.native {
 		return hd.lossByKernel(hd.ctx, hd.logits, teacher, spec.options.HardLabelWeight, r.unreadBackward(hd.logits)), nil
 	}
@@ -199,7 +209,11 @@ func (hd *head) allocate(s *sides) (err error) {
 		return err
 	}
 	hd.in.h, hd.in.weights = mirrorOf[float32](hd.h, false), mirrorOf[float32](hd.weights, false)
-	hd.in.targets = mirrorOf[int32](hd.targets, false)
+	if hd.ofRelevances() {
+		hd.in.relevances = mirrorOf[float32](hd.targets, false)
+	} else {
+		hd.in.targets = mirrorOf[int32](hd.targets, false)
+	}
 	if !hd.teacher.IsNil() {
 		hd.in.teacher = mirrorOf[float32](hd.teacher, false)
 	}
@@ -303,11 +317,36 @@ func (hd *head) load(b *bus, in headInput, chunk []int) {
 		fillRows(hd.in.teacher.data, n, in.teacher, chunk)
 		hd.in.teacher.push(b)
 	}
-	ids, w := hd.in.targets.data, hd.in.weights.data
+	w := hd.in.weights.data
 	clear(w)
+	for i, row := range chunk {
+		w[i] = in.weights[row] * in.scale
+	}
+	hd.in.weights.push(b)
+	if hd.ofRelevances() {
+		hd.loadRelevances(b, in, chunk)
+	} else {
+		hd.loadTargets(b, in, chunk)
+	}
+}
+
+// ofRelevances reports whether targets stand for relevances.
+func (hd *head) ofRelevances() bool { return hd.targets.Type() == ggml.F32 }
+
+func (hd *head) loadRelevances(b *bus, in headInput, chunk []int) {
+	t := hd.in.relevances.data
+	clear(t)
+	for i, row := range chunk {
+		t[i] = data.Relevance(in.targets[row])
+	}
+	hd.in.relevances.push(b)
+}
+
+func (hd *head) loadTargets(b *bus, in headInput, chunk []int) {
+	ids := hd.in.targets.data
 	clear(ids)
 	for i, row := range chunk {
-		ids[i], w[i] = in.targets[row], in.weights[row]*in.scale
+		ids[i] = in.targets[row]
 	}
 	if !hd.nll.IsLeaf() { // the loss of operations finds a target by its place in all logits
 		for i := range ids {
@@ -315,7 +354,6 @@ func (hd *head) load(b *bus, in headInput, chunk []int) {
 		}
 	}
 	hd.in.targets.push(b)
-	hd.in.weights.push(b)
 }
 
 // fillRows writes the chosen rows of states [n, N] into to [n, C], and zeros behind them.

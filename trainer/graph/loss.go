@@ -53,3 +53,13 @@ func (l *lossLeaves) lossOfOperations(c *ggml.Context, logits, teacher ggml.Tens
 func logOf(c *ggml.Context, p ggml.Tensor) ggml.Tensor {
 	return c.Log(c.Clamp(p, leastProbability, math.MaxFloat32))
 }
+
+// lossOfRelevance adds the node of Σ weights·nll by the logits [1, C] of relevances t, the targets:
+//
+//	nll = −t·log σ(z) − (1 − t)·log(1 − σ(z)) = softplus(z) − t·z     dnll/dz = σ(z) − t
+func (l *lossLeaves) lossOfRelevance(c *ggml.Context, z ggml.Tensor) ggml.Tensor {
+	ne := z.NE()
+	t := c.Reshape(l.targets, 1, ne[1])
+	l.nll = c.Sub(c.Softplus(z), c.Mul(t, z)).SetName("nll").SetOutput()
+	return c.Mul(c.Sub(c.Sigmoid(z), t), c.Reshape(l.weights, 1, ne[1]))
+}

@@ -27,17 +27,21 @@ func newVocab(m *Model) *Vocab {
 // NTokens returns n_vocab, the number of tokens.
 func (v *Vocab) NTokens() int { return v.n }
 
-// BOS, EOS, EOT, PAD and NL are the tokens that begin a text, end it, end a turn of a chat, fill, and break a line; -1
-// where the vocabulary has none.
+// BOS, EOS, EOT, SEP, PAD and NL are the tokens that begin a text, end it, end a turn of a chat, stand between two texts, fill, and
+// break a line; -1 where the vocabulary has none.
 func (v *Vocab) BOS() int32 { return int32(C.llama_vocab_bos(v.p)) }
 func (v *Vocab) EOS() int32 { return int32(C.llama_vocab_eos(v.p)) }
 func (v *Vocab) EOT() int32 { return int32(C.llama_vocab_eot(v.p)) }
+func (v *Vocab) SEP() int32 { return int32(C.llama_vocab_sep(v.p)) }
 func (v *Vocab) PAD() int32 { return int32(C.llama_vocab_pad(v.p)) }
 func (v *Vocab) NL() int32  { return int32(C.llama_vocab_nl(v.p)) }
 
 // AddBOS and AddEOS report whether Tokenize with addSpecial puts BOS in front of a text and EOS behind it.
 func (v *Vocab) AddBOS() bool { return bool(C.llama_vocab_get_add_bos(v.p)) }
 func (v *Vocab) AddEOS() bool { return bool(C.llama_vocab_get_add_eos(v.p)) }
+
+// AddSEP reports whether the vocabulary puts SEP between two texts.
+func (v *Vocab) AddSEP() bool { return bool(C.llama_vocab_get_add_sep(v.p)) }
 
 // IsEOG reports whether id ends a generation: EOS, EOT and the like.
 func (v *Vocab) IsEOG(id int32) bool {

@@ -55,10 +55,12 @@ func plan() (all []settings) {
 	slower.LR, slower.HeadLR = 3e-3, 1./3
 	ours, theirs := lora, lora
 	ours.Tool, theirs.Tool = "finetune", "peft"
-	for seed := 1; seed <= 3; seed++ {
-		for _, s := range []settings{ours, thin, theirs, slower} {
-			s.Seed = seed
-			all = append(all, s)
+	for _, group := range [][]settings{{ours, thin, theirs}, {slower}} {
+		for seed := 1; seed <= 3; seed++ {
+			for _, s := range group {
+				s.Seed = seed
+				all = append(all, s)
+			}
 		}
 	}
 	return all

@@ -23,8 +23,8 @@ const (
 	keyOwnNames = "finetune.classifier.labels"  // strings, by class
 )
 
-// mostLabels bounds the labels of a file.
-const mostLabels = 1 << 16
+// MostLabels bounds the labels of a file.
+const MostLabels = 1 << 16
 
 // Save writes the classifier to path, whole or not at all. A weight that is no number is an error.
 func (h *Head) Save(path string) error {
@@ -111,7 +111,7 @@ func OfModel(f *gguf.File, hash string) (*Head, error) {
 		return nil, err
 	}
 	h := &Head{Architecture: f.Architecture(), BaseHash: hash}
-	if h.Labels, err = f.Strings(h.Architecture + keyLabels); err != nil {
+	if h.Labels, err = f.Strings(h.Architecture + KeyLabels); err != nil {
 		return nil, fmt.Errorf("model %q: %w", f.Path(), err)
 	}
 	if h.Pooling, err = PoolingOf(f); err != nil {
@@ -126,8 +126,8 @@ func OfModel(f *gguf.File, hash string) (*Head, error) {
 // readTensors reads weights and biases for the labels that are there, and the dense layer if there is one.
 func (h *Head) readTensors(f *gguf.File) (err error) {
 	n := int64(len(h.Labels))
-	if n < 2 || n > mostLabels {
-		return fmt.Errorf("%d labels, want 2 to %d", n, mostLabels)
+	if n < 2 || n > MostLabels {
+		return fmt.Errorf("%d labels, want 2 to %d", n, MostLabels)
 	}
 	w, _ := f.Tensor(TensorWeights)
 	if len(w.Shape) != 2 || w.Shape[0] < 1 || w.Shape[1] != n {

@@ -46,9 +46,11 @@ const (
 	tensorDense       = "cls.weight" // [n_embd, n_embd]
 	tensorDenseBiases = "cls.bias"   // [n_embd]
 
+	// KeyLabels is the key of a model's classes, behind its architecture's name.
+	KeyLabels = ".classifier.output_labels"
+
 	keyPooling = ".pooling_type"
 	keyBelow   = ".classifier.pooling_type" // that rank pooling classifies
-	keyLabels  = ".classifier.output_labels"
 	keyCausal  = ".attention.causal"
 )
 

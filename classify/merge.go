@@ -43,6 +43,6 @@ func Replaces(tensor string) bool { return tensor == "cls" || strings.HasPrefix(
 func (h *Head) AddTo(b *gguf.Builder) error {
 	b.Set(h.Architecture+keyPooling, uint32(poolRank))
 	b.Set(h.Architecture+keyBelow, uint32(h.Pooling))
-	b.Set(h.Architecture+keyLabels, gguf.ArrayOf(h.Labels...))
+	b.Set(h.Architecture+KeyLabels, gguf.ArrayOf(h.Labels...))
 	return h.addTensors(b)
 }

@@ -7,7 +7,12 @@ import (
 	"slices"
 
 	"finetune/gguf"
+	"finetune/internal/hint"
+	"finetune/quant/plain"
 )
+
+// FileName is what the file is called, in a run directory and beside a converted adapter.
+const FileName = "classifier.gguf"
 
 // Keys of the file, beside general.architecture, the base's.
 const (
@@ -18,11 +23,20 @@ const (
 	keyOwnNames = "finetune.classifier.labels"  // strings, by class; none of a reranker
 )
 
-// mostLabels bounds the labels of a file.
-const mostLabels = 1 << 16
+// MostLabels bounds the labels of a file.
+const MostLabels = 1 << 16
 
 // Save writes the classifier to path, whole or not at all. A weight that is no number is an error.
 func (h *Head) Save(path string) error {
+	b, err := h.Builder()
+	if err != nil {
+		return err
+	}
+	return b.WriteFile(path)
+}
+
+// Builder returns the classifier's file, to be written. A weight that is no number is an error.
+func (h *Head) Builder() (*gguf.Builder, error) {
 	b := gguf.NewBuilder()
 	b.Set(keyType, fileType)
 	b.Set("general.architecture", h.Architecture)
@@ -31,19 +45,24 @@ func (h *Head) Save(path string) error {
 	if !h.Ranks() {
 		b.Set(keyOwnNames, gguf.ArrayOf(h.Labels...))
 	}
-	if err := h.addTensors(b); err != nil {
-		return err
-	}
-	return b.WriteFile(path)
+	return b, h.addTensors(b)
 }
 
-// addTensors adds the two tensors to a file.
+// headTensor is a tensor of a classifier.
+type headTensor struct {
+	name  string
+	shape []int64
+	data  []float32
+}
+
+// addTensors adds the tensors to a file: two, or with a dense layer four.
 func (h *Head) addTensors(b *gguf.Builder) error {
-	for _, t := range []struct {
-		name  string
-		shape []int64
-		data  []float32
-	}{{TensorWeights, []int64{int64(h.NEmbd()), int64(len(h.Biases))}, h.Weights}, {TensorBiases, []int64{int64(len(h.Biases))}, h.Biases}} {
+	n, classes := int64(h.NEmbd()), int64(len(h.Biases))
+	tensors := []headTensor{{TensorWeights, []int64{n, classes}, h.Weights}, {TensorBiases, []int64{classes}, h.Biases}}
+	if h.Dense != nil {
+		tensors = append(tensors, headTensor{tensorDense, []int64{n, n}, h.Dense.Weights}, headTensor{tensorDenseBiases, []int64{n}, h.Dense.Biases})
+	}
+	for _, t := range tensors {
 		raw := make([]byte, 0, 4*len(t.data))
 		for i, v := range t.data {
 			if v != v || math.IsInf(float64(v), 0) {
@@ -94,25 +113,21 @@ func (h *Head) readLabels(f *gguf.File, key string) (err error) {
 	if h.Labels, err = f.Strings(key); err != nil {
 		return err
 	}
-	if n := len(h.Labels); n < 2 || n > mostLabels {
-		return fmt.Errorf("%d labels, want 2 to %d", n, mostLabels)
+	if n := len(h.Labels); n < 2 || n > MostLabels {
+		return fmt.Errorf("%d labels, want 2 to %d", n, MostLabels)
 	}
 	return nil
 }
 
-// OfModel returns the classifier that is a part of a model, as AddTo leaves it there; nil where there is none. One behind another
-// layer is an error.
+// OfModel returns the classifier that is a part of a model, as AddTo leaves it there; nil where there is none.
 func OfModel(f *gguf.File, hash string) (*Head, error) {
 	pooling, err := number(f, f.Architecture()+keyPooling)
 	if _, ok := f.Tensor(TensorWeights); err != nil || !ok || pooling != poolRank {
 		return nil, err
 	}
-	if _, ok := f.Tensor(tensorDense); ok {
-		return nil, fmt.Errorf("model %q: its classifier has a layer %q before %q, which llama.cpp computes and this program does not", f.Path(), tensorDense, TensorWeights)
-	}
 	h := &Head{Architecture: f.Architecture(), BaseHash: hash}
 	if w, _ := f.Tensor(TensorWeights); len(w.Shape) != 2 || w.Shape[1] != 1 {
-		if err := h.readLabels(f, h.Architecture+keyLabels); err != nil {
+		if err := h.readLabels(f, h.Architecture+KeyLabels); err != nil {
 			return nil, fmt.Errorf("model %q: %w", f.Path(), err)
 		}
 	}
@@ -125,7 +140,7 @@ func OfModel(f *gguf.File, hash string) (*Head, error) {
 	return h, nil
 }
 
-// readTensors reads weights and biases for the labels that are there, or for a relevance.
+// readTensors reads weights and biases for the labels that are there, or for a relevance, and the dense layer if there is one.
 func (h *Head) readTensors(f *gguf.File) (err error) {
 	n := max(1, int64(len(h.Labels)))
 	w, _ := f.Tensor(TensorWeights)
@@ -139,23 +154,48 @@ func (h *Head) readTensors(f *gguf.File) (err error) {
 	if h.Weights, err = floats(f, w); err != nil {
 		return err
 	}
-	h.Biases, err = floats(f, b)
+	if h.Biases, err = floats(f, b); err != nil {
+		return err
+	}
+	return h.readDense(f, w.Shape[0])
+}
+
+// readDense reads the dense layer over states of n numbers.
+func (h *Head) readDense(f *gguf.File, n int64) (err error) {
+	w, ok := f.Tensor(tensorDense)
+	if !ok {
+		return nil
+	}
+	if err := h.checkDense(); err != nil {
+		return err
+	}
+	b, _ := f.Tensor(tensorDenseBiases)
+	if !slices.Equal(w.Shape, []int64{n, n}) || !slices.Equal(b.Shape, []int64{n}) {
+		return fmt.Errorf("tensors %q and %q have shapes %v and %v, want [%d %d] and [%d]", tensorDense, tensorDenseBiases, w.Shape, b.Shape, n, n, n)
+	}
+	h.Dense = &Dense{}
+	if h.Dense.Weights, err = floats(f, w); err != nil {
+		return err
+	}
+	h.Dense.Biases, err = floats(f, b)
 	return err
 }
 
-// floats decodes a tensor in F32.
+// floats decodes a tensor.
 func floats(f *gguf.File, t gguf.Tensor) ([]float32, error) {
-	if t.Type != gguf.TypeF32 {
-		return nil, fmt.Errorf("tensor %q is %s, want F32", t.Name, t.Type)
+	if !plain.Supports(t.Type) {
+		return nil, hint.With(fmt.Errorf("tensor %q is %s, want F32, F16, BF16 or Q8_0", t.Name, t.Type), "a classifier is small: keep its tensors when the model is quantized")
 	}
 	raw, err := f.Data(t.Name)
 	if err != nil {
 		return nil, err
 	}
-	data := make([]float32, len(raw)/4)
-	for i := range data {
-		data[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-		if v := float64(data[i]); math.IsNaN(v) || math.IsInf(v, 0) {
+	data := make([]float32, t.Elements())
+	if err := plain.Decode(t.Type, raw, data); err != nil {
+		return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+	}
+	for i, v := range data {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return nil, fmt.Errorf("tensor %q: element %d is %v", t.Name, i, v)
 		}
 	}

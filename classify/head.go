@@ -1,7 +1,7 @@
-// Package classify is a linear classifier over the states of a base model: one state for each text, by a pooling, and a score for
-// each class, or the one score of a reranker, how relevant a document is to a query. It is trained beside an adapter, kept in a file
-// of its own beside the adapter's, since a GGUF LoRA has no place for it, and becomes a part of a merged model in the form that
-// llama.cpp's rank pooling reads.
+// Package classify is a classifier over the states of a base model: one state for each text, by a pooling, and a score for each
+// class, or the one score of a reranker, how relevant a document is to a query; linear or, where it comes from transformers' BERT,
+// behind a dense layer with a tanh. It is trained beside an adapter, kept in a file of its own beside the adapter's, since a GGUF
+// LoRA has no place for it, and becomes a part of a merged model in the form that llama.cpp's rank pooling reads.
 package classify
 
 import (
@@ -42,19 +42,23 @@ func (p Pooling) String() string {
 const (
 	TensorWeights = "cls.output.weight" // [n_embd, n_classes]
 	TensorBiases  = "cls.output.bias"   // [n_classes]
-	tensorDense   = "cls.weight"        // of a layer before them, which no Head has
+
+	tensorDense       = "cls.weight" // [n_embd, n_embd]
+	tensorDenseBiases = "cls.bias"   // [n_embd]
+
+	// KeyLabels is the key of a model's classes, behind its architecture's name.
+	KeyLabels = ".classifier.output_labels"
 
 	keyPooling = ".pooling_type"
 	keyBelow   = ".classifier.pooling_type" // that rank pooling classifies
-	keyLabels  = ".classifier.output_labels"
 	keyCausal  = ".attention.causal"
 )
 
 // initialDeviation is that of the weights at the start: initializer_range of BERT and its kin.
 const initialDeviation = 0.02
 
-// Head is a classifier: scores = Wᵀ·h + b. Without labels it is a reranker's, of one score: the logit of the relevance. Goroutines
-// may share one that nobody changes.
+// Head is a classifier of a pooled state h: scores = Wᵀ·h + b, or with a dense layer scores = Wᵀ·tanh(Dᵀ·h + d) + b. Without labels
+// it is a reranker's, of one score: the logit of the relevance. Goroutines may share one that nobody changes.
 type Head struct {
 	Architecture string // of the base
 	BaseHash     string // model.Identity.Hash of the base
@@ -62,6 +66,13 @@ type Head struct {
 	Pooling      Pooling
 	Weights      []float32 // [n_embd, n_classes], ggml's order
 	Biases       []float32 // [n_classes]
+	Dense        *Dense    // nil: none
+}
+
+// Dense is the layer before the scores: BERT's pooler, classifier.dense of RoBERTa. It is not trained here.
+type Dense struct {
+	Weights []float32 // [n_embd, n_embd], ggml's order
+	Biases  []float32 // [n_embd]
 }
 
 // New returns a classifier of small random weights, which follow from the seed; without labels that of a reranker.
@@ -129,13 +140,26 @@ func (h *Head) Ranks() bool { return len(h.Labels) == 0 }
 
 // Scores writes the scores of a state [n_embd] to scores [n_classes].
 func (h *Head) Scores(state, scores []float32) {
-	n := h.NEmbd()
-	for c := range scores {
-		sum := float64(h.Biases[c])
-		for i, w := range h.Weights[c*n:][:n] {
-			sum += float64(w) * float64(state[i])
+	if d := h.Dense; d != nil {
+		inner := make([]float32, len(state))
+		linear(d.Weights, d.Biases, state, inner)
+		for i, v := range inner {
+			inner[i] = float32(math.Tanh(float64(v)))
 		}
-		scores[c] = float32(sum)
+		state = inner
+	}
+	linear(h.Weights, h.Biases, state, scores)
+}
+
+// linear writes wᵀ·x + b to y: w is [len(x), len(y)] in ggml's order.
+func linear(w, b, x, y []float32) {
+	n := len(x)
+	for row := range y {
+		sum := float64(b[row])
+		for i, v := range w[row*n:][:n] {
+			sum += float64(v) * float64(x[i])
+		}
+		y[row] = float32(sum)
 	}
 }
 

@@ -1,6 +1,7 @@
 package classify
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"finetune/gguf"
+	"finetune/internal/near"
 )
 
 // example returns a classifier with numbers that differ.
@@ -79,29 +81,6 @@ func TestARerankersFile(t *testing.T) {
 	}
 }
 
-// A model whose classifier lies behind another layer, as converted rerankers have it, is not taken for one without.
-func TestAClassifierBehindALayerIsRefused(t *testing.T) {
-	t.Parallel()
-	b := gguf.NewBuilder()
-	b.Set("general.architecture", "bert")
-	if err := example().AddTo(b); err != nil {
-		t.Fatal(err)
-	}
-	b.AddTensor(tensorDense, gguf.TypeF32, []int64{4, 4}, make([]byte, 64))
-	path := filepath.Join(t.TempDir(), "model.gguf")
-	if err := b.WriteFile(path); err != nil {
-		t.Fatal(err)
-	}
-	f, err := gguf.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if h, err := OfModel(f, ""); err == nil || !strings.Contains(err.Error(), `its classifier has a layer "cls.weight" before "cls.output.weight"`) {
-		t.Errorf("OfModel = %v, %v, want an error", h, err)
-	}
-}
-
 func TestScoresAreThoseOfALinearLayer(t *testing.T) {
 	t.Parallel()
 	h := &Head{Labels: []string{"a", "b"}, Weights: []float32{1, 2, 3, -1, 0, 1}, Biases: []float32{0.5, 0}}
@@ -115,6 +94,47 @@ func TestScoresAreThoseOfALinearLayer(t *testing.T) {
 		t.Errorf("probabilities %v, want nearly all on the first", scores)
 	}
 }
+
+// withDense returns the example with a dense layer.
+func withDense() *Head {
+	h := example()
+	h.Dense = &Dense{Weights: make([]float32, 16), Biases: []float32{0.5, 0, -0.25, 1}}
+	for i := range h.Dense.Weights {
+		h.Dense.Weights[i] = float32(i%5) / 8
+	}
+	return h
+}
+
+func TestDenseLayerIsSavedAndLoaded(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "classifier.gguf")
+	h := withDense()
+	if err := h.Save(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Dense == nil || !slices.Equal(got.Dense.Weights, h.Dense.Weights) || !slices.Equal(got.Dense.Biases, h.Dense.Biases) {
+		t.Errorf("loaded a dense layer %+v, want %+v", got.Dense, h.Dense)
+	}
+}
+
+func TestDenseLayerComesBeforeTheScores(t *testing.T) {
+	t.Parallel()
+	h := &Head{Labels: []string{"a", "b"}, Weights: []float32{1, 2, -1, 0}, Biases: []float32{0.5, 0},
+		Dense: &Dense{Weights: []float32{0, 1, 2, 0}, Biases: []float32{0, -1}}}
+	scores := make([]float32, 2)
+	h.Scores([]float32{1, 0.5}, scores) // the layer gives tanh(0.5) and tanh(1)
+	want := []float32{0.5 + float32(math.Tanh(0.5)+2*math.Tanh(1)), -float32(math.Tanh(0.5))}
+	if off := near.Farthest(scores, want); !near.Enough(off, 0.0, rounding) {
+		t.Errorf("scores %v, want %v", scores, want)
+	}
+}
+
+// rounding is that of a few float32 of order one.
+const rounding = 1e-6
 
 // damaged writes a file of a classifier that an edit has changed.
 func damaged(t *testing.T, edit func(*gguf.Builder), without ...string) string {
@@ -161,9 +181,15 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 		`tensor "cls.output.weight" has shape [4 2], want [n_embd 3]`:     damaged(t, one(TensorWeights, 4, 2), TensorWeights),
 		`tensor "cls.output.weight" has shape [], want [n_embd 3]`:        damaged(t, func(*gguf.Builder) {}, TensorWeights),
 		`tensor "cls.output.bias" has shape [4], want [3]`:                damaged(t, one(TensorBiases, 4), TensorBiases),
-		`tensor "cls.output.bias" is F16, want F32`: damaged(t, func(b *gguf.Builder) {
-			b.AddTensor(TensorBiases, gguf.TypeF16, []int64{3}, make([]byte, 6))
+		`tensor "cls.output.bias" is i8, want F32, F16, BF16 or Q8_0`: damaged(t, func(b *gguf.Builder) {
+			b.AddTensor(TensorBiases, gguf.TypeI8, []int64{3}, make([]byte, 3))
 		}, TensorBiases),
+		`tensors "cls.weight" and "cls.bias" have shapes [4 4] and [], want [4 4] and [4]`: damaged(t, one(tensorDense, 4, 4)),
+		`tensors "cls.weight" and "cls.bias" have shapes [4 2] and [], want [4 4] and [4]`: damaged(t, one(tensorDense, 4, 2)),
+		`a modern-bert whose classifier has a dense layer, want one of bert, neo-bert, which have a tanh behind it`: damaged(t, func(b *gguf.Builder) {
+			b.Set("general.architecture", "modern-bert")
+			one(tensorDense, 4, 4)(b)
+		}),
 		`tensor "cls.output.bias": element 1 is NaN`: damaged(t, func(b *gguf.Builder) {
 			b.AddTensor(TensorBiases, gguf.TypeF32, []int64{3}, []byte{0, 0, 0, 0, 0, 0, 0xc0, 0x7f, 0, 0, 0, 0})
 		}, TensorBiases),
@@ -256,6 +282,13 @@ func FuzzLoad(f *testing.F) {
 	}
 	whole, err := os.ReadFile(path)
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	if err := withDense().Save(path); err != nil {
+		f.Fatal(err)
+	}
+	if whole, err = os.ReadFile(path); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(whole)

@@ -21,10 +21,21 @@ type config struct {
 // maxConfig is far above any configuration, in bytes.
 const maxConfig = 16 << 20
 
-// readConfig reads the file of a folder. Python writes NaN and Infinity, which are
-// no JSON and are refused as such.
-func readConfig(dir string) (*config, error) {
-	path := filepath.Join(dir, configFile)
+// readConfig reads the file of a folder.
+func readConfig(dir string) (*config, error) { return readJSON(filepath.Join(dir, configFile)) }
+
+// readJSON reads an object. Python writes NaN and Infinity, which are no JSON and are
+// refused as such.
+func readJSON(path string) (*config, error) {
+	text, err := readText(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseConfig(path, text)
+}
+
+// readText reads a file of settings.
+func readText(path string) ([]byte, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, &FormatError{path, "not a regular file"} // a named pipe would be waited for
 	}
@@ -40,7 +51,7 @@ func readConfig(dir string) (*config, error) {
 	if len(text) > maxConfig {
 		return nil, &FormatError{path, fmt.Sprintf("has more than %d bytes", maxConfig)}
 	}
-	return parseConfig(path, text)
+	return text, nil
 }
 
 func parseConfig(path string, text []byte) (*config, error) {

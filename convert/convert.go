@@ -18,7 +18,10 @@
 // A DoRA of PEFT becomes a file of this project's own, for package merge: of the three
 // formats no other holds it (dora.go).
 //
-// Refused, with advice, is what the wanted format cannot hold: whole modules trained
+// The classifier of PEFT's SEQ_CLS, a module that was trained whole, becomes a file of
+// package classify beside the GGUF (classifier.go), and goes back into PEFT's folder.
+//
+// Refused, with advice, is what the wanted format cannot hold: other whole modules trained
 // along, biases, adapted heads that share the embeddings' weights, and the Dual LoRA of
 // this project, which has to be exported first.
 //
@@ -31,6 +34,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"finetune/classify"
 )
 
 // Format is one of the three forms of an adapter.
@@ -58,7 +63,13 @@ type Config struct {
 	Model string // base of the adapter, a GGUF of any quantization
 	Out   string // file or folder to write
 
-	// Force replaces Out: a file, or a folder that holds nothing but an adapter.
+	// Transformers is a folder of the base as transformers has it, with config.json and
+	// model.safetensors: of a BERT with a classifier it gives the pooler, which no GGUF has,
+	// and it gives names of classes. Empty is none.
+	Transformers string
+
+	// Force replaces Out: a file, or a folder that holds nothing but an adapter; and the
+	// classifier beside a file.
 	Force bool
 }
 
@@ -70,6 +81,8 @@ type lora struct {
 	named      bool     // … once that is known
 	baseName   string   // of the model in transformers; may be empty
 	invocation []uint32 // tokens that switch an aLoRA on, else nil
+
+	head *classify.Head // nil: none
 
 	close func() error // of the file that the pairs read
 }
@@ -97,7 +110,7 @@ func Run(c Config) (*Report, error) {
 	if (from == MLX || c.To == MLX) && slices.Equal(m.mlx, noMLX) {
 		return nil, &UnsupportedError{c.Model, fmt.Sprintf("mlx-lm has no model for architecture %q", m.Architecture)}
 	}
-	l, err := readers[from](c.From, m, r)
+	l, err := c.read(from, m, r)
 	if err != nil {
 		return nil, err
 	}
@@ -113,14 +126,25 @@ func Run(c Config) (*Report, error) {
 		r.note("a DoRA, in a file of finetune's own: llama.cpp does not load it, finetune merge puts it into the model")
 	}
 	r.describe(l)
+	if err := c.checkHead(l, r); err != nil {
+		return nil, err
+	}
 	if err := writers[c.To](c.Out, m, l, r); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
+// read reads the adapter. Of a PEFT folder the base in transformers' layout may have a part of the classifier.
+func (c Config) read(from Format, m *baseModel, r *Report) (*lora, error) {
+	if from == PEFT {
+		return readPEFT(c.From, c.Transformers, m, r)
+	}
+	return readers[from](c.From, m, r)
+}
+
 var readers = map[Format]func(path string, m *baseModel, r *Report) (*lora, error){
-	GGUF: readGGUF, PEFT: readPEFT, MLX: readMLX,
+	GGUF: readGGUF, MLX: readMLX, PEFT: func(path string, m *baseModel, r *Report) (*lora, error) { return readPEFT(path, "", m, r) },
 }
 
 var writers = map[Format]func(path string, m *baseModel, l *lora, r *Report) error{
@@ -145,9 +169,17 @@ const (
 	wrapperOld = "language_model.model." // transformers of yesterday, mlx-lm
 )
 
-// unwrap returns a module's name in the language model by itself, and how it was
-// wrapped, which is "" if it was not.
-func unwrap(name string) (string, string) {
+// unwrap returns a module's name in the language model, or the encoder, by itself, and how
+// it was wrapped, which is "" if it was not.
+func (a architecture) unwrap(name string) (string, string) {
+	for _, prefix := range a.prefixes {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			return rest, prefix
+		}
+	}
+	if len(a.prefixes) > 0 {
+		return name, ""
+	}
 	for _, wrapper := range []string{wrapperNew, wrapperOld} {
 		if rest, ok := strings.CutPrefix(name, wrapper); ok {
 			return "model." + rest, wrapper
@@ -160,7 +192,10 @@ func unwrap(name string) (string, string) {
 }
 
 // wrap undoes unwrap: it puts a module's name into the wrapped model.
-func wrap(name, wrapper string) string {
+func (a architecture) wrap(name, wrapper string) string {
+	if len(a.prefixes) > 0 {
+		return wrapper + name
+	}
 	rest, inside := strings.CutPrefix(name, "model.")
 	switch {
 	case wrapper == "":

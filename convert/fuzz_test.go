@@ -21,6 +21,9 @@ func checkRead(t *testing.T, m *baseModel, l *lora, err error) {
 		}
 		return
 	}
+	if h := l.head; h != nil && (len(h.Labels) < 2 || len(h.Weights) != len(h.Labels)*m.nEmbd() || len(h.Biases) != len(h.Labels)) {
+		t.Fatalf("classifier of %d labels, %d weights and %d biases", len(h.Labels), len(h.Weights), len(h.Biases))
+	}
 	for name, p := range l.pairs {
 		i, ok := m.byName[name]
 		if !ok {
@@ -78,6 +81,17 @@ func FuzzPEFT(f *testing.F) {
 	}
 	f.Add([]byte(goodPEFT), good.Bytes())
 	f.Add([]byte(`{"peft_type":"LORA","layers_to_transform":0,"target_modules":".*"}`), good.Bytes())
+	b = safetensors.NewBuilder(map[string]string{metadataLabels: `{"0": "no", "1": "yes"}`})
+	b.Add(k+".lora_A.weight", safetensors.F32, []int64{1, 16}, func() ([]byte, error) { return make([]byte, 64), nil })
+	b.Add(k+".lora_B.weight", safetensors.F32, []int64{8, 1}, func() ([]byte, error) { return make([]byte, 32), nil })
+	b.Add(peftPrefix+"score.modules_to_save.default.weight", safetensors.F16, []int64{2, 16}, func() ([]byte, error) { return make([]byte, 64), nil })
+	b.Add(peftPrefix+"score.bias", safetensors.F32, []int64{2}, func() ([]byte, error) { return make([]byte, 8), nil })
+	var classifier bytes.Buffer
+	if _, err := b.WriteTo(&classifier); err != nil {
+		f.Fatal(err)
+	}
+	const withScore = `{"peft_type":"LORA","task_type":"SEQ_CLS","r":1,"lora_alpha":2,"modules_to_save":["classifier","score"]}`
+	f.Add([]byte(withScore), classifier.Bytes())
 	read := func(text, weights []byte) (*lora, error) {
 		c, err := parseConfig(configFile, text)
 		if err != nil {
@@ -91,10 +105,13 @@ func FuzzPEFT(f *testing.F) {
 		if err != nil {
 			return nil, err
 		}
-		return (&peftReader{f: file, m: m, r: &Report{}, config: config, factors: map[string][2]matrix{}}).lora()
+		return newPEFTReader(file, m, config, &Report{}).lora()
 	}
 	if _, err := read([]byte(goodPEFT), good.Bytes()); err != nil {
 		f.Fatal(err)
+	}
+	if l, err := read([]byte(withScore), classifier.Bytes()); err != nil || l.head == nil {
+		f.Fatalf("classifier %v, error %v, want one", l, err)
 	}
 	f.Fuzz(func(t *testing.T, text, weights []byte) {
 		l, err := read(text, weights)

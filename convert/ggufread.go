@@ -77,7 +77,7 @@ func (g *ggufReader) lora() (*lora, error) {
 	g.r.addMapped(c)
 	l := &lora{pairs: c.pairs}
 	l.baseName = g.baseName()
-	if wrapper, _ := g.f.String(keyHFWrapper); wrapper == wrapperNew || wrapper == wrapperOld {
+	if wrapper, _ := g.f.String(keyHFWrapper); slices.Contains(append([]string{wrapperNew, wrapperOld}, g.m.prefixes...), wrapper) {
 		l.wrapper = wrapper
 	}
 	for _, key := range []string{"adapter.lora.task_name", "adapter.lora.prompt_prefix"} {
@@ -85,7 +85,10 @@ func (g *ggufReader) lora() (*lora, error) {
 			g.r.note("%s is left out: it is %q", key, text)
 		}
 	}
-	l.invocation, err = g.invocation()
+	if l.invocation, err = g.invocation(); err != nil {
+		return nil, err
+	}
+	l.head, err = g.classifier()
 	return l, err
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/gguf"
+	"finetune/internal/atomicfile"
 )
 
 // ggufWeight is what writeGGUF writes for a tensor of the base.
@@ -53,7 +54,17 @@ func writeGGUF(path string, m *baseModel, l *lora, r *Report) error {
 	for i, w := range weights {
 		w.add(b, method.Suffixes(), factors[i])
 	}
-	return b.WriteFile(path)
+	if l.head == nil {
+		return b.WriteFile(path)
+	}
+	head, err := l.head.Builder()
+	if err != nil {
+		return fmt.Errorf("convert: %q: %w", r.From, err)
+	}
+	return atomicfile.WriteAll([]string{path, r.Classifier}, func(i int, w io.Writer) error {
+		_, err := []*gguf.Builder{b, head}[i].WriteTo(w)
+		return err
+	})
 }
 
 // weightsOf puts the pairs in the order of the base, the experts of a layer together.

@@ -40,6 +40,15 @@ var tinyModels = sync.OnceValues(func() (map[string]string, error) {
 			return nil, err
 		}
 	}
+	for _, v := range testmodel.Encoders() {
+		if v.Name != "bert with three projections" { // as llama.cpp's script writes them
+			continue
+		}
+		paths[v.Name] = filepath.Join(models, "bert.gguf")
+		if err := v.Write(paths[v.Name]); err != nil {
+			return nil, err
+		}
+	}
 	return paths, nil
 })
 

@@ -151,7 +151,7 @@ func (x *mlxReader) tensor(t safetensors.Tensor) error {
 // module checks a module against the base and the configuration, and adds it, or its
 // experts.
 func (x *mlxReader) module(l *lora, name string) error {
-	plain, wrapper := unwrap(name)
+	plain, wrapper := x.m.unwrap(name)
 	indices := x.m.byMLX[plain]
 	if len(indices) == 0 {
 		_, _, err := x.m.find(x.f.Path(), name) // says why
@@ -161,7 +161,7 @@ func (x *mlxReader) module(l *lora, name string) error {
 	if first.embedding && x.m.tied {
 		return tiedError(x.f.Path(), name)
 	}
-	if err := l.setWrapper(x.f.Path(), name, wrapper, first); err != nil {
+	if err := l.setWrapper(x.m, x.f.Path(), name, wrapper, first); err != nil {
 		return err
 	}
 	if !x.config.targeted(name, first, x.m.layers) {
@@ -271,7 +271,7 @@ func (w *mlxWriter) add(mod module, stack []int) {
 	}
 	name := mod.mlx
 	if w.l.wrapper != "" || w.m.mlxWrapped {
-		name = wrap(mod.mlx, wrapperOld)
+		name = w.m.wrap(mod.mlx, wrapperOld)
 	}
 	if mod.layer >= 0 {
 		w.keys[mod.local], w.layers = true, max(w.layers, w.m.layers-mod.layer)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"finetune/classify"
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/model"
@@ -19,10 +20,12 @@ import (
 type baseModel struct {
 	model.Identity
 	architecture
-	modules []module // by layer, then in the order of names
-	layers  int
-	tied    bool   // the head is the embeddings: no output.weight
-	head    string // the module that output.weight would be
+	modules    []module // by layer, then in the order of names
+	layers     int
+	tied       bool     // the head is the embeddings: no output.weight
+	labels     []string // of a classifier in it
+	vocabulary string   // tokenizer.ggml.model
+	head       string   // the module that output.weight would be; empty of an encoder
 
 	byName    map[string]int      // module to index in modules
 	byMLX     map[string][]int    // module of mlx-lm to indices in modules: one for each expert
@@ -86,6 +89,9 @@ func openModel(path string) (*baseModel, error) {
 	if err := m.addModules(f.File); err != nil {
 		return nil, fmt.Errorf("convert: model %q: %w", path, err)
 	}
+	m.tied = m.tied && m.head != ""
+	m.vocabulary, _ = f.String("tokenizer.ggml.model")
+	m.labels, _ = f.Strings(f.Architecture() + classify.KeyLabels)
 	return m, nil
 }
 

@@ -9,6 +9,10 @@ type architecture struct {
 	// tensor the base does not have do not count.
 	names string
 
+	// prefixes are what the encoder is called inside of larger models of transformers; empty for language models, whose
+	// names and wrappers are those of unwrap.
+	prefixes []string
+
 	// unadapted are modules that llama.cpp multiplies, or reads, without asking for an adapter.
 	unadapted []string
 
@@ -183,6 +187,17 @@ var architectures = map[string]architecture{
 		blk.*.attn_output     transformer.h.*.self_attention.dense
 		blk.*.ffn_up          transformer.h.*.mlp.dense_h_to_4h
 		blk.*.ffn_down        transformer.h.*.mlp.dense_4h_to_h`}, // FalconForCausalLM
+	// BertModel, RobertaModel, XLMRobertaModel and CamembertModel: by themselves, as a part of those with a classifier, or as the first module of
+	// sentence-transformers
+	"bert": {mlx: noMLX, prefixes: []string{prefixBERT, prefixRoBERTa, "0.model.", "0.auto_model."},
+		unadapted: []string{pooler, "embeddings.position_embeddings", "embeddings.token_type_embeddings"}, names: `
+		token_embd            embeddings.word_embeddings
+		blk.*.attn_q          encoder.layer.*.attention.self.query
+		blk.*.attn_k          encoder.layer.*.attention.self.key
+		blk.*.attn_v          encoder.layer.*.attention.self.value
+		blk.*.attn_output     encoder.layer.*.attention.output.dense
+		blk.*.ffn_up          encoder.layer.*.intermediate.dense
+		blk.*.ffn_down        encoder.layer.*.output.dense`},
 	"mpt": {mlx: noMLX, names: `
 		token_embd            transformer.wte
 		output                lm_head

@@ -47,7 +47,7 @@ func TestNamesAreWellFormed(t *testing.T) {
 }
 
 // withoutAdapter are matrices that llama.cpp reads without asking for an adapter.
-var withoutAdapter = []string{"position_embd.weight", "per_layer_token_embd.weight", "per_layer_model_proj.weight"}
+var withoutAdapter = []string{"position_embd.weight", "token_types.weight", "per_layer_token_embd.weight", "per_layer_model_proj.weight"}
 
 // Every matrix of every model that llama.cpp runs in these tests is a module, but for
 // what no adapter works on; what this project trains can be converted.

@@ -50,6 +50,11 @@ func formatOf(path string) (Format, error) {
 		return "", hint.With(&FormatError{path, "is a run directory of finetune, want an adapter"},
 			fmt.Sprintf("finetune export --run %s --out adapter.gguf writes one", path))
 	}
+	if inner, err := transformerOf(path); err != nil {
+		return "", err
+	} else if inner != path {
+		return formatOf(inner)
+	}
 	if newest := newestCheckpoint(path); newest != "" {
 		return "", hint.With(&FormatError{path, "is a training's folder, with adapters in its checkpoints"}, "the newest is "+newest)
 	}
@@ -165,8 +170,12 @@ func addMatrices(b *safetensors.Builder, name string, ms []matrix, stack bool) {
 	b.Add(name, dtypeOf(ms[0].typ), shape, stacked(ms).read)
 }
 
-// IsFolder reports whether path is a folder that holds an adapter of PEFT or MLX.
+// IsFolder reports whether path is a folder that holds an adapter of PEFT or MLX, or one of sentence-transformers around it.
 func IsFolder(path string) bool {
-	info, err := os.Stat(filepath.Join(path, configFile))
+	dir, err := transformerOf(path)
+	if err != nil {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(dir, configFile))
 	return err == nil && info.Mode().IsRegular()
 }

@@ -26,8 +26,12 @@ var foreign = []struct {
 	{".bias", "is a bias that was trained along", false},
 }
 
-// readPEFT reads a folder that PEFT's save_pretrained wrote.
-func readPEFT(dir string, m *baseModel, r *Report) (*lora, error) {
+// readPEFT reads a folder that PEFT's save_pretrained wrote. transformers is the folder of the base, or empty.
+func readPEFT(dir, transformers string, m *baseModel, r *Report) (*lora, error) {
+	dir, err := transformerOf(dir)
+	if err != nil {
+		return nil, err
+	}
 	config, err := readPEFTConfig(dir)
 	if err != nil {
 		return nil, err
@@ -39,7 +43,8 @@ func readPEFT(dir string, m *baseModel, r *Report) (*lora, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peftReader{f: f, m: m, r: r, config: config, factors: map[string][2]matrix{}, magnitudes: map[string]matrix{}}
+	p := newPEFTReader(f, m, config, r)
+	p.head.dir, p.head.transformers = dir, transformers
 	l, err := p.lora()
 	if err != nil {
 		f.Close()
@@ -58,13 +63,19 @@ type peftReader struct {
 	factors    map[string][2]matrix // by module, as the file calls it
 	magnitudes map[string]matrix    // likewise, of a DoRA
 	others     []string             // modules of a part for images or sound
+	head       headReader
+}
+
+func newPEFTReader(f *safetensors.File, m *baseModel, config *peftConfig, r *Report) *peftReader {
+	return &peftReader{f: f, m: m, r: r, config: config, factors: map[string][2]matrix{}, magnitudes: map[string]matrix{},
+		head: headReader{parts: map[string]safetensors.Tensor{}}}
 }
 
 func (p *peftReader) format(format string, args ...any) error {
 	return &FormatError{p.f.Path(), fmt.Sprintf(format, args...)}
 }
 
-func (p *peftReader) lora() (*lora, error) {
+func (p *peftReader) lora() (l *lora, err error) {
 	for _, t := range p.f.Tensors() {
 		if err := p.tensor(t); err != nil {
 			return nil, err
@@ -73,7 +84,7 @@ func (p *peftReader) lora() (*lora, error) {
 	if err := p.checkMagnitudes(); err != nil {
 		return nil, err
 	}
-	l := &lora{pairs: map[string]pair{}, baseName: p.config.baseName, invocation: p.config.invocation}
+	l = &lora{pairs: map[string]pair{}, baseName: p.config.baseName, invocation: p.config.invocation}
 	for _, name := range slices.Sorted(maps.Keys(p.factors)) {
 		if err := p.module(l, name); err != nil {
 			return nil, err
@@ -84,6 +95,9 @@ func (p *peftReader) lora() (*lora, error) {
 	}
 	if len(l.pairs) == 0 {
 		return nil, p.format("has no factors")
+	}
+	if l.head, err = p.classifier(); err != nil {
+		return nil, err
 	}
 	if p.config.stabilized {
 		p.r.note("use_rslora: the scale is alpha/√rank")
@@ -125,6 +139,9 @@ func (p *peftReader) tensor(t safetensors.Tensor) error {
 		p.r.note("tensor %q: left out, it is the weight of the base", t.Name)
 		return nil
 	}
+	if p.headPart(name, t) {
+		return nil
+	}
 	return p.foreign(name, t)
 }
 
@@ -140,6 +157,9 @@ func (p *peftReader) foreign(name string, t safetensors.Tensor) error {
 
 // module checks a pair against the base and the configuration, and adds it.
 func (p *peftReader) module(l *lora, name string) error {
+	if plain, _ := p.m.unwrap(name); plain == pooler && p.m.hasPooler() {
+		return p.poolerPair(name)
+	}
 	mod, wrapper, err := p.m.find(p.f.Path(), name)
 	if err != nil && otherPart(name) {
 		p.others = append(p.others, name)
@@ -148,7 +168,7 @@ func (p *peftReader) module(l *lora, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := l.setWrapper(p.f.Path(), name, wrapper, mod); err != nil {
+	if err := l.setWrapper(p.m, p.f.Path(), name, wrapper, mod); err != nil {
 		return err
 	}
 	a, b := p.factors[name][0], p.factors[name][1]
@@ -174,7 +194,7 @@ func (p *peftReader) module(l *lora, name string) error {
 
 // find looks a module up by its name in transformers.
 func (m *baseModel) find(path, name string) (module, string, error) {
-	plain, wrapper := unwrap(name)
+	plain, wrapper := m.unwrap(name)
 	if i, ok := m.byName[plain]; ok {
 		mod := m.modules[i]
 		if mod.embedding && m.tied {
@@ -195,14 +215,14 @@ func (m *baseModel) find(path, name string) (module, string, error) {
 
 // setWrapper notes how the language model is called, by its first module, and refuses
 // another way. The head has the same name with and without the wrapper of today.
-func (l *lora) setWrapper(path, name, wrapper string, mod module) error {
+func (l *lora) setWrapper(m *baseModel, path, name, wrapper string, mod module) error {
 	switch {
-	case mod.layer < 0 && !mod.embedding && wrapper == "":
+	case mod.name == m.head && wrapper == "":
 		return nil
 	case !l.named:
 		l.wrapper, l.named = wrapper, true
 	case l.wrapper != wrapper:
-		return &FormatError{path, fmt.Sprintf("module %q: other modules are called as in %q", name, wrap("model.layers", l.wrapper))}
+		return &FormatError{path, fmt.Sprintf("module %q: other modules are called as in %q", name, m.wrap("model.layers", l.wrapper))}
 	}
 	return nil
 }
@@ -230,7 +250,11 @@ func (mod module) check(path, name string, a, b matrix) error {
 
 // writePEFT writes a folder that PEFT's from_pretrained reads.
 func writePEFT(path string, m *baseModel, l *lora, r *Report) error {
-	b := safetensors.NewBuilder(map[string]string{"format": "pt"})
+	metadata := map[string]string{"format": "pt"}
+	if err := m.prepareHead(l, metadata, r); err != nil {
+		return err
+	}
+	b := safetensors.NewBuilder(metadata)
 	modules := l.sorted(m)
 	for _, mod := range modules {
 		p := l.pairs[mod.name]
@@ -239,9 +263,10 @@ func writePEFT(path string, m *baseModel, l *lora, r *Report) error {
 			suffixes = peftSuffixes[1]
 		}
 		for i, f := range []matrix{p.a, p.b} {
-			addMatrices(b, peftPrefix+wrap(mod.name, l.wrapper)+suffixes[i], []matrix{f}, false)
+			addMatrices(b, peftPrefix+m.wrap(mod.name, l.wrapper)+suffixes[i], []matrix{f}, false)
 		}
 	}
+	m.addHead(b, l)
 	config, alpha := peftSettings(m, l, modules)
 	r.Alpha = alpha
 	if l.baseName == "" {
@@ -262,7 +287,7 @@ func peftSettings(m *baseModel, l *lora, modules []module) (map[string]any, floa
 	rank, alpha := most(slices.Collect(maps.Values(ranks))), most(slices.Collect(maps.Values(alphas)))
 	c := map[string]any{
 		"peft_type":               "LORA",
-		"task_type":               "CAUSAL_LM",
+		"task_type":               m.taskType(l),
 		"base_model_name_or_path": nil,
 		"r":                       rank,
 		"lora_alpha":              wholeOrNot(alpha),
@@ -278,7 +303,7 @@ func peftSettings(m *baseModel, l *lora, modules []module) (map[string]any, floa
 		"init_lora_weights":       true,
 		"layers_pattern":          nil,
 		"layers_to_transform":     nil,
-		"modules_to_save":         nil,
+		"modules_to_save":         m.savedModules(l),
 		"revision":                nil,
 	}
 	if l.baseName != "" {
@@ -305,15 +330,16 @@ func targetNames(m *baseModel, l *lora, modules []module) []string {
 // for modules for which good holds; else all of it.
 func (m *baseModel) shortest(name, wrapper string, good func(module string) bool) string {
 	parts := strings.Split(name, ".")
-	for n := 1; n <= 2 && n < len(parts) && wrapper == ""; n++ {
+	alone := wrapper == "" || len(m.prefixes) > 0 // nothing of the sort is beside an encoder
+	for n := 1; n <= 2 && n < len(parts) && alone; n++ {
 		end := strings.Join(parts[len(parts)-n:], ".")
 		if !slices.ContainsFunc(m.modules, func(mod module) bool {
 			return (mod.name == end || strings.HasSuffix(mod.name, "."+end)) && !good(mod.name)
-		}) {
+		}) && !slices.ContainsFunc(m.unadapted, func(other string) bool { return other == end || strings.HasSuffix(other, "."+end) }) {
 			return end
 		}
 	}
-	return wrap(name, wrapper)
+	return m.wrap(name, wrapper)
 }
 
 // deviations returns a rank_pattern or an alpha_pattern: what is not the common value,

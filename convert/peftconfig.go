@@ -25,6 +25,8 @@ type peftConfig struct {
 	targets    selection // target_modules
 	excluded   selection // exclude_modules
 	layers     []int     // layers_to_transform; nil is all
+	saved      []string  // modules_to_save
+	task       string    // task_type; empty if it does not say
 	baseName   string
 	invocation []uint32
 }
@@ -56,7 +58,6 @@ const instead = "merge it into the base with PEFT's merge_and_unload, and conver
 // refusals are the settings under which an adapter is neither ΔW = scale·B·A on the base nor a DoRA:
 // unless their value is empty, or the harmless one.
 var refusals = []struct{ key, harmless, why string }{
-	{"modules_to_save", "", "whole modules were trained along"},
 	{"bias", "none", "biases were trained along"},
 	{"lora_bias", "", "B has a bias"},
 	{"trainable_token_indices", "", "embeddings of single tokens were trained along"},
@@ -99,7 +100,9 @@ func (c *config) peft() (*peftConfig, error) {
 		excluded:   c.selection("exclude_modules"),
 		layers:     c.layerList("layers_to_transform"),
 		baseName:   c.text("base_model_name_or_path"),
+		task:       c.text("task_type"),
 	}
+	c.as("modules_to_save", "a list of names", &p.saved)
 	c.boolean("fan_in_fan_out") // how W lies in memory; A and B are the same either way
 	c.as("alora_invocation_tokens", "a list of tokens", &p.invocation)
 	return p, c.err
@@ -112,6 +115,9 @@ func (c *config) refuse() error {
 	}
 	if kind := c.text("peft_type"); kind != "LORA" && c.err == nil {
 		return unsupported("peft_type is %q, want \"LORA\"", kind)
+	}
+	if saved := c.selection("modules_to_save").names; slices.ContainsFunc(saved, func(name string) bool { return !isHead(name) }) {
+		return unsupported("modules_to_save is %.60s: whole modules were trained along", oneLine(c.values["modules_to_save"]))
 	}
 	for _, r := range refusals {
 		if !c.empty(r.key) && !(r.harmless != "" && string(c.values[r.key]) == `"`+r.harmless+`"`) {

@@ -24,6 +24,9 @@ type Report struct {
 	ScaleMax   float64 `json:"scale_max"`
 	Alpha      float64 `json:"alpha"` // of the file written; 0 in a GGUF is a scale of 1, and MLX has none
 
+	Classifier string   `json:"classifier,omitempty"` // the file beside a GGUF
+	Labels     []string `json:"labels,omitempty"`     // of the classes, where there is a classifier
+
 	Reordered int      `json:"reordered"` // modules whose rows or columns lie in another order
 	Divided   []string `json:"divided"`   // weights that became several
 	Joined    []string `json:"joined"`    // weights that were made of several

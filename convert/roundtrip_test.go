@@ -232,7 +232,7 @@ func TestWrappedNames(t *testing.T) {
 	for _, wrapper := range []string{wrapperNew, wrapperOld} {
 		f := peftFolder(m, 4, func(module) bool { return false })
 		for _, mod := range m.modules {
-			f.add(wrap(mod.name, wrapper), 4, mod)
+			f.add(m.wrap(mod.name, wrapper), 4, mod)
 		}
 		peft := f.write(t)
 		lora, _ := mustRun(t, peft, GGUF, model)
@@ -242,7 +242,7 @@ func TestWrappedNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Contains(config.targets.names, wrap("model.layers.0.self_attn.q_proj", wrapper)) {
+		if !slices.Contains(config.targets.names, m.wrap("model.layers.0.self_attn.q_proj", wrapper)) {
 			t.Errorf("target_modules %q, want whole names: what is beside the language model is not known", config.targets.names)
 		}
 		mlx, _ := mustRun(t, peft, MLX, model)

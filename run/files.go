@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"finetune/adapter"
+	"finetune/classify"
 	"finetune/imatrix"
 	"finetune/internal/hint"
 	"finetune/model"
@@ -16,7 +17,7 @@ const (
 	ConfigFile     = "config.yaml"                  // every setting, effective
 	AdapterFile    = "adapter.gguf"                 // the trained factors, once a run is done
 	ModelFile      = "model.gguf"                   // with MethodFull the trained model, once a run is done
-	ClassifierFile = "classifier.gguf"              // with TaskClassify what makes scores of the adapted model's states, once a run is done
+	ClassifierFile = classify.FileName              // with TaskClassify what makes scores of the adapted model's states, once a run is done
 	ImatrixFile    = imatrix.FileName               // of an adapter's run: statistics of what the adapted weights read and of the loss's derivatives
 	LogFile        = "log.jsonl"                    // one event a line
 	EventsFile     = "events.out.tfevents.finetune" // the numbers of LogFile for TensorBoard, with Config.TensorBoard

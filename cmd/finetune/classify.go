@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -39,7 +38,7 @@ func headOf(f evalFlags, base *model.Base, nEmbd int) (*classify.Head, error) {
 	h, err := classify.OfModel(base.File, id.Hash)
 	if err == nil && h == nil {
 		err = hint.With(fmt.Errorf("model %q: has no classifier", base.Path()),
-			"--adapter RUNDIR takes the one of a run of train --task classify or rerank, whose adapter.gguf alone lacks it")
+			"--adapter RUNDIR takes the one of a run of train --task classify or rerank; beside an adapter's file it is called "+run.ClassifierFile)
 	}
 	return h, err
 }
@@ -170,17 +169,20 @@ func classifyLines(ctx context.Context, u *ui, f runFlags, prompted bool, in io.
 	})
 }
 
-// classifierOf returns the classifier's file of the first adapter that is a run directory with one, else "".
+// classifierOf returns the classifier's file of the first adapter that has one, else "": in a run directory, or beside a file.
 func classifierOf(specs []string) string {
-	i := slices.IndexFunc(specs, func(spec string) bool {
+	for _, spec := range specs {
 		a, err := parseScaled(spec)
-		return err == nil && isFile(filepath.Join(a.path, run.ClassifierFile))
-	})
-	if i < 0 {
-		return ""
+		if err != nil {
+			continue
+		}
+		for _, dir := range []string{a.path, filepath.Dir(a.path)} {
+			if path := filepath.Join(dir, run.ClassifierFile); isFile(path) && (dir == a.path || isFile(a.path)) {
+				return path
+			}
+		}
 	}
-	a, _ := parseScaled(specs[i])
-	return filepath.Join(a.path, run.ClassifierFile)
+	return ""
 }
 
 // taskOf returns the task of the first run directory among adapters that has one, "" for text.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"finetune/convert"
@@ -20,7 +21,11 @@ func convertCommand(u *ui) *cobra.Command {
 		Long: "Convert reads a PEFT folder, a GGUF LoRA or an MLX adapter folder and writes one of\n" +
 			"the others. The base decides the names of modules and the order of their rows; any\n" +
 			"quantization of it will do. What the wanted format cannot hold is refused. A DoRA of PEFT\n" +
-			"becomes a file that llama.cpp does not load and finetune merge puts into the model.",
+			"becomes a file that llama.cpp does not load and finetune merge puts into the model.\n\n" +
+			"The classifier that PEFT trains along (task_type SEQ_CLS) becomes classifier.gguf beside\n" +
+			"the GGUF, which eval, run and merge find there, and goes back into PEFT's folder. Of a BERT\n" +
+			"it needs the pooler, which no GGUF has: --transformers names a folder of the base with\n" +
+			"model.safetensors. Its config.json, or one beside the adapter, names the classes.",
 		Example: "  finetune convert --from peft/ --to gguf --model base.gguf --out adapter.gguf\n" +
 			"  finetune convert --from adapter.gguf --to peft --model base.gguf --out peft/",
 		Args: exactly(),
@@ -47,6 +52,7 @@ func convertCommand(u *ui) *cobra.Command {
 	flags.StringVar(&to, "to", "", "gguf, peft or mlx")
 	modelFlag(flags, &c.Model, modelNames+"; any quantization of the adapter's base")
 	flags.StringVar(&c.Out, "out", "", "file (gguf) or folder (peft, mlx) to write")
+	flags.StringVar(&c.Transformers, "transformers", "", "folder of the base as transformers has it: the pooler of a BERT, names of classes")
 	flags.BoolVar(&c.Force, "force", false, "replace --out, if that is a file or an adapter's folder")
 	required(cmd, "from", "to", "model", "out")
 	return cmd
@@ -63,6 +69,9 @@ func printConversion(w io.Writer, r *convert.Report) error {
 	row("scale", "%s%s", scaleSpan(r.ScaleMin, r.ScaleMax), alphaText(r))
 	if r.Reordered > 0 {
 		row("reordered", "the rows or columns of %s", count(r.Reordered, "module"))
+	}
+	if r.Classifier != "" {
+		row("classifier", "%s, %s: %s", plain(r.Classifier), counted(len(r.Labels), "class", "classes"), plain(strings.Join(r.Labels[:min(len(r.Labels), mostShown)], ", ")))
 	}
 	if n := len(r.Divided); n > 0 {
 		row("divided", "%s among several", count(n, "module"))

@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
+	"finetune/classify"
 	"finetune/gguf"
 	"finetune/imatrix"
 	"finetune/internal/setting"
@@ -152,12 +154,15 @@ func (f mergeFlags) checkOut() error {
 
 // mergeConfig puts flags into the terms of the library, and warns of an adapter that was made for another base.
 func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
-	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix, Classifier: classifierOf(f.adapters)}
+	c := merge.Config{Model: f.model, Out: f.out, Force: f.force, IMatrix: f.imatrix}
 	base, err := model.Open(f.model)
 	if err != nil {
 		return c, err
 	}
 	defer base.Close()
+	if c.Classifier, err = mergedClassifier(u, base, f.adapters); err != nil {
+		return c, err
+	}
 	for _, spec := range f.adapters {
 		a, err := parseScaled(spec)
 		if err != nil {
@@ -193,6 +198,31 @@ func mergeConfig(u *ui, f mergeFlags) (merge.Config, error) {
 		return c, &setting.Error{Key: "threads", Want: "0 or more", Got: strconv.Itoa(f.threads)}
 	}
 	return c, nil
+}
+
+// mergedClassifier returns the classifier that goes into the model with the adapters, else "". That of a run directory must; one beside
+// an adapter's file stays away, with a warning, where the model has no place for it.
+func mergedClassifier(u *ui, base *model.Base, specs []string) (string, error) {
+	path := classifierOf(specs)
+	if path == "" || slices.ContainsFunc(specs, func(spec string) bool {
+		a, err := parseScaled(spec)
+		return err == nil && filepath.Join(a.path, run.ClassifierFile) == path
+	}) {
+		return path, nil
+	}
+	h, err := classify.Load(path)
+	if err != nil {
+		return "", err
+	}
+	id, err := base.Identity()
+	if err != nil {
+		return "", err
+	}
+	if err := errors.Join(h.CheckBase(id.Architecture, id.Hash, h.NEmbd()), h.CheckMerge()); err != nil {
+		u.warn(fmt.Sprintf("%q beside the adapter is left out: %v", path, err))
+		return "", nil
+	}
+	return path, nil
 }
 
 func isFile(path string) bool {

@@ -58,6 +58,16 @@ func (a *adapterTrainable) checkDims(nEmbd int) error {
 	return nil
 }
 
+// negativesNote says that the passes of a step over embeddings are smaller than the batch that was asked for, and with them the
+// choice that a query has.
+func (s *setup) negativesNote() []string {
+	if s.config.Task != run.TaskEmbed || s.plan.MicroBatch >= s.plan.Batch {
+		return nil
+	}
+	return []string{fmt.Sprintf("there is memory for %d of the %d sequences of --batch in one pass: the negatives of a query are the other texts of its pass, and fewer for that; a shorter --ctx or more memory keeps the batch whole",
+		s.plan.MicroBatch, s.plan.Batch)}
+}
+
 // headParams describes the classifier to the optimizer, with its rate as a share of the adapter's. Its biases take no part in the weight
 // decay.
 func headParams(h *classify.Head, rate float64) (params []optim.Param, values [][]float32) {

@@ -64,6 +64,34 @@ func TestEmbeddingsFindWhatTheyHaveNotSeen(t *testing.T) {
 	})
 }
 
+// A limit on memory that makes the passes smaller takes negatives away, which the run says.
+func TestFewerNegativesAreTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bert.gguf")
+	if err := testmodel.Encoders()[0].Write(path); err != nil {
+		t.Fatal(err)
+	}
+	c := testrun.Tiny(t)
+	c.Model, c.Task, c.Method, c.ValFraction, c.Ctx, c.Batch, c.Steps, c.LR = path, run.TaskEmbed, "lora", 0, 64, 4, 1, 1e-3
+	c.Data, _ = jargonPairs(t)
+	c = c.Completed(nil)
+	whole, least := leastMemory(t, c, 4), leastMemory(t, c, 1)
+	for limit, want := range map[string]bool{"": false, fmt.Sprintf("%dB", needed((whole+least)/2)): true} {
+		limited := testrun.Elsewhere(t, c)
+		limited.MaxMemory = limit
+		told := false
+		if _, err := Train(context.Background(), limited, false, func(e Event) {
+			for _, note := range e.Notes {
+				told = told || strings.Contains(note, "of the 4 sequences of --batch in one pass: the negatives of a query")
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if told != want {
+			t.Errorf("below %q fewer negatives are told: %v, want %v", limit, told, want)
+		}
+	}
+}
+
 func findsMore(t *testing.T, path string, steps int, lr float64) {
 	t.Helper()
 	train, held := jargonPairs(t)

@@ -67,6 +67,11 @@ func strs(v any) (names []string) {
 func TestPoolerOfTheBase(t *testing.T) {
 	c := Config{From: own("peft-bert-classifier")(t), To: GGUF, Model: tinyBERT(t), Out: filepath.Join(t.TempDir(), "adapter.gguf")}
 	checkRefused(t, c, damaged, "over BERT's pooler, which is neither in the adapter nor in any GGUF")
+	c.AdapterOnly = true
+	if r, err := Run(c); err != nil || r.Classifier != "" || r.Modules != 12 {
+		t.Errorf("without the classifier: %+v, %v, want the 12 modules alone", r, err)
+	}
+	c.AdapterOnly, c.Out = false, filepath.Join(t.TempDir(), "adapter.gguf")
 	c.Transformers = own("bert-transformers")(t)
 	r, err := Run(c)
 	if err != nil {
@@ -75,7 +80,7 @@ func TestPoolerOfTheBase(t *testing.T) {
 	if !slices.ContainsFunc(r.Notes, func(note string) bool { return strings.Contains(note, "pooler.dense") }) {
 		t.Errorf("notes %q, want one of the pooler's LoRA", r.Notes)
 	}
-	c.Out, c.Transformers = filepath.Join(filepath.Dir(c.Out), "other.gguf"), c.Transformers
+	c.Out = filepath.Join(filepath.Dir(c.Out), "other.gguf")
 	if _, err := Run(c); err == nil || !strings.Contains(err.Error(), "classifier.gguf\": exists already") {
 		t.Errorf("a second adapter beside the first: %v, want that the classifier is there", err)
 	}

@@ -61,6 +61,7 @@ type headReader struct {
 	dir, transformers string                        // folders of the adapter and of the base; empty for none
 	parts             map[string]safetensors.Tensor // by name, such as "classifier.weight"
 	pooler            string                        // the name of the pooler's LoRA in the file, if it has one
+	skip              bool                          // the classifier is left out
 }
 
 // savedModule is a part of a classifier in a state_dict, with the adapter's name or without.
@@ -96,6 +97,9 @@ func (p *peftReader) poolerPair(name string) error {
 
 // classifier makes the classifier of its parts, nil where there are none.
 func (p *peftReader) classifier() (*classify.Head, error) {
+	if p.head.skip {
+		return nil, nil
+	}
 	if len(p.head.parts) == 0 {
 		if slices.ContainsFunc(p.config.saved, isHead) {
 			return nil, p.format("has no classifier, and %s says that %q was trained along", configFile, p.config.saved)
@@ -356,8 +360,8 @@ func (m *baseModel) nEmbd() int {
 	return 0
 }
 
-// alone is the advice for a classifier that the wanted format cannot hold.
-const alone = "a copy of adapter.gguf in another folder converts without its classifier; finetune merge puts both into the model"
+// withoutClassifier is the advice for a classifier that the wanted format cannot hold.
+const withoutClassifier = "a copy of adapter.gguf in another folder converts without its classifier; finetune merge puts both into the model"
 
 // checkHead refuses a classifier where the wanted format has no place for it, and says in the report where it goes.
 func (c Config) checkHead(l *lora, r *Report) error {
@@ -367,7 +371,7 @@ func (c Config) checkHead(l *lora, r *Report) error {
 	r.Labels = l.head.Labels
 	switch c.To {
 	case MLX:
-		return hint.With(&UnsupportedError{c.From, "has a classifier, for which mlx-lm has no place"}, alone)
+		return hint.With(&UnsupportedError{c.From, "has a classifier, for which mlx-lm has no place"}, withoutClassifier)
 	case PEFT:
 		return nil
 	}

@@ -67,6 +67,11 @@ func strs(v any) (names []string) {
 func TestPoolerOfTheBase(t *testing.T) {
 	c := Config{From: own("peft-bert-classifier")(t), To: GGUF, Model: tinyBERT(t), Out: filepath.Join(t.TempDir(), "adapter.gguf")}
 	checkRefused(t, c, damaged, "over BERT's pooler, which is neither in the adapter nor in any GGUF")
+	c.AdapterOnly = true
+	if r, err := Run(c); err != nil || r.Classifier != "" || r.Modules != 12 {
+		t.Errorf("without the classifier: %+v, %v, want the 12 modules alone", r, err)
+	}
+	c.AdapterOnly, c.Out = false, filepath.Join(t.TempDir(), "adapter.gguf")
 	c.Transformers = own("bert-transformers")(t)
 	r, err := Run(c)
 	if err != nil {

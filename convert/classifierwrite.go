@@ -69,7 +69,7 @@ func (m *baseModel) prepareHead(l *lora, metadata map[string]string, r *Report) 
 		return nil
 	}
 	unsupported := func(format string, args ...any) error {
-		return hint.With(&UnsupportedError{r.From, fmt.Sprintf(format, args...)}, alone)
+		return hint.With(&UnsupportedError{r.From, fmt.Sprintf(format, args...)}, withoutClassifier)
 	}
 	want := classify.PoolLast
 	if m.hasPooler() {

@@ -68,6 +68,9 @@ type Config struct {
 	// and it gives names of classes. Empty is none.
 	Transformers string
 
+	// AdapterOnly leaves the classifier of a PEFT folder out.
+	AdapterOnly bool
+
 	// Force replaces Out: a file, or a folder that holds nothing but an adapter; and the
 	// classifier beside a file.
 	Force bool
@@ -135,16 +138,16 @@ func Run(c Config) (*Report, error) {
 	return r, nil
 }
 
-// read reads the adapter. Of a PEFT folder the base in transformers' layout may have a part of the classifier.
+// read reads the adapter, as all of the settings say.
 func (c Config) read(from Format, m *baseModel, r *Report) (*lora, error) {
 	if from == PEFT {
-		return readPEFT(c.From, c.Transformers, m, r)
+		return c.readPEFT(m, r)
 	}
 	return readers[from](c.From, m, r)
 }
 
 var readers = map[Format]func(path string, m *baseModel, r *Report) (*lora, error){
-	GGUF: readGGUF, MLX: readMLX, PEFT: func(path string, m *baseModel, r *Report) (*lora, error) { return readPEFT(path, "", m, r) },
+	GGUF: readGGUF, MLX: readMLX, PEFT: func(path string, m *baseModel, r *Report) (*lora, error) { return Config{From: path}.readPEFT(m, r) },
 }
 
 var writers = map[Format]func(path string, m *baseModel, l *lora, r *Report) error{

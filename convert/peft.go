@@ -26,9 +26,9 @@ var foreign = []struct {
 	{".bias", "is a bias that was trained along", false},
 }
 
-// readPEFT reads a folder that PEFT's save_pretrained wrote. transformers is the folder of the base, or empty.
-func readPEFT(dir, transformers string, m *baseModel, r *Report) (*lora, error) {
-	dir, err := transformerOf(dir)
+// readPEFT reads a folder that PEFT's save_pretrained wrote.
+func (c Config) readPEFT(m *baseModel, r *Report) (*lora, error) {
+	dir, err := transformerOf(c.From)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func readPEFT(dir, transformers string, m *baseModel, r *Report) (*lora, error) 
 		return nil, err
 	}
 	p := newPEFTReader(f, m, config, r)
-	p.head.dir, p.head.transformers = dir, transformers
+	p.head.dir, p.head.transformers, p.head.skip = dir, c.Transformers, c.AdapterOnly
 	l, err := p.lora()
 	if err != nil {
 		f.Close()

@@ -56,7 +56,7 @@ func readInitial(path, modelPath string) (*adapter.Adapter, error) {
 		}
 		defer remove()
 		file := filepath.Join(dir, "init.gguf")
-		if _, err := convert.Run(convert.Config{From: path, To: convert.GGUF, Model: modelPath, Out: file}); err != nil {
+		if _, err := convert.Run(convert.Config{From: path, To: convert.GGUF, Model: modelPath, Out: file, AdapterOnly: true}); err != nil {
 			return nil, err
 		}
 		return adapter.Load(file)

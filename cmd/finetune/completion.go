@@ -26,7 +26,7 @@ func completions() map[string]cobra.CompletionFunc {
 	methods := oneOf(append(named(adapter.Methods()), run.MethodFull)...)
 	return map[string]cobra.CompletionFunc{
 		"model": completeModels, "adapter": adapters, "in": adapters, "run": runs, "init-from": others, "from": others,
-		"train out": runs, "demo out": folders, "init run": folders, "dir": folders,
+		"train out": runs, "demo out": folders, "init run": folders, "dir": folders, "transformers": folders,
 		"out": files("gguf"), "init out": files("yaml", "yml"), "convert out": cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault),
 		"data": data, "val": data, "ngram": data, "train-bpe": data, "config": files("yaml", "yml"), "template": files("jinja"), "vocab-from": files("gguf"),
 		"device": completeDevices, "arch": oneOf(newmodel.Architectures()...), "shape": oneOf(bench.Shapes()...),

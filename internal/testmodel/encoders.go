@@ -48,6 +48,8 @@ var encoders = []Variant{
 	{Name: "jina-bert-v2", Arch: "jina-bert-v2", Of: likeGPT2, // ALiBi in both directions
 		Drop: slices.Concat(gptNorms, []string{"position_embd.weight"}),
 		Add:  with(bertNorms, map[string][]int64{"blk.*.ffn_gate.weight": {64, 96}}), Keys: encoderKeys("jina-bert-v2", nil)},
+	{Name: "jina-bert-v3", Arch: "jina-bert-v3", Of: likeGPT2, Drop: slices.Concat(gptNorms, []string{"position_embd.weight"}), Add: bertNorms, // rotation
+		Keys: encoderKeys("jina-bert-v3", nil)},
 	{Name: "modern-bert", Arch: "modern-bert", Of: Spec{Arch: "gpt2", HeadsKV: 4, Layers: 3}, // windows to both sides, but in every third layer
 		Drop: slices.Concat(gptBiases, []string{"position_embd.weight", "attn_norm.bias", "ffn_norm.bias", "output_norm.bias", "output.weight",
 			"ffn_up.weight", "blk.0.attn_norm.weight"}),

@@ -90,8 +90,8 @@ func TestRerankerOfAResumedRun(t *testing.T) {
 	checkResumed(t, reranking(t, "bert"))
 }
 
-// By the vocabularies of models: one that puts nothing between two texts gets a line end there, BERT's own has [CLS] before a query and
-// [SEP] behind it, and nothing behind a document, as llama-server reads them.
+// By the vocabularies of models: one that puts nothing between two texts gets a line end there, this file's has [CLS] before a query,
+// and adds its EOS, [SEP], behind both.
 func TestTokensOfAQueryAndADocumentByModels(t *testing.T) {
 	tokens := func(t *testing.T, path string) ([]int32, func(text string, special bool) []int32) {
 		m := testrun.Model(t, run.Config{Model: path})
@@ -115,7 +115,7 @@ func TestTokensOfAQueryAndADocumentByModels(t *testing.T) {
 	})
 	t.Run("all-MiniLM-L6-v2", func(t *testing.T) {
 		ids, _ := tokens(t, need.Shared(t, "models/all-minilm-l6-v2-f16.gguf"))
-		if want := []int32{101, 7592, 2088, 102, 2204, 2851}; !slices.Equal(ids, want) {
+		if want := []int32{101, 7592, 2088, 102, 2204, 2851, 102}; !slices.Equal(ids, want) {
 			t.Errorf("tokens %v, want %v", ids, want)
 		}
 	})

@@ -2,7 +2,6 @@ package trainer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"finetune/classify"
 	"finetune/eval"
 	"finetune/internal/near"
+	"finetune/internal/need"
 	"finetune/internal/testmodel"
 	"finetune/internal/testrun"
 	"finetune/merge"
@@ -87,23 +87,36 @@ func TestRerankerOfARunAndOfAMergedModel(t *testing.T) {
 
 // A run that is stopped and resumed ends with the same reranker, to the last bit.
 func TestRerankerOfAResumedRun(t *testing.T) {
-	c := reranking(t, "bert")
-	c.Method, c.Steps = "dual-lora", 6
-	c = c.Completed(nil)
-	mustTrain(t, c, false)
-	again := testrun.Elsewhere(t, c)
-	ctx, stop := context.WithCancel(context.Background())
-	if _, err := Train(ctx, again, false, func(e Event) {
-		if e.Kind == "step" && e.Step == 3 {
-			stop()
+	checkResumed(t, reranking(t, "bert"))
+}
+
+// By the vocabularies of models: one that puts nothing between two texts gets a line end there, this file's has [CLS] before a query,
+// and adds its EOS, [SEP], behind both.
+func TestTokensOfAQueryAndADocumentByModels(t *testing.T) {
+	tokens := func(t *testing.T, path string) ([]int32, func(text string, special bool) []int32) {
+		m := testrun.Model(t, run.Config{Model: path})
+		ids, _, err := data.RankTokens(m.Vocab(), chat.SourceOf(m).Rerank, "Hello world", "good morning", 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}); !errors.Is(err, ErrInterrupted) {
-		t.Fatalf("Train = %v, want ErrInterrupted", err)
-	}
-	mustTrain(t, again, true)
-	for _, name := range []string{run.ClassifierFile, run.AdapterFile} {
-		if string(testrun.Read(t, c.Out, name)) != string(testrun.Read(t, again.Out, name)) {
-			t.Errorf("%s differs from that of the run that was not stopped", name)
+		return ids, func(text string, special bool) []int32 {
+			ids, err := m.Vocab().Tokenize(text, special, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ids
 		}
 	}
+	t.Run("a tiny decoder", func(t *testing.T) {
+		ids, of := tokens(t, testmodel.Path(t, testmodel.Spec{Arch: "llama"}))
+		if want := slices.Concat(of("Hello world", true), of("\ngood morning", false)); !slices.Equal(ids, want) {
+			t.Errorf("tokens %v, want %v", ids, want)
+		}
+	})
+	t.Run("all-MiniLM-L6-v2", func(t *testing.T) {
+		ids, _ := tokens(t, need.Shared(t, "models/all-minilm-l6-v2-f16.gguf"))
+		if want := []int32{101, 7592, 2088, 102, 2204, 2851, 102}; !slices.Equal(ids, want) {
+			t.Errorf("tokens %v, want %v", ids, want)
+		}
+	})
 }

@@ -130,6 +130,16 @@ func listed(names []string) string {
 	return text
 }
 
+// findClasses finds the classes of a classification, unless they are known.
+func (o *options) findClasses(paths string) error {
+	if o.Classes == nil || o.Classes.names != nil {
+		return nil
+	}
+	names, err := findLabels(paths, *o)
+	o.Classes = &labels{o.Classes.field, names}
+	return err
+}
+
 // findLabels goes over the records once for their labels. Numbers are in their order, other labels in that of the alphabet.
 func findLabels(paths string, o options) ([]string, error) {
 	s, asText, err := newSource(paths, o)

@@ -85,12 +85,8 @@ func loadFile(path string, o options) (*dataset, error) {
 }
 
 func load(paths string, o options) (*dataset, error) {
-	if o.Classes != nil && o.Classes.names == nil {
-		names, err := findLabels(paths, o)
-		if err != nil {
-			return nil, err
-		}
-		o.Classes = &labels{o.Classes.field, names}
+	if err := o.findClasses(paths); err != nil {
+		return nil, err
 	}
 	s, asText, err := newSource(paths, o)
 	if err != nil {

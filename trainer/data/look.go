@@ -3,6 +3,7 @@ package data
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -16,6 +17,7 @@ type Looked struct {
 	Samples []Sample // of records, in the order of the files; of plain texts, their windows
 	Bad     []string // why records were left out, one line each
 	tok     chat.Tokenizer
+	target  func(id int32) string // what stands for what is learned of a class or a relevance; nil: tokens are learned
 }
 
 // Sample is one document: a record, or an answer of one with all before it.
@@ -54,7 +56,10 @@ func Look(ctx context.Context, c run.Config, tok chat.Tokenizer, template chat.S
 		return nil, err
 	}
 	o.ValFraction, o.watch = 0, newWatch(ctx, report)
-	l := &Looked{tok: tok}
+	if err := o.findClasses(c.Data); err != nil {
+		return nil, advise(stopped(o.watch, err))
+	}
+	l := &Looked{tok: tok, target: o.target()}
 	s, asText, err := newSource(c.Data, o)
 	if err == nil && asText {
 		return l, advise(stopped(o.watch, l.texts(s, o, samples)))
@@ -107,8 +112,23 @@ func (l *Looked) sample(e example, path string, line int) Sample {
 	for i, id := range e.Tokens {
 		text := l.tok.Piece(id, true)
 		s.Tokens[i] = SampleToken{ID: id, Text: text, Learned: i > 0 && e.LossMask[i], Special: text != "" && l.tok.Piece(id, false) == ""}
+		if s.Tokens[i].Learned && l.target != nil {
+			s.Tokens[i].Text, s.Tokens[i].Special = l.target(id), false
+		}
 	}
 	return s
+}
+
+// target returns what tells people of the place behind a document's last token, where a class or a relevance stands; nil where it is
+// a token as others.
+func (o options) target() func(id int32) string {
+	switch {
+	case o.Classes != nil:
+		return func(id int32) string { return o.Classes.names[id] }
+	case o.Ranks != nil:
+		return func(id int32) string { return fmt.Sprintf("relevance %.4g", Relevance(id)) }
+	}
+	return nil
 }
 
 // Reasons says what of the data somebody should look at before training on it, in sentences; none if it is as it should be.

@@ -26,7 +26,12 @@ type settings struct {
 }
 
 func (s settings) String() string {
-	return fmt.Sprintf("%s %s %s %s r %d lr %g, classifier %g, %d passes, seed %d", s.Task, s.Tool, s.Method, s.Start, s.Rank, s.LR, s.HeadLR, s.Epochs, s.Seed)
+	text := strings.Join(strings.Fields(strings.Join([]string{s.Task, s.Tool, s.Method, s.Start}, " ")), " ")
+	text += fmt.Sprintf(", rank %d, lr %g, the classifier's %.2g of it, %d passes", s.Rank, s.LR, s.HeadLR, s.Epochs)
+	if s.Seed > 0 { // a row of the table is of all seeds
+		text += fmt.Sprintf(", seed %d", s.Seed)
+	}
+	return text
 }
 
 // A task is a set of labelled texts. So many windows of so many tokens hold so many of its sentences on average.

@@ -129,26 +129,17 @@ func (r *rewriter) takeBack(t ggml.Tensor) {
 	r.order = slices.Delete(r.order, i, i+1)
 }
 
-// y = w ⊙ x/r by rows, r = √(mean(x²) + ε): dw = Σ dy ⊙ x/r.
-func vjpRMSNormMul(s *sweep, t, dy ggml.Tensor) error {
-	x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
-	dy = s.cont(dy)
-	s.addGrad(t.Src(0), kernels.RMSNormMulBack(s.ctx, x, w, dy, eps))
-	if s.needs[w] {
-		s.addSumGrad(w, dy, s.ctx.RMSNorm(x, eps))
+// y = w ⊙ n(x) by rows, with a norm n, which is x/√(mean(x²) + ε) or the same of x − mean(x): dw = Σ dy ⊙ n(x).
+func vjpNormMul(back func(c *ggml.Context, x, w, dy ggml.Tensor, eps float32) ggml.Tensor, norm func(c *ggml.Context, x ggml.Tensor, eps float32) ggml.Tensor) rule {
+	return func(s *sweep, t, dy ggml.Tensor) error {
+		x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
+		dy = s.cont(dy)
+		s.addGrad(t.Src(0), back(s.ctx, x, w, dy, eps))
+		if s.needs[w] {
+			s.addSumGrad(w, dy, norm(s.ctx, x, eps))
+		}
+		return nil
 	}
-	return nil
-}
-
-// y = w ⊙ (x − mean(x))/r by rows, r = √(variance(x) + ε): dw = Σ dy ⊙ (x − mean(x))/r.
-func vjpNormMul(s *sweep, t, dy ggml.Tensor) error {
-	x, w, eps := s.cont(s.value(t.Src(0))), t.Src(1), t.ParamF(ggml.FirstParam)
-	dy = s.cont(dy)
-	s.addGrad(t.Src(0), kernels.NormMulBack(s.ctx, x, w, dy, eps))
-	if s.needs[w] {
-		s.addSumGrad(w, dy, s.ctx.Norm(x, eps))
-	}
-	return nil
 }
 
 // y = m·R·x, a rotation with YaRN's magnitude: dx = m·Rᵀ·dy.

@@ -47,8 +47,8 @@ var rules = map[string]rule{
 	deltaNet:  vjpDeltaNet,
 
 	"RMS_NORM": vjpRMSNorm,
-	rmsNormMul: vjpRMSNormMul,
-	normMul:    vjpNormMul,
+	rmsNormMul: vjpNormMul(kernels.RMSNormMulBack, (*ggml.Context).RMSNorm),
+	normMul:    vjpNormMul(kernels.NormMulBack, (*ggml.Context).Norm),
 	"NORM":     vjpNorm,
 	"L2_NORM":  vjpL2Norm,
 	"SOFT_MAX": vjpSoftMax,

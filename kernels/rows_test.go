@@ -66,9 +66,9 @@ func TestRMSNormBackEqualsItsDefinition(t *testing.T) {
 // layerNorm is the definition: y and dx of one row, and the sizes of their terms.
 func layerNorm(x, w, dy []float64, eps float64) (y, ySize, dx, dxSize []float64) {
 	n := float64(len(x))
-	var mean, variance, sum, dot, sumAbs, dotAbs float64
+	var mean, meanAbs, variance, sum, dot, sumAbs, dotAbs float64
 	for _, v := range x {
-		mean += v / n
+		mean, meanAbs = mean+v/n, meanAbs+math.Abs(v)/n
 	}
 	for i, v := range x {
 		variance += (v - mean) * (v - mean) / n
@@ -80,9 +80,9 @@ func layerNorm(x, w, dy []float64, eps float64) (y, ySize, dx, dxSize []float64)
 	r := math.Sqrt(variance + eps)
 	for i, v := range x {
 		y = append(y, w[i]*(v-mean)/r)
-		ySize = append(ySize, math.Abs(w[i])*(math.Abs(v)+math.Abs(mean))/r)
+		ySize = append(ySize, math.Abs(w[i])*(math.Abs(v)+meanAbs)/r)
 		dx = append(dx, (w[i]*dy[i]-sum-(v-mean)*dot/(r*r))/r)
-		dxSize = append(dxSize, (math.Abs(w[i]*dy[i])+sumAbs+(math.Abs(v)+math.Abs(mean))*dotAbs/(r*r))/r)
+		dxSize = append(dxSize, (math.Abs(w[i]*dy[i])+sumAbs+(math.Abs(v)+meanAbs)*dotAbs/(r*r))/r)
 	}
 	return y, ySize, dx, dxSize
 }

@@ -60,8 +60,8 @@ static void check_layer_norm(const char *what, tensor x, tensor weight, tensor d
 	tensor y = new_result(n, ROWS, 1, 1), dx = new_result(n, ROWS, 1, 1);
 	struct want wy = want_like(y), wdx = want_like(dx);
 	for (int64_t r = 0; r < ROWS; r++) {
-		double mean = 0, square = 0, sum = 0, dot = 0, sum_abs = 0, dot_abs = 0;
-		for (int64_t i = 0; i < n; i++) mean += at(x, i, r, 0, 0) / (double)n;
+		double mean = 0, mean_abs = 0, square = 0, sum = 0, dot = 0, sum_abs = 0, dot_abs = 0;
+		for (int64_t i = 0; i < n; i++) mean += at(x, i, r, 0, 0) / (double)n, mean_abs += fabs(at(x, i, r, 0, 0)) / (double)n;
 		for (int64_t i = 0; i < n; i++) {
 			const double h = at(x, i, r, 0, 0) - mean, g = at(dy, i, r, 0, 0) * (weight ? at(weight, i, 0, 0, 0) : 1);
 			square += h * h / (double)n, sum += g / (double)n, dot += g * h / (double)n;
@@ -69,7 +69,7 @@ static void check_layer_norm(const char *what, tensor x, tensor weight, tensor d
 		}
 		const double root = sqrt(square + (double)eps);
 		for (int64_t i = 0; i < n; i++) {
-			const double xi = at(x, i, r, 0, 0), wi = weight ? at(weight, i, 0, 0, 0) : 1, g = at(dy, i, r, 0, 0) * wi, size = fabs(xi) + fabs(mean);
+			const double xi = at(x, i, r, 0, 0), wi = weight ? at(weight, i, 0, 0, 0) : 1, g = at(dy, i, r, 0, 0) * wi, size = fabs(xi) + mean_abs;
 			set_want(&wy, r * n + i, wi * (xi - mean) / root, fabs(wi) * size / root);
 			set_want(&wdx, r * n + i, (g - sum - (xi - mean) * dot / (root * root)) / root, (fabs(g) + sum_abs + size * dot_abs / (root * root)) / root);
 		}

@@ -96,7 +96,7 @@ func (c Config) recordSettings() *setting.Error {
 // maxTemperature is far above any that tells texts apart.
 const maxTemperature = 100
 
-// maxHeadLR is far above the share at which a classifier learns faster than its adapter.
+// maxHeadLR is far above any share that is of use.
 const maxHeadLR = 1000
 
 // taskSettings checks what is learned.

@@ -175,7 +175,7 @@ func checkResumed(t *testing.T, c run.Config) {
 func TestClassifierHasItsOwnRate(t *testing.T) {
 	c := classifying(t, "bert")
 	c.Steps, c.Warmup = 1, 0
-	moved := func(share float64) (longest float64) {
+	moved := func(share float64) float64 {
 		c := testrun.Elsewhere(t, c)
 		c.HeadLR = share
 		mustTrain(t, c, false)

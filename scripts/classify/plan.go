@@ -47,8 +47,7 @@ type labelled struct {
 }
 
 var tasks = map[string]task{
-	"cola":  {ctx: 128, windows: 4, sentences: 45, read: readCoLA, train: "tasks/cola-train.tsv", dev: "tasks/cola-dev.tsv"},
-	"boolq": {ctx: 128, windows: 4, sentences: 42, read: readBoolQ, train: "tasks/boolq-train.json", dev: "tasks/boolq-test.json"},
+	"cola": {ctx: 128, windows: 4, sentences: 45, read: readCoLA, train: "tasks/cola-train.tsv", dev: "tasks/cola-dev.tsv"},
 }
 
 // plan returns the runs in the order in which they are wanted: LoRA by both tools, and Dual LoRA at two rates, the classifier learning
@@ -117,24 +116,6 @@ func readCoLA(path string) (all []labelled, err error) {
 		all = append(all, labelled{Text: columns[3], Label: columns[1]})
 	}
 	return all, err
-}
-
-// readBoolQ reads a list of prompts, which have the question without its passage, and answers.
-func readBoolQ(path string) (all []labelled, err error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	var records []struct{ Instruction, Answer string }
-	if err := json.Unmarshal(text, &records); err != nil {
-		return nil, err
-	}
-	for _, r := range records {
-		_, question, _ := strings.Cut(r.Instruction, "question: ")
-		question, _, _ = strings.Cut(question, "\n")
-		all = append(all, labelled{Text: question, Label: r.Answer})
-	}
-	return all, nil
 }
 
 // printTable writes the mean of the seeds of what was made, and how far they spread.

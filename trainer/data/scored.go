@@ -58,8 +58,9 @@ func (o object) number(name string) (float64, error) {
 }
 
 // LoadScored reads pairs of texts with scores, as STS-B has them, to compare embeddings with. field holds the scores; where it is
-// empty the first record says which field does, and without one there are no scores: the result is nil then. A text of more than
-// c.Ctx tokens loses its end. Pairs that all have the same score are an error.
+// empty the first record says which field does. Without one, or where all pairs have the same there, as a label that marks them as
+// pairs, there are no scores: the result is nil then. A text of more than c.Ctx tokens loses its end. A named field with one score
+// for all is an error.
 func LoadScored(ctx context.Context, c run.Config, field string, tok chat.Tokenizer, report func(Progress)) ([]ScoredPair, error) {
 	s, w, err := recordSource(ctx, c, report)
 	if err != nil {
@@ -89,6 +90,8 @@ func LoadScored(ctx context.Context, c run.Config, field string, tok chat.Tokeni
 		return nil, nil
 	case err != nil:
 		return nil, advise(stopped(w, err))
+	case !differ && field == "":
+		return nil, nil
 	case !differ:
 		return nil, hint.With(&FormatError{Path: s.files[0], Msg: "all pairs have the same score, want scores that differ"}, "--score-field names the field with the scores")
 	}

@@ -54,10 +54,13 @@ func (r *rewriter) fused(o ggml.Tensor, src []ggml.Tensor) (t ggml.Tensor, ok bo
 	return t, false
 }
 
+// normsWithWeight are the kernels of ggml's norms.
+var normsWithWeight = map[string]func(c *ggml.Context, x, w ggml.Tensor, eps float32) ggml.Tensor{"RMS_NORM": kernels.RMSNormMul, "NORM": kernels.NormMul}
+
 // fusedNorm joins a norm with the product by its weight.
 func (r *rewriter) fusedNorm(o, norm, w ggml.Tensor) (t ggml.Tensor, ok bool) {
-	join := map[string]func(c *ggml.Context, x, w ggml.Tensor, eps float32) ggml.Tensor{"RMS_NORM": kernels.RMSNormMul, "NORM": kernels.NormMul}[norm.Op()]
-	if join == nil || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || w.Type() != ggml.F32 ||
+	join, ok := normsWithWeight[norm.Op()]
+	if !ok || r.readers[o.Src(0)] != 1 || !w.IsLeaf() || w.Type() != ggml.F32 ||
 		w.NE() != [4]int64{norm.NE()[0], 1, 1, 1} || !norm.Src(0).IsContiguous() {
 		return t, false
 	}

@@ -18,6 +18,7 @@ import (
 
 	"finetune/adapter"
 	"finetune/chat"
+	"finetune/classify"
 	"finetune/device"
 	"finetune/eval"
 	"finetune/gguf"
@@ -317,7 +318,7 @@ func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph
 	if err != nil {
 		return nil, err
 	}
-	d := trainer.Demand{Model: m, On: x.on, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
+	d := trainer.Demand{Model: m, Encoder: classify.IsEncoder(x.base.File), On: x.on, Parameters: a.Parameters(), Leaner: "a smaller --rank needs less", Data: x.train.Bytes(), Optimizer: optimizer,
 		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) {
 			o.Statistics = false

@@ -18,6 +18,7 @@ type Demand struct {
 	Model      *llama.Model
 	On         device.Placement                           // of the layers that are trained on a device
 	Parameters int                                        // trainable parameters
+	Encoder    bool                                       // the model is an encoder
 	Prepare    func(graph.Options) (*graph.Engine, error) // graph.Prepare over the model, or PrepareFull
 	Leaner     string                                     // a hint for who has too little memory
 	Vocab      int64                                      // bytes of the vocabulary, model.Base.VocabBytes
@@ -91,7 +92,7 @@ func (d Demand) memory() int64 {
 
 // atLeast returns a lower bound of the plan from the header alone, so that a hopeless run is refused before its graph is
 // traced: whatever is recomputed, the residual stream between the blocks stays, 4·N·n_embd bytes a block, and the mask of
-// the attention. llama.cpp's cache while the graph is traced is not larger.
+// the attention; and what the tracing takes.
 func (d Demand) atLeast(seqs int) Plan {
 	tokens := int64(d.Ctx) * int64(seqs)
 	p := d.fixedCosts()
@@ -99,7 +100,11 @@ func (d Demand) atLeast(seqs int) Plan {
 		p.Activations = 4 * tokens * (int64(d.Model.NEmbd())*int64(d.Model.NLayer()) + int64(d.Ctx))
 	}
 	p.Weights, p.MicroBatch = min(leastResident, int64(d.Model.Bytes())), seqs
-	return p
+	return p.traced(d.tracing(seqs))
+}
+
+func (d Demand) tracing(seqs int) int64 {
+	return graph.TraceBytes(d.Model, graph.Shape{Ctx: d.Ctx, Seqs: seqs}, d.Encoder)
 }
 
 // fit trades the engine's memory against work, and reports whether the result is within what d may take.
@@ -132,12 +137,12 @@ func (d Demand) fit(e *graph.Engine) (bool, error) {
 			return true, nil
 		}
 		s := e.Sizes()
-		available := limit - (p.Total() - s.Weights - s.Work()) // for weights and work
+		available := limit - (p.Total() - p.Tracing - s.Weights - s.Work()) // for weights and work
 		least := min(int64(d.Model.Bytes()), max(s.LeastWeights, leastResident))
 		if err := e.FitMemory(available - least); err != nil {
 			return false, err
 		}
-		e.SetResidentWeights(available - e.WorkBytes())
+		e.SetResidentWeights(available - e.WorkBytes() - d.plan(e).Tracing)
 	}
 	return d.plan(e).Total() <= limit, nil
 }
@@ -176,7 +181,7 @@ func (d Demand) plan(e *graph.Engine) Plan {
 		p.Device = newDevicePlan(d.On, s.Device, d.deviceLimit())
 	}
 	p.Recomputed, p.Segments = e.Segments()
-	return p
+	return p.traced(d.tracing(e.Shape().Seqs))
 }
 
 // fixedCosts returns the part of a plan that does not depend on the graph.

@@ -20,6 +20,7 @@ type Plan struct {
 	Vocabulary  int64 `json:"vocabulary"`
 	Data        int64 `json:"data"`    // tokens of the training data
 	Program     int64 `json:"program"` // everything else
+	Tracing     int64 `json:"tracing"` // what llama.cpp takes beyond all of that while it lists the graph, before the first step
 	Start       int64 `json:"start"`   // what the start by gradients takes beyond all of that, before the first step
 
 	Base       int64 `json:"base"`                 // bytes of all weights of the base
@@ -43,12 +44,19 @@ func (p Plan) Parts() []Part {
 	return []Part{
 		{"weights", p.Weights}, {"adapter", p.Adapter}, {"gradients", p.Gradients}, {"optimizer", p.Optimizer},
 		{"activations", p.Activations}, {"head", p.Head}, {"workspace", p.Workspace}, {"vocabulary", p.Vocabulary},
-		{"data", p.Data}, {"program", p.Program}, {"start", p.Start},
+		{"data", p.Data}, {"program", p.Program}, {"tracing", p.Tracing}, {"start", p.Start},
 	}
 }
 
 // Total returns the sum of the parts: the most that the process is expected to take, in bytes.
 func (p Plan) Total() int64 { return total(p.Parts()) }
+
+// traced adds what llama.cpp takes while it lists the graph, in bytes: before that is given back, what training takes is not yet
+// taken.
+func (p Plan) traced(bytes int64) Plan {
+	p.Tracing = max(0, bytes-(p.Gradients+p.Optimizer+p.Activations+p.Head+p.Workspace))
+	return p
+}
 
 func total(parts []Part) (n int64) {
 	for _, part := range parts {

@@ -30,8 +30,8 @@ import (
 
 func TestPlanIsTheSumOfItsParts(t *testing.T) {
 	p := Plan{Weights: 1, Adapter: 20, Gradients: 300, Optimizer: 4000, Activations: 50000, Head: 600000, Workspace: 7 << 20,
-		Vocabulary: 8 << 24, Data: 9 << 28, Program: 1 << 33, Start: 1 << 36, Base: 1 << 40, Limit: 1 << 41}
-	want := p.Weights + p.Adapter + p.Gradients + p.Optimizer + p.Activations + p.Head + p.Workspace + p.Vocabulary + p.Data + p.Program + p.Start
+		Vocabulary: 8 << 24, Data: 9 << 28, Program: 1 << 33, Tracing: 1 << 34, Start: 1 << 36, Base: 1 << 40, Limit: 1 << 41}
+	want := p.Weights + p.Adapter + p.Gradients + p.Optimizer + p.Activations + p.Head + p.Workspace + p.Vocabulary + p.Data + p.Program + p.Tracing + p.Start
 	if got := p.Total(); got != want {
 		t.Errorf("Total() = %d, want %d", got, want)
 	}
@@ -270,6 +270,35 @@ func TestLimitIsKept(t *testing.T) {
 	}
 	for _, method := range []string{"dual-lora", "dora"} { // the latter reads the whole base at its start
 		t.Run(method, func(t *testing.T) { limitIsKept(t, method) })
+	}
+}
+
+// While llama.cpp lists its graph it holds the logits of every token, and an encoder's mask of every token by every other: of a
+// large vocabulary or batch that is more than training takes.
+func TestTracingIsPlanned(t *testing.T) {
+	need.OwnMemory(t)
+	if runtime.GOOS != "linux" {
+		need.Skip(t, need.System, "resident sizes are compared on Linux only")
+	}
+	decoder := testrun.Tiny(t)
+	decoder.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 64, FF: 128, Vocab: 20000, Ctx: 512})
+	decoder.Ctx, decoder.Batch, decoder.Steps, decoder.ValFraction = 256, 16, 1, 0
+	encoder := classifying(t, "bert")
+	encoder.Ctx, encoder.Batch, encoder.Steps, encoder.ValFraction = 128, 64, 1, 0
+	for name, c := range map[string]run.Config{"decoder": decoder, "encoder": encoder} {
+		t.Run(name, func(t *testing.T) {
+			free, most := ownProcess(t, c)
+			if free.Tracing < free.Total()/3 || most > free.Total()+peakTolerance || most < free.Total()*8/10 {
+				t.Errorf("measured %d MiB, planned %d: %v", most>>20, free.Total()>>20, free)
+			}
+			limit := free.Total() * 2 / 3
+			c.MaxMemory = fmt.Sprintf("%dB", limit)
+			p, peak := ownProcess(t, c)
+			if p.Total() > limit || p.MicroBatch >= c.Batch || peak > limit+peakTolerance {
+				t.Errorf("measured %d MiB, planned %d with %d sequences at once, the limit is %d: %v", peak>>20, p.Total()>>20, p.MicroBatch, limit>>20, p)
+			}
+			t.Logf("measured %d MiB of %d, without a limit %d of %d", peak>>20, limit>>20, most>>20, free.Total()>>20)
+		})
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"finetune/chat"
+	"finetune/classify"
 	"finetune/device"
 	"finetune/eval"
 	"finetune/internal/hint"
@@ -159,7 +160,7 @@ func (s *setup) demand() Demand {
 	if s.config.KeepsBest() {
 		copies++
 	}
-	return Demand{Model: s.model, On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies, Statistics: s.statisticsBytes(),
+	return Demand{Model: s.model, Encoder: classify.IsEncoder(s.base.File), On: s.on, Parameters: parameters, Leaner: s.trainable.leaner(), Vocab: s.base.VocabBytes(), Data: s.dataBytes(), Optimizer: true, Copies: copies, Statistics: s.statisticsBytes(),
 		Ctx: s.config.Ctx, Batch: s.config.Batch, Threads: s.config.ThreadCount(), MaxMemory: s.config.MaxMemoryBytes(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) { return s.trainable.prepare(s.model, o) }}
 }

@@ -64,7 +64,7 @@ function aboutData(r) {
   return lines.length ? [el('h3', {}, 'Data'), ...lines.map(line => el('p', {class: 'wrap quiet'}, line))] : [];
 }
 
-const planned = ['weights', 'adapter', 'gradients', 'optimizer', 'activations', 'head', 'workspace', 'vocabulary', 'data', 'program', 'start'];
+const planned = ['weights', 'adapter', 'gradients', 'optimizer', 'activations', 'head', 'workspace', 'vocabulary', 'data', 'program', 'tracing', 'start'];
 
 function planOf(r) {
   const plan = r.start?.plan, most = r.start?.planned_bytes;

@@ -249,7 +249,7 @@ func demand(o Options, f *model.Base, m *llama.Model, r adapter.Recipe, selected
 	if err != nil {
 		return trainer.Demand{}, err
 	}
-	d := trainer.Demand{Model: m, On: o.On, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
+	d := trainer.Demand{Model: m, Encoder: classify.IsEncoder(f.File), On: o.On, Vocab: f.VocabBytes(), Data: int64(20 * o.Ctx * o.Seqs),
 		Ctx: o.Ctx, Batch: o.Seqs, Threads: o.Threads, MaxMemory: o.MaxMemory}
 	if r.Method == run.MethodFull {
 		if classes != nil {

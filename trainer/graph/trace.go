@@ -62,6 +62,18 @@ func newTrace(model *llama.Model, shape Shape, targets []target) (_ *trace, err 
 	return t, nil
 }
 
+// TraceBytes returns about what llama.cpp takes while it lists the graph of a batch, in bytes; Allocate gives it back. That is the
+// logits of every token (llama_context::output_reserve), keys and values in F16 where there is a cache, and the mask, in which a
+// token has its sequence or, of an encoder, the whole batch (llm_graph_input_attn_no_cache).
+func TraceBytes(model *llama.Model, shape Shape, encodes bool) int64 {
+	tokens, attended := int64(shape.tokens()), int64(shape.Ctx)
+	cache := 2 * 2 * tokens * int64(model.NLayer()) * int64(model.NEmbd()) * int64(model.NHeadKV()) / int64(max(model.NHead(), 1))
+	if encodes {
+		attended, cache = tokens, 0
+	}
+	return 4*tokens*(int64(model.Vocab().NTokens())+attended) + cache
+}
+
 func (t *trace) close() error {
 	err := t.ctx.Close()
 	if t.adapter != nil {

@@ -86,6 +86,28 @@ func New(nEmbd int, labels []string, pooling Pooling, seed uint64) *Head {
 	return h
 }
 
+// Take copies the scores of the labels that another classifier knows too, or a reranker's one score, and returns how many there are.
+// Their states have the same width.
+func (h *Head) Take(other *Head) (n int) {
+	if h.Ranks() != other.Ranks() {
+		return 0
+	}
+	width := h.NEmbd()
+	for i := range h.Biases {
+		from := 0
+		if !h.Ranks() {
+			from = slices.Index(other.Labels, h.Labels[i])
+		}
+		if from < 0 {
+			continue
+		}
+		copy(h.Weights[i*width:][:width], other.Weights[from*width:])
+		h.Biases[i] = other.Biases[from]
+		n++
+	}
+	return n
+}
+
 // PoolingOf returns the pooling that a base's file asks for, or where it names none the first token's for what reads in both
 // directions, the last one's for what reads in one.
 func PoolingOf(f *gguf.File) (Pooling, error) {

@@ -302,3 +302,19 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestTakeGoesByLabel(t *testing.T) {
+	known := New(3, []string{"b", "a", "z"}, PoolFirst, 1)
+	known.Biases = []float32{1, 2, 3}
+	h := New(3, []string{"a", "b", "c"}, PoolFirst, 2)
+	fresh := slices.Clone(h.Weights)
+	if n := h.Take(known); n != 2 {
+		t.Errorf("Take = %d, want 2", n)
+	}
+	if want := slices.Concat(known.Weights[3:6], known.Weights[:3], fresh[6:]); !slices.Equal(h.Weights, want) || !slices.Equal(h.Biases, []float32{2, 1, 0}) {
+		t.Errorf("weights %v, biases %v, want %v and those of a and b", h.Weights, h.Biases, want)
+	}
+	if n := New(3, nil, PoolFirst, 1).Take(known); n != 0 {
+		t.Errorf("a reranker takes %d classes", n)
+	}
+}

@@ -49,6 +49,7 @@ const (
 type Config struct {
 	Run       string    // the run directory
 	Out       string    // the GGUF LoRA to write
+	Force     bool      // replace a classifier that lies beside Out
 	Mode      string    // ModeProject, ModeHeal or ModeExact
 	Rank      int       // project and heal: this rank for every weight; 0 = the adapter's own if that keeps Retention, else more
 	Smallest  bool      // with Rank 0: as few parameters as keep Retention, be it less than the adapter has
@@ -92,11 +93,14 @@ const (
 // adapter in memory.
 const maxExactBytes = 1 << 30
 
-// Result is what was written and what it keeps. Losses are measured by llama.cpp on the run's validation data.
+// Result is what was written and what it keeps. Losses are measured on the run's validation data, those of text by llama.cpp, those
+// of a task by the training engine with the file's factors, and with the run's classifier if it has one.
 type Result struct {
 	File       string           `json:"file"`
-	Mode       string           `json:"mode"`   // that it came to: without healing where ModeHeal needed none
-	Method     string           `json:"method"` // of the run
+	Task       string           `json:"task,omitempty"`       // of the run, empty for text
+	Classifier string           `json:"classifier,omitempty"` // the copy of the run's classifier beside File
+	Mode       string           `json:"mode"`                 // that it came to: without healing where ModeHeal needed none
+	Method     string           `json:"method"`               // of the run
 	Parameters int              `json:"parameters"`
 	Bytes      int64            `json:"bytes"`
 	RankMin    int              `json:"rank_min"`
@@ -128,6 +132,7 @@ type exporter struct {
 	eval          *eval.Evaluator
 	train         *data.Windows
 	val           []data.Window
+	task          trainer.Task
 	inputs        map[string][]float32 // root mean square of each weight's input channels; nil where the run did not observe them
 	outputs       map[string][]float32 // that of the derivatives by its outputs
 	healer        *healer              // ModeHeal
@@ -190,6 +195,9 @@ func (x *exporter) open(ctx context.Context) (err error) {
 		return err
 	}
 	x.val = val.All()
+	if err := x.openTask(); err != nil {
+		return err
+	}
 	if x.eval, err = eval.NewEvaluator(x.model, x.run.Ctx, x.Threads); err != nil {
 		return err
 	}
@@ -222,6 +230,9 @@ func (x *exporter) openRun() (err error) {
 	}
 	if x.run.Method == run.MethodFull {
 		return run.NoAdapter(x.Config.Run)
+	}
+	if err := x.checkTask(); err != nil {
+		return err
 	}
 	if x.Model != "" {
 		x.run.Model = x.Model
@@ -279,31 +290,31 @@ func (x *exporter) close() error {
 
 // measureEnds finds the losses that retention is measured between: of the base, and of the adapter as it was trained.
 func (x *exporter) measureEnds(ctx context.Context) (err error) {
-	x.result = Result{File: x.Out, Mode: x.Mode, Method: x.run.Method,
+	x.result = Result{File: x.Out, Mode: x.Mode, Method: x.run.Method, Task: x.run.Task,
 		BaseLoss: eval.NotMeasured, DualLoss: eval.NotMeasured, DualLossBy: ByLlama, ExportLoss: eval.NotMeasured, Retention: eval.NotMeasured}
 	if len(x.val) == 0 {
 		return nil
 	}
 	x.say("measuring the base")
-	if x.result.BaseLoss, err = x.eval.Loss(ctx, x.val, nil); err != nil {
+	if x.result.BaseLoss, err = x.lossOfBase(ctx); err != nil {
 		return err
 	}
 	x.say("measuring the adapter as it was trained")
-	if x.adapter.Method() != adapter.MethodLoRA && x.adapter.ExactBytes() > x.exact {
-		x.result.DualLossBy = ByEngine
-		x.result.DualLoss, err = x.lossByEngine(ctx)
+	if x.ofText() && (x.adapter.Method() == adapter.MethodLoRA || x.adapter.ExactBytes() <= x.exact) {
+		x.result.DualLoss, err = x.lossWith(ctx, filepath.Join(x.Config.Run, run.AdapterFile))
 		return err
 	}
-	x.result.DualLoss, err = x.lossWith(ctx, filepath.Join(x.Config.Run, run.AdapterFile))
+	x.result.DualLossBy = ByEngine
+	x.result.DualLoss, err = x.lossByEngine(ctx, x.adapter)
 	return err
 }
 
 // threads returns the number to compute with.
 func (x *exporter) threads() int { return machine.ThreadCount(x.Threads) }
 
-// lossByEngine returns the loss with the adapter as it was trained, whose ΔW the engine forms tile by tile.
-func (x *exporter) lossByEngine(ctx context.Context) (loss eval.Loss, err error) {
-	e, err := x.engine(x.adapter, false, func(*graph.Options) {})
+// lossByEngine returns the loss with an adapter by the training engine, which forms the ΔW of any method tile by tile.
+func (x *exporter) lossByEngine(ctx context.Context, a *adapter.Adapter) (loss eval.Loss, err error) {
+	e, err := x.engine(a, false, func(*graph.Options) {})
 	if err != nil {
 		return eval.NotMeasured, err
 	}
@@ -322,6 +333,7 @@ func (x *exporter) engine(a *adapter.Adapter, optimizer bool, change func(*graph
 		Ctx: x.run.Ctx, Batch: x.run.Batch, Threads: x.threads(),
 		Prepare: func(o graph.Options) (*graph.Engine, error) {
 			o.Statistics = false
+			o = x.task.Options(o)
 			change(&o)
 			return graph.Prepare(m, a.Weights, o)
 		}}
@@ -345,7 +357,15 @@ func (x *exporter) engineModel() (_ *llama.Model, err error) {
 	return x.onCPU, err
 }
 
+// lossWith returns the loss with the adapter of a file, whose factors are rounded to its type.
 func (x *exporter) lossWith(ctx context.Context, path string) (loss eval.Loss, err error) {
+	if !x.ofText() {
+		a, err := adapter.Load(path)
+		if err != nil {
+			return eval.NotMeasured, err
+		}
+		return x.lossByEngine(ctx, a)
+	}
 	detach, err := x.eval.Attach(path, 1)
 	if err != nil {
 		return eval.NotMeasured, err
@@ -375,6 +395,9 @@ func (x *exporter) write(c candidate) (*Result, error) {
 		err = c.low.WriteLoRA(x.Out, adapter.LoRAOptions{Type: x.Type})
 	} else {
 		err = x.writeExact(x.Out)
+	}
+	if err == nil {
+		err = x.writeClassifier()
 	}
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package trainer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -25,31 +24,6 @@ import (
 	"github.com/go-skynet/go-llama.cpp/llama"
 )
 
-// classifying is a run over a tiny encoder that learns which of two words is in a text.
-func classifying(t *testing.T, encoder string) run.Config {
-	t.Helper()
-	all := testmodel.Encoders()
-	path := filepath.Join(t.TempDir(), "encoder.gguf")
-	if err := all[slices.IndexFunc(all, func(v testmodel.Variant) bool { return v.Name == encoder })].Write(path); err != nil {
-		t.Fatal(err)
-	}
-	var records strings.Builder
-	for i := range 80 {
-		word, label := "cat", "animal"
-		if i%2 == 1 {
-			word, label = "tree", "plant"
-		}
-		fmt.Fprintf(&records, "{\"text\":\"the %s number %d\",\"label\":%q}\n", word, i/2, label)
-	}
-	c := testrun.Tiny(t)
-	c.Model, c.Data, c.Task = path, filepath.Join(t.TempDir(), "texts.jsonl"), run.TaskClassify
-	if err := os.WriteFile(c.Data, []byte(records.String()), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR, c.ValFraction = "lora", 4, 64, 2, 40, 1e-2, 0.25
-	return c.Completed(nil)
-}
-
 // classifiedBy returns the texts of a run's data, the probabilities of their classes by the run's result in llama.cpp, and the right
 // ones.
 func classifiedBy(t *testing.T, c run.Config, h *classify.Head) (texts [][]int32, p [][]float32, right []int) {
@@ -59,11 +33,7 @@ func classifiedBy(t *testing.T, c run.Config, h *classify.Head) (texts [][]int32
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, w := range windows.All() {
-		for _, d := range w.Documents() {
-			texts, right = append(texts, d.Tokens), append(right, int(d.Targets[len(d.Targets)-1]))
-		}
-	}
+	texts, right = windows.Classified()
 	if p, err = e.Classify(context.Background(), texts, h, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +60,7 @@ func readerOf(t *testing.T, c run.Config) (*eval.Evaluator, *llama.Model) {
 func TestClassifierOfARunAndOfAMergedModel(t *testing.T) {
 	for _, encoder := range []string{"bert", "bert with three projections", "modern-bert", "neo-bert"} {
 		t.Run(encoder, func(t *testing.T) {
-			c := classifying(t, encoder)
+			c := testrun.Classifying(t, encoder)
 			s, _ := mustTrain(t, c, false)
 			if !(s.ValLoss < s.BaseValLoss-0.3) {
 				t.Errorf("validation loss %v → %v, want clearly less", s.BaseValLoss, s.ValLoss)
@@ -143,7 +113,7 @@ func ranked(t *testing.T, path string, texts [][]int32) (all [][]float32) {
 
 // A run that is stopped and resumed ends with the same classifier, to the last bit.
 func TestClassifierOfAResumedRun(t *testing.T) {
-	c := classifying(t, "bert")
+	c := testrun.Classifying(t, "bert")
 	c.ClassWeights = "plant=3"
 	checkResumed(t, c)
 }
@@ -171,9 +141,52 @@ func checkResumed(t *testing.T, c run.Config) {
 	}
 }
 
+// A run that goes on from an adapter takes the classes that the adapter's classifier knows, whatever their order.
+func TestClassifierGoesOn(t *testing.T) {
+	c := testrun.Classifying(t, "bert")
+	first, _ := mustTrain(t, c, false)
+	begins := func(from string, change func(*run.Config)) (loss float64, notes []string) {
+		r := goOn(t, c, from)
+		r.Steps, r.Seed = 1, 3
+		change(&r)
+		if _, err := Train(context.Background(), r, false, func(e Event) {
+			switch {
+			case e.Kind == "start":
+				notes = e.Notes
+			case e.Kind == "eval" && e.Initial:
+				loss = float64(e.Loss)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return loss, notes
+	}
+	loss, notes := begins(c.Out, func(r *run.Config) { r.Seed = c.Seed })
+	if loss != float64(first.ValLoss) || slices.ContainsFunc(notes, func(s string) bool { return strings.Contains(s, "classifier") }) {
+		t.Errorf("goes on at %v, want %v where the run ended; notes %q", loss, first.ValLoss, notes)
+	}
+	alone := filepath.Join(t.TempDir(), "alone.gguf")
+	if err := os.WriteFile(alone, testrun.Result(t, c.Out), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, notes = begins(alone, func(*run.Config) {})
+	if !slices.ContainsFunc(notes, func(s string) bool { return strings.Contains(s, "there is no classifier beside") }) {
+		t.Errorf("without a classifier: notes %q", notes)
+	}
+	more := filepath.Join(t.TempDir(), "more.jsonl")
+	rows := string(testrun.Read(t, filepath.Dir(c.Data), filepath.Base(c.Data))) + strings.Repeat("{\"text\":\"the stone\",\"label\":\"aa thing\"}\n", 8)
+	if err := os.WriteFile(more, []byte(rows), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, notes = begins(c.Out, func(r *run.Config) { r.Data = more })
+	if !slices.ContainsFunc(notes, func(s string) bool { return strings.Contains(s, "goes on with 2 of its 3 classes") }) {
+		t.Errorf("with a label more: notes %q", notes)
+	}
+}
+
 // AdamW's first step is as long as the rate, whatever the gradient, so that the classifier's own rate can be read off its weights.
 func TestClassifierHasItsOwnRate(t *testing.T) {
-	c := classifying(t, "bert")
+	c := testrun.Classifying(t, "bert")
 	c.Steps, c.Warmup = 1, 0
 	moved := func(share float64) float64 {
 		c := testrun.Elsewhere(t, c)
@@ -198,7 +211,7 @@ const firstStepTolerance = 1e-4
 
 // The loss of weighted classes is torch's: Σ w·nll/Σ w over the texts, here of the probabilities that llama.cpp's states give.
 func TestLossOfWeightedClasses(t *testing.T) {
-	c := classifying(t, "bert")
+	c := testrun.Classifying(t, "bert")
 	c.Val, c.Steps, c.ClassWeights = c.Data, 4, "animal=5,plant=0.25"
 	s, _ := mustTrain(t, c, false)
 	h, err := classify.Load(filepath.Join(c.Out, run.ClassifierFile))
@@ -217,7 +230,7 @@ func TestLossOfWeightedClasses(t *testing.T) {
 }
 
 func TestClassifierOfADecoder(t *testing.T) {
-	c := classifying(t, "bert")
+	c := testrun.Classifying(t, "bert")
 	c.Model = testmodel.Path(t, testmodel.Spec{Arch: "llama"})
 	s, _ := mustTrain(t, c, false)
 	if !(s.ValLoss < s.BaseValLoss-0.3) {
@@ -238,7 +251,7 @@ func TestClassifierOfADecoder(t *testing.T) {
 }
 
 func TestAnEncoderWantsATask(t *testing.T) {
-	c := classifying(t, "bert")
+	c := testrun.Classifying(t, "bert")
 	c.Task = ""
 	_, err := Train(context.Background(), c, false, nil)
 	if err == nil || !strings.Contains(err.Error(), "a bert reads in both directions and predicts no text, want a task") {

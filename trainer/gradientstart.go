@@ -59,12 +59,12 @@ func (s *setup) newSketch(fromStart bool) error {
 
 // prepareSketch plans the passes over a LoRA, beside the factors of the run and with its loss.
 func (s *setup) prepareSketch(low *adapter.Adapter) (*sketch, Plan, error) {
-	withTask := s.trainable.(*adapterTrainable).withTask
+	task := s.trainable.(*adapterTrainable).task
 	d := s.demand()
 	d.Kept, d.Parameters, d.Optimizer, d.Statistics = 4*int64(d.Parameters), low.Parameters(), false, 0
 	d.Prepare = func(o graph.Options) (*graph.Engine, error) {
 		o.Statistics = false
-		return graph.Prepare(s.model, low.Weights, withTask(o))
+		return graph.Prepare(s.model, low.Weights, task.Options(o))
 	}
 	e, plan, err := d.Engine()
 	return &sketch{low, e}, plan, err

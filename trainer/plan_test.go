@@ -283,7 +283,7 @@ func TestTracingIsPlanned(t *testing.T) {
 	decoder := testrun.Tiny(t)
 	decoder.Model = testmodel.Path(t, testmodel.Spec{Layers: 1, Embd: 64, FF: 128, Vocab: 20000, Ctx: 512})
 	decoder.Ctx, decoder.Batch, decoder.Steps, decoder.ValFraction = 256, 16, 1, 0
-	encoder := classifying(t, "bert")
+	encoder := testrun.Classifying(t, "bert")
 	encoder.Ctx, encoder.Batch, encoder.Steps, encoder.ValFraction = 128, 64, 1, 0
 	for name, c := range map[string]run.Config{"decoder": decoder, "encoder": encoder} {
 		t.Run(name, func(t *testing.T) {

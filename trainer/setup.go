@@ -34,6 +34,7 @@ type setup struct {
 	engine    *graph.Engine
 	sketch    *sketch // of the start by gradients, until it is found; nil: there is none
 	plan      Plan
+	headNote  string               // of a classifier that goes on; empty: none does
 	valTuner  *machine.ThreadTuner // of validations, which are less work a sequence than steps
 }
 
@@ -85,7 +86,7 @@ func newSetupOf(ctx context.Context, c run.Config, tokensOf string, fromStart bo
 	if s.train, s.val, err = data.LoadRun(ctx, read, s.model.Vocab(), chat.SourceOf(s.model), report); err != nil {
 		return nil, err
 	}
-	if err := s.addTask(); err != nil {
+	if err := s.addTask(fromStart); err != nil {
 		return nil, err
 	}
 	if err := s.newEngine(); err != nil {

@@ -202,7 +202,7 @@ func TestGradientStartFindsTheLargestDirections(t *testing.T) {
 	c := thin(t, adapter.StartGradient)
 	c.Targets = "ffn_up|attn_q"
 	t.Run("text", func(t *testing.T) { findsDirections(t, c) })
-	c = classifying(t, "bert")
+	c = testrun.Classifying(t, "bert")
 	c.Method, c.Start, c.Rank, c.Targets = "dual-lora", string(adapter.StartGradient), 4, "ffn_up|attn_q"
 	t.Run("classes", func(t *testing.T) { findsDirections(t, c.Completed(nil)) })
 }

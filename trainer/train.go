@@ -222,7 +222,7 @@ func (l *loop) tellPlan() error {
 	return l.tell(Event{Kind: "start", Model: l.config.Model, Method: l.config.Method, Matrices: tensors,
 		Parameters: parameters, Windows: l.train.Len(), ValWindows: l.val.Len(), TotalSteps: l.total,
 		Threads: l.config.ThreadCount(), WorkBytes: l.plan.Activations + l.plan.Head, Planned: l.plan.Total(), Plan: &l.plan, Opening: opening,
-		MicroBatch: l.plan.MicroBatch, Step: l.step, Data: data.Describe(l.train, l.val), Notes: slices.Concat(l.train.Stats().Notes(l.config.Ctx), l.validationNote(), l.negativesNote(), l.plan.notes(opening))})
+		MicroBatch: l.plan.MicroBatch, Step: l.step, Data: data.Describe(l.train, l.val), Notes: slices.Concat(l.train.Stats().Notes(l.config.Ctx), l.validationNote(), l.taskNotes(), l.plan.notes(opening))})
 }
 
 // takeMemory takes the memory of the plan. What was read to get here is given back first: the header

@@ -5,7 +5,6 @@ import (
 	"maps"
 
 	"finetune/adapter"
-	"finetune/classify"
 	"finetune/gguf"
 	"finetune/internal/hint"
 	"finetune/model"
@@ -61,9 +60,8 @@ type adapterTrainable struct {
 	targets  string           // as the user wrote them
 	every    int              // see run.Config.MagnitudeEvery
 	initial  *adapter.Adapter // that the training goes on from; nil: fresh factors
-	head     *classify.Head   // that is trained beside the factors; nil: there is none
-	headRate float64          // its learning rate as a share of the factors'
-	contrast *graph.Contrast  // the loss; nil: that of the head, or of the text
+	task     Task             // what is learned; a classifier is trained beside the factors …
+	headRate float64          // … at this learning rate, as a share of theirs
 }
 
 // newAdapter chooses the adapted weights and starts their factors so that they change nothing; for some methods that reads
@@ -107,8 +105,8 @@ func newAdapter(base *model.Base, c run.Config, fromStart bool) (*adapterTrainab
 
 func (a *adapterTrainable) params() (params []optim.Param, values [][]float32) {
 	params, values = AdapterParams(a.Adapter, a.recipe)
-	if a.head != nil {
-		p, v := headParams(a.head, a.headRate)
+	if a.task.Head != nil {
+		p, v := headParams(a.task.Head, a.headRate)
 		params, values = append(params, p...), append(values, v...)
 	}
 	return params, values
@@ -125,15 +123,7 @@ func AdapterParams(a *adapter.Adapter, r adapter.Recipe) (params []optim.Param, 
 
 func (a *adapterTrainable) prepare(m *llama.Model, o graph.Options) (*graph.Engine, error) {
 	o.MagnitudeEvery = a.every
-	return graph.Prepare(m, a.Weights, a.withTask(o))
-}
-
-// withTask puts the task's loss into the options of an engine.
-func (a *adapterTrainable) withTask(o graph.Options) graph.Options {
-	if o.Contrast = a.contrast; a.head != nil {
-		o.Classes = classes(a.head)
-	}
-	return o
+	return graph.Prepare(m, a.Weights, a.task.Options(o))
 }
 
 func (a *adapterTrainable) statistics() (all []optim.Param) {
@@ -146,8 +136,8 @@ func (a *adapterTrainable) statistics() (all []optim.Param) {
 
 func (a *adapterTrainable) size() (tensors, parameters int) {
 	parameters = a.Parameters()
-	if a.head != nil {
-		parameters += len(a.head.Weights) + len(a.head.Biases)
+	if h := a.task.Head; h != nil {
+		parameters += len(h.Weights) + len(h.Biases)
 	}
 	return len(a.Weights), parameters
 }
@@ -175,8 +165,8 @@ func (a *adapterTrainable) start() bool {
 
 func (a *adapterTrainable) save(path string, origin map[string]gguf.Value) error {
 	maps.Copy(a.Meta, origin)
-	if a.head != nil {
-		if err := saveHead(a.head, path); err != nil {
+	if a.task.Head != nil {
+		if err := saveHead(a.task.Head, path); err != nil {
 			return err
 		}
 	}

@@ -89,13 +89,7 @@ func evaluateClasses(ctx context.Context, u *ui, f evalFlags) error {
 		if err != nil {
 			return err
 		}
-		var texts [][]int32
-		var right []int
-		for i := range windows.Len() {
-			for _, doc := range windows.At(i).Documents() {
-				texts, right = append(texts, doc.Tokens), append(right, int(doc.Targets[len(doc.Targets)-1]))
-			}
-		}
+		texts, right := windows.Classified()
 		p, err := e.Classify(ctx, texts, h, func(done int) { u.progress("text %d of %d", done, len(texts)) })
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ import (
 func exportCommand(u *ui) *cobra.Command {
 	c := export.DefaultConfig()
 	var rank, kind, name string
-	var beside, force bool
+	var beside bool
 	cmd := &cobra.Command{
 		Use:   "export --run RUNDIR --out adapter.gguf",
 		Short: "write a run's adapter as a GGUF LoRA for llama.cpp",
@@ -31,7 +31,8 @@ func exportCommand(u *ui) *cobra.Command {
 			"heal trains those that do not for a while against the model as it was trained, on the\n" +
 			"run's data; exact takes the whole change. A run with --method full needs none:\n" +
 			"its model.gguf is the result. With --ollama NAME, adapter.Modelfile beside adapter.gguf\n" +
-			"is what ollama create wants, and adapter-merged.gguf the model that it names.",
+			"is what ollama create wants, and adapter-merged.gguf the model that it names.\n" +
+			"After a run with a task its own loss is measured, and classifier.gguf is put beside.",
 		Example: "  finetune export --run run/ --out adapter.gguf\n  finetune export --run run/ --out adapter.gguf --mode heal --rank 16\n  finetune export --run run/ --out exact.gguf --mode exact\n" +
 			"  finetune export --run run/ --out adapter.gguf --ollama my-model",
 		Args: exactly(),
@@ -54,10 +55,10 @@ func exportCommand(u *ui) *cobra.Command {
 			if c.Model, err = savedModel(cmd.Context(), u, c.Run, c.Model); err != nil {
 				return err
 			}
-			if err := checkOut(c.Out, force, c.Run, c.Model); err != nil {
+			if err := checkOut(c.Out, c.Force, c.Run, c.Model); err != nil {
 				return err
 			}
-			o, err := ollamaConfig(c, name, beside, force)
+			o, err := ollamaConfig(c, name, beside, c.Force)
 			if err != nil {
 				return err
 			}
@@ -89,7 +90,7 @@ func exportCommand(u *ui) *cobra.Command {
 	flags.SortFlags = false
 	flags.StringVar(&c.Run, "run", "", "run directory of finetune train")
 	flags.StringVar(&c.Out, "out", "", "GGUF LoRA to write")
-	flags.BoolVar(&force, "force", false, "replace --out if it exists")
+	flags.BoolVar(&c.Force, "force", false, "replace --out if it exists, and a classifier beside it")
 	flags.StringVar(&c.Mode, "mode", c.Mode, "project, heal or exact")
 	flags.StringVar(&rank, "rank", "auto", "project and heal: auto, which is the adapter's own if it keeps --retention, else more; smallest, as few parameters as keep it; or one rank for every matrix")
 	flags.Float64Var(&c.Retention, "retention", c.Retention, "share of the gain that --rank auto and smallest have to keep")
@@ -165,10 +166,16 @@ func printExport(w io.Writer, c export.Config, r *export.Result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	row("file", "%s, %s bytes", plain(r.File), thousands(r.Bytes))
+	if r.Classifier != "" {
+		row("classifier", "%s", plain(r.Classifier))
+	}
 	row("parameters", "%s, rank %s", thousands(int64(r.Parameters)), span(r.RankMin, r.RankMax))
 	if r.ExportLoss.Measured() {
+		if r.Task != "" {
+			row("task", "%s: losses by the training engine", r.Task)
+		}
 		row("loss of the base", "%.4f", float64(r.BaseLoss))
-		if r.DualLossBy == export.ByEngine {
+		if r.DualLossBy == export.ByEngine && r.Task == "" {
 			row("loss as trained", "%.4f, by the training engine", float64(r.DualLoss))
 		} else {
 			row("loss as trained", "%.4f", float64(r.DualLoss))

@@ -272,3 +272,13 @@ func join(before, behind []int32, most int, parts ...[]int32) (ids []int32, cut 
 	}
 	return ids, cut
 }
+
+// Classified returns the texts of records with a label, and the number of each one's class.
+func (w *Windows) Classified() (texts [][]int32, classes []int) {
+	for i := range w.Len() {
+		for _, doc := range w.At(i).Documents() {
+			texts, classes = append(texts, doc.Tokens), append(classes, int(doc.Targets[len(doc.Targets)-1]))
+		}
+	}
+	return texts, classes
+}

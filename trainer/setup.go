@@ -109,12 +109,12 @@ func (s *setup) close() error {
 	return err
 }
 
-// testOnlyPlacement stands in for the choice of a device: tests have the CPU as one, which no name chooses.
+// testOnlyPlacement stands in for the choice of a device, but of the CPU by its name: tests have the CPU as one, which no name chooses.
 var testOnlyPlacement device.Placement
 
 // placement returns where the run computes. A device that is not there is an error.
 func placement(c run.Config) (device.Placement, error) {
-	if !testOnlyPlacement.OnCPU() {
+	if !testOnlyPlacement.OnCPU() && c.Device != device.CPU {
 		return testOnlyPlacement, nil
 	}
 	return device.Choose(c.Device, c.GPULayers)

@@ -53,10 +53,7 @@ const (
 
 func TestEncodersInLlamaCppPython(t *testing.T) {
 	t.Run("a tiny encoder", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "bert.gguf")
-		if err := testmodel.Encoders()[0].Write(path); err != nil {
-			t.Fatal(err)
-		}
+		path := testmodel.EncoderPath(t, "bert")
 		encoderInPython(t, path, 1e-2)
 	})
 	t.Run("all-MiniLM-L6-v2", func(t *testing.T) { encoderInPython(t, need.Shared(t, "models/all-minilm-l6-v2-f16.gguf"), 2e-3) })

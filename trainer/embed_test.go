@@ -3,7 +3,6 @@ package trainer
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,10 +51,7 @@ const leastGain = 0.2
 
 func TestEmbeddingsFindWhatTheyHaveNotSeen(t *testing.T) {
 	t.Run("a tiny encoder", func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "bert.gguf")
-		if err := testmodel.Encoders()[0].Write(path); err != nil {
-			t.Fatal(err)
-		}
+		path := testmodel.EncoderPath(t, "bert")
 		findsMore(t, path, 80, 5e-3)
 	})
 	t.Run("all-MiniLM-L6-v2", func(t *testing.T) {
@@ -66,10 +62,7 @@ func TestEmbeddingsFindWhatTheyHaveNotSeen(t *testing.T) {
 
 // A limit on memory that makes the passes smaller takes negatives away, which the run says.
 func TestFewerNegativesAreTold(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "bert.gguf")
-	if err := testmodel.Encoders()[0].Write(path); err != nil {
-		t.Fatal(err)
-	}
+	path := testmodel.EncoderPath(t, "bert")
 	c := testrun.Tiny(t)
 	c.Model, c.Task, c.Method, c.ValFraction, c.Ctx, c.Batch, c.Steps, c.LR = path, run.TaskEmbed, "lora", 0, 64, 4, 1, 1e-3
 	c.Data, _ = jargonPairs(t)

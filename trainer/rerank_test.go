@@ -23,17 +23,12 @@ import (
 // reranking is a run over a tiny encoder that learns which word makes a document the relevant one, of three.
 func reranking(t *testing.T, encoder string) run.Config {
 	t.Helper()
-	all := testmodel.Encoders()
-	path := filepath.Join(t.TempDir(), "encoder.gguf")
-	if err := all[slices.IndexFunc(all, func(v testmodel.Variant) bool { return v.Name == encoder })].Write(path); err != nil {
-		t.Fatal(err)
-	}
 	var records strings.Builder
 	for i := range 40 {
 		fmt.Fprintf(&records, "{\"query\":\"which is fine, %d\",\"documents\":[\"bad %d\",\"good %d\",\"bad thing %d\"],\"relevance\":[0,2,0]}\n", i, i, i+1, i+2)
 	}
 	c := testrun.Tiny(t)
-	c.Model, c.Data, c.Task = path, testrun.Write(t, "ranking.jsonl", records.String()), run.TaskRerank
+	c.Model, c.Data, c.Task = testmodel.EncoderPath(t, encoder), testrun.Write(t, "ranking.jsonl", records.String()), run.TaskRerank
 	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR, c.ValFraction = "lora", 4, 64, 2, 40, 1e-2, 0.25
 	return c.Completed(nil)
 }

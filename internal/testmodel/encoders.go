@@ -1,10 +1,27 @@
 package testmodel
 
-import "slices"
+import (
+	"path/filepath"
+	"slices"
+)
 
 // Encoders returns architectures that attend in both directions and predict no token: what they end with is a state for each
 // token. They are 64 wide, with 4 heads.
 func Encoders() []Variant { return slices.Clone(encoders) }
+
+// EncoderPath writes one of them by its name into a folder of the test and returns its path.
+func EncoderPath(t test, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "encoder.gguf")
+	i := slices.IndexFunc(encoders, func(v Variant) bool { return v.Name == name })
+	if i < 0 {
+		t.Fatal("there is no encoder " + name)
+	}
+	if err := encoders[i].Write(path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
 
 // decoderOnly are tensors of decoders that no encoder has; gptBiases and gptNorms those of gpt2 that some have not.
 var (

@@ -2,9 +2,6 @@ package testrun
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,11 +12,6 @@ import (
 // Classifying is a run over a tiny encoder that learns which of two words is in a text.
 func Classifying(t *testing.T, encoder string) run.Config {
 	t.Helper()
-	all := testmodel.Encoders()
-	path := filepath.Join(t.TempDir(), "encoder.gguf")
-	if err := all[slices.IndexFunc(all, func(v testmodel.Variant) bool { return v.Name == encoder })].Write(path); err != nil {
-		t.Fatal(err)
-	}
 	var records strings.Builder
 	for i := range 80 {
 		word, label := "cat", "animal"
@@ -29,10 +21,7 @@ func Classifying(t *testing.T, encoder string) run.Config {
 		fmt.Fprintf(&records, "{\"text\":\"the %s number %d\",\"label\":%q}\n", word, i/2, label)
 	}
 	c := Tiny(t)
-	c.Model, c.Data, c.Task = path, filepath.Join(t.TempDir(), "texts.jsonl"), run.TaskClassify
-	if err := os.WriteFile(c.Data, []byte(records.String()), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	c.Model, c.Data, c.Task = testmodel.EncoderPath(t, encoder), Write(t, "texts.jsonl", records.String()), run.TaskClassify
 	c.Method, c.Rank, c.Ctx, c.Batch, c.Steps, c.LR, c.ValFraction = "lora", 4, 64, 2, 40, 1e-2, 0.25
 	return c.Completed(nil)
 }

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,10 +39,7 @@ func TestRunWithNobodyToTell(t *testing.T) {
 
 // An encoder is measured with a classifier, and its forward pass up to the pooled states.
 func TestRunOfAnEncoder(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "bert.gguf")
-	if err := testmodel.Encoders()[0].Write(path); err != nil {
-		t.Fatal(err)
-	}
+	path := testmodel.EncoderPath(t, "bert")
 	o := Options{Model: path, Methods: []string{string(adapter.MethodLoRA), string(adapter.MethodDual)}, Rank: 2, Ctx: 8, Seqs: 3, Threads: 1, Repeat: 1}
 	r, err := Run(t.Context(), o, nil)
 	if err != nil {

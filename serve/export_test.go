@@ -18,5 +18,8 @@ func Occupy(s *Server) (free func()) {
 	}
 }
 
+// Admitted returns how many requests are being answered or wait.
+func Admitted(s *Server) int { return len(s.requests) }
+
 // Free reports whether nobody uses the evaluator.
 func Free(s *Server) bool { return len(s.engine.slot) == 0 }

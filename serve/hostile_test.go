@@ -288,7 +288,7 @@ func TestStopLetsAnswersEnd(t *testing.T) {
 			t.Errorf("the one that waited: %+v", got)
 		}
 	})
-	time.Sleep(100 * time.Millisecond) // so that it waits
+	s.until("the second request is there", func() bool { return serve.Admitted(s.Server) == 2 })
 	if err := s.stopped(); err != nil {
 		t.Errorf("Serve() = %v", err)
 	}
@@ -301,12 +301,18 @@ func TestStopLetsAnswersEnd(t *testing.T) {
 // engineBusy returns once a request is being answered.
 func (s *server) engineBusy() {
 	s.t.Helper()
+	s.until("a request is being answered", func() bool { return !serve.Free(s.Server) })
+}
+
+// until waits for something to be so.
+func (s *server) until(what string, so func() bool) {
+	s.t.Helper()
 	for end := time.Now().Add(longest); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if !serve.Free(s.Server) {
+		if so() {
 			return
 		}
 	}
-	s.t.Fatal("nothing is being answered")
+	s.t.Fatalf("waited in vain until %s", what)
 }
 
 // An answer that takes longer than there is patience for is cut off, and says why.

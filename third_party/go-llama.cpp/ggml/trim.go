@@ -7,7 +7,11 @@ package ggml
 #if defined(__GLIBC__)
 #include <malloc.h>
 static void ft_trim(void) { malloc_trim(0); }
-static void ft_return_blocks(int bytes) { mallopt(M_MMAP_THRESHOLD, bytes); }
+// What is free at the end of a heap stays up to twice that, as where glibc sets both by itself.
+static void ft_return_blocks(int bytes) {
+	mallopt(M_MMAP_THRESHOLD, bytes);
+	mallopt(M_TRIM_THRESHOLD, 2 * bytes);
+}
 #else
 static void ft_trim(void) {}
 static void ft_return_blocks(int bytes) { (void)bytes; }

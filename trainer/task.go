@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"finetune/classify"
+	"finetune/convert"
 	"finetune/model"
 	"finetune/run"
 	"finetune/trainer/graph"
@@ -90,6 +91,9 @@ func (t Task) Options(o graph.Options) graph.Options {
 func (t Task) goOn(initial string) (string, error) {
 	if t.Head == nil || initial == "" {
 		return "", nil
+	}
+	if convert.IsFolder(initial) {
+		return fmt.Sprintf("a classifier in %q does not go on, it begins anew: finetune convert makes files that do", initial), nil
 	}
 	file, err := run.AdapterPath(initial)
 	if err != nil {

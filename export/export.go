@@ -307,11 +307,11 @@ func (x *exporter) write(c candidate) (*Result, error) {
 	} else {
 		err = x.writeExact(x.Out)
 	}
-	if err == nil {
-		err = x.writeClassifier()
-	}
 	if err != nil {
 		return nil, err
+	}
+	if err := x.writeClassifier(); err != nil {
+		return nil, errors.Join(err, os.Remove(x.Out))
 	}
 	return x.describe()
 }

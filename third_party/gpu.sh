@@ -121,12 +121,27 @@ gpu_libs() {
   echo "$backends -lggml-cpu -lggml-base$needs"
 }
 
-# cuda_libs name the driver's library too: the linker finds it, or a stub of it beside the toolkit, the loader the driver's.
-cuda_libs() {
+# cuda_lib is the folder of CUDA's libraries.
+cuda_lib() {
   local lib
   for lib in "$(cuda)"/lib64 "$(cuda)"/targets/*/lib "$(cuda)"/lib; do
     [[ -e $lib/libcudart.so ]] && break
   done
+  echo "$lib"
+}
+
+# stand_in puts a stub of CUDA's driver into folder $1, by the name that the loader looks for: what has the backend in it starts
+# where there is no driver, as in a container that only builds.
+stand_in() {
+  local stub
+  stub=$(cuda_lib)/stubs/libcuda.so
+  [[ ! -e $stub ]] || { mkdir -p "$1" && ln -sf "$stub" "$1/libcuda.so.1"; }
+}
+
+# cuda_libs name the driver's library too: the linker finds it, or a stub of it beside the toolkit, the loader the driver's.
+cuda_libs() {
+  local lib
+  lib=$(cuda_lib)
   echo "-L$lib -Wl,-rpath,$lib -lcudart -lcublas -L$lib/stubs -lcuda"
 }
 

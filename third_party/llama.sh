@@ -158,11 +158,13 @@ int main(void) {
 	return cpu == NULL;
 }
 END
+  [[ $libs != *-lcuda* ]] || stand_in "$into/probe.libs"
   # shellcheck disable=SC2086
-  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs && ASAN_OPTIONS=detect_leaks=0 "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
+  if ! { $cc -I"$into/include" $cflags "$into/probe.c" -o "$into/probe" $libs &&
+    LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$into/probe.libs" ASAN_OPTIONS=detect_leaks=0 "$into/probe" >"$into/include/llama-release.h"; } 2>"$into/probe.log"; then
     die "the llama.cpp at $(echo "$libs" | cut -d' ' -f1) cannot be used: $(grep -m1 -E 'error|undefined|cannot' "$into/probe.log" || tail -n 1 "$into/probe.log")"
   fi
-  rm "$into"/probe*
+  rm -r "$into"/probe*
   cflags="-I$where/include $cflags" libs=${libs//$into/$where}
   cat >"$into/lib/pkgconfig/llama.pc" <<END
 Name: llama

@@ -26,19 +26,32 @@ options=(
 )
 pinned=(-DLLAMA_BUILD_COMMIT="$commit" -DLLAMA_BUILD_NUMBER=0 -DGIT_EXE=)
 
-# A sanitizer gets symbols and little optimization. The C of the Go packages gets it by the pkg-config file.
-sanitize=${SANITIZE:+-fsanitize=$SANITIZE}
-if [[ -n $sanitize ]]; then
-  for language in C CXX; do
-    options+=("-DCMAKE_${language}_FLAGS=$sanitize -fno-omit-frame-pointer" "-DCMAKE_${language}_FLAGS_RELEASE=-O1 -g1 -DNDEBUG")
-  done
-fi
-
 cc=${CC:-cc}
 cxx=${CXX:-c++}
 say() { echo "llama.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# loses_tiles says whether the compiler loses what ggml writes into the configuration of AMX's tiles before it is loaded, as gcc
+# before 14 does on a processor that has them: what runs then ends at an illegal instruction, or computes with tiles of any shape.
+loses_tiles() {
+  local defined
+  defined=$($cc -march=native -dM -E -x c /dev/null 2>/dev/null) || return 1
+  [[ $defined == *__AMX_TILE__* && $defined != *__clang__* && $(sed -n 's/^#define __GNUC__ //p' <<<"$defined") -lt 14 ]]
+}
+
+flags=""
+! loses_tiles || flags="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+
+# A sanitizer gets symbols and little optimization. The C of the Go packages gets it by the pkg-config file.
+sanitize=${SANITIZE:+-fsanitize=$SANITIZE}
+if [[ -n $sanitize ]]; then
+  flags="$sanitize -fno-omit-frame-pointer${flags:+ $flags}"
+  options+=("-DCMAKE_C_FLAGS_RELEASE=-O1 -g1 -DNDEBUG" "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -g1 -DNDEBUG")
+fi
+if [[ -n $flags ]]; then
+  options+=("-DCMAKE_C_FLAGS=${CFLAGS:+$CFLAGS }$flags" "-DCMAKE_CXX_FLAGS=${CXXFLAGS:+$CXXFLAGS }$flags")
+fi
 
 # shellcheck source=gpu.sh
 . "$(dirname "${BASH_SOURCE[0]}")/gpu.sh"

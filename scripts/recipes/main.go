@@ -69,14 +69,15 @@ func plain() (all []record, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
 		var r record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return nil, err
 		}
 		all = append(all, r)
 	}
-	return all, nil
+	return all, lines.Err()
 }
 
 // write writes the files into dir, records in an order that follows from nothing but their number, the plain ones among those

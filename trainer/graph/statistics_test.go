@@ -2,6 +2,7 @@ package graph
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"finetune/adapter"
@@ -14,7 +15,7 @@ import (
 // squaresTolerance bounds what the order of float32 sums makes of a few dozen squares.
 const squaresTolerance = 1e-5
 
-// squaresOfGELU is for what ggml looks up in a table of half precision: where a number is rounded otherwise on the way in, one value
+// squaresOfGELU is for the squares of what ggml looks up in a table of half precision: where a number is rounded otherwise on the way in, one value
 // moves by 2⁻¹¹ and its square by 2⁻¹⁰ of itself.
 const squaresOfGELU = 1e-3
 
@@ -50,7 +51,7 @@ func TestSquaresOfInputs(t *testing.T) {
 		once := map[string][]float32{}
 		for name, sums := range got {
 			tolerance := squaresTolerance
-			if arch == "gpt2" {
+			if arch == "gpt2" && strings.HasSuffix(name, "ffn_down.weight"+SuffixInputs) {
 				tolerance = squaresOfGELU
 			}
 			if d := near.Share(sums, want[name]); d > tolerance {
